@@ -1,0 +1,183 @@
+package limiter
+
+import (
+	"math"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// forever is an instant, in nanoseconds of a limiter's own clock, that never
+// comes; half the range leaves room to add to it.
+const forever = int64(math.MaxInt64 / 2)
+
+// mode says how a bucket holds back.
+type mode uint8
+
+const (
+	modePool  mode = iota // nobody need hold back: an exact token bucket
+	modeShare             // everybody keeps to a share of a contended key
+	modeStale             // the share last known, while the grant can't be renewed
+)
+
+// grant is what a reply gives a bucket, beside its level (docs/design.md §4).
+type grant struct {
+	refill    float64 // ρ, tokens per second
+	capacity  float64 // C, tokens
+	threshold float64 // θ, the part of a cost that must be there
+	mode      mode
+}
+
+// bucket is the arithmetic of one key in one process. Every method takes now,
+// in nanoseconds of a clock that never goes back; none locks.
+type bucket struct {
+	rate  float64 // r, tokens per second; rate.Inf: no limit
+	burst float64 // b, tokens
+	grant
+	level     float64 // L at the instant at, tokens; negative is debt
+	at        int64
+	lastEvent int64 // when the latest admission or reservation may act
+}
+
+// newBucket returns a full bucket that is alone with its limit.
+func newBucket(lim Limit, now int64) bucket {
+	b := bucket{rate: float64(lim.Rate), burst: float64(lim.Burst), at: now, lastEvent: now}
+	b.level = b.burst
+	b.grant = b.alone()
+	return b
+}
+
+// alone is the grant of a bucket that nobody shares.
+func (b *bucket) alone() grant {
+	return grant{refill: b.rate, capacity: b.burst, threshold: 1, mode: modePool}
+}
+
+func (b *bucket) unlimited() bool { return b.rate == float64(rate.Inf) }
+
+// shared reports whether the fleet has anything to tell each other of such a
+// bucket: not where everything is admitted, nor where nothing ever is.
+func (b *bucket) shared() bool { return b.rate > 0 && !b.unlimited() }
+
+// levelAt is the level at now, which may lie before b.at: then it is b.level.
+// Seconds, not a multiplication by 1e-9, so that rounding is that of x/time.
+func (b *bucket) levelAt(now int64) float64 {
+	level := b.level
+	if now > b.at {
+		level += time.Duration(now-b.at).Seconds() * b.refill
+	}
+	return min(level, b.capacity)
+}
+
+// need is the level at which a cost of n is admitted.
+func (b *bucket) need(n float64) float64 {
+	if b.mode == modeStale {
+		n = min(n, b.capacity) // a full bucket whose share is small admits one large cost and pays it back
+	}
+	return b.threshold * n
+}
+
+// admits reports whether a cost of n is admitted at the given level. Like
+// x/time it calls a nanosecond's refill nothing.
+func (b *bucket) admits(level, n float64) bool {
+	if n > b.burst {
+		return false
+	}
+	missing := b.need(n) - level
+	return missing <= 0 || missing*1e9 < b.refill
+}
+
+func (b *bucket) admitsAt(now int64, n float64) bool {
+	return b.unlimited() || b.admits(b.levelAt(now), n)
+}
+
+// remaining is how many costs of 1 would be admitted at now.
+func (b *bucket) remaining(now int64) int {
+	level := b.levelAt(now)
+	if !b.admits(level, 1) {
+		return 0
+	}
+	return 1 + int(max(0, min(level-b.need(1), b.burst-1)))
+}
+
+// limit is the limit that the bucket has.
+func (b *bucket) limit() Limit { return Limit{Rate: rate.Limit(b.rate), Burst: int(b.burst)} }
+
+// take admits a cost of n, or changes nothing.
+func (b *bucket) take(now int64, n float64) bool {
+	level := b.levelAt(now)
+	if !b.admits(level, n) {
+		return false
+	}
+	b.set(now, level-n)
+	b.lastEvent = now
+	return true
+}
+
+// charge takes n without asking.
+func (b *bucket) charge(now int64, n float64) { b.set(now, b.levelAt(now)-n) }
+
+// refund gives n back, at most up to full.
+func (b *bucket) refund(now int64, n float64) {
+	b.set(now, min(b.levelAt(now)+n, b.capacity))
+}
+
+func (b *bucket) set(now int64, level float64) {
+	b.level, b.at = level, max(b.at, now)
+}
+
+// delay is how long a level that is negative takes to come back to nothing.
+func delay(level, refill float64) time.Duration {
+	switch {
+	case level >= 0:
+		return 0
+	case refill <= 0:
+		return rate.InfDuration
+	}
+	d := -level / refill * 1e9
+	if d > math.MaxInt64 {
+		return rate.InfDuration
+	}
+	return time.Duration(d)
+}
+
+// unreserve gives back a reservation of n that was to act at the instant act,
+// less what has been reserved after it, and returns the tokens given back
+// (as x/time/rate's Reservation.CancelAt).
+func (b *bucket) unreserve(now int64, n float64, act int64) float64 {
+	if n == 0 || act < now {
+		return 0
+	}
+	back := n - time.Duration(b.lastEvent-act).Seconds()*b.rate
+	if back <= 0 {
+		return 0
+	}
+	b.refund(now, back)
+	if act == b.lastEvent {
+		if prev := act - int64(delay(-n, b.rate)); prev >= now {
+			b.lastEvent = prev
+		}
+	}
+	return back
+}
+
+// relimit changes the limit; the level keeps its time to full.
+func (b *bucket) relimit(now int64, lim Limit) {
+	fresh := newBucket(lim, now)
+	if b.shared() && fresh.shared() {
+		toFull := (b.burst - b.levelAt(now)) / b.rate
+		fresh.level = fresh.burst - toFull*fresh.rate
+		fresh.lastEvent = b.lastEvent
+		fresh.grant = b.grant
+		fresh.refill *= fresh.rate / b.rate
+		fresh.capacity = min(fresh.burst, b.capacity*fresh.burst/b.burst)
+	}
+	*b = fresh
+}
+
+// later is at + d, held within the clock's range.
+func later(at int64, d time.Duration) int64 {
+	if at > forever-int64(d) {
+		return forever
+	}
+	return at + int64(d)
+}

@@ -1,0 +1,676 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// fleet is several limiters that share a state in memory, in virtual time.
+type fleet struct {
+	t       testing.TB
+	state   *exchange.Memory
+	down    atomic.Bool // nobody reaches the state
+	members []*member
+}
+
+// member is one limiter of a fleet and its way to the state.
+type member struct {
+	*Limiter
+	fleet *fleet
+	delay time.Duration // one way
+	cut   atomic.Bool   // it does not reach the state
+	hung  chan struct{} // calls wait until this is closed; nil: they don't
+	lossy *rand.Rand    // a third of the requests, and of the replies, gets lost
+	mu    sync.Mutex    // guards lossy
+}
+
+const testPartitions = 16
+
+func newFleet(t testing.TB, n int, cfg Config) *fleet {
+	t.Helper()
+	f := &fleet{t: t, state: exchange.NewMemory(testPartitions, time.Now)}
+	for i := range n {
+		f.join(cfg, uint64(i))
+	}
+	return f
+}
+
+func (f *fleet) join(cfg Config, seed uint64) *member {
+	f.t.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	cfg, err := cfg.checked()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	m := &member{fleet: f, delay: time.Millisecond}
+	m.Limiter = newLimiter(cfg, m, testPartitions, seed)
+	f.members = append(f.members, m)
+	return m
+}
+
+func (f *fleet) close() {
+	for _, m := range f.members {
+		_ = m.Close()
+	}
+}
+
+var errCut = errors.New("cut off")
+
+// Exchange implements store.
+func (m *member) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+	time.Sleep(m.delay)
+	if m.hung != nil {
+		<-m.hung
+	}
+	if m.cut.Load() || m.fleet.down.Load() || m.loses() {
+		fail(fl, chunks)
+		return
+	}
+	m.fleet.state.Exchange(ctx, fl, chunks)
+	time.Sleep(m.delay)
+	if m.loses() {
+		fail(fl, chunks)
+	}
+}
+
+func (m *member) loses() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lossy != nil && m.lossy.IntN(3) == 0
+}
+
+func fail(fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+	if fl != nil {
+		fl.Err = errCut
+	}
+	for _, c := range chunks {
+		c.Err = errCut
+	}
+}
+
+// toGo is how far ahead of now the shared state has a key's TAT.
+func (f *fleet) toGo(key string) time.Duration {
+	field := "k" + key
+	c := &exchange.Chunk{
+		Partition: exchange.Partition(field, testPartitions), ID: exchange.ID{0xff}, Seq: 1, Floors: true,
+		Tau: time.Second, Records: []exchange.Record{{Field: field}},
+	}
+	f.state.Exchange(context.Background(), nil, []*exchange.Chunk{c})
+	return time.Duration(c.Reply.Keys[0].ToGo) * time.Microsecond
+}
+
+// until waits, in virtual time, until a condition holds.
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for begin := time.Now(); !holds(); time.Sleep(time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			t.Fatalf("after a minute still not so: %s", what)
+		}
+	}
+}
+
+// load is what is asked of a fleet: Poisson arrivals on one key.
+type load struct {
+	seed    uint64
+	dur     time.Duration
+	total   func(at time.Duration) float64              // tokens asked for per second by all
+	weight  func(process int, at time.Duration) float64 // of one process; need not sum to 1
+	cost    func(*rand.Rand) int
+	at      []event // what happens meanwhile
+	key     string
+	central *rate.Limiter
+}
+
+type event struct {
+	at time.Duration
+	do func()
+}
+
+// tally is what came of a load, by second, against one central bucket fed the
+// same requests.
+type tally struct {
+	lim      Limit
+	admitted []float64
+	central  []float64
+	asked    []float64
+	excess   float64 // largest admission beyond r·t + b in any window after warm-up, in bursts
+	low      float64 // of the level of a bucket of the limit that only counts
+	levelAt  time.Duration
+	level    float64
+}
+
+func sum(x []float64) (s float64) {
+	for _, v := range x {
+		s += v
+	}
+	return s
+}
+
+// over is the admission in seconds [from, to) over that of the central bucket.
+func (y *tally) over(from, to int) float64 {
+	return sum(y.admitted[from:to])/sum(y.central[from:to]) - 1
+}
+
+// count notes an admission for the worst window: the debt of an unlimited
+// bucket of the limit is exactly what some window admitted beyond r·t + b.
+func (y *tally) count(at time.Duration, n float64, warm time.Duration) {
+	y.level = min(float64(y.lim.Burst), y.level+(at-y.levelAt).Seconds()*float64(y.lim.Rate)) - n
+	y.levelAt = at
+	if at >= warm {
+		y.excess = max(y.excess, -y.level/float64(y.lim.Burst))
+	}
+}
+
+func equal(int, time.Duration) float64 { return 1 }
+
+func skewed(process int, _ time.Duration) float64 { return 1 / float64(process+1) }
+
+func steady(rate float64) func(time.Duration) float64 {
+	return func(time.Duration) float64 { return rate }
+}
+
+// run feeds the load to the fleet.
+func (f *fleet) run(lim Limit, ld load) *tally {
+	rng := rand.New(rand.NewPCG(ld.seed, 1))
+	seconds := int(math.Ceil(ld.dur.Seconds()))
+	y := &tally{
+		lim: lim, level: float64(lim.Burst),
+		admitted: make([]float64, seconds), central: make([]float64, seconds), asked: make([]float64, seconds),
+	}
+	central := rate.NewLimiter(lim.Rate, lim.Burst)
+	if ld.key == "" {
+		ld.key = "k"
+	}
+	begin := time.Now()
+	var at time.Duration
+	for {
+		at += time.Duration(rng.ExpFloat64() / ld.total(at) * 1e9)
+		for len(ld.at) > 0 && ld.at[0].at <= at {
+			time.Sleep(ld.at[0].at - time.Since(begin))
+			ld.at[0].do()
+			ld.at = ld.at[1:]
+		}
+		if at >= ld.dur {
+			return y
+		}
+		time.Sleep(at - time.Since(begin))
+		n := 1
+		if ld.cost != nil {
+			n = ld.cost(rng)
+		}
+		sec := int(at / time.Second)
+		y.asked[sec] += float64(n)
+		if central.AllowN(time.Now(), n) {
+			y.central[sec] += float64(n)
+		}
+		if f.pick(rng, ld, at).AllowN(ld.key, n) {
+			y.admitted[sec] += float64(n)
+			y.count(at, float64(n), 2*time.Second)
+		}
+	}
+}
+
+func (f *fleet) pick(rng *rand.Rand, ld load, at time.Duration) *member {
+	total := 0.
+	for i := range f.members {
+		total += ld.weight(i, at)
+	}
+	x := rng.Float64() * total
+	for i, m := range f.members {
+		if x -= ld.weight(i, at); x < 0 {
+			return m
+		}
+	}
+	return f.members[len(f.members)-1]
+}
+
+var busy = Limit{Rate: 1000, Burst: 100}
+
+// TestFleetIsOneBucket: while the state answers, the fleet admits what one
+// central bucket admits of the same requests.
+func TestFleetIsOneBucket(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		n      int
+		demand float64
+		weight func(int, time.Duration) float64
+		excess float64 // bursts
+	}{
+		{"alone, 3 r", 1, 3000, equal, 0.02},
+		{"10, 0.8 r", 10, 800, equal, 0.02},
+		{"10, 1.2 r, skewed", 10, 1200, skewed, 0.25},
+		{"10, 2 r", 10, 2000, equal, 0.5},
+		{"10, 10 r", 10, 10000, equal, 1},
+		{"100, 2 r", 100, 2000, equal, 0.5},
+		{"10, 3 r, jumping", 10, 3000, jumping, 0.5},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, tc.n, Config{Limit: busy})
+				defer f.close()
+				y := f.run(busy, load{seed: 1, dur: 20 * time.Second, total: steady(tc.demand), weight: tc.weight})
+				t.Logf("admitted %+.2f %% against one central bucket; worst window %.2f bursts over", 100*y.over(1, 20), y.excess)
+				if over := y.over(1, 20); math.Abs(over) > 0.005 {
+					t.Errorf("admitted %+.2f %% against one central bucket, want at most 0.5 %%", 100*over)
+				}
+				if y.excess > tc.excess {
+					t.Errorf("worst window %.2f bursts over r·t + b, want at most %v", y.excess, tc.excess)
+				}
+			})
+		})
+	}
+}
+
+// jumping moves all traffic to another process every 5 s.
+func jumping(process int, at time.Duration) float64 {
+	if process == int(at/(5*time.Second))%10 {
+		return 1
+	}
+	return 0
+}
+
+// TestOutageKeepsTheLimit: while the state is gone the fleet admits what a
+// central bucket would, neither nothing nor everything nor N times the limit,
+// and goes on without a burst or a pause when it is back.
+func TestOutageKeepsTheLimit(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		n      int
+		demand func(time.Duration) float64
+		weight func(int, time.Duration) float64
+		least  float64
+		most   float64
+	}{
+		{"5, 3 r, skewed", 5, steady(3000), skewed, -0.03, 0.03},
+		{"10, 3 r, skewed", 10, steady(3000), skewed, -0.03, 0.03},
+		{"10, 0.5 r", 10, steady(500), equal, -0.01, 0.01},
+		{"10, 0.5 r, then 5 r", 10, rise, equal, -0.05, 0.10},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, tc.n, Config{Limit: busy})
+				defer f.close()
+				y := f.run(busy, load{
+					seed: 2, dur: 30 * time.Second, total: tc.demand, weight: tc.weight,
+					at: []event{
+						{10 * time.Second, func() { f.down.Store(true) }},
+						{15 * time.Second, func() { f.wantState(t, Degraded) }},
+						{20 * time.Second, func() { f.down.Store(false) }},
+						{22 * time.Second, func() { f.wantState(t, Synced) }},
+					},
+				})
+				t.Logf("during the outage %+.2f %%, in the 5 s after %+.2f %%; worst window %.2f bursts over", 100*y.over(10, 20), 100*y.over(20, 25), y.excess)
+				if over := y.over(10, 20); over < tc.least || over > tc.most {
+					t.Errorf("admitted %+.2f %% against one central bucket during the outage", 100*over)
+				}
+				if over := y.over(20, 25); math.Abs(over) > 0.03 {
+					t.Errorf("admitted %+.2f %% against one central bucket in the 5 s after", 100*over)
+				}
+			})
+		})
+	}
+}
+
+func rise(at time.Duration) float64 {
+	if at > 15*time.Second {
+		return 5000
+	}
+	return 500
+}
+
+func (f *fleet) wantState(t testing.TB, want State) {
+	t.Helper()
+	for i, m := range f.members {
+		if st := m.Status(); st.State != want || (st.Err != nil) != (want == Degraded) {
+			t.Errorf("process %d: %+v, want %v", i, st, want)
+		}
+	}
+}
+
+// TestPartOfTheFleetCutOff: those cut off keep their shares, and the others
+// leave them room.
+func TestPartOfTheFleetCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 10, Config{Limit: busy})
+		defer f.close()
+		cut := func(v bool) func() {
+			return func() {
+				for _, m := range f.members[:5] {
+					m.cut.Store(v)
+				}
+			}
+		}
+		y := f.run(busy, load{
+			seed: 3, dur: 50 * time.Second, total: steady(3000), weight: equal,
+			at: []event{{10 * time.Second, cut(true)}, {40 * time.Second, cut(false)}},
+		})
+		t.Logf("while half is cut off %+.2f %%, after %+.2f %%; worst window %.2f bursts over", 100*y.over(10, 40), 100*y.over(40, 50), y.excess)
+		if over := y.over(10, 40); math.Abs(over) > 0.05 {
+			t.Errorf("admitted %+.2f %% against one central bucket while half was cut off", 100*over)
+		}
+	})
+}
+
+// TestStartsWithoutRedis: with a state that was never there every process
+// takes 1/Processes of the limit, and they converge when it appears.
+func TestStartsWithoutRedis(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 4, Config{Limit: busy, Processes: 4})
+		defer f.close()
+		f.down.Store(true)
+		y := f.run(busy, load{
+			seed: 4, dur: 20 * time.Second, total: steady(3000), weight: equal,
+			at: []event{
+				{time.Second, func() {
+					if st := f.members[0].Status(); st.State != Connecting || st.Processes != 4 {
+						t.Errorf("before the state was reached: %+v", st)
+					}
+				}},
+				{10 * time.Second, func() { f.down.Store(false) }},
+				{12 * time.Second, func() { f.wantState(t, Synced) }},
+			},
+		})
+		t.Logf("without state %+.2f %%, with it %+.2f %%", 100*y.over(0, 10), 100*y.over(10, 20))
+		if over := y.over(0, 10); math.Abs(over) > 0.05 {
+			t.Errorf("admitted %+.2f %% against one central bucket without state", 100*over)
+		}
+		if over := y.over(10, 20); math.Abs(over) > 0.03 {
+			t.Errorf("admitted %+.2f %% against one central bucket with it", 100*over)
+		}
+	})
+}
+
+// TestWipeIsHealed: a state that loses everything is told what its processes
+// have seen, so that nobody gets a fresh burst out of it.
+func TestWipeIsHealed(t *testing.T) {
+	for name, lose := range map[string]func(*fleet) func(){
+		"wiped": func(f *fleet) func() { return f.state.Wipe },
+		"rolled back": func(f *fleet) func() {
+			old := f.state.Snapshot()
+			return func() { f.state.Restore(old) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, 10, Config{Limit: busy})
+				defer f.close()
+				var back func()
+				y := f.run(busy, load{
+					seed: 5, dur: 30 * time.Second, total: steady(3000), weight: skewed,
+					at: []event{{5 * time.Second, func() { back = lose(f) }}, {10 * time.Second, func() { back() }}},
+				})
+				t.Logf("%+.2f %%, worst window %.2f bursts over", 100*y.over(5, 30), y.excess)
+				if over := y.over(5, 30); math.Abs(over) > 0.005 {
+					t.Errorf("admitted %+.2f %% against one central bucket, want at most 0.5 %%", 100*over)
+				}
+				if f.members[0].Stats().Losses == 0 {
+					t.Error("the loss went unseen")
+				}
+			})
+		})
+	}
+}
+
+// TestReportsAreCountedOnce: whatever gets lost on the way, every token
+// admitted is charged exactly once.
+func TestReportsAreCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lim := Limit{Rate: 1000, Burst: 1e9} // a token is a millisecond, and the bucket is never full again
+		// An interval so long that nobody is ever taken for silent, which would
+		// change what a token is charged as.
+		f := newFleet(t, 3, Config{Limit: lim, SyncInterval: time.Second})
+		defer f.close()
+		first := f.members[0]
+		first.Charge("k", 1e6)
+		if err := syncNow(first.Limiter); err != nil {
+			t.Fatal(err)
+		}
+		begin, debt := time.Now(), f.toGo("k")
+		rng := rand.New(rand.NewPCG(6, 6))
+		want := time.Duration(0)
+		for i, m := range f.members {
+			m.mu.Lock()
+			m.lossy = rand.New(rand.NewPCG(7, uint64(i)))
+			m.mu.Unlock()
+		}
+		for range 20000 {
+			m := f.members[rng.IntN(3)]
+			n := rng.IntN(5)
+			switch rng.IntN(10) {
+			case 0:
+				m.Refund("k", n)
+				want -= time.Duration(n) * time.Millisecond
+			case 1:
+				m.Charge("k", n)
+				want += time.Duration(n) * time.Millisecond
+			default:
+				if m.AllowN("k", n) {
+					want += time.Duration(n) * time.Millisecond
+				}
+			}
+			time.Sleep(time.Duration(rng.ExpFloat64() * 1e6))
+		}
+		for _, m := range f.members {
+			until(t, "all is exchanged", func() bool { return syncNow(m.Limiter) == nil })
+		}
+		if got := f.toGo("k") - debt + time.Since(begin); (got - want).Abs() > time.Microsecond {
+			t.Errorf("charged %v, want %v", got, want)
+		}
+		if s := first.Stats(); s.RoundErrors == 0 || s.DuplicateRounds == 0 {
+			t.Errorf("nothing was lost: %+v", s)
+		}
+	})
+}
+
+func syncNow(l *Limiter) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return l.Sync(ctx)
+}
+
+// TestDenialConsumesNothing: what was denied is charged nowhere.
+func TestDenialConsumesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Limit{Rate: 0.001, Burst: 10}})
+		defer f.close()
+		a, b := f.members[0], f.members[1]
+		if !a.AllowN("k", 10) {
+			t.Fatal("a full bucket denies")
+		}
+		_ = syncNow(a.Limiter)
+		before := f.toGo("k") + time.Duration(clock(a.base))
+		for range 1000 {
+			if b.AllowN("k", 3) && b.exchangedKey("k") {
+				t.Fatal("an empty bucket admits")
+			}
+			time.Sleep(time.Millisecond)
+		}
+		_ = syncNow(b.Limiter)
+		_ = syncNow(b.Limiter)
+		after := f.toGo("k") + time.Duration(clock(a.base))
+		taken := b.Stats().Allowed * 3
+		if got := after - before; got != time.Duration(taken)*1000*time.Second {
+			t.Errorf("1000 requests of which %d tokens were admitted charged %v", taken, got)
+		}
+	})
+}
+
+// exchangedKey reports whether a key's state is known here.
+func (l *Limiter) exchangedKey(key string) bool { return l.Peek(key).Age >= 0 }
+
+// TestDecisionsNeverWait: with a state whose calls hang for ever, decisions
+// take no time, the process goes stale, and Close returns.
+func TestDecisionsNeverWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: busy})
+		m := f.members[0]
+		until(t, "synced", func() bool { return m.Status().State == Synced })
+		release := make(chan struct{})
+		m.hung = release
+		begin := time.Now()
+		for range 1000 {
+			m.Take("k")
+			m.Allow("other")
+		}
+		if d := time.Since(begin); d != 0 {
+			t.Errorf("decisions took %v", d)
+		}
+		until(t, "degraded", func() bool { return m.Status().State == Degraded })
+		if d := time.Since(begin); d > 500*time.Millisecond {
+			t.Errorf("degraded after %v", d)
+		}
+		begin = time.Now()
+		if err := m.Close(); err != nil || time.Since(begin) > 2*time.Second {
+			t.Errorf("Close: %v after %v", err, time.Since(begin))
+		}
+		if !m.Allow("k") {
+			t.Error("closed, it denies what it has")
+		}
+		close(release)
+		f.close()
+	})
+}
+
+// TestCloseTellsAll: Close reports what is unreported, leaves the fleet, and
+// may be called again, from anywhere.
+func TestCloseTellsAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Limit{Rate: 1, Burst: 1000}})
+		a, b := f.members[0], f.members[1]
+		until(t, "both see each other", func() bool { return a.Status().Processes == 2 && b.Status().Processes == 2 })
+		a.AllowN("k", 100)
+		for range 3 {
+			go func() { _ = a.Close() }()
+		}
+		_ = a.Close()
+		if got := f.toGo("k").Round(time.Second); got != 100*time.Second {
+			t.Errorf("after Close %v are charged, want 100s", got)
+		}
+		until(t, "the other is alone", func() bool { return b.Status().Processes == 1 })
+		ctx := context.Background()
+		if e1, e2 := a.Sync(ctx), a.Reset(ctx, "k"); !errors.Is(e1, ErrClosed) || !errors.Is(e2, ErrClosed) {
+			t.Errorf("after Close: Sync %v, Reset %v", e1, e2)
+		}
+		if err := a.Wait(ctx, "k"); err != nil || !a.Allow("new") {
+			t.Errorf("after Close: Wait %v, or a new key is denied", err)
+		}
+		f.close()
+	})
+}
+
+// TestResetReachesTheFleet: a key that was reset is full here at once, in the
+// state, and elsewhere after its next exchange.
+func TestResetReachesTheFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Limit{Rate: 0.01, Burst: 50}})
+		defer f.close()
+		a, b := f.members[0], f.members[1]
+		until(t, "both see each other", func() bool { return a.Status().Processes == 2 && b.Status().Processes == 2 })
+		b.AllowN("k", 50)
+		_, _ = syncNow(b.Limiter), syncNow(a.Limiter)
+		a.Allow("k")
+		_ = syncNow(a.Limiter)
+		if got := a.Peek("k").Remaining; got != 0 {
+			t.Fatalf("%d remain of a bucket that another process has emptied", got)
+		}
+		if err := a.Reset(context.Background(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Peek("k").Remaining; got != 50 {
+			t.Errorf("%d remain here after Reset, want 50", got)
+		}
+		if got := f.toGo("k"); got > 0 {
+			t.Errorf("the state has %v to go after Reset", got)
+		}
+		_ = syncNow(b.Limiter)
+		if got := b.Peek("k").Remaining; got < 49 {
+			t.Errorf("%d remain elsewhere after Reset and an exchange", got)
+		}
+		f.down.Store(true)
+		if err := a.Reset(context.Background(), "never seen"); err == nil {
+			t.Error("Reset without the state is confirmed")
+		}
+	})
+}
+
+// TestEvictedUsageArrives: usage of a key that was evicted before it was
+// reported is charged all the same.
+func TestEvictedUsageArrives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, Config{Limit: Limit{Rate: 1, Burst: 1000}, MaxKeys: 10})
+		defer f.close()
+		m := f.members[0]
+		until(t, "synced", func() bool { return m.Status().State == Synced })
+		m.AllowN("evicted", 500)
+		for i := range 10 {
+			m.Allow(string(rune('a' + i)))
+		}
+		if got := m.Stats(); got.Evicted != 1 || got.Keys != 10 {
+			t.Fatalf("%+v", got)
+		}
+		until(t, "charged", func() bool { return f.toGo("evicted") > 490*time.Second })
+		if got := m.Stats().DroppedTokens; got != 0 {
+			t.Errorf("%d tokens dropped", got)
+		}
+	})
+}
+
+// TestOnChangeIsToldInOrder: every change of state, in order, and one log line
+// each.
+func TestOnChangeIsToldInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var states []State
+		told := make(chan State, 10)
+		f := newFleet(t, 1, Config{Limit: busy, OnChange: func(st Status) { told <- st.State }})
+		defer f.close()
+		for _, down := range []bool{false, true, false} {
+			f.down.Store(down)
+			states = append(states, <-told)
+		}
+		if want := []State{Synced, Degraded, Synced}; !slices.Equal(states, want) {
+			t.Errorf("told %v, want %v", states, want)
+		}
+	})
+}
+
+// TestWaitIsShortenedByGrants: a waiter in a fleet acts when the shared bucket
+// says so, not when its small share of the moment would.
+func TestWaitIsShortenedByGrants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 10, Config{Limit: Limit{Rate: 100, Burst: 10}})
+		defer f.close()
+		stop := make(chan struct{})
+		go func() {
+			defer close(stop)
+			for range 3000 {
+				f.members[0].Allow("k")
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		time.Sleep(time.Second)
+		begin := time.Now()
+		if err := f.members[9].WaitN(context.Background(), "k", 10); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(begin); d > 500*time.Millisecond {
+			t.Errorf("waited %v for what takes the fleet 100 ms", d)
+		}
+		<-stop
+	})
+}

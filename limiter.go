@@ -1,0 +1,779 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// Errors to match with [errors.Is], beside those of the context.
+var (
+	// ErrExceedsBurst: the cost is larger than the burst, so that no wait
+	// would ever be long enough.
+	ErrExceedsBurst = errors.New("limiter: cost exceeds burst")
+	// ErrClosed: the limiter no longer exchanges anything.
+	ErrClosed = errors.New("limiter: closed")
+)
+
+// Limit is a token bucket: it holds up to Burst tokens and is refilled at Rate
+// tokens per second. [rate.Inf] admits everything, whatever the Burst. The
+// zero Limit, Rate 0 and Burst 0, denies everything; it is valid for
+// [Config.LimitFor] and [Limiter.SetLimit], not for [Config.Limit].
+type Limit struct {
+	Rate  rate.Limit
+	Burst int
+}
+
+// Per is the limit of n tokens per d, all of which may be taken at once:
+// Per(100, 15*time.Minute).
+func Per(n int, d time.Duration) Limit {
+	return Limit{Rate: rate.Limit(float64(n) / d.Seconds()), Burst: n}
+}
+
+// WithBurst returns the limit with another burst.
+func (l Limit) WithBurst(b int) Limit {
+	l.Burst = b
+	return l
+}
+
+// String returns the limit in the form that [ParseLimit] reads: "100/15m0s"
+// where [Per] of the burst gives the limit exactly, "0.5/s burst 10"
+// elsewhere, "unlimited" for an infinite rate.
+func (l Limit) String() string {
+	if l.Rate == rate.Inf {
+		return "unlimited"
+	}
+	if d := seconds(float64(l.Burst) / float64(l.Rate)).Round(time.Millisecond); d > 0 && Per(l.Burst, d) == l {
+		return fmt.Sprintf("%d/%v", l.Burst, d)
+	}
+	return strconv.FormatFloat(float64(l.Rate), 'g', -1, 64) + "/s burst " + strconv.Itoa(l.Burst)
+}
+
+// ParseLimit reads a limit: "100/15m" (100 tokens per 15 minutes, burst 100),
+// "10/s burst 50", "0.5/s burst 10", "unlimited". The time is a number with a
+// unit that [time.ParseDuration] knows, or a unit alone.
+func ParseLimit(s string) (Limit, error) {
+	l, err := parseLimit(s)
+	if err == nil {
+		err = l.validate()
+	}
+	if err != nil {
+		return Limit{}, fmt.Errorf(`limiter: limit %q: %w; want "100/15m", "10/s burst 50" or "unlimited"`, s, err)
+	}
+	return l, nil
+}
+
+func parseLimit(s string) (Limit, error) {
+	words := strings.Fields(s)
+	if len(words) == 1 && words[0] == "unlimited" {
+		return Limit{Rate: rate.Inf}, nil
+	}
+	if len(words) != 1 && (len(words) != 3 || words[1] != "burst") {
+		return Limit{}, errors.New("not understood")
+	}
+	count, per, ok := strings.Cut(words[0], "/")
+	if !ok {
+		return Limit{}, errors.New("no time given")
+	}
+	n, err := strconv.ParseFloat(count, 64)
+	if err != nil {
+		return Limit{}, fmt.Errorf("%q is no number", count)
+	}
+	if per != "" && (per[0] < '0' || per[0] > '9') && per[0] != '.' {
+		per = "1" + per
+	}
+	d, err := time.ParseDuration(per)
+	if err != nil || d <= 0 {
+		return Limit{}, fmt.Errorf("%q is no time", per)
+	}
+	if len(words) == 1 {
+		if n < 1 || n != math.Trunc(n) || n > maxTokens {
+			return Limit{}, fmt.Errorf("%q tokens can be no burst: give one", count)
+		}
+		return Per(int(n), d), nil
+	}
+	burst, err := strconv.Atoi(words[2])
+	if err != nil {
+		return Limit{}, fmt.Errorf("%q is no burst", words[2])
+	}
+	return Limit{Rate: rate.Limit(n / d.Seconds()), Burst: burst}, nil
+}
+
+func (l Limit) validate() error {
+	r := float64(l.Rate)
+	switch {
+	case math.IsNaN(r), r < 0, math.IsInf(r, 0):
+		return fmt.Errorf("rate %v: want a number of tokens per second from 0, or rate.Inf", r)
+	case l.Burst < 0:
+		return fmt.Errorf("burst %d is negative", l.Burst)
+	case r == 0 && l.Burst > 0:
+		return fmt.Errorf("rate 0 with burst %d: a burst that never comes back", l.Burst)
+	case r > 0 && l.Rate != rate.Inf && l.Burst == 0:
+		return fmt.Errorf("burst 0 with rate %v would deny everything", r)
+	}
+	return nil
+}
+
+// Config says what to limit and where to share it. Only Limit is required.
+type Config struct {
+	// Limit is every key's limit unless LimitFor says otherwise.
+	Limit Limit
+	// LimitFor gives a key its own limit; !ok means Limit. It is called when a
+	// key becomes resident and after [Limiter.Reload], on the goroutine that
+	// asks about the key, never under a lock, maybe from many at once. An
+	// invalid limit counts as !ok, and in [Stats]. Nil means Limit for all.
+	LimitFor func(key string) (l Limit, ok bool)
+	// Redis is where the fleet shares its limits: a standalone, Sentinel,
+	// Cluster or Ring client, owned by the caller, who closes it after the
+	// limiter. [Tune] makes the best of one. Nil: purely local, no goroutine.
+	Redis redis.UniversalClient
+	// Prefix is the namespace of all keys in Redis. Processes that share
+	// limits have the same. Default "limiter".
+	Prefix string
+	// MaxKeys bounds the keys resident in this process; the least recently
+	// used makes room. More cost memory, fewer make keys in use forget their
+	// debts. Default 65536.
+	MaxKeys int
+	// SyncInterval is T, the time between two exchanges of a busy key, from
+	// 1 ms to 1 minute. A longer one costs Redis less and converges later; the
+	// same in all processes. Default 100 ms.
+	SyncInterval time.Duration
+	// Processes is the size of the fleet to assume until Redis has told:
+	// before that, each process admits 1/Processes of every limit. Default 1,
+	// with a warning where Redis is configured, since a process that has never
+	// reached it then goes on alone at the full limit.
+	Processes int
+	// Logger receives changes of state, nothing else. Default [slog.Default].
+	Logger *slog.Logger
+	// OnChange is called on every change of [Status.State], in order, on a
+	// goroutine of its own.
+	OnChange func(Status)
+}
+
+const (
+	defaultPrefix   = "limiter"
+	defaultMaxKeys  = 65536
+	defaultInterval = 100 * time.Millisecond
+	minInterval     = time.Millisecond
+	maxInterval     = time.Minute
+)
+
+// checked returns the configuration with its defaults, or all its faults.
+func (c Config) checked() (Config, error) {
+	var faults []error
+	fault := func(field string, err error) {
+		if err != nil {
+			faults = append(faults, fmt.Errorf("limiter: Config.%s: %w", field, err))
+		}
+	}
+	if (c.Limit == Limit{}) {
+		fault("Limit", errors.New("required"))
+	} else {
+		fault("Limit", c.Limit.validate())
+	}
+	if c.MaxKeys < 0 || c.MaxKeys > math.MaxInt32 {
+		fault("MaxKeys", fmt.Errorf("%d: want 0 (default) to %d", c.MaxKeys, math.MaxInt32))
+	}
+	if c.SyncInterval != 0 && (c.SyncInterval < minInterval || c.SyncInterval > maxInterval) {
+		fault("SyncInterval", fmt.Errorf("%v: want %v to %v", c.SyncInterval, minInterval, maxInterval))
+	}
+	if c.Processes < 0 {
+		fault("Processes", fmt.Errorf("%d is negative", c.Processes))
+	}
+	if c.Prefix == "" {
+		c.Prefix = defaultPrefix
+	}
+	if c.MaxKeys == 0 {
+		c.MaxKeys = defaultMaxKeys
+	}
+	if c.SyncInterval == 0 {
+		c.SyncInterval = defaultInterval
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, errors.Join(faults...)
+}
+
+// Tune fills the zero fields of o with what a limiter's own client should
+// have: short timeouts, no retries inside the client, a small pool; and
+// returns o.
+//
+//	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: addrs}))
+//
+// A client shared with the rest of the program works too: its retries are
+// harmless and its long timeouts delay nothing but the return from an outage.
+func Tune(o *redis.UniversalOptions) *redis.UniversalOptions { return exchange.Tune(o) }
+
+// Limiter decides by key. Make one with [New]; the zero Limiter can't be used.
+// All methods may be called from any goroutine.
+type Limiter struct {
+	base     time.Time
+	local    *local
+	syncer   *syncer // nil without Redis
+	limitFor func(string) (Limit, bool)
+
+	changing  sync.Mutex // one SetLimit or Reload at a time
+	limit     atomic.Pointer[Limit]
+	limits    atomic.Uint64 // counts changes of limit and limitFor
+	badLimits atomic.Uint64
+}
+
+// New returns a limiter, or all the faults of cfg at once. It never dials and
+// never blocks: starting without Redis is normal.
+func New(cfg Config) (*Limiter, error) {
+	checked, err := cfg.checked()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Redis == nil {
+		return newLimiter(checked, nil, 0, rand.Uint64()), nil
+	}
+	client := exchange.New(cfg.Redis, checked.Prefix)
+	return newLimiter(checked, client, client.Partitions(), rand.Uint64()), nil
+}
+
+// newLimiter makes a limiter on a store that may be none, by a checked
+// configuration. Thresholds and names come from the seed.
+func newLimiter(cfg Config, s store, partitions int, seed uint64) *Limiter {
+	l := &Limiter{
+		base:     time.Now(),
+		local:    newLocal(cfg.MaxKeys, partitions, seed),
+		limitFor: cfg.LimitFor,
+	}
+	l.limit.Store(&cfg.Limit)
+	if s != nil {
+		if cfg.Processes == 0 {
+			cfg.Logger.Warn("limiter: Config.Processes is not set: until Redis is reached, this process admits the full limit by itself")
+		}
+		l.syncer = newSyncer(cfg, s, l.local, l.base, seed)
+		l.syncer.start()
+	}
+	return l
+}
+
+// clock is the limiter's time: nanoseconds that never go back and are never 0.
+func clock(base time.Time) int64 { return int64(time.Since(base)) + int64(time.Second) }
+
+func (l *Limiter) now() int64 { return clock(l.base) }
+
+// Allow reports whether one token may be taken, and takes it.
+func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
+
+// AllowN reports whether n tokens may be taken, and takes them. More than the
+// burst are never admitted; n = 0 takes nothing and is true while the key is
+// not in debt; a negative n is as 0.
+func (l *Limiter) AllowN(key string, n int) bool {
+	now := l.now()
+	e := l.acquire(key, now)
+	ok := l.local.decideLocked(e, now, tokens(n))
+	e.shard.mu.Unlock()
+	return ok
+}
+
+// Take is [Limiter.Allow] that says more.
+func (l *Limiter) Take(key string) Result { return l.TakeN(key, 1) }
+
+// TakeN is [Limiter.AllowN] that says more.
+func (l *Limiter) TakeN(key string, n int) Result {
+	now := l.now()
+	e := l.acquire(key, now)
+	ok := l.local.decideLocked(e, now, tokens(n))
+	r := l.local.resultLocked(e, now, tokens(n), ok)
+	e.shard.mu.Unlock()
+	return r
+}
+
+// Peek returns what [Limiter.Take] would see. It takes nothing and makes
+// nothing resident.
+func (l *Limiter) Peek(key string) Result {
+	now := l.now()
+	e := l.glimpse(key, now)
+	if !e.fresh(now) {
+		e.renew(now, l.local.world.Load())
+	}
+	return l.local.resultLocked(&e, now, 1, e.admitsAt(now, 1))
+}
+
+// glimpse returns a copy of a key's entry, made up where it is not resident.
+func (l *Limiter) glimpse(key string, now int64) entry {
+	var buf [maxKey + 1]byte
+	held := heldKey(key, &buf)
+	sh := l.local.shardOf(held)
+	sh.mu.Lock()
+	if e, ok := sh.lru.Peek(held); ok {
+		defer sh.mu.Unlock()
+		return *e
+	}
+	sh.mu.Unlock()
+	lim, _, _ := l.limitOf(key)
+	e, _ := l.local.newEntry(held, lim, now)
+	return *e
+}
+
+// acquire returns the key's entry, its grant up to date, with its shard locked.
+func (l *Limiter) acquire(key string, now int64) *entry {
+	var buf [maxKey + 1]byte
+	held := heldKey(key, &buf)
+	sh := l.local.shardOf(held)
+	sh.mu.Lock()
+	e, ok := sh.lru.Get(held)
+	if !ok || e.relimited {
+		sh.mu.Unlock()
+		e = l.meet(key, held, sh, now)
+	}
+	if !e.fresh(now) {
+		e.renew(now, l.local.world.Load())
+	}
+	return e
+}
+
+// meet makes a key resident, or asks for the limit of one that is, and returns
+// its entry with the shard locked. The limit is asked for without the lock,
+// and again if limits changed meanwhile.
+func (l *Limiter) meet(key, held string, sh *shard, now int64) *entry {
+	for {
+		lim, byDefault, version := l.limitOf(key)
+		sh.mu.Lock()
+		if l.limits.Load() != version {
+			sh.mu.Unlock()
+			continue
+		}
+		e, ok := sh.lru.Get(held)
+		if !ok {
+			var own string
+			e, own = l.local.newEntry(held, lim, now)
+			e.byDefault = byDefault
+			sh.insertLocked(own, e)
+		} else if e.relimited {
+			l.local.relimitLocked(e, lim, byDefault, now)
+		}
+		return e
+	}
+}
+
+// limitOf is the limit of a key, and the version of the limits that it is of.
+func (l *Limiter) limitOf(key string) (lim Limit, byDefault bool, version uint64) {
+	version = l.limits.Load()
+	if l.limitFor != nil {
+		if lim, ok := l.limitFor(key); ok {
+			if lim.validate() == nil {
+				return lim, false, version
+			}
+			l.badLimits.Add(1)
+		}
+	}
+	return *l.limit.Load(), true, version
+}
+
+// tokens is a cost as it is counted.
+func tokens(n int) int64 { return max(0, min(int64(n), maxTokens)) }
+
+// Refund gives back n tokens that were taken: a job that did not run, a cost
+// estimated too high. It never fills a bucket above full. An n of 0 or less
+// does nothing.
+func (l *Limiter) Refund(key string, n int) {
+	if n <= 0 {
+		return
+	}
+	now := l.now()
+	e := l.acquire(key, now)
+	defer e.shard.mu.Unlock()
+	if e.unlimited() {
+		return
+	}
+	e.refund(now, float64(tokens(n)))
+	l.local.giveBackLocked(e, now, tokens(n))
+}
+
+// Charge takes n tokens without asking, for costs known only afterwards:
+// bytes, LLM tokens. The key may go into debt. An n of 0 or less does nothing.
+func (l *Limiter) Charge(key string, n int) {
+	if n <= 0 {
+		return
+	}
+	now := l.now()
+	e := l.acquire(key, now)
+	defer e.shard.mu.Unlock()
+	if !e.shared() {
+		return
+	}
+	e.charge(now, float64(tokens(n)))
+	if e.part != nil {
+		l.local.noteLocked(e, now, tokens(n), true)
+	}
+}
+
+// Reset makes the key full again: here in any case, and in Redis, with an
+// error if that was not confirmed before ctx was done or the exchange failed.
+// The other processes follow at their next exchange of the key.
+func (l *Limiter) Reset(ctx context.Context, key string) error {
+	now := l.now()
+	var buf [maxKey + 1]byte
+	held := heldKey(key, &buf)
+	sh := l.local.shardOf(held)
+	sh.mu.Lock()
+	e, ok := sh.lru.Peek(held)
+	if ok {
+		l.local.resetLocked(e, now)
+	} else {
+		sh.mu.Unlock()
+		lim, _, _ := l.limitOf(key)
+		e, _ = l.local.newEntry(held, lim, now)
+		e.shard, e.evicted = sh, true
+		sh.mu.Lock()
+	}
+	part := e.part
+	sh.mu.Unlock()
+	if part == nil {
+		return nil
+	}
+	return l.syncer.ask(ctx, &request{kind: askReset, entry: e, part: part.number})
+}
+
+// SetLimit changes [Config.Limit] while running, for every key that LimitFor
+// gives no limit of its own. Levels keep their time to full.
+func (l *Limiter) SetLimit(lim Limit) error {
+	if err := lim.validate(); err != nil {
+		return fmt.Errorf("limiter: SetLimit: %w", err)
+	}
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	l.limit.Store(&lim)
+	l.limits.Add(1)
+	now := l.now()
+	l.local.each(func(e *entry) {
+		if e.byDefault {
+			l.local.relimitLocked(e, lim, true, now)
+		}
+	})
+	return nil
+}
+
+// Reload asks [Config.LimitFor] again for every resident key; for one held as
+// a digest (above 64 bytes) at its next decision.
+func (l *Limiter) Reload() {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	l.limits.Add(1)
+	var keys []string
+	l.local.each(func(e *entry) {
+		e.relimited = true
+		if e.name[0] == 'k' {
+			keys = append(keys, e.name[1:])
+		}
+	})
+	now := l.now()
+	for _, key := range keys {
+		sh := l.local.shardOf(key)
+		lim, byDefault, _ := l.limitOf(key)
+		sh.mu.Lock()
+		if e, ok := sh.lru.Peek(key); ok && e.relimited {
+			l.local.relimitLocked(e, lim, byDefault, now)
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// Sync does one full round now: it returns nil when all that this process has
+// admitted is exchanged and the grant of every resident key is new, else why
+// not. Nil without Redis. It costs Redis about 3 µs for each resident key: for
+// tests and shutdowns, not for every request.
+func (l *Limiter) Sync(ctx context.Context) error {
+	if l.syncer == nil {
+		return nil
+	}
+	return l.syncer.ask(ctx, &request{kind: askSync})
+}
+
+// Close tells Redis what is left to tell, leaves the fleet and stops. It
+// returns within 2 seconds, whatever Redis does; a call that the client won't
+// give up ends by itself later. Decisions go on locally, with the share that
+// the process had. Closing again does nothing.
+func (l *Limiter) Close() error {
+	if l.syncer != nil {
+		l.syncer.close()
+	}
+	return nil
+}
+
+// Result says what became of a decision, and what to tell the one who asked.
+type Result struct {
+	// Allowed: the tokens were taken.
+	Allowed bool
+	// Limit is the limit that was applied.
+	Limit Limit
+	// Remaining is the number of whole tokens that this process could admit
+	// now, one by one. math.MaxInt where there is no limit.
+	Remaining int
+	// RetryAfter is 0 if allowed, and never 0 if denied: the time until the
+	// fleet's bucket is expected to hold enough, at least until the next
+	// grant; by the local bucket during an outage. -1 if never.
+	RetryAfter time.Duration
+	// ResetAfter is the time until the bucket is full, if nothing more is taken.
+	ResetAfter time.Duration
+	// Age is the time since the exchange behind this decision: 0 when purely
+	// local, -1 when there was none yet.
+	Age time.Duration
+}
+
+func (lo *local) resultLocked(e *entry, now, n int64, ok bool) Result {
+	r := Result{Allowed: ok, Limit: e.limit(), Age: e.age(now)}
+	if e.unlimited() {
+		r.Remaining = math.MaxInt
+		return r
+	}
+	r.Remaining = e.remaining(now)
+	if !ok {
+		r.RetryAfter = lo.retryAfter(e, now, float64(n))
+	}
+	r.ResetAfter = e.resetAfter(now)
+	return r
+}
+
+// Reservation is tokens taken ahead of time, and when they may be used.
+type Reservation struct {
+	l     *Limiter
+	e     *entry // nil: not OK, or nothing to give back
+	n     int64
+	act   int64 // when the tokens may be used; a grant may bring it nearer
+	taken int64 // e.taken with this reservation
+	ok    bool
+}
+
+// Reserve is ReserveN of one token.
+func (l *Limiter) Reserve(key string) Reservation { return l.ReserveN(key, 1) }
+
+// ReserveN takes n tokens now and says how long to wait before acting on
+// them. The reservation is not OK if n exceeds the burst.
+func (l *Limiter) ReserveN(key string, n int) Reservation {
+	r, _ := l.reserve(key, tokens(n), rate.InfDuration)
+	return r
+}
+
+// reserve takes n tokens if they may be used within most, and returns the
+// delay at which they may be, or might have been; negative: never.
+func (l *Limiter) reserve(key string, n int64, most time.Duration) (Reservation, time.Duration) {
+	now := l.now()
+	e := l.acquire(key, now)
+	defer e.shard.mu.Unlock()
+	if e.unlimited() {
+		e.shard.allowed++
+		return Reservation{l: l, act: now, ok: true}, 0
+	}
+	if float64(n) > e.burst {
+		e.shard.denied++
+		return Reservation{l: l}, -1
+	}
+	d := l.local.delayLocked(e, now, -float64(n))
+	if d > most {
+		e.shard.denied++
+		return Reservation{l: l}, d
+	}
+	e.shard.allowed++
+	e.charge(now, float64(n))
+	e.lastEvent = later(now, d)
+	if e.part != nil && n > 0 {
+		l.local.noteLocked(e, now, n, true)
+	}
+	return Reservation{l: l, e: e, n: n, act: e.lastEvent, taken: e.taken, ok: true}, d
+}
+
+// OK reports whether the tokens were taken: false if n exceeds the burst.
+func (r Reservation) OK() bool { return r.ok }
+
+// Delay is the time to wait before acting; [rate.InfDuration] when not OK. It
+// may turn out shorter when asked again after an exchange, never longer.
+func (r Reservation) Delay() time.Duration {
+	if !r.ok {
+		return rate.InfDuration
+	}
+	d, _ := r.pending()
+	return d
+}
+
+// pending is the time left to wait, and, where a grant may shorten it, a
+// channel that is closed at the next one.
+func (r *Reservation) pending() (time.Duration, <-chan struct{}) {
+	now := r.l.now()
+	if r.act <= now || r.e == nil || r.e.shard == nil {
+		return time.Duration(max(0, r.act-now)), nil
+	}
+	e := r.e
+	e.shard.mu.Lock()
+	defer e.shard.mu.Unlock()
+	if e.part == nil {
+		return time.Duration(r.act - now), nil
+	}
+	if e.granted == nil {
+		e.granted = make(chan struct{})
+	}
+	if d := r.l.local.delayLocked(e, now, float64(e.taken-r.taken)); d < time.Duration(r.act-now) {
+		r.act = later(now, d)
+	}
+	return time.Duration(r.act - now), e.granted
+}
+
+// Cancel gives back what later reservations have not overtaken, if there is
+// still a wait to call off. Cancelling again does nothing.
+func (r *Reservation) Cancel() {
+	e := r.e
+	r.e = nil
+	if e == nil {
+		return
+	}
+	now := r.l.now()
+	e.shard.mu.Lock()
+	defer e.shard.mu.Unlock()
+	if e.unlimited() {
+		return
+	}
+	if e.part == nil {
+		e.unreserve(now, float64(r.n), r.act)
+		return
+	}
+	if back := r.n - (e.taken - r.taken); back > 0 && r.act >= now {
+		e.refund(now, float64(back))
+		r.l.local.giveBackLocked(e, now, back)
+	}
+}
+
+// Wait is WaitN of one token.
+func (l *Limiter) Wait(ctx context.Context, key string) error { return l.WaitN(ctx, key, 1) }
+
+// WaitN takes n tokens and returns when they may be used. It fails at once,
+// having taken nothing, with [ErrExceedsBurst] if n exceeds the burst, and
+// with [context.DeadlineExceeded] where the deadline of ctx would pass first;
+// if ctx is done while it waits, it gives back what it can and returns the
+// context's error.
+func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	most := rate.InfDuration
+	if deadline, ok := ctx.Deadline(); ok {
+		most = time.Until(deadline)
+	}
+	r, d := l.reserve(key, tokens(n), most)
+	switch {
+	case r.ok && d == 0:
+		return nil
+	case r.ok:
+		return r.wait(ctx)
+	case d < 0:
+		return fmt.Errorf("limiter: wait for %d tokens: %w", n, ErrExceedsBurst)
+	}
+	return fmt.Errorf("limiter: wait of %v for %d tokens: %w", d, n, context.DeadlineExceeded)
+}
+
+func (r *Reservation) wait(ctx context.Context) error {
+	for {
+		d, granted := r.pending()
+		if d <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(d)
+		select {
+		case <-timer.C:
+			return nil
+		case <-granted:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			r.Cancel()
+			return ctx.Err()
+		}
+	}
+}
+
+// State is how a limiter stands with Redis.
+type State int8
+
+// The states of a limiter.
+const (
+	Local      State = iota // no Redis configured
+	Connecting              // Redis was never reached yet
+	Synced                  // grants are being renewed
+	Degraded                // some or all grants can't be renewed: those keys go on with their last share
+)
+
+// String returns the state's name in lower case.
+func (s State) String() string {
+	switch s {
+	case Local:
+		return "local"
+	case Connecting:
+		return "connecting"
+	case Synced:
+		return "synced"
+	case Degraded:
+		return "degraded"
+	}
+	return "state " + strconv.Itoa(int(s))
+}
+
+// Status is how a limiter stands with Redis, and since when.
+type Status struct {
+	State     State
+	Since     time.Time // when State began
+	LastSync  time.Time // last reply from Redis; zero: none yet
+	Processes int       // fleet size in use, this process included
+	Pending   int       // keys with something unreported
+	Err       error     // why the last round failed; nil when it did not
+}
+
+// Status returns how the limiter stands with Redis.
+func (l *Limiter) Status() Status {
+	if l.syncer == nil {
+		return Status{State: Local, Since: l.base, Processes: 1}
+	}
+	st := *l.syncer.status.Load()
+	st.Pending = l.local.pending()
+	return st
+}
+
+// Stats counts what a limiter has done. Counters only grow.
+type Stats struct {
+	Allowed         uint64 // decisions that admitted
+	Denied          uint64 // decisions that denied
+	BadLimits       uint64 // invalid limits that LimitFor returned
+	Keys            int    // keys resident now
+	Evicted         uint64 // keys that made room for others
+	DroppedTokens   uint64 // tokens taken that will never be reported: see docs/design.md §9
+	Rounds          uint64 // rounds of exchange that succeeded
+	RoundErrors     uint64 // rounds in which some call failed
+	KeysExchanged   uint64 // replies for single keys
+	Losses          uint64 // times that Redis was found to have lost state, by partition and lane
+	DuplicateRounds uint64 // reports that Redis had already applied when they came again
+}
+
+// Stats returns the counters.
+func (l *Limiter) Stats() Stats {
+	s := Stats{BadLimits: l.badLimits.Load()}
+	for _, sh := range l.local.shards {
+		sh.mu.Lock()
+		s.Allowed += sh.allowed
+		s.Denied += sh.denied
+		s.Keys += len(sh.all)
+		s.Evicted += sh.evictions
+		s.DroppedTokens += sh.dropped
+		sh.mu.Unlock()
+	}
+	if l.syncer != nil {
+		l.syncer.counts.addTo(&s)
+	}
+	return s
+}

@@ -1,0 +1,431 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// local returns a limiter without Redis.
+func newTestLocal(t testing.TB, lim Limit) *Limiter {
+	t.Helper()
+	l, err := New(Config{Limit: lim})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestAloneEqualsXTimeRate is the differential test: on random schedules of
+// everything that x/time/rate can do, a limiter without Redis decides, delays
+// and cancels as it does.
+func TestAloneEqualsXTimeRate(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for i := range 400 {
+		rng := rand.New(rand.NewPCG(seed, uint64(i)))
+		synctest.Test(t, func(t *testing.T) { differ(t, rng) })
+		if t.Failed() {
+			t.Fatalf("schedule %d of seed %d", i, seed)
+		}
+	}
+}
+
+// pair is the same reservation from both.
+type pair struct {
+	ours   Reservation
+	theirs *rate.Reservation
+}
+
+func differ(t *testing.T, rng *rand.Rand) {
+	lim := Limit{Rate: rate.Limit(math.Pow(10, rng.Float64()*9-3)), Burst: 1 + rng.IntN(50)}
+	if rng.IntN(10) == 0 {
+		lim.Rate = rate.Inf
+	}
+	ours, theirs := newTestLocal(t, lim), rate.NewLimiter(lim.Rate, lim.Burst)
+	var reserved []pair
+	mean := 2e9 / float64(lim.Rate) * float64(lim.Burst) / 3
+	for range 300 {
+		n := rng.IntN(lim.Burst + 2)
+		if rng.IntN(3) > 0 {
+			n = 1
+		}
+		time.Sleep(time.Duration(min(rng.ExpFloat64()*mean*float64(rng.IntN(2)), 1e15)))
+		now := time.Now()
+		if edge(theirs, now, n) {
+			continue // within 2 ns of the edge either answer is right
+		}
+		switch op := rng.IntN(10); {
+		case op < 5:
+			if got, want := ours.AllowN("k", n), theirs.AllowN(now, n); got != want {
+				t.Fatalf("%v: AllowN(%d) = %v, x/time: %v", lim, n, got, want)
+			}
+		case op < 7:
+			p := pair{ours.ReserveN("k", n), theirs.ReserveN(now, n)}
+			same(t, lim, p, now)
+			reserved = append(reserved, p)
+		case op < 8 && len(reserved) > 0:
+			p := &reserved[rng.IntN(len(reserved))]
+			p.ours.Cancel()
+			p.theirs.CancelAt(now)
+			p.theirs = &rate.Reservation{} // x/time would give back twice
+		case op < 9:
+			waitBoth(t, rng, lim, ours, theirs, n)
+		}
+	}
+}
+
+// edge reports whether x/time's level is within 2 ns of what n needs.
+func edge(l *rate.Limiter, now time.Time, n int) bool {
+	missing := (float64(n) - l.TokensAt(now)) / float64(l.Limit()) * 1e9
+	return missing > -2 && missing < 3
+}
+
+func same(t *testing.T, lim Limit, p pair, now time.Time) {
+	t.Helper()
+	if p.ours.OK() != p.theirs.OK() {
+		t.Fatalf("%v: OK = %v, x/time: %v", lim, p.ours.OK(), p.theirs.OK())
+	}
+	if got, want := p.ours.Delay(), p.theirs.DelayFrom(now); got != want && (got-want).Abs() > 2 && want < math.MaxInt64/4 {
+		t.Fatalf("%v: Delay = %v, x/time: %v", lim, got, want)
+	}
+}
+
+// waitBoth waits in both at once, with a deadline or a cancellation.
+func waitBoth(t *testing.T, rng *rand.Rand, lim Limit, ours *Limiter, theirs *rate.Limiter, n int) {
+	t.Helper()
+	d := time.Duration(min(1e15, rng.ExpFloat64()*3e9/float64(lim.Rate)*float64(n+1)))
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	if rng.IntN(2) == 0 {
+		ctx, cancel = context.WithCancel(context.Background())
+		time.AfterFunc(d, cancel)
+	}
+	defer cancel()
+	type outcome struct {
+		failed bool
+		took   time.Duration
+	}
+	results := make(chan outcome)
+	begin := time.Now()
+	go func() { results <- outcome{theirs.WaitN(ctx, n) != nil, time.Since(begin)} }()
+	err := ours.WaitN(ctx, "k", n)
+	got, want := outcome{err != nil, time.Since(begin)}, <-results
+	near := (got.took - want.took).Abs() <= 2
+	if (got.took-d).Abs() <= 2 || (want.took-d).Abs() <= 2 {
+		return // the end of the wait and the end of the context meet: either may come first
+	}
+	if got.failed != want.failed || !near {
+		t.Fatalf("%v: WaitN(%d) with %v left: failed %v (%v) after %v, x/time: %v after %v", lim, n, d, got.failed, err, got.took, want.failed, want.took)
+	}
+}
+
+func TestConfigFaultsAllAtOnce(t *testing.T) {
+	_, err := New(Config{
+		Limit:        Limit{Rate: -1, Burst: -1},
+		MaxKeys:      -1,
+		SyncInterval: time.Nanosecond,
+		Processes:    -1,
+	})
+	for _, field := range []string{"Limit", "MaxKeys", "SyncInterval", "Processes"} {
+		if err == nil || !strings.Contains(err.Error(), "Config."+field) {
+			t.Errorf("New names no fault of %s: %v", field, err)
+		}
+	}
+	for _, lim := range []Limit{
+		{}, {Rate: rate.Limit(math.NaN()), Burst: 1}, {Rate: -1, Burst: 1}, {Rate: 1, Burst: -1},
+		{Rate: 1}, {Burst: 1}, {Rate: rate.Limit(math.Inf(1)), Burst: 1}, Per(1, 0), Per(1, -time.Second),
+	} {
+		if _, err := New(Config{Limit: lim}); err == nil || !strings.Contains(err.Error(), "Config.Limit") {
+			t.Errorf("New with %#v: %v", lim, err)
+		}
+	}
+	for _, lim := range []Limit{{Rate: rate.Inf}, {Rate: 1e-9, Burst: 1}, {Rate: 1e18, Burst: math.MaxInt}} {
+		if _, err := New(Config{Limit: lim}); err != nil {
+			t.Errorf("New with %v: %v", lim, err)
+		}
+	}
+}
+
+func TestParseLimit(t *testing.T) {
+	for s, want := range map[string]Limit{
+		"100/15m":         Per(100, 15*time.Minute),
+		"100/15m0s":       Per(100, 15*time.Minute),
+		"10/s burst 50":   {Rate: 10, Burst: 50},
+		"0.5/s burst 10":  {Rate: 0.5, Burst: 10},
+		" 600/1m ":        Per(600, time.Minute),
+		"1000/s":          {Rate: 1000, Burst: 1000},
+		"unlimited":       {Rate: rate.Inf},
+		"0/s burst 0":     {},
+		"1e-05/s burst 3": {Rate: 1e-5, Burst: 3},
+	} {
+		if got, err := ParseLimit(s); err != nil || got != want {
+			t.Errorf("ParseLimit(%q) = %#v, %v, want %#v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{
+		"", "100", "/", "100/", "/s", "x/s", "100/x", "100/0s", "100/-1s", "-1/s", "0/s", "0.5/s", "NaN/s burst 1",
+		"Inf/s burst 1", "10/s burst", "10/s burst x", "10/s burst -1", "10/s bust 1", "10/s burst 1 2", "1e300/s", "unlimited burst 1", "0/s burst 1", "1/s burst 0",
+	} {
+		if got, err := ParseLimit(s); err == nil {
+			t.Errorf("ParseLimit(%q) = %#v, want an error", s, got)
+		}
+	}
+}
+
+func FuzzParseLimit(f *testing.F) {
+	for _, s := range []string{"100/15m", "10/s burst 50", "unlimited", "0.5/s burst 10"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		lim, err := ParseLimit(s)
+		if err != nil {
+			return
+		}
+		if again, err := ParseLimit(lim.String()); err != nil || again != lim {
+			t.Errorf("ParseLimit(%q) = %#v, its String %q is read as %#v, %v", s, lim, lim, again, err)
+		}
+	})
+}
+
+func TestLimitStringIsParsed(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		lim := Limit{Rate: rate.Limit(math.Pow(10, rng.Float64()*20-10)), Burst: 1 + rng.IntN(1e6)}
+		if rng.IntN(2) == 0 {
+			lim = Per(lim.Burst, time.Duration(1+rng.IntN(1e6))*time.Millisecond)
+		}
+		if got, err := ParseLimit(lim.String()); err != nil || got != lim {
+			t.Fatalf("ParseLimit(%q) = %#v, %v, want %#v", lim, got, err, lim)
+		}
+	}
+	if s := Per(100, 15*time.Minute).String(); s != "100/15m0s" {
+		t.Errorf("String = %q", s)
+	}
+	if s := (Limit{Rate: 0.5, Burst: 10}).String(); s != "10/20s" {
+		t.Errorf("String = %q", s)
+	}
+}
+
+var oddKeys = []string{
+	"", "a", "\x00", "{", "}{", "a\nb\r\n", "\xff\xfe", strings.Repeat("k", 64), strings.Repeat("k", 65), strings.Repeat("x", 64<<10),
+	"limiter:16:{0-1}", "*1\r\n$4\r\nPING\r\n",
+}
+
+func TestAnyKeyIsDecided(t *testing.T) {
+	l := newTestLocal(t, Limit{Rate: 1, Burst: 2})
+	for round, want := range []bool{true, true, false} {
+		for _, key := range oddKeys {
+			if got := l.Allow(key); got != want {
+				t.Errorf("round %d, key of %d bytes: Allow = %v", round, len(key), got)
+			}
+		}
+	}
+	if n := l.Stats().Keys; n != len(oddKeys) {
+		t.Errorf("%d keys resident, want %d", n, len(oddKeys))
+	}
+}
+
+func TestAnyCostIsDecided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Limit{Rate: 1, Burst: 3})
+		for _, tc := range []struct {
+			n    int
+			want bool
+		}{{4, false}, {math.MaxInt, false}, {0, true}, {-1, true}, {math.MinInt, true}, {3, true}, {0, true}, {1, false}} {
+			if got := l.AllowN("k", tc.n); got != tc.want {
+				t.Errorf("AllowN(%d) = %v, want %v", tc.n, got, tc.want)
+			}
+		}
+		l.Refund("k", math.MaxInt)
+		if got := l.Peek("k").Remaining; got != 3 {
+			t.Errorf("after a huge refund: Remaining = %d, want 3", got)
+		}
+		l.Charge("k", math.MaxInt)
+		if l.AllowN("k", 0) {
+			t.Error("AllowN(0) in debt is true")
+		}
+		l.Refund("k", -5)
+		l.Charge("k", -5)
+		if r := l.TakeN("k", 4); r.RetryAfter != -1 || r.Allowed {
+			t.Errorf("TakeN above burst: %+v", r)
+		}
+		if r := l.ReserveN("k", 4); r.OK() || r.Delay() != rate.InfDuration {
+			t.Errorf("ReserveN above burst is OK, delay %v", r.Delay())
+		}
+		if err := l.WaitN(context.Background(), "k", 4); !errors.Is(err, ErrExceedsBurst) {
+			t.Errorf("WaitN above burst: %v", err)
+		}
+	})
+}
+
+func TestDecisionsAllocateNothing(t *testing.T) {
+	keys := append([]string{"key"}, oddKeys...)
+	l := newTestLocal(t, Limit{Rate: 1e9, Burst: 1e6})
+	for _, key := range keys {
+		l.Allow(key)
+	}
+	for name, f := range map[string]func(string){
+		"Allow":   func(k string) { l.Allow(k) },
+		"Denied":  func(k string) { l.AllowN(k, 1e7) },
+		"Take":    func(k string) { l.Take(k) },
+		"Reserve": func(k string) { r := l.Reserve(k); r.Cancel() },
+		"Wait":    func(k string) { _ = l.Wait(context.Background(), k) },
+		"Charge":  func(k string) { l.Charge(k, 1); l.Refund(k, 1) },
+	} {
+		if n := testing.AllocsPerRun(100, func() {
+			for _, key := range keys {
+				f(key)
+			}
+		}); n != 0 {
+			t.Errorf("%s allocates %v times", name, n)
+		}
+	}
+}
+
+func TestTakeSaysWhen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Limit{Rate: 10, Burst: 5})
+		r := l.TakeN("k", 4)
+		if want := (Result{Allowed: true, Limit: Limit{10, 5}, Remaining: 1, ResetAfter: 400 * time.Millisecond}); r != want {
+			t.Errorf("TakeN(4) = %+v, want %+v", r, want)
+		}
+		r = l.TakeN("k", 3)
+		if r.Allowed || r.Remaining != 1 || r.RetryAfter < 200*time.Millisecond || r.RetryAfter > 200*time.Millisecond+2 {
+			t.Errorf("TakeN(3) = %+v, want RetryAfter 200 ms", r)
+		}
+		time.Sleep(r.RetryAfter)
+		if !l.AllowN("k", 3) {
+			t.Error("denied after RetryAfter")
+		}
+		if r := l.Peek("other"); !r.Allowed || r.Remaining != 5 || l.Stats().Keys != 1 {
+			t.Errorf("Peek = %+v with %d keys", r, l.Stats().Keys)
+		}
+	})
+}
+
+func TestLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		special := Limit{Rate: 1, Burst: 7}
+		calls := map[string]int{}
+		l, err := New(Config{Limit: Limit{Rate: 10, Burst: 10}, LimitFor: func(key string) (Limit, bool) {
+			calls[key]++
+			switch {
+			case strings.HasPrefix(key, "special"):
+				return special, true
+			case key == "closed":
+				return Limit{}, true
+			case key == "open":
+				return Limit{Rate: rate.Inf}, true
+			case key == "bad":
+				return Limit{Rate: -1}, true
+			}
+			return Limit{}, false
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		long := "special" + strings.Repeat("x", 100)
+		for key, want := range map[string]int{"special": 7, long: 7, "other": 10, "bad": 10, "closed": 0, "open": math.MaxInt} {
+			if got := l.Peek(key).Remaining; got != want {
+				t.Errorf("%.8s: Remaining %d, want %d", key, got, want)
+			}
+			if ok := l.Allow(key); ok != (want > 0) {
+				t.Errorf("%.8s: Allow = %v", key, ok)
+			}
+		}
+		if l.Stats().BadLimits == 0 {
+			t.Error("the invalid limit is not counted")
+		}
+		l.AllowN("other", 4) // 5 of 10 left: full in half a second
+		if err := l.SetLimit(Limit{Rate: 100, Burst: 60}); err != nil {
+			t.Fatal(err)
+		}
+		if got := l.Peek("other").Remaining; got != 10 {
+			t.Errorf("after SetLimit: Remaining %d, want 10, full in half a second still", got)
+		}
+		if err := l.SetLimit(Limit{Rate: 1}); err == nil {
+			t.Error("SetLimit takes an invalid limit")
+		}
+		special = Limit{Rate: 1, Burst: 20}
+		before := calls["other"]
+		l.Reload()
+		if calls["other"] == before {
+			t.Error("Reload does not ask for a resident key's limit")
+		}
+		for _, key := range []string{"special", long} {
+			if r := l.Take(key); r.Limit != special {
+				t.Errorf("%.8s: limit %v after Reload", key, r.Limit)
+			}
+		}
+		if err := l.SetLimit(Limit{}); err != nil || l.Allow("other") {
+			t.Errorf("the zero limit admits (%v)", err)
+		}
+	})
+}
+
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Limit{Rate: 10, Burst: 1})
+		begin := time.Now()
+		for range 11 {
+			if err := l.Wait(context.Background(), "k"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d := time.Since(begin); d < time.Second-10 || d > time.Second+10 {
+			t.Errorf("11 waits at 10/s took %v", d)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		begin = time.Now()
+		if err := l.Wait(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != 0 {
+			t.Errorf("Wait past its deadline: %v after %v", err, time.Since(begin))
+		}
+		ctx, cancel = context.WithCancel(context.Background())
+		time.AfterFunc(10*time.Millisecond, cancel)
+		if err := l.Wait(ctx, "k"); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled Wait: %v", err)
+		}
+		time.Sleep(90 * time.Millisecond)
+		if !l.Allow("k") {
+			t.Error("the cancelled wait has kept its token")
+		}
+	})
+}
+
+func TestEvictionIsByRecencyAndBounded(t *testing.T) {
+	l, err := New(Config{Limit: Limit{Rate: 1, Burst: 1}, MaxKeys: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1000 {
+		l.Allow("kept")
+		l.Allow(fmt.Sprint(i))
+	}
+	if s := l.Stats(); s.Keys != 100 || s.Evicted != 901 {
+		t.Errorf("%d keys, %d evicted, want 100 and 901", s.Keys, s.Evicted)
+	}
+	if l.Allow("kept") {
+		t.Error("a key in use was evicted")
+	}
+}
+
+func TestLocalNeedsNoGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // fails if one is left
+		l := newTestLocal(t, Per(1, time.Second))
+		if st := l.Status(); st.State != Local || st.Processes != 1 {
+			t.Errorf("Status = %+v", st)
+		}
+		if err := errors.Join(l.Sync(t.Context()), l.Reset(t.Context(), "k")); err != nil {
+			t.Error(err)
+		}
+	})
+}

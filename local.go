@@ -1,0 +1,467 @@
+package limiter
+
+import (
+	"container/heap"
+	"crypto/sha256"
+	"hash/maphash"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+const (
+	maxKey     = 64 // bytes; a longer key is held and sent as a digest
+	digestSize = 16
+	shardKeys  = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
+	maxShards  = 1024
+	dueUrgent  = 0 // the due time of a key that is to be told at once
+)
+
+// entry is a resident key. The lock of its shard guards it.
+type entry struct {
+	bucket
+	account
+	name       string     // its field in Redis: a type byte, then the key or its digest
+	part       *partition // nil without Redis
+	shard      *shard
+	staleSince int64  // the outage that the grant is for; 0: none
+	due        int64  // when it is to be exchanged; meaningful while queued
+	rng        uint64 // state of the thresholds' generator
+	granted    chan struct{}
+	index      int32 // in shard.all
+	queuedAt   int32 // in shard.due, from 1; 0: not queued
+	byDefault  bool  // its limit is Config.Limit
+	relimited  bool  // its limit has to be asked for again at its next decision
+	frozen     bool  // part of a report without a reply yet
+	floorDue   bool  // Redis lost state: its last TAT has to be told
+	evicted    bool
+}
+
+// partition is what deciders see of one partition of the keys.
+type partition struct {
+	number     int
+	staleSince atomic.Int64 // instant at which its grants could no longer be renewed; 0: they can
+}
+
+// shard is one lock's part of the keys.
+type shard struct {
+	mu  sync.Mutex
+	lru *simplelru.LRU[string, *entry]
+	all []*entry // the resident ones again, so that they can be walked one by one
+	due dueHeap  // those with something to report, evicted ones included
+
+	frozen     int // entries in a report without a reply yet
+	orphans    int // evicted entries in due
+	maxOrphans int
+
+	allowed, denied, evictions, dropped uint64
+}
+
+// local holds the buckets of this process.
+type local struct {
+	shards []*shard
+	seed   maphash.Seed
+	random uint64 // seed of the thresholds
+	parts  []partition
+	world  atomic.Pointer[world]
+	urgent atomic.Bool // some key is to be told at once
+}
+
+// newLocal makes room for maxKeys keys. Without partitions nothing is ever
+// due.
+func newLocal(maxKeys, partitions int, random uint64) *local {
+	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions)}
+	for i := range lo.parts {
+		lo.parts[i].number = i
+	}
+	n := 1
+	for n < maxShards && n*2*shardKeys <= maxKeys {
+		n *= 2
+	}
+	size := (maxKeys + n - 1) / n
+	for range n {
+		sh := &shard{maxOrphans: size}
+		sh.lru, _ = simplelru.NewLRU(size, sh.onEvict) // its one error is a size below 1
+		lo.shards = append(lo.shards, sh)
+	}
+	return lo
+}
+
+// heldKey is the form in which a key is held: itself, or, above maxKey bytes,
+// its digest in buf, with zeros to a length that no key held as itself has.
+func heldKey(key string, buf *[maxKey + 1]byte) string {
+	if len(key) <= maxKey {
+		return key
+	}
+	sum := sha256.Sum256(unsafe.Slice(unsafe.StringData(key), len(key)))
+	copy(buf[:digestSize], sum[:])
+	return unsafe.String(&buf[0], len(buf))
+}
+
+// fieldOf returns the field that a held key has in Redis, and the held key as
+// a string of its own.
+func fieldOf(held string) (field, own string) {
+	if len(held) <= maxKey {
+		field = "k" + held
+		return field, field[1:]
+	}
+	own = strings.Clone(held)
+	return "d" + own[:digestSize], own
+}
+
+func (lo *local) shardOf(held string) *shard {
+	return lo.shards[maphash.String(lo.seed, held)&uint64(len(lo.shards)-1)]
+}
+
+// newEntry makes the entry of a held key, not resident yet.
+func (lo *local) newEntry(held string, lim Limit, now int64) (e *entry, own string) {
+	e = &entry{bucket: newBucket(lim, now), account: newAccount(now)}
+	e.name, own = fieldOf(held)
+	if len(lo.parts) == 0 || !e.shared() {
+		e.until = forever
+		return e, own
+	}
+	lo.attach(e)
+	return e, own
+}
+
+// attach gives an entry its place in the exchange.
+func (lo *local) attach(e *entry) {
+	h := exchange.Hash(e.name)
+	e.part = &lo.parts[h%uint64(len(lo.parts))]
+	e.rng = lo.random ^ h
+}
+
+func (sh *shard) insertLocked(own string, e *entry) {
+	e.shard, e.index = sh, int32(len(sh.all))
+	sh.all = append(sh.all, e)
+	sh.lru.Add(own, e)
+}
+
+// onEvict runs under the shard's lock. What an evicted key has not told goes
+// to the next round all the same, up to a bound.
+func (sh *shard) onEvict(_ string, e *entry) {
+	last := len(sh.all) - 1
+	sh.all[e.index] = sh.all[last]
+	sh.all[e.index].index = e.index
+	sh.all[last] = nil
+	sh.all = sh.all[:last]
+	sh.unqueueLocked(e)
+	e.evicted = true
+	sh.evictions++
+	if !e.frozen {
+		sh.orphanLocked(e)
+	}
+}
+
+// orphanLocked queues an evicted entry that has usage to report, or lets it go.
+func (sh *shard) orphanLocked(e *entry) {
+	if e.usage == 0 || e.queuedAt != 0 {
+		return
+	}
+	if sh.orphans >= sh.maxOrphans {
+		sh.dropped += uint64(max(0, e.usage))
+		return
+	}
+	sh.queueLocked(e, e.reported)
+}
+
+// fresh reports whether the entry's grant holds at now.
+func (e *entry) fresh(now int64) bool {
+	return now < e.until && (e.part == nil || e.staleSince == e.part.staleSince.Load())
+}
+
+// renew brings the grant up to date: the outage has begun or goes on, or it
+// has expired.
+func (e *entry) renew(now int64, w *world) {
+	if e.part == nil {
+		e.until = forever
+		return
+	}
+	since := e.part.staleSince.Load()
+	switch {
+	case since != 0:
+		if e.staleSince != since {
+			e.endOutage(now, w) // one outage after another, with no reply between them
+		}
+		e.staleSince = since
+		e.stale(&e.bucket, since, now, w)
+		e.redraw(w)
+	case e.mode == modeStale:
+		e.endOutage(now, w)
+		e.until = later(now, expiry*w.interval) // until the reply, which is to come
+	default:
+		e.staleSince = 0
+		e.meet(&e.bucket, now, w)
+	}
+}
+
+// endOutage keeps the share that the entry had at the end of an outage.
+func (e *entry) endOutage(now int64, w *world) {
+	if e.mode == modeStale && e.staleSince != 0 {
+		e.share = e.drifted(e.staleSince, now, w)
+	}
+	e.staleSince = 0
+}
+
+// redraw draws the threshold anew where there is one to draw.
+func (e *entry) redraw(w *world) {
+	if e.mode == modePool || w.fleet <= 1 {
+		e.threshold = 1
+		return
+	}
+	e.rng += 0x9e3779b97f4a7c15 // splitmix64
+	z := e.rng
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	z ^= z >> 31
+	e.threshold = float64(z>>11+1) / (1 << 53)
+}
+
+// decideLocked admits a cost of n, or counts a denial.
+func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
+	ok := e.unlimited() || e.take(now, float64(n))
+	if ok {
+		e.shard.allowed++
+	} else {
+		e.shard.denied++
+	}
+	if n > 0 && e.part != nil {
+		lo.noteLocked(e, now, n, ok)
+		if ok && e.mode == modeStale {
+			e.redraw(lo.world.Load())
+		}
+	}
+	return ok
+}
+
+// noteLocked writes down what was asked for, and taken if ok, for the syncer.
+// A cost above the burst asks for nothing: else one absurd call would take
+// every share.
+func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
+	w := lo.world.Load()
+	if float64(n) <= e.burst {
+		e.ask(now, n, w)
+	}
+	lazy := false
+	if ok {
+		e.admit(now, n, e.rate)
+		lazy = e.mode == modePool && e.fits(now, n, &e.bucket, w)
+	}
+	lo.scheduleLocked(e, now, lazy, w)
+}
+
+// scheduleLocked sees to it that an entry with something to report is in the
+// queue, no later than it should be.
+func (lo *local) scheduleLocked(e *entry, now int64, lazy bool, w *world) {
+	if e.frozen || !e.somethingToReport() {
+		return
+	}
+	due := max(now, e.exchanged+int64(w.interval/2))
+	if lazy {
+		due = max(due, later(max(e.first, e.reported), lazyPeriod(&e.bucket)))
+	}
+	if count := e.told(); count >= e.alarm {
+		due = dueUrgent
+		lo.urgent.Store(true)
+	}
+	e.shard.queueLocked(e, due)
+}
+
+// told is the count that the alarm is about.
+func (e *entry) told() int64 {
+	if e.mode == modePool {
+		return e.usage
+	}
+	return e.asked
+}
+
+// giveBackLocked uncounts n tokens that have been put back into the bucket.
+func (lo *local) giveBackLocked(e *entry, now, n int64) {
+	if e.part == nil {
+		return
+	}
+	e.giveBack(n, e.rate)
+	lo.scheduleLocked(e, now, false, lo.world.Load())
+}
+
+// relimitLocked changes an entry's limit.
+func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
+	e.byDefault, e.relimited = byDefault, false
+	if lim == e.limit() {
+		return
+	}
+	if next := newBucket(lim, now); e.shared() && next.shared() {
+		e.account.relimit(e.rate, next.rate)
+	} else {
+		e.shard.unqueueLocked(e)
+		e.account = newAccount(now)
+	}
+	e.bucket.relimit(now, lim)
+	switch {
+	case len(lo.parts) == 0:
+		e.until = forever
+	case !e.shared():
+		e.part, e.until = nil, forever
+	case e.part == nil:
+		lo.attach(e)
+	}
+}
+
+// resetLocked makes an entry full, and forgets what it had to report.
+func (lo *local) resetLocked(e *entry, now int64) {
+	e.shard.unqueueLocked(e)
+	kept := e.account
+	e.account = newAccount(now)
+	e.demand, e.demandAt = kept.demand, kept.demandAt
+	e.share, e.taken = kept.share, kept.taken
+	e.bucket = newBucket(e.limit(), now)
+	e.lastEvent = now
+	if e.part == nil {
+		e.until = forever
+	}
+}
+
+// pending is the number of keys with something unreported.
+func (lo *local) pending() int {
+	n := 0
+	for _, sh := range lo.shards {
+		sh.mu.Lock()
+		n += len(sh.due) + sh.frozen
+		sh.mu.Unlock()
+	}
+	return n
+}
+
+// delayLocked is how long to wait until extra tokens more than the level are
+// no longer a debt. Among several processes the shared bucket is asked too:
+// by the share of the moment alone a small one would wait for hours.
+func (lo *local) delayLocked(e *entry, now int64, extra float64) time.Duration {
+	d := delay(e.levelAt(now)+extra, e.refill)
+	if d == 0 || !e.fleetKnown(lo) {
+		return d
+	}
+	w := lo.world.Load()
+	return min(d, max(e.sharedDelay(&e.bucket, -extra, now), e.nextGrant(now, w)))
+}
+
+// fleetKnown reports whether the entry's level is part of a bucket that others
+// share and whose state is known.
+func (e *entry) fleetKnown(lo *local) bool {
+	return e.part != nil && e.mode != modeStale && e.exchanged != 0 && lo.world.Load().fleet > 1
+}
+
+// retryAfter is when to ask again for n tokens that were denied.
+func (lo *local) retryAfter(e *entry, now int64, n float64) time.Duration {
+	if n > e.burst {
+		return -1
+	}
+	if !e.fleetKnown(lo) {
+		d := delay(e.levelAt(now)-e.need(n), e.refill)
+		return min(d, rate.InfDuration-1) + 1
+	}
+	return max(e.sharedDelay(&e.bucket, n, now), e.nextGrant(now, lo.world.Load()))
+}
+
+func (e *entry) age(now int64) time.Duration {
+	switch {
+	case e.part == nil:
+		return 0
+	case e.exchanged == 0:
+		return -1
+	}
+	return time.Duration(max(0, now-e.exchanged))
+}
+
+func (e *entry) resetAfter(now int64) time.Duration {
+	if e.exchanged != 0 {
+		return e.sharedDelay(&e.bucket, e.burst, now)
+	}
+	return delay(e.levelAt(now)-e.burst, e.rate)
+}
+
+func (sh *shard) queueLocked(e *entry, due int64) {
+	switch {
+	case e.queuedAt == 0:
+		e.due = due
+		heap.Push(&sh.due, e)
+		if e.evicted {
+			sh.orphans++
+		}
+	case due < e.due:
+		e.due = due
+		heap.Fix(&sh.due, int(e.queuedAt-1))
+	}
+}
+
+func (sh *shard) unqueueLocked(e *entry) {
+	if e.queuedAt == 0 {
+		return
+	}
+	heap.Remove(&sh.due, int(e.queuedAt-1))
+	if e.evicted {
+		sh.orphans--
+	}
+}
+
+// popLocked takes the entry that is due first out of the queue, if it is due
+// by the given instant.
+func (sh *shard) popLocked(by int64) *entry {
+	if len(sh.due) == 0 || sh.due[0].due > by {
+		return nil
+	}
+	e := sh.due[0]
+	sh.unqueueLocked(e)
+	return e
+}
+
+// each calls f for every resident entry, under the lock of its shard, which
+// is taken anew for each: deciders never wait for more than one of them.
+func (lo *local) each(f func(*entry)) {
+	for _, sh := range lo.shards {
+		sh.mu.Lock()
+		// From the end, since a removal moves the last one into the gap:
+		// nothing is passed over.
+		for i := len(sh.all) - 1; i >= 0; i-- {
+			if i < len(sh.all) {
+				f(sh.all[i])
+			}
+			sh.mu.Unlock()
+			sh.mu.Lock()
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// dueHeap orders entries by when they are due; for container/heap.
+type dueHeap []*entry
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].due < h[j].due }
+
+func (h dueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].queuedAt, h[j].queuedAt = int32(i+1), int32(j+1)
+}
+
+func (h *dueHeap) Push(x any) {
+	e := x.(*entry)
+	*h = append(*h, e)
+	e.queuedAt = int32(len(*h))
+}
+
+func (h *dueHeap) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	e.queuedAt = 0
+	return e
+}

@@ -1,0 +1,399 @@
+package limiter
+
+import (
+	"math"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// Constants of docs/design.md; each is argued for there.
+const (
+	tauIntervals  = 5                // τ in intervals
+	slowTau       = 30 * time.Second // least time constant of the averages that outages go by
+	driftTau      = 60 * time.Second // how fast the shares of an outage drift to 1/N
+	floorShare    = 0.02             // N·ε over r: what of a limit is dealt out without regard to demand
+	lazyMost      = 15 * time.Second // longest that a key far from its limit goes unreported
+	expiry        = 10               // intervals after which a grant that was not renewed has expired
+	holdTaus      = 3                // τ for which share mode stays after a loss or a spell of staleness
+	alarmPart     = 4                // a pool-mode key that has used 1/alarmPart of its level is told at once
+	attemptsMilli = 1000             // attempts travel in thousandths
+)
+
+// world is what a process knows of its fleet and of its way to Redis.
+// It is replaced as a whole, never changed.
+type world struct {
+	fleet    float64       // N, processes, the silent ones included
+	scale    float64       // (N − s)/N: what the s silent ones leave of every rate
+	interval time.Duration // T_eff
+	rtt      time.Duration // running mean of the round trip
+	tau      time.Duration // time constant of demand
+}
+
+// horizon is H, the time to the next reply, in seconds.
+func (w *world) horizon() float64 { return (w.interval + w.rtt).Seconds() }
+
+// lazyPeriod is how long a key far from its limit may go unreported.
+func lazyPeriod(b *bucket) time.Duration {
+	return min(lazyMost, seconds(b.burst/(alarmPart*b.rate)))
+}
+
+// account is what a process keeps of one key for the exchange. Instants are
+// nanoseconds of the limiter's clock, never 0; rates are tokens per second.
+type account struct {
+	taken    int64   // tokens admitted less those given back, ever
+	usage    int64   // tokens admitted less those given back, not yet reported
+	inflight int64   // the same, reported and not yet acknowledged
+	asked    int64   // tokens asked for, not yet reported
+	carry    float64 // microseconds of the bucket's time, not yet reported: what is left of a rounding, or of a change of limit
+	first    int64   // first unreported admission; 0: none
+	chainEnd int64   // end of this process's own chain of emission intervals
+	fair     int64   // the same for a bucket of rate r/N: is this no more than a fair part?
+
+	demand     float64 // d at demandAt
+	demandAt   int64
+	demandThen float64 // d at reported
+	others     float64 // D_o of the last reply
+	meanOwn    float64 // d̄
+	meanOthers float64 // D̄_o
+	held       float64 // tokens of ours in Redis's count of attempts, at heldAt
+	heldAt     int64   // microseconds of the partition's clock
+
+	met       int64 // when the key became resident
+	reported  int64 // when attempts were last taken for a report
+	exchanged int64 // last reply; 0: none yet
+	tat       int64 // last TAT seen
+	holdUntil int64 // share mode at least until then
+	share     float64
+	until     int64 // when the grant has to be looked at again
+	alarm     int64 // the count of usage (pool) or attempts (share) that is to be told at once
+}
+
+func newAccount(now int64) account {
+	return account{met: now, reported: now, demandAt: now, alarm: maxTokens}
+}
+
+// unreported is the time, in seconds at the bucket's rate, that Redis may not
+// know of yet, as tokens.
+func (a *account) unreported(rate float64) float64 {
+	return float64(a.usage) + float64(a.inflight) + a.carry*rate/1e6
+}
+
+func (a *account) somethingToReport() bool {
+	return a.usage != 0 || a.asked != 0 || a.carry >= 1 || a.carry <= -1
+}
+
+// ask counts an attempt, admitted or not.
+func (a *account) ask(now int64, n int64, w *world) {
+	a.demand = a.demandAfter(now, w) + float64(n)/w.tau.Seconds()
+	a.demandAt = max(a.demandAt, now)
+	a.asked = addTokens(a.asked, n)
+}
+
+func (a *account) demandAfter(now int64, w *world) float64 {
+	return decay(a.demand, time.Duration(now-a.demandAt), w.tau)
+}
+
+// admit counts tokens taken.
+func (a *account) admit(now int64, n int64, rate float64) {
+	if a.first == 0 {
+		a.first = now
+	}
+	a.chainEnd = later(max(a.chainEnd, now), seconds(float64(n)/rate))
+	a.usage = addTokens(a.usage, n)
+	a.taken += n
+}
+
+// giveBack uncounts tokens taken: what is unreported first, the rest becomes
+// a refund.
+func (a *account) giveBack(n int64, rate float64) {
+	a.usage = addTokens(a.usage, -n)
+	a.taken -= n
+	a.chainEnd -= int64(seconds(float64(n) / rate))
+	if a.usage <= 0 {
+		a.first = 0
+	}
+}
+
+// relimit converts what is unreported to a bucket of another rate: it stays
+// the same time.
+func (a *account) relimit(from, to float64) {
+	exact := float64(a.usage) * to / from
+	a.usage = int64(exact)
+	a.carry += (exact - float64(a.usage)) * 1e6 / to
+	a.inflight = int64(float64(a.inflight) * to / from)
+}
+
+// fits reports whether the key's use here would fit a bucket of rate r/N and
+// burst b/2N, counting n more tokens at now.
+func (a *account) fits(now int64, n int64, b *bucket, w *world) bool {
+	a.fair = later(max(a.fair, now), seconds(float64(n)*w.fleet/b.rate))
+	return a.withinFair(now, b)
+}
+
+func (a *account) withinFair(now int64, b *bucket) bool {
+	return a.fair-now <= int64(seconds(b.burst/(2*b.rate)))
+}
+
+// report moves what is unreported into a record, and says at which instant
+// its charge begins.
+func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, begin int64) {
+	exact := a.carry + float64(a.usage)*1e6/(b.rate*w.scale)
+	whole := math.Trunc(max(-maxMicros, min(exact, maxMicros)))
+	a.carry = exact - whole
+	if math.Abs(a.carry) >= 1 {
+		a.carry = 0
+	}
+	rec.Delta = int64(whole)
+	if rec.Delta < 0 {
+		rec.Op, rec.Delta = exchange.Refund, -rec.Delta
+	}
+	begin = now
+	if a.first != 0 {
+		begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), a.others/b.rate, now, w)
+	}
+	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
+	a.inflight, a.usage, a.first = a.usage, 0, 0
+	return rec, begin
+}
+
+// maxMicros bounds a charge: 71 years.
+const maxMicros = 1 << 51
+
+// chargeBegin is where a charge begins: for a process alone at the end of its
+// own chain, for one among many a round trip and an interval ago, in between
+// by how much the others ask, o = min(1, D_o/r) (docs/design.md §4, Age).
+func chargeBegin(first, chainEnd int64, usage time.Duration, o float64, now int64, w *world) int64 {
+	o = min(1, o)
+	span := float64(max(chainEnd-first, int64(usage)))
+	f := float64(first) + max(0, span*(1-o)-float64(usage))
+	f = min(f, (1-o)*f+o*float64(now-int64(w.interval+w.rtt)))
+	return min(now, int64(f))
+}
+
+// takeAsked empties the count of attempts into d̄ and returns it as it is to
+// be told: attempts that span long are weighted as if they had come evenly,
+// or a late report would look like a flood.
+func (a *account) takeAsked(now int64, w *world) float64 {
+	asked, span := float64(a.asked), time.Duration(now-a.reported)
+	a.meanOwn = a.ownMean(now, w)
+	a.asked, a.reported, a.demandThen = 0, now, a.demandAfter(now, w)
+	if span > 2*w.tau {
+		ratio := span.Seconds() / w.tau.Seconds()
+		asked *= (1 - math.Exp(-ratio)) / ratio
+	}
+	return asked
+}
+
+// ownMean is d̄ with what was asked since the last report: the mean of d over
+// that time, which its integral gives exactly. Others see our demand through
+// the same filter, so that the shares of all sum to 1 from the start.
+func (a *account) ownMean(now int64, w *world) float64 {
+	span := time.Duration(now - a.reported)
+	if span <= 0 {
+		return a.meanOwn
+	}
+	rise := a.demandAfter(now, w) - a.demandThen
+	mean := max(0, float64(a.asked)-w.tau.Seconds()*rise) / span.Seconds()
+	return a.slowMean(a.meanOwn, mean, span, now, w)
+}
+
+// slowMean moves a mean towards a value that was held for span. The divisor
+// takes out the bias of a mean that is younger than its time constant.
+func (a *account) slowMean(mean, value float64, span time.Duration, now int64, w *world) float64 {
+	t := max(w.tau, slowTau)
+	age := max(span, time.Duration(now-a.met))
+	return mean + (value-mean)*risen(span, t)/risen(age, t)
+}
+
+// settle takes in a reply that acknowledges what was in flight: sent
+// thousandths of attempts were in it.
+func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64, w *world) {
+	a.inflight = 0
+	a.tat = now + st.ToGo*int64(time.Microsecond)
+	a.learnDemand(st.Demand, clock, sent, now, w)
+	a.exchanged = now
+	if b.mode == modeStale {
+		a.hold(now, w)
+		if a.first != 0 && a.first < now-2*int64(w.interval) {
+			a.until = later(now, expiry*w.interval)
+			return // what the outage has run up is yet to be told; until then this reply says little
+		}
+	}
+	a.regrant(b, now, w)
+}
+
+// learnDemand finds D_o: what Redis counts, less what it holds of ours.
+func (a *account) learnDemand(total, clock, sent, now int64, w *world) {
+	if a.heldAt != 0 {
+		a.held = decay(a.held, time.Duration(clock-a.heldAt)*time.Microsecond, w.tau)
+	}
+	a.held += float64(sent) / attemptsMilli
+	a.heldAt = clock
+	if a.exchanged == 0 {
+		a.meanOthers = 0
+	} else if span := time.Duration(now - a.exchanged); span > 0 {
+		a.meanOthers = a.slowMean(a.meanOthers, a.others, span, now, w)
+	}
+	a.others = 0
+	if w.fleet > 1 {
+		a.others = max(0, float64(total)/attemptsMilli-a.held) / w.tau.Seconds()
+	}
+	if a.exchanged == 0 {
+		a.meanOthers = a.others
+	}
+}
+
+// hold keeps the bucket in share mode with at most its present share, while
+// demand is being learnt anew.
+func (a *account) hold(now int64, w *world) {
+	a.holdUntil = later(now, holdTaus*w.tau)
+}
+
+// sharedLevel is B at now: the level of the fleet's one bucket as last seen,
+// not clipped at full.
+func (a *account) sharedLevel(b *bucket, now int64, rate float64) float64 {
+	return b.burst - time.Duration(a.tat-now).Seconds()*rate
+}
+
+// regrant sets the bucket by what the last reply said (docs/design.md §4, Grant).
+func (a *account) regrant(b *bucket, now int64, w *world) {
+	rate := b.rate * w.scale
+	own, horizon := a.demandAfter(now, w), w.horizon()
+	unclipped := (w.interval + w.rtt + max(w.interval, w.rtt)).Seconds() * rate
+	level := min(a.sharedLevel(b, now, rate), b.burst+unclipped)
+	share := shareOf(own, a.others, b.rate, w.fleet)
+	contended := w.fleet > 1 && (a.others+own)*horizon > min(level, b.burst)+rate*horizon
+	if w.fleet > 1 && now < a.holdUntil {
+		contended, share = true, min(share, a.share)
+	}
+	a.share = share
+	b.at = now
+	if contended {
+		b.level = share*level - a.unreported(b.rate)
+		b.grant = grant{
+			refill:    share * rate,
+			capacity:  min(b.burst, share*(b.burst+rate*horizon)+1),
+			threshold: b.threshold,
+			mode:      modeShare,
+		}
+		a.alarm = addTokens(a.asked, int64(2*own*horizon)+2)
+	} else {
+		b.level = min(level, b.burst) - a.unreported(b.rate)
+		b.grant = grant{refill: max(0, rate-a.others), capacity: b.burst, threshold: 1, mode: modePool}
+		a.alarm = addTokens(max(0, a.usage), poolAlarm(b.level, w))
+	}
+	keep := max(expiry*w.interval, lazyPeriod(b))
+	a.until = max(later(now, keep), a.tat)
+}
+
+// poolAlarm is the usage at which a pool-mode key is told at once: about a
+// quarter of its level, for a small burst the first token. A process alone has
+// nobody to tell.
+func poolAlarm(level float64, w *world) int64 {
+	if w.fleet <= 1 {
+		return maxTokens
+	}
+	return int64(max(1, min(level/alarmPart, maxTokens)))
+}
+
+// shareOf is w, the part of a contended key's rate in proportion to demand.
+func shareOf(own, others, rate, fleet float64) float64 {
+	eps := floorShare * rate / fleet
+	return min(1, (own+eps)/(others+own+fleet*eps))
+}
+
+// meet sets the bucket of a key whose grant has expired, or that was never
+// exchanged: full, but for what this process has taken and not yet told.
+func (a *account) meet(b *bucket, now int64, w *world) {
+	b.grant = b.alone()
+	b.level, b.at = b.burst-a.unreported(b.rate), now
+	a.alarm = addTokens(max(0, a.usage), poolAlarm(b.level, w))
+	a.until = later(now, max(expiry*w.interval, lazyPeriod(b)))
+}
+
+// stale sets the bucket for an outage that began at since: the share that
+// slow averages of demand give, drifting to 1/N (docs/design.md §6).
+func (a *account) stale(b *bucket, since, now int64, w *world) {
+	if b.mode != modeStale {
+		a.share = a.outageShare(b, since, w)
+		b.at = max(since, a.met)
+		full := b.burst
+		if a.exchanged != 0 {
+			full = min(full, a.sharedLevel(b, b.at, b.rate))
+		}
+		b.level = a.share*full - a.unreported(b.rate)
+	} else {
+		b.set(now, b.levelAt(now))
+	}
+	share := a.drifted(since, now, w)
+	b.grant = grant{
+		refill:    share * b.rate,
+		capacity:  min(b.burst, share*b.burst+1),
+		threshold: b.threshold,
+		mode:      modeStale,
+	}
+	if w.fleet <= 1 {
+		b.grant = grant{refill: b.rate, capacity: b.burst, threshold: 1, mode: modeStale}
+	}
+	a.until = later(now, time.Second)
+}
+
+func (a *account) outageShare(b *bucket, since int64, w *world) float64 {
+	switch {
+	case w.fleet <= 1:
+		return 1
+	case a.exchanged == 0:
+		return 1 / w.fleet
+	}
+	others := a.meanOthers
+	if span := time.Duration(since - a.exchanged); span > 0 {
+		others = a.slowMean(others, a.others, span, since, w)
+	}
+	return shareOf(a.ownMean(since, w), others, b.rate, w.fleet)
+}
+
+// drifted is the share of an outage by now: a process that was idle takes part
+// after a while.
+func (a *account) drifted(since, now int64, w *world) float64 {
+	return a.share + (1/w.fleet-a.share)*risen(time.Duration(now-since), driftTau)
+}
+
+// nextGrant is how long it is until the next reply may be expected.
+func (a *account) nextGrant(now int64, w *world) time.Duration {
+	if left := time.Duration(a.exchanged - now + int64(w.interval+w.rtt)); left > 0 {
+		return left
+	}
+	return w.interval + w.rtt
+}
+
+// sharedDelay is how long until the fleet's one bucket is expected to hold n
+// tokens beyond what this process has taken.
+func (a *account) sharedDelay(b *bucket, n float64, now int64) time.Duration {
+	level := min(b.burst, a.sharedLevel(b, now, b.rate)) - a.unreported(b.rate)
+	return delay(level-n, b.rate)
+}
+
+// decay is x after d, at a time constant of tau.
+func decay(x float64, d, tau time.Duration) float64 {
+	if d <= 0 || x == 0 {
+		return x
+	}
+	return x * math.Exp(-d.Seconds()/tau.Seconds())
+}
+
+// risen is 1 − exp(−d/τ).
+func risen(d, tau time.Duration) float64 { return -math.Expm1(-d.Seconds() / tau.Seconds()) }
+
+// seconds is a duration of s seconds, held within its range.
+func seconds(s float64) time.Duration {
+	if s >= float64(forever)/1e9 {
+		return time.Duration(forever)
+	}
+	return time.Duration(s * 1e9)
+}
+
+// maxTokens bounds every count of tokens: to it float64 is exact.
+const maxTokens = 1 << 53
+
+func addTokens(a, n int64) int64 { return max(-maxTokens, min(a+n, maxTokens)) }
