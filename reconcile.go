@@ -41,14 +41,15 @@ func lazyPeriod(b *bucket) time.Duration {
 // account is what a process keeps of one key for the exchange. Instants are
 // nanoseconds of the limiter's clock, never 0; rates are tokens per second.
 type account struct {
-	taken    int64   // tokens admitted less those given back, ever
-	usage    int64   // tokens admitted less those given back, not yet reported
-	inflight int64   // the same, reported and not yet acknowledged
-	asked    int64   // tokens asked for, not yet reported
-	carry    float64 // microseconds of the bucket's time, not yet reported: what is left of a rounding, or of a change of limit
-	first    int64   // first unreported admission; 0: none
-	chainEnd int64   // end of this process's own chain of emission intervals
-	fair     int64   // the same for a bucket of rate r/N: is this no more than a fair part?
+	taken     int64   // tokens admitted less those given back, ever
+	usage     int64   // tokens admitted less those given back, not yet reported
+	inflight  int64   // the same, reported and not yet acknowledged
+	asked     int64   // tokens asked for, not yet reported
+	carry     float64 // microseconds of the bucket's time, not yet reported: what is left of a rounding, or of a change of limit
+	first     int64   // first unreported admission; 0: none
+	sentFirst int64   // the same of what is in flight
+	chainEnd  int64   // end of this process's own chain of emission intervals
+	fair      int64   // the same for a bucket of rate r/N: is this no more than a fair part?
 
 	demand     float64 // d at demandAt
 	demandAt   int64
@@ -153,7 +154,8 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, b
 		begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), a.others/b.rate, now, w)
 	}
 	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
-	a.inflight, a.usage, a.first = a.usage, 0, 0
+	a.inflight, a.usage = a.usage, 0
+	a.sentFirst, a.first = a.first, 0
 	return rec, begin
 }
 
@@ -318,11 +320,7 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 	if b.mode != modeStale {
 		a.share = a.outageShare(b, since, w)
 		b.at = max(since, a.met)
-		full := b.burst
-		if a.exchanged != 0 {
-			full = min(full, a.sharedLevel(b, b.at, b.rate))
-		}
-		b.level = a.share*full - a.unreported(b.rate)
+		b.level = a.outageLevel(b, b.at)
 	} else {
 		b.set(now, b.levelAt(now))
 	}
@@ -337,6 +335,26 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 		b.grant = grant{refill: b.rate, capacity: b.burst, threshold: 1, mode: modeStale}
 	}
 	a.until = later(now, time.Second)
+}
+
+// outageLevel is the share of the shared level that is left at the instant at:
+// what it was when the first unreported token was taken, refilled since, less
+// what was taken. Clipped before that, a busy bucket would lose the refill of
+// the time that it takes to notice an outage.
+func (a *account) outageLevel(b *bucket, at int64) float64 {
+	begin := at
+	if a.first != 0 {
+		begin = min(begin, a.first)
+	}
+	if a.inflight != 0 && a.sentFirst != 0 {
+		begin = min(begin, a.sentFirst)
+	}
+	full := b.burst
+	if a.exchanged != 0 {
+		full = min(full, a.sharedLevel(b, begin, b.rate))
+	}
+	full += time.Duration(at-begin).Seconds() * b.rate
+	return min(a.share*b.burst, a.share*full-a.unreported(b.rate))
 }
 
 func (a *account) outageShare(b *bucket, since int64, w *world) float64 {

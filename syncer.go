@@ -95,6 +95,7 @@ type request struct {
 	queued bool   // everything there was to tell is on its way
 	ctx    context.Context
 	done   chan error
+	err    error // what to answer
 }
 
 // counts are the syncer's part of Stats.
@@ -152,6 +153,7 @@ type syncer struct {
 	again      bool
 	syncs      []*request
 	resets     []*request
+	answered   []*request
 	err        error
 	ctx        context.Context
 }
@@ -251,6 +253,7 @@ func (s *syncer) step(now int64) {
 		s.round(now)
 	}
 	s.publishStatus(now)
+	s.flushAnswers()
 }
 
 func (s *syncer) roundDue(now int64) bool {
@@ -260,7 +263,7 @@ func (s *syncer) roundDue(now int64) bool {
 func (s *syncer) accept(r *request) {
 	switch {
 	case r.kind == askReset && s.local.parts[r.part].staleSince.Load() != 0:
-		r.done <- s.whyNot()
+		s.answer(r, s.whyNot())
 	case r.kind == askReset:
 		s.resets = append(s.resets, r)
 	default:
@@ -354,10 +357,12 @@ func (s *syncer) round(now int64) {
 	if b.whole {
 		s.calls += meanWeight * (float64(len(b.chunks)+1) - s.calls)
 	}
-	if b.fleet != nil || len(b.chunks) > 0 {
-		s.regular = b
-		s.send(b)
+	if b.fleet == nil && len(b.chunks) == 0 {
+		s.syncs = b.syncs
+		return
 	}
+	s.regular = b
+	s.send(b)
 }
 
 // force queues every resident key for those that wait for a full round.
@@ -601,7 +606,7 @@ func (s *syncer) sendResets(now int64) {
 		switch {
 		case q.ctx.Err() != nil:
 		case !s.usable(i):
-			q.done <- s.whyNot()
+			s.answer(q, s.whyNot())
 		case e.frozen:
 			wait = append(wait, q)
 		default:
@@ -636,7 +641,7 @@ func (s *syncer) finish(b *batch, now int64) {
 			s.fail(ln, now)
 			continue
 		}
-		s.answered(ln, now, lost)
+		s.replied(ln, now, lost)
 	}
 	if b.fleet != nil {
 		s.fleet.sentAt = 0
@@ -684,22 +689,36 @@ func (s *syncer) judge(b *batch, err error, failures int, now int64) {
 	}
 	switch {
 	case failures > 0:
-		answer(b.syncs, s.err)
+		s.answerAll(b.syncs, s.err)
 		if b.probe {
-			answer(s.syncs, s.err)
+			s.answerAll(s.syncs, s.err)
 			s.syncs = nil
 		}
 	case s.again || s.sick():
 		s.syncs = append(s.syncs, b.syncs...)
 	default:
-		answer(b.syncs, nil)
+		s.answerAll(b.syncs, nil)
 	}
 }
 
-func answer(list []*request, err error) {
+// answer has a request answered at the end of the step, when the status tells
+// what the answer does.
+func (s *syncer) answer(q *request, err error) {
+	q.err = err
+	s.answered = append(s.answered, q)
+}
+
+func (s *syncer) answerAll(list []*request, err error) {
 	for _, q := range list {
-		q.done <- err
+		s.answer(q, err)
 	}
+}
+
+func (s *syncer) flushAnswers() {
+	for _, q := range s.answered {
+		q.done <- q.err
+	}
+	s.answered = s.answered[:0]
 }
 
 // backoff is the time to the next probe: doubled with each in a row that
@@ -723,7 +742,7 @@ func (s *syncer) measure(took time.Duration) {
 func (s *syncer) fail(ln *lane, now int64) {
 	s.parts[ln.partition].failed = true
 	for _, q := range ln.report.resets {
-		q.done <- fmt.Errorf("limiter: reset: %w", ln.report.Err)
+		s.answer(q, fmt.Errorf("limiter: reset: %w", ln.report.Err))
 	}
 	ln.report.resets = nil
 	if now-ln.report.frozen > int64(reportForget) {
@@ -744,8 +763,8 @@ func (s *syncer) drop(ln *lane) {
 	ln.report = nil
 }
 
-// answered takes in a reply.
-func (s *syncer) answered(ln *lane, now int64, lost map[int]bool) {
+// replied takes in a reply.
+func (s *syncer) replied(ln *lane, now int64, lost map[int]bool) {
 	h, r := &s.parts[ln.partition], ln.report
 	jumped := h.clock != 0 && (r.Reply.Now-h.clock)*1e3-(now-h.okAt) > int64(time.Second)
 	h.failed, h.okAt, h.clock = false, now, r.Reply.Now
@@ -822,7 +841,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 	}
 	s.counts.keys.Add(uint64(len(r.entries)))
 	for _, q := range r.resets {
-		q.done <- nil
+		s.answer(q, nil)
 	}
 }
 
@@ -907,14 +926,15 @@ func (s *syncer) leave(tick *time.Ticker) {
 		s.sayLeave(tick, begin+int64(closeMost))
 	}
 	now := clock(s.base)
-	answer(s.syncs, ErrClosed)
-	answer(s.resets, ErrClosed)
+	s.answerAll(s.syncs, ErrClosed)
+	s.answerAll(s.resets, ErrClosed)
 	for i := range s.local.parts {
 		s.local.parts[i].staleSince.CompareAndSwap(0, now)
 	}
 	st := *s.status.Load()
 	st.State, st.Err, st.Since = Degraded, ErrClosed, time.Now()
 	s.status.Store(&st)
+	s.flushAnswers()
 }
 
 // await goes on with the loop until done, or until the clock says end.

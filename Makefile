@@ -1,0 +1,41 @@
+# `make help` lists the targets. Everything but `demo` and `help` may fetch
+# modules; `lint` and `fmt` build their tools, pinned in tools/go.mod.
+
+TESTFLAGS  = -race -shuffle=on -count=1 -timeout=15m
+BENCHFLAGS = -benchmem
+LINT       = go tool -modfile="$$root/tools/go.mod" golangci-lint
+
+# The folders of the modules of this repository, tools/ apart.
+MODULES = find . -name go.mod ! -path './tools/*' ! -path './.*' ! -path '*/testdata/*' -exec dirname {} ';' | sort
+
+.PHONY: help demo test bench lint fmt redis modules
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## run the lab: a fleet in front of a Redis that one can kill (ARGS="-help" for its flags)
+	go run ./cmd/limiterlab $(ARGS)
+
+test: redis ## test every module with the race detector, on Redis too where it can be had
+	@for m in $$($(MODULES)); do \
+		echo "--- go test $(TESTFLAGS) ./... in $$m"; \
+		(cd "$$m" && go test $(TESTFLAGS) ./...) || exit 1; \
+	done
+
+bench: ## run the benchmarks (BENCHFLAGS="-benchmem -cpu=1,4 -count=10" for numbers to compare)
+	go test -run '^$$' -bench . $(BENCHFLAGS) ./...
+
+lint: ## check every module with golangci-lint
+	@root=$$PWD; for m in $$($(MODULES)); do \
+		echo "--- golangci-lint run in $$m"; \
+		(cd "$$m" && $(LINT) run ./...) || exit 1; \
+	done
+
+fmt: ## format the code with gofumpt and goimports
+	@root=$$PWD; $(LINT) fmt
+
+redis: ## install redis-server and redis-sentinel where they are missing (Debian and its kin)
+	@sh tools/ensure-redis.sh
+
+modules: ## print the folders of all modules but tools/
+	@$(MODULES)

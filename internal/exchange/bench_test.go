@@ -1,0 +1,131 @@
+package exchange
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
+)
+
+// BenchmarkExchange measures what an exchange costs Redis: its own CPU time, the
+// bytes on the wire and its memory, per key, for full chunks and keys of 18 bytes.
+func BenchmarkExchange(b *testing.B) {
+	for _, records := range []int{1, 16, MaxRecords} {
+		b.Run(fmt.Sprintf("keys=%d", records), func(b *testing.B) { benchmarkExchange(b, records) })
+	}
+}
+
+func benchmarkExchange(b *testing.B, records int) {
+	server, client := newReal(b, redisserver.Options{})
+	rdb := server.Client()
+	closeLater(b, rdb)
+	chunks := benchChunks(client.Partitions(), records)
+	round := func() {
+		for _, c := range chunks {
+			c.Seq++
+		}
+		client.Exchange(b.Context(), nil, chunks)
+		for _, c := range chunks {
+			require.NoError(b, c.Err)
+		}
+	}
+	round()
+	report := measure(b, rdb, float64(len(chunks)*records), "key", round)
+	report("bytes-in", "total_net_input_bytes")
+	report("bytes-out", "total_net_output_bytes")
+	memory, err := rdb.MemoryUsage(context.Background(), client.names[0], 0).Result()
+	require.NoError(b, err)
+	b.ReportMetric(float64(memory)/float64(records), "redis-bytes/key")
+}
+
+func benchChunks(partitions, records int) []*Chunk {
+	chunks := make([]*Chunk, partitions)
+	for p := range chunks {
+		c := chunk(id(1, 0), 0)
+		c.Partition = p
+		for i := range records {
+			c.Records = append(c.Records, Record{
+				Field: fmt.Sprintf("kcustomer:%08d", i), Delta: 1000, Attempts: 1500, Age: 50_000,
+			})
+		}
+		chunks[p] = c
+	}
+	return chunks
+}
+
+// BenchmarkFleet measures the fleet call, among so many members.
+func BenchmarkFleet(b *testing.B) {
+	for _, members := range []int{10, 1000} {
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
+			server, client := newReal(b, redisserver.Options{})
+			rdb := server.Client()
+			closeLater(b, rdb)
+			f := FleetCall{Silent: time.Second, Forget: time.Minute}
+			next := func() {
+				for range perExec * 8 {
+					binary.LittleEndian.PutUint16(f.Process[:], uint16((int(binary.LittleEndian.Uint16(f.Process[:]))+1)%members))
+					meet(b, client, f)
+				}
+			}
+			for range members/perExec/8 + 1 {
+				next()
+			}
+			measure(b, rdb, perExec*8, "call", next)
+		})
+	}
+}
+
+// measure runs the loop and reports the server's CPU time per unit of work. What
+// it returns reports the growth of another of INFO's numbers.
+func measure(b *testing.B, rdb *redis.Client, work float64, unit string, do func()) func(metric, name string) {
+	before := effort(b, rdb)
+	for b.Loop() {
+		do()
+	}
+	after, total := effort(b, rdb), work*float64(b.N)
+	report := func(metric, name string) {
+		b.ReportMetric((after[name]-before[name])/total, metric+"/"+unit)
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/total, "wall-µs/"+unit)
+	report("redis-µs", "used_cpu_main_thread")
+	return report
+}
+
+// effort is what the server has done so far: INFO's numbers, and the CPU time of
+// its main thread in microseconds.
+func effort(b *testing.B, rdb *redis.Client) map[string]float64 {
+	numbers := map[string]float64{}
+	for _, section := range []string{"cpu", "stats"} {
+		info, err := rdb.Info(context.Background(), section).Result()
+		require.NoError(b, err)
+		for line := range strings.SplitSeq(info, "\r\n") {
+			name, value, _ := strings.Cut(line, ":")
+			if n, err := strconv.ParseFloat(value, 64); err == nil {
+				numbers[name] = n
+			}
+		}
+	}
+	numbers["used_cpu_main_thread"] = 1e6 * (numbers["used_cpu_user_main_thread"] + numbers["used_cpu_sys_main_thread"])
+	return numbers
+}
+
+// BenchmarkMemory is what a simulation pays.
+func BenchmarkMemory(b *testing.B) {
+	tw := newTwin(partitions)
+	c := chunk(id(1, 0), 0, Record{Field: "kcustomer:00000001", Delta: 1000, Attempts: 1500})
+	f := &FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Seq++
+		tw.time += 1000
+		tw.Exchange(b.Context(), f, []*Chunk{c})
+	}
+}

@@ -1,0 +1,77 @@
+package exchange
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Numbers travel through Lua, whose only number is a double: everything stays
+// below 2^53, sums included.
+const (
+	maxSpan = 1 << 51 // largest duration or amount sent, 71 years of microseconds
+	maxTime = 1 << 52 // largest clock reading, time to go and demand that are believed
+	maxSeq  = 1 << 53
+)
+
+// LongAgo is the least KeyState.ToGo: full for 50 days or more, or never charged.
+const LongAgo = -1 << 42
+
+// How long state is kept after it has lost its meaning: that of a key after its
+// bucket is full, a sequence number after its last use.
+const (
+	keepState    = time.Minute
+	keepSequence = 24 * time.Hour
+)
+
+// maxFieldLen is what two bytes of length can say.
+const maxFieldLen = math.MaxUint16
+
+var errNoField = errors.New("a field must begin with k or d")
+
+// check finds what must not reach the wire: the faults of a caller, not of a
+// server. Type bytes keep keys apart from the names that the scripts use themselves.
+func (c *Chunk) check(partitions int) error {
+	switch {
+	case c.Partition < 0 || c.Partition >= partitions:
+		return fmt.Errorf("partition %d of %d", c.Partition, partitions)
+	case len(c.Records) > MaxRecords:
+		return fmt.Errorf("%d records in a chunk: at most %d", len(c.Records), MaxRecords)
+	}
+	for i := range c.Records {
+		if err := c.Records[i].check(); err != nil {
+			return fmt.Errorf("record %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (r *Record) check() error {
+	switch {
+	case r.Field == "" || r.Field[0] != 'k' && r.Field[0] != 'd':
+		return errNoField
+	case len(r.Field) > maxFieldLen:
+		return fmt.Errorf("a field of %d bytes: at most %d", len(r.Field), maxFieldLen)
+	case r.Op > Reset:
+		return fmt.Errorf("unknown operation %d", r.Op)
+	}
+	return nil
+}
+
+// span bounds what is sent.
+func span(n int64) int64 { return min(max(n, 0), maxSpan) }
+
+// micros is a duration as it is sent.
+func micros(d time.Duration) int64 { return span(d.Microseconds()) }
+
+// tauMicros is never 0: demand is divided by it.
+func tauMicros(d time.Duration) int64 { return max(micros(d), 1) }
+
+// sinceMicros keeps "never" apart from "just now".
+func sinceMicros(d time.Duration) int64 {
+	if d < 0 {
+		return -1
+	}
+	return micros(d)
+}

@@ -1,0 +1,247 @@
+package exchange
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// perExec is how many chunks travel in one pipeline: Redis turns to nobody else
+// before it has run all it read from a connection.
+const perExec = 4
+
+// reloadEvery is the least time between two reloads of a Cluster's topology.
+const reloadEvery = 500 * time.Millisecond
+
+// Client is an Exchanger that keeps the shared state in Redis. It is safe for
+// concurrent use, and never runs longer than the context and the options of its
+// go-redis client let it.
+type Client struct {
+	rdb    redis.UniversalClient
+	names  []string // of the partitions' hashes
+	fleet  string
+	single bool // one server behind it: where one call can't get through, none can
+
+	cluster    reloader
+	lastReload atomic.Int64 // Unix nanoseconds
+
+	// ailing partitions of a Cluster, whose server did not answer the last time.
+	// They go last, so that a hung master does not delay what the others serve.
+	ailing []atomic.Bool
+}
+
+// reloader is what a Cluster client has beyond others. Left alone it would take
+// up to 60 s to notice a failover: an unanswered pipeline is no reason for it to look.
+type reloader interface{ ReloadState(ctx context.Context) }
+
+var _ Exchanger = (*Client)(nil)
+
+// New returns a Client whose keys all begin with the prefix and a colon. It does not dial.
+func New(rdb redis.UniversalClient, prefix string) *Client {
+	c := &Client{rdb: rdb, fleet: fleetName(prefix)}
+	c.cluster, _ = rdb.(reloader)
+	_, ring := rdb.(*redis.Ring)
+	c.single = c.cluster == nil && !ring
+	n := partitions
+	if c.cluster != nil {
+		n = partitionsCluster
+	}
+	c.names = partitionNames(prefix, n)
+	c.ailing = make([]atomic.Bool, n)
+	return c
+}
+
+// Partitions is the number of partitions: 64 with a Cluster client, 16 otherwise.
+func (c *Client) Partitions() int { return len(c.names) }
+
+// Exchange implements [Exchanger]. The chunks travel four to a pipeline, one
+// pipeline after the other.
+func (c *Client) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk) {
+	sound, ailing := c.calls(fleet, chunks)
+	if err := c.run(ctx, sound, c.single); err != nil {
+		failAll(ailing, err)
+		return
+	}
+	// One call in vain tells enough of the ailing; which comes first is left to
+	// chance, as another's server may be back.
+	rand.Shuffle(len(ailing), func(i, j int) { ailing[i], ailing[j] = ailing[j], ailing[i] })
+	_ = c.run(ctx, ailing, true)
+}
+
+// calls makes the calls of a batch, the ailing partitions' apart.
+func (c *Client) calls(fleet *FleetCall, chunks []*Chunk) (sound, ailing []*call) {
+	sound = make([]*call, 0, len(chunks)+1)
+	if fleet != nil {
+		fleet.Err = nil
+		sound = append(sound, newFleetCall(c.fleet, fleet))
+	}
+	for _, chunk := range chunks {
+		if chunk.Err = chunk.check(len(c.names)); chunk.Err != nil {
+			continue
+		}
+		k := newChunkCall(c.names[chunk.Partition], chunk)
+		k.ailing = &c.ailing[chunk.Partition]
+		if k.ailing.Load() && !c.single {
+			ailing = append(ailing, k)
+		} else {
+			sound = append(sound, k)
+		}
+	}
+	return sound, ailing
+}
+
+// run executes calls in pipelines of a few. Where it gives up before the end, it
+// fails the rest and returns the error: when the context is done, and, if stop is
+// set, when a server did not answer. A hung server then costs one timeout, not many.
+func (c *Client) run(ctx context.Context, calls []*call, stop bool) error {
+	for len(calls) > 0 {
+		if err := ctx.Err(); err != nil {
+			failAll(calls, err)
+			return err
+		}
+		n := min(len(calls), perExec)
+		if err := c.exec(ctx, calls[:n]); err != nil && stop {
+			failAll(calls[n:], err)
+			return err
+		}
+		calls = calls[n:]
+	}
+	return nil
+}
+
+// exec executes one pipeline, and returns the last error that is not of one call alone.
+func (c *Client) exec(ctx context.Context, calls []*call) (broken error) {
+	send(ctx, c.rdb.Pipeline(), calls, (*call).byHash)
+	if unknown := unknownScript(calls); len(unknown) > 0 {
+		send(ctx, c.rdb.Pipeline(), unknown, (*call).bySource)
+	}
+	for _, k := range calls {
+		if ofTopology(k.err) {
+			c.reload(ctx)
+		}
+		if ofServer(k.err) {
+			broken = k.err
+		}
+		k.settle()
+	}
+	return broken
+}
+
+// reload asks a Cluster client to learn the topology anew, now and then.
+func (c *Client) reload(ctx context.Context) {
+	if c.cluster == nil {
+		return
+	}
+	now, last := time.Now().UnixNano(), c.lastReload.Load()
+	if now-last >= int64(reloadEvery) && c.lastReload.CompareAndSwap(last, now) {
+		c.cluster.ReloadState(ctx)
+	}
+}
+
+// call is one script call of a pipeline.
+type call struct {
+	script script
+	args   []any        // key, ID, request
+	ailing *atomic.Bool // of its partition, if it has one
+	cmd    once
+	err    error
+	accept func(reply string) error
+	fail   func(error)
+}
+
+func newChunkCall(name string, c *Chunk) *call {
+	return &call{
+		script: exchangeScript,
+		args:   []any{name, c.ID[:], c.request()},
+		accept: func(s string) error { return c.Reply.parse(s, len(c.Records)) },
+		fail:   func(err error) { c.Err = err },
+	}
+}
+
+func newFleetCall(name string, f *FleetCall) *call {
+	return &call{
+		script: fleetScript,
+		args:   []any{name, f.Process[:], f.request()},
+		accept: f.Reply.parse,
+		fail:   func(err error) { f.Err = err },
+	}
+}
+
+func (k *call) byHash() []any   { return append([]any{"evalsha", k.script.hash, 1}, k.args...) }
+func (k *call) bySource() []any { return append([]any{"eval", k.script.source, 1}, k.args...) }
+
+// send executes the calls in one pipeline and notes what came of each.
+func send(ctx context.Context, pipe redis.Pipeliner, calls []*call, args func(*call) []any) {
+	for _, k := range calls {
+		k.cmd = once{redis.NewCmd(ctx, args(k)...)}
+		k.cmd.SetFirstKeyPos(3)
+		_ = pipe.Process(ctx, k.cmd) // only queues
+	}
+	_, err := pipe.Exec(ctx)
+	for _, k := range calls {
+		k.err = outcome(k.cmd, err)
+	}
+}
+
+// once is a command that go-redis must not run again by itself: after a timeout
+// nobody knows whether it was applied, and a repetition would prolong the wait.
+type once struct{ *redis.Cmd }
+
+// NoRetry implements redis.Cmder.
+func (once) NoRetry() bool { return true }
+
+// outcome is the error of a command of a pipeline that ended with execErr. Where
+// a connection fails in its handshake (wrong password, no such database), go-redis
+// leaves the commands with neither a value nor an error.
+func outcome(cmd once, execErr error) error {
+	switch {
+	case cmd.Err() != nil:
+		return cmd.Err()
+	case cmd.Val() != nil:
+		return nil
+	case execErr != nil:
+		return execErr
+	}
+	return errNoReply
+}
+
+func unknownScript(calls []*call) (unknown []*call) {
+	for _, k := range calls {
+		if noScript(k.err) {
+			unknown = append(unknown, k)
+		}
+	}
+	return unknown
+}
+
+// settle hands the outcome to whoever asked.
+func (k *call) settle() {
+	if k.ailing != nil {
+		k.ailing.Store(ofServer(k.err))
+	}
+	if k.err == nil {
+		k.err = k.read()
+	}
+	if k.err != nil {
+		k.fail(explain(k.err))
+	}
+}
+
+func (k *call) read() error {
+	s, ok := k.cmd.Val().(string)
+	if !ok {
+		return fmt.Errorf("%w: a %T", errReply, k.cmd.Val())
+	}
+	return k.accept(s)
+}
+
+// failAll fails calls that were not sent.
+func failAll(calls []*call, err error) {
+	for _, k := range calls {
+		k.fail(explain(err))
+	}
+}

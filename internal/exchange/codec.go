@@ -1,0 +1,142 @@
+package exchange
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The wire: little endian, numbers of 8 bytes unless said otherwise.
+//
+// Request of a chunk: version (1 byte), flags (1 byte), sequence number, τ µs,
+// keep ms; then per record: length of the field (2 bytes), field, op (1 byte),
+// delta, attempts, age, ceiling, and, where flagFloors is set, floor.
+// Reply: status (1 byte), now, sequence number known before; then per record
+// TAT − now, demand.
+//
+// Request of the fleet call: version (1 byte), flags (1 byte), silent µs, forget µs,
+// since µs (−1: never).
+// Reply: 0 (1 byte), now, members, silent members, how long ago the last gap
+// began and ended (0, 0: none).
+const (
+	wireVersion = 1
+
+	flagFloors = 1
+	flagLeave  = 2
+
+	flagFleetLeave = 1
+
+	chunkReplyHead = 17
+	chunkReplyKey  = 16
+	fleetReplySize = 41
+)
+
+var errReply = errors.New("the server's reply is not of the limiter's script")
+
+// request encodes a chunk, which must have passed check.
+func (c *Chunk) request() []byte {
+	size := 26
+	for i := range c.Records {
+		size += 43 + len(c.Records[i].Field)
+	}
+	b := append(make([]byte, 0, size), wireVersion, c.flags())
+	b = appendInts(b, min(max(c.Seq, 0), maxSeq), tauMicros(c.Tau), keepState.Milliseconds())
+	for i := range c.Records {
+		b = c.Records[i].appendTo(b, c.Floors)
+	}
+	return b
+}
+
+func (c *Chunk) flags() (f byte) {
+	if c.Floors {
+		f |= flagFloors
+	}
+	if c.Leave {
+		f |= flagLeave
+	}
+	return f
+}
+
+func (r *Record) appendTo(b []byte, floors bool) []byte {
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(r.Field)))
+	b = append(b, r.Field...)
+	b = append(b, byte(r.Op))
+	b = appendInts(b, span(r.Delta), span(r.Attempts), span(r.Age), span(r.Ceiling))
+	if floors {
+		b = appendInts(b, span(r.Floor))
+	}
+	return b
+}
+
+func appendInts(b []byte, ns ...int64) []byte {
+	for _, n := range ns {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	}
+	return b
+}
+
+// parse reads the reply to a chunk of n records. Whatever a server sends, it
+// fails or yields numbers within bounds.
+func (r *Reply) parse(s string, n int) error {
+	if len(s) != chunkReplyHead+chunkReplyKey*n || Status(s[0]) > Lost {
+		return fmt.Errorf("%w: %d bytes for %d keys", errReply, len(s), n)
+	}
+	in := ints{s: s[1:]}
+	status, now, prev := Status(s[0]), in.within(0, maxTime), in.within(0, maxSeq)
+	keys := r.Keys[:0]
+	for range n {
+		keys = append(keys, KeyState{ToGo: in.within(LongAgo, maxTime), Demand: in.within(0, maxTime)})
+	}
+	if in.wild {
+		return fmt.Errorf("%w: a number out of bounds", errReply)
+	}
+	*r = Reply{Status: status, Now: now, Prev: prev, Keys: keys}
+	return nil
+}
+
+// request encodes a fleet call.
+func (f *FleetCall) request() []byte {
+	b := append(make([]byte, 0, 26), wireVersion, 0)
+	if f.Leave {
+		b[1] = flagFleetLeave
+	}
+	return appendInts(b, micros(f.Silent), micros(f.Forget), sinceMicros(f.Since))
+}
+
+// parse is to FleetReply what it is to Reply.
+func (r *FleetReply) parse(s string) error {
+	if len(s) != fleetReplySize || s[0] != 0 {
+		return fmt.Errorf("%w: %d bytes for the fleet", errReply, len(s))
+	}
+	in := ints{s: s[1:]}
+	now, members := in.within(0, maxTime), in.within(0, 1<<31-1)
+	silent, begin := in.within(0, members), in.within(0, maxTime)
+	end := in.within(0, begin)
+	if in.wild {
+		return fmt.Errorf("%w: a number out of bounds", errReply)
+	}
+	*r = FleetReply{
+		Now: now, Members: int(members), Silent: int(silent),
+		GapBegin: time.Duration(begin) * time.Microsecond,
+		GapEnd:   time.Duration(end) * time.Microsecond,
+	}
+	return nil
+}
+
+// ints reads the numbers of a string whose length has been checked.
+type ints struct {
+	s    string
+	wild bool // one was out of bounds
+}
+
+func (in *ints) within(least, most int64) int64 {
+	var u uint64
+	for i := range 8 {
+		u |= uint64(in.s[i]) << (8 * i)
+	}
+	in.s = in.s[8:]
+	n := int64(u)
+	in.wild = in.wild || n < least || n > most
+	return n
+}

@@ -1,0 +1,131 @@
+package exchange
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The wire is fixed: processes of two versions share one Redis during a rollout.
+func TestWire(t *testing.T) {
+	t.Parallel()
+	c := &Chunk{
+		Seq: 0x0102, Tau: 500 * time.Millisecond, Floors: true, Leave: true,
+		Records: []Record{{Field: "kab", Op: Refund, Delta: 1, Attempts: 2, Age: 3, Ceiling: 4, Floor: 5}},
+	}
+	require.Equal(t, "01"+"03"+"0201000000000000"+"20a1070000000000"+"60ea000000000000"+
+		"0300"+"6b6162"+"01"+"0100000000000000"+"0200000000000000"+"0300000000000000"+"0400000000000000"+"0500000000000000",
+		hex.EncodeToString(c.request()))
+	c.Floors, c.Leave = false, false
+	require.Equal(t, "01"+"00", hex.EncodeToString(c.request())[:4])
+	require.Len(t, c.request(), 26+5+33)
+
+	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Since: -1, Leave: true}
+	require.Equal(t, "01"+"01"+"e803000000000000"+"40420f0000000000"+"ffffffffffffffff", hex.EncodeToString(f.request()))
+}
+
+func TestWireBounds(t *testing.T) {
+	t.Parallel()
+	c := chunk(id(1, 0), math.MaxInt64, Record{Field: "k", Delta: math.MaxInt64, Attempts: -1, Age: math.MinInt64})
+	c.Tau = -1
+	b := hex.EncodeToString(c.request())
+	require.Contains(t, b, "0000000000002000"+"0100000000000000", "2^53, and a τ that can be divided by")
+	require.Contains(t, b, "0000000000000800"+strings.Repeat("0", 48), "2^51, and no negative number")
+}
+
+func TestReplyIsBelievedOnlyIfSound(t *testing.T) {
+	t.Parallel()
+	sound := Reply{Status: Lost, Now: epoch, Prev: 7, Keys: []KeyState{{-5, 6}, {LongAgo, 0}, {maxTime, maxTime}}}
+	var r Reply
+	require.NoError(t, r.parse(encodeReply(sound), 3))
+	require.Equal(t, sound, r)
+	for name, s := range map[string]string{
+		"nothing":       "",
+		"short":         encodeReply(sound)[1:],
+		"long":          encodeReply(sound) + "\x00",
+		"status":        "\x03" + encodeReply(sound)[1:],
+		"now":           encodeReply(Reply{Now: -1, Keys: sound.Keys}),
+		"far now":       encodeReply(Reply{Now: maxTime + 1, Keys: sound.Keys}),
+		"prev":          encodeReply(Reply{Prev: -1, Keys: sound.Keys}),
+		"ToGo":          encodeReply(Reply{Keys: []KeyState{{LongAgo - 1, 0}, {}, {}}}),
+		"far ToGo":      encodeReply(Reply{Keys: []KeyState{{maxTime + 1, 0}, {}, {}}}),
+		"demand":        encodeReply(Reply{Keys: []KeyState{{}, {}, {0, -1}}}),
+		"absurd demand": encodeReply(Reply{Keys: []KeyState{{}, {0, math.MaxInt64}, {}}}),
+	} {
+		require.ErrorIs(t, r.parse(s, 3), errReply, name)
+	}
+}
+
+func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
+	t.Parallel()
+	encode := func(ns ...int64) string { return string(appendInts([]byte{0}, ns...)) }
+	var r FleetReply
+	require.NoError(t, r.parse(encode(epoch, 5, 2, 9, 3)))
+	require.Equal(t, FleetReply{epoch, 5, 2, 9 * time.Microsecond, 3 * time.Microsecond}, r)
+	for name, s := range map[string]string{
+		"short":   encode(1, 2, 3, 4),
+		"status":  "\x01" + encode(epoch, 5, 2, 9, 3)[1:],
+		"now":     encode(-1, 5, 2, 9, 3),
+		"members": encode(epoch, 1<<31, 2, 9, 3),
+		"silent":  encode(epoch, 5, 6, 9, 3),
+		"gap":     encode(epoch, 5, 2, 3, 9),
+	} {
+		require.ErrorIs(t, r.parse(s), errReply, name)
+	}
+}
+
+func encodeReply(r Reply) string {
+	b := appendInts([]byte{byte(r.Status)}, r.Now, r.Prev)
+	for _, k := range r.Keys {
+		b = appendInts(b, k.ToGo, k.Demand)
+	}
+	return string(b)
+}
+
+func FuzzReply(f *testing.F) {
+	f.Add(encodeReply(Reply{Status: Duplicate, Now: epoch, Prev: 3, Keys: []KeyState{{5, 6}}}), 1)
+	f.Add(encodeReply(Reply{}), 0)
+	f.Add("", -1)
+	f.Fuzz(func(t *testing.T, s string, n int) {
+		n = min(max(n, 0), MaxRecords)
+		var r Reply
+		if r.parse(s, n) != nil {
+			return
+		}
+		require.Len(t, r.Keys, n)
+		require.Equal(t, s, encodeReply(r), "whatever is believed is what was sent")
+		for _, k := range r.Keys {
+			require.True(t, k.ToGo >= LongAgo && k.ToGo <= maxTime && k.Demand >= 0 && k.Demand <= maxTime)
+		}
+	})
+}
+
+func FuzzFleetReply(f *testing.F) {
+	f.Add(string(appendInts([]byte{0}, epoch, 5, 2, 9, 3)))
+	f.Fuzz(func(t *testing.T, s string) {
+		var r FleetReply
+		if r.parse(s) == nil {
+			require.True(t, 0 <= r.Silent && r.Silent <= r.Members && 0 <= r.GapEnd && r.GapEnd <= r.GapBegin)
+		}
+	})
+}
+
+func TestNamesLieEvenlyInACluster(t *testing.T) {
+	t.Parallel()
+	require.EqualValues(t, 0x31c3, crc16([]byte("123456789")), "the check value of CRC-16/XMODEM")
+	for _, n := range []int{partitions, partitionsCluster} {
+		tags := partitionTags(n)
+		require.Len(t, tags, n)
+		for p, tag := range tags {
+			require.Equal(t, p*slots/n+slots/n/2, int(crc16([]byte(tag))%slots))
+			require.True(t, strings.HasPrefix(tag, fmt.Sprintf("%d-", p)))
+		}
+	}
+	require.Equal(t, "app:16:{"+partitionTags(16)[3]+"}", partitionNames("app", 16)[3])
+	require.Equal(t, "app:fleet:{f}", fleetName("app"))
+}

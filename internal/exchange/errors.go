@@ -1,0 +1,78 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// errNoReply stands for a command that came back with neither a value nor an error.
+var errNoReply = errors.New("no reply")
+
+// explain puts in front of an error what to do about it.
+func explain(err error) error {
+	if advice := advice(err); advice != "" {
+		return fmt.Errorf("%s: %w", advice, err)
+	}
+	return err
+}
+
+func advice(err error) string {
+	switch {
+	case redis.IsAuthError(err):
+		return "redis refuses the login (check user, password and database)"
+	case redis.IsPermissionError(err), scriptForbidden(err):
+		return "redis forbids what the limiter needs (check the user's ACL)"
+	case redis.IsOOMError(err):
+		return "redis is out of memory (raise maxmemory)"
+	case redis.IsMaxClientsError(err):
+		return "redis has no connection left (raise maxclients)"
+	case redis.HasErrorPrefix(err, "MISCONF"):
+		return "redis refuses writes as it cannot save (check its disk)"
+	case redis.IsReadOnlyError(err):
+		return "redis is a read-only replica (connect to the primary)"
+	case redis.IsNoReplicasError(err):
+		return "redis refuses writes for want of replicas (min-replicas-to-write)"
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return "the limiter's key holds something else (delete it, or choose another prefix)"
+	}
+	return ""
+}
+
+// scriptForbidden says whether the ACL forbids a command of the script; up to
+// Redis 7.0 that error has no code of its own.
+func scriptForbidden(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && strings.Contains(reply.Error(), "executing the script can't")
+}
+
+// noScript says whether the server does not know the script by its hash.
+func noScript(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
+
+// ofServer says whether an error is of the connection or the whole server,
+// rather than of one command: there is no point in sending more.
+func ofServer(err error) bool {
+	var reply redis.Error
+	switch {
+	case err == nil, errors.Is(err, errReply), errors.Is(err, errNoReply):
+		return false
+	case !errors.As(err, &reply):
+		return true
+	}
+	return redis.IsAuthError(err) || redis.IsMaxClientsError(err) || redis.IsLoadingError(err) ||
+		redis.IsReadOnlyError(err) || redis.IsMasterDownError(err)
+}
+
+// ofTopology says whether an error may come from an outdated idea of who serves
+// which slots.
+func ofTopology(err error) bool {
+	if errors.Is(err, context.Canceled) {
+		return false
+	}
+	_, moved := redis.IsMovedError(err)
+	_, ask := redis.IsAskError(err)
+	return moved || ask || redis.IsClusterDownError(err) || redis.IsTryAgainError(err) || ofServer(err)
+}

@@ -1,0 +1,120 @@
+// Package exchange carries what processes report of their buckets to the
+// shared state and brings back what that state says of them. It knows nothing
+// of limits: everything that travels is time, in microseconds.
+//
+// The shared state is one hash per partition (key states, sequence numbers,
+// sweep cursor) and one hash for the fleet. [Client] keeps it in Redis, by a
+// script; [Memory] keeps it in this process, by the same rules in Go. One
+// conformance suite holds the two equal.
+package exchange
+
+import (
+	"context"
+	"time"
+)
+
+// MaxRecords is the largest number of records in a chunk: about 0.4 ms of
+// Redis time (docs/design.md).
+const MaxRecords = 128
+
+// Op says what a record does to its key.
+type Op uint8
+
+// The operations of a record.
+const (
+	Charge Op = iota // TAT ← max(TAT, floor, now − age) + delta, at most now + ceiling where there is one
+	Refund           // TAT ← max(TAT − delta, min(TAT, now))
+	Reset            // TAT ← now
+)
+
+// Record is the report of one key. Durations are in microseconds.
+type Record struct {
+	Field    string // type byte ('k' or 'd') and the key or its digest
+	Op       Op
+	Delta    int64 // time charged or given back, at least 0
+	Attempts int64 // thousandths of a token asked for since the last report, at least 0
+	Age      int64 // how long before its arrival the charge begins, at least 0
+	Ceiling  int64 // the charge leaves TAT at most this far ahead of now (never below where it was); 0 means no ceiling
+	Floor    int64 // the least time to go that TAT has had before this charge; travels only where Chunk.Floors is set; 0 means none
+}
+
+// ID names one lane of one process: 64 random bits and a lane number. Redis
+// applies a sequence number of an ID once.
+type ID [9]byte
+
+// Chunk is one call on one partition: a report, and the reply to it.
+type Chunk struct {
+	Partition int
+	ID        ID
+	Seq       int64         // from 1, one more with each new chunk of this ID and partition
+	Tau       time.Duration // time constant of demand
+	Floors    bool          // records carry floors; applied even where Redis has lost state
+	Leave     bool          // forget this ID's sequence number after applying; sent again after a lost reply it is therefore Lost
+	Records   []Record      // at most MaxRecords; none is fine: it keeps the sequence number alive
+
+	Reply Reply // valid where Err is nil
+	Err   error
+}
+
+// Status says what became of a chunk.
+type Status uint8
+
+// What became of a chunk.
+const (
+	Applied   Status = iota
+	Duplicate        // this sequence number had been applied before; nothing applied now, the state is current
+	Lost             // Redis knows an older sequence number than Seq−1: it has lost state; nothing applied
+)
+
+// Reply is what the shared state says after a chunk.
+type Reply struct {
+	Status Status
+	Now    int64      // clock of the partition, microseconds; it never goes back behind an applied chunk while the data lives
+	Prev   int64      // the sequence number known before this chunk; 0: none
+	Keys   []KeyState // one a record, in order, after the whole chunk; meaningful for every Status
+}
+
+// KeyState is the shared state of one key at Reply.Now.
+type KeyState struct {
+	ToGo   int64 // TAT − now, microseconds; negative: full since then; LongAgo: for long, or never charged
+	Demand int64 // thousandths of a token: the decayed count of all attempts; divided by τ it is a rate
+}
+
+// FleetCall is one call on the fleet's own hash: presence out, membership in.
+type FleetCall struct {
+	Process [8]byte
+	Silent  time.Duration // a member not seen for longer is silent; contact by nobody for longer is a gap
+	Forget  time.Duration // a member not seen for longer is gone
+	Since   time.Duration // since this process last had contact, to begin a gap with where Redis has lost its own record; negative: never
+	Leave   bool          // this process leaves
+
+	Reply FleetReply // valid where Err is nil
+	Err   error
+}
+
+// FleetReply is what the shared state says of the fleet.
+type FleetReply struct {
+	Now      int64         // the fleet hash's clock, microseconds
+	Members  int           // processes seen within Forget and not left, this one included unless it leaves
+	Silent   int           // those of them not seen within Silent; up to an eighth of it late
+	GapBegin time.Duration // how long ago the last spell without contact by anybody began; 0 with GapEnd 0: none known
+	GapEnd   time.Duration // how long ago it ended
+}
+
+// Exchanger does one batch: the fleet call, where there is one, and the chunks,
+// each of which succeeds or fails by itself. It fills in their Reply and Err.
+type Exchanger interface {
+	Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk)
+}
+
+// Hash is the hash that places a field: FNV-1a, 64 bit.
+func Hash(field string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(field) {
+		h = (h ^ uint64(field[i])) * 1099511628211
+	}
+	return h
+}
+
+// Partition is the partition, out of n, that a field belongs to.
+func Partition(field string, n int) int { return int(Hash(field) % uint64(n)) }

@@ -1,0 +1,498 @@
+package exchange
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/redistest"
+)
+
+// everything is one chunk for each partition, its next of this ID.
+func everything(c *Client, seq int64) []*Chunk {
+	chunks := make([]*Chunk, c.Partitions())
+	for p := range chunks {
+		chunks[p] = charge(id(1, 0), seq, 5)
+		chunks[p].Partition = p
+	}
+	return chunks
+}
+
+func member() *FleetCall {
+	return &FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}
+}
+
+// within is a context that ends soon enough.
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// try exchanges everything and returns all errors.
+func try(ctx context.Context, c *Client, seq int64) error {
+	f, chunks := member(), everything(c, seq)
+	c.Exchange(ctx, f, chunks)
+	errs := []error{f.Err}
+	for _, chunk := range chunks {
+		errs = append(errs, chunk.Err)
+	}
+	return errors.Join(errs...)
+}
+
+// allFail exchanges everything, finds the same error everywhere and returns it.
+func allFail(t *testing.T, c *Client, seq int64) error {
+	t.Helper()
+	f, chunks := member(), everything(c, seq)
+	c.Exchange(within(t, 2*time.Second), f, chunks)
+	require.Error(t, f.Err)
+	for _, chunk := range chunks {
+		require.Error(t, chunk.Err)
+	}
+	return chunks[0].Err
+}
+
+func TestScriptsLostMidway(t *testing.T) {
+	t.Parallel()
+	server, client := newReal(t, redisserver.Options{})
+	rdb := server.Client()
+	closeLater(t, rdb)
+	for seq := range int64(3) {
+		require.NoError(t, try(t.Context(), client, seq+1))
+		require.NoError(t, rdb.ScriptFlush(t.Context()).Err())
+	}
+	r := one(t, client, chunk(id(1, 0), 4, Record{Field: "kx"}))
+	require.EqualValues(t, 3, r.Prev, "each was applied once")
+}
+
+func TestWrongPassword(t *testing.T) {
+	t.Parallel()
+	server, _ := newReal(t, redisserver.Options{Password: "right"})
+	for _, password := range []string{"", "wrong"} {
+		rdb := tuned(t, &redis.UniversalOptions{Addrs: []string{server.Addr()}, Password: password})
+		err := allFail(t, New(rdb, "limiter"), 1)
+		require.True(t, redis.IsAuthError(err), "%v", err)
+		require.ErrorContains(t, err, "check user, password")
+	}
+	rdb := tuned(t, &redis.UniversalOptions{Addrs: []string{server.Addr()}, Password: "right", DB: 99})
+	require.ErrorContains(t, allFail(t, New(rdb, "limiter"), 1), "DB index")
+}
+
+func TestFullServerAppliesNothing(t *testing.T) {
+	t.Parallel()
+	server, client := newReal(t, redisserver.Options{})
+	rdb := server.Client()
+	closeLater(t, rdb)
+	require.NoError(t, try(t.Context(), client, 1))
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "1mb").Err())
+	err := allFail(t, client, 2)
+	require.True(t, redis.IsOOMError(err), "%v", err)
+	require.ErrorContains(t, err, "raise maxmemory")
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	r := one(t, client, charge(id(1, 0), 2, 0))
+	require.Equal(t, Reply{Status: Applied, Now: r.Now, Prev: 1, Keys: r.Keys}, r)
+	require.LessOrEqual(t, r.Keys[0].ToGo, int64(5))
+}
+
+func TestReadOnlyReplica(t *testing.T) {
+	t.Parallel()
+	server, client := newReal(t, redisserver.Options{})
+	rdb := server.Client()
+	closeLater(t, rdb)
+	require.NoError(t, try(t.Context(), client, 1))
+	require.NoError(t, rdb.Do(t.Context(), "replicaof", "127.0.0.1", "1").Err())
+	require.NoError(t, rdb.ConfigSet(t.Context(), "replica-serve-stale-data", "yes").Err())
+	require.ErrorContains(t, allFail(t, client, 2), "connect to the primary")
+}
+
+func TestTooManyClients(t *testing.T) {
+	t.Parallel()
+	server, client := newReal(t, redisserver.Options{Args: []string{"--maxclients", "1"}})
+	rdb := server.Client()
+	closeLater(t, rdb)
+	require.NoError(t, rdb.Ping(t.Context()).Err())
+	require.Error(t, allFail(t, client, 1))
+}
+
+func TestDocumentedACLSuffices(t *testing.T) {
+	t.Parallel()
+	server, _ := newReal(t, redisserver.Options{})
+	rdb := server.Client()
+	closeLater(t, rdb)
+	acl := []any{
+		"acl", "setuser", "limiter", "reset", "on", ">pw", "~limiter:*",
+		"+evalsha", "+eval", "+time", "+hmget", "+hset", "+hscan", "+hdel", "+pexpireat",
+	}
+	require.NoError(t, rdb.Do(t.Context(), acl...).Err())
+	client := New(tuned(t, &redis.UniversalOptions{Addrs: []string{server.Addr()}, Username: "limiter", Password: "pw"}), "limiter")
+	require.NoError(t, try(t.Context(), client, 1))
+	c := charge(id(1, 0), 2, 5)
+	c.Leave = true
+	one(t, client, c)
+	meet(t, client, FleetCall{Process: [8]byte{1}, Leave: true})
+	denied, err := rdb.Do(t.Context(), "acl", "log").Slice()
+	require.NoError(t, err)
+	require.Empty(t, denied)
+
+	require.ErrorContains(t, allFail(t, New(client.rdb, "elsewhere"), 1), "check the user's ACL")
+	require.NoError(t, rdb.Do(t.Context(), "acl", "setuser", "limiter", "-hset").Err())
+	c = charge(id(2, 0), 1, 5)
+	client.Exchange(t.Context(), nil, []*Chunk{c})
+	require.ErrorContains(t, c.Err, "check the user's ACL")
+}
+
+// A frozen server costs one timeout, whatever there is to send, also through a
+// client with go-redis's own retries; and no report counts twice.
+func TestFrozenServer(t *testing.T) {
+	t.Parallel()
+	server, client := newReal(t, redisserver.Options{})
+	retrying := redis.NewClient(&redis.Options{Addr: server.Addr(), ReadTimeout: 300 * time.Millisecond})
+	closeLater(t, retrying)
+	for i, client := range []*Client{client, New(retrying, "retrying")} {
+		require.NoError(t, try(t.Context(), client, 1))
+		require.NoError(t, server.Freeze())
+		began := time.Now()
+		err := allFail(t, client, 2)
+		var timeout net.Error
+		require.ErrorAs(t, err, &timeout)
+		require.Less(t, time.Since(began), 600*time.Millisecond, "client %d", i)
+		require.NoError(t, server.Thaw())
+		require.Eventually(t, func() bool { return try(t.Context(), client, 2) == nil }, 5*time.Second, 10*time.Millisecond)
+		r := one(t, client, charge(id(1, 0), 3, 0))
+		require.EqualValues(t, 2, r.Prev)
+	}
+}
+
+func TestServerKilledAndBack(t *testing.T) {
+	t.Parallel()
+	server, client := newReal(t, redisserver.Options{AppendOnly: true})
+	require.NoError(t, try(t.Context(), client, 1))
+	require.NoError(t, server.Kill())
+	began := time.Now()
+	require.Error(t, allFail(t, client, 2))
+	require.Less(t, time.Since(began), 300*time.Millisecond)
+	require.NoError(t, server.Restart(true))
+	require.EqualValues(t, 1, one(t, client, charge(id(1, 0), 2, 5)).Prev)
+	require.NoError(t, server.Restart(false))
+	require.Equal(t, Lost, one(t, client, charge(id(1, 0), 3, 5)).Status)
+}
+
+func TestContextEnds(t *testing.T) {
+	t.Parallel()
+	_, client := newReal(t, redisserver.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, try(ctx, client, 1), context.Canceled)
+	tw := newTwin(partitions)
+	c := charge(id(1, 0), 1, 5)
+	tw.Exchange(ctx, nil, []*Chunk{c})
+	require.ErrorIs(t, c.Err, context.Canceled)
+}
+
+func TestWrongTypeConcernsOnePartition(t *testing.T) {
+	t.Parallel()
+	_, client := newReal(t, redisserver.Options{})
+	require.NoError(t, client.rdb.Set(t.Context(), client.names[3], "a string", 0).Err())
+	chunks := everything(client, 1)
+	client.Exchange(t.Context(), nil, chunks)
+	for p, c := range chunks {
+		if p == 3 {
+			require.ErrorContains(t, c.Err, "WRONGTYPE")
+			require.ErrorContains(t, c.Err, "choose another prefix")
+		} else {
+			require.NoError(t, c.Err)
+		}
+	}
+}
+
+func TestUnknownVersion(t *testing.T) {
+	t.Parallel()
+	_, client := newReal(t, redisserver.Options{})
+	for _, s := range []script{exchangeScript, fleetScript} {
+		for _, request := range []string{"\x02", "\x02and more", ""} {
+			err := client.rdb.Eval(t.Context(), s.source, []string{"limiter:x"}, "id", request).Err()
+			require.ErrorContains(t, err, "unknown request version")
+		}
+		err := client.rdb.Eval(t.Context(), s.source, []string{"limiter:x"}, "id", "\x01cut short").Err()
+		require.Error(t, err)
+	}
+	require.Zero(t, client.rdb.Exists(t.Context(), "limiter:x").Val())
+}
+
+// Whatever somebody else has written into the hash, the answer is sound, and
+// what can't be understood counts as absent.
+func TestRubbishInTheHash(t *testing.T) {
+	t.Parallel()
+	_, client := newReal(t, redisserver.Options{})
+	a, name := id(1, 0), client.names[0]
+	rubbish := []string{"", "x", "\xff", string(make([]byte, 23)), string(make([]byte, 25))}
+	for _, size := range []int{8, 16, 24, 48, 72} {
+		for _, fill := range []byte{0x00, 0x7f, 0x80, 0xff} {
+			rubbish = append(rubbish, string(slices.Repeat([]byte{fill}, size)))
+		}
+	}
+	for _, r := range rubbish {
+		require.NoError(t, client.rdb.HSet(t.Context(), name, "kx", r, "ky", r, "d", r, "\x00m", r,
+			"\x00n"+string(a[:]), r, "\x00n", r, "", r).Err())
+		reply := one(t, client, charge(a, 1, second))
+		require.Equal(t, Applied, reply.Status, "%q", r)
+		require.GreaterOrEqual(t, reply.Keys[0].ToGo, int64(second), "%q", r)
+		require.EqualValues(t, 1, one(t, client, charge(a, 2, second)).Prev)
+
+		p := member()
+		require.NoError(t, client.rdb.HSet(t.Context(), client.fleet, "\x00g", r, "\x00m", r,
+			"\x00p", r, "\x00p12345678", r, "\x00p"+string(p.Process[:]), r, "k", r).Err())
+		require.Equal(t, 1, meet(t, client, *p).Members, "%q", r)
+		require.NoError(t, client.rdb.FlushDB(t.Context()).Err())
+	}
+}
+
+// An answer of another shape is an error for every call, and nothing worse.
+func TestForeignServer(t *testing.T) {
+	t.Parallel()
+	server, client := newMini(t)
+	for _, answer := range []string{"+OK\r\n", ":1\r\n", "$3\r\nabc\r\n", "$-1\r\n", "*1\r\n:1\r\n", "%1\r\n:1\r\n:2\r\n"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		closeLater(t, l)
+		go serve(l, answer)
+		foreign := New(tuned(t, &redis.UniversalOptions{Addrs: []string{l.Addr().String()}, Protocol: 2}), "limiter")
+		require.Error(t, allFail(t, foreign, 1), "%q", answer)
+	}
+	server.SetError("LOADING Redis is loading the dataset in memory")
+	require.True(t, redis.IsLoadingError(allFail(t, client, 1)))
+}
+
+// serve answers every read with the same.
+func serve(l net.Listener, answer string) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			for buf := make([]byte, 1<<16); ; {
+				if _, err := conn.Read(buf); err != nil {
+					return
+				}
+				for range 2 * perExec {
+					_, _ = conn.Write([]byte(answer))
+				}
+			}
+		}()
+	}
+}
+
+// A flood of fresh fields leaves little behind. The time for which state is kept
+// travels in the request: here it is a few milliseconds.
+func TestFloodLeavesLittleBehind(t *testing.T) {
+	t.Parallel()
+	_, client := newReal(t, redisserver.Options{})
+	var largest int64
+	began := time.Now()
+	for seq := int64(1); time.Since(began) < time.Second; seq++ {
+		c := chunk(id(1, 0), seq)
+		for i := range MaxRecords {
+			c.Records = append(c.Records, Record{Field: fmt.Sprintf("k%d.%d", seq, i), Delta: 1, Attempts: 1000})
+		}
+		request := c.request()
+		binary.LittleEndian.PutUint64(request[18:], 20)
+		require.NoError(t, client.rdb.Eval(t.Context(), exchangeScript.source, []string{client.names[0]}, c.ID[:], request).Err())
+		if seq%16 == 0 && time.Since(began) > 200*time.Millisecond {
+			largest = max(largest, client.rdb.HLen(t.Context(), client.names[0]).Val())
+			live := int64(float64(seq*MaxRecords) * 0.02 / time.Since(began).Seconds())
+			require.Less(t, largest, 6*live+2000)
+		}
+	}
+	require.Positive(t, largest)
+}
+
+// Sequence fields of processes that are gone do not stay either.
+func TestOldSequenceNumbersAreSwept(t *testing.T) {
+	t.Parallel()
+	server, client := newMini(t)
+	server.SetTime(time.UnixMicro(epoch))
+	for p := range byte(10) {
+		one(t, client, chunk(id(p, 0), 1))
+	}
+	server.SetTime(time.UnixMicro(epoch).Add(keepSequence + time.Second))
+	one(t, client, chunk(id(99, 0), 1))
+	names, err := server.HKeys(client.names[0])
+	require.NoError(t, err)
+	require.Len(t, names, 2, "the meta field and the newcomer")
+}
+
+// The hash lives at least a day, longer if a TAT lies farther ahead, and is
+// renewed before it can expire; then it is gone as a whole.
+func TestExpiry(t *testing.T) {
+	t.Parallel()
+	server, client := newMini(t)
+	now := time.UnixMicro(epoch)
+	server.SetTime(now)
+	server.ClockTTL(true)
+	a := id(1, 0)
+	for seq := int64(1); seq < 60; seq++ {
+		one(t, client, charge(a, seq, second))
+		require.GreaterOrEqual(t, server.TTL(client.names[0]), keepSequence)
+		require.LessOrEqual(t, server.TTL(client.names[0]), keepSequence+time.Hour+time.Second)
+		meet(t, client, *member())
+		require.GreaterOrEqual(t, server.TTL(client.fleet), keepSequence)
+		now = now.Add(17 * time.Minute)
+		server.SetTime(now)
+	}
+	month := 30 * keepSequence
+	one(t, client, charge(a, 60, month.Microseconds()))
+	require.GreaterOrEqual(t, server.TTL(client.names[0]), month+2*keepState)
+	server.SetTime(now.Add(month + time.Hour + 3*keepState))
+	require.False(t, server.Exists(client.names[0]))
+	require.False(t, server.Exists(client.fleet))
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.Cluster(t)
+	client := New(tuned(t, &redis.UniversalOptions{Addrs: cluster.Addrs()}), "limiter")
+	require.Equal(t, partitionsCluster, client.Partitions())
+	require.NoError(t, try(t.Context(), client, 1))
+	used := 0
+	for _, n := range cluster.Nodes[:3] {
+		rdb := n.Client()
+		closeLater(t, rdb)
+		if rdb.DBSize(t.Context()).Val() > 20 {
+			used++
+		}
+	}
+	require.Equal(t, 3, used, "every master has its part")
+
+	require.NoError(t, cluster.Nodes[0].Kill())
+	served, seq := 0, int64(2)
+	require.Eventually(t, func() bool {
+		chunks := everything(client, seq)
+		for _, c := range chunks {
+			c.Floors = true // a promoted replica may not have the last round
+		}
+		client.Exchange(within(t, time.Second), nil, chunks)
+		seq++
+		served = 0
+		for _, c := range chunks {
+			if c.Err == nil {
+				served++
+			}
+		}
+		return served == len(chunks)
+	}, 30*time.Second, 100*time.Millisecond, "%d served", served)
+}
+
+// While a master hangs, the rest of a Cluster is served, and from the second
+// time on at once.
+func TestClusterWithAHungMaster(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	cluster, err := redisserver.StartCluster(redisserver.Options{Args: []string{"--cluster-node-timeout", "60000"}})
+	require.NoError(t, err)
+	closeLater(t, cluster)
+	client := New(tuned(t, &redis.UniversalOptions{Addrs: cluster.Addrs(), ReadTimeout: 50 * time.Millisecond}), "limiter")
+	require.NoError(t, try(t.Context(), client, 1))
+	require.NoError(t, cluster.Nodes[0].Freeze())
+	for seq := int64(2); seq < 4; seq++ {
+		began, chunks, failed := time.Now(), everything(client, seq), 0
+		client.Exchange(within(t, 10*time.Second), nil, chunks)
+		for _, c := range chunks {
+			if c.Err != nil {
+				failed++
+			}
+		}
+		t.Logf("%d of %d failed in %v", failed, len(chunks), time.Since(began))
+		require.InDelta(t, partitionsCluster/3, failed, 1)
+	}
+	require.NoError(t, cluster.Nodes[0].Thaw())
+	require.Eventually(t, func() bool {
+		chunks := everything(client, 4)
+		client.Exchange(within(t, time.Second), nil, chunks)
+		return !slices.ContainsFunc(chunks, func(c *Chunk) bool { return c.Err != nil })
+	}, 5*time.Second, 50*time.Millisecond)
+}
+
+func TestSentinel(t *testing.T) {
+	t.Parallel()
+	s := redistest.Sentinel(t)
+	client := New(tuned(t, &redis.UniversalOptions{Addrs: s.Addrs(), MasterName: redisserver.MasterName}), "limiter")
+	require.Equal(t, partitions, client.Partitions())
+	require.NoError(t, try(t.Context(), client, 1))
+	require.NoError(t, s.Primary.Kill())
+	require.Eventually(t, func() bool { return try(within(t, time.Second), client, 2) == nil },
+		30*time.Second, 100*time.Millisecond)
+}
+
+func TestRing(t *testing.T) {
+	t.Parallel()
+	one, _ := newReal(t, redisserver.Options{})
+	two, _ := newReal(t, redisserver.Options{})
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"one": one.Addr(), "two": two.Addr()}})
+	closeLater(t, ring)
+	client := New(ring, "limiter")
+	require.Equal(t, partitions, client.Partitions())
+	require.NoError(t, try(t.Context(), client, 1))
+}
+
+// countReloads is a Cluster client as far as the Client can tell.
+type countReloads struct {
+	redis.UniversalClient
+	n atomic.Int64
+}
+
+func (c *countReloads) ReloadState(context.Context) { c.n.Add(1) }
+
+func TestTopologyIsReloadedNowAndThen(t *testing.T) {
+	t.Parallel()
+	rdb := &countReloads{UniversalClient: tuned(t, &redis.UniversalOptions{Addrs: []string{"127.0.0.1:1"}})}
+	client := New(rdb, "limiter")
+	began := time.Now()
+	for time.Since(began) < reloadEvery+100*time.Millisecond {
+		require.Error(t, try(t.Context(), client, 1))
+	}
+	require.EqualValues(t, 2, rdb.n.Load())
+}
+
+func TestTuneFillsOnlyWhatIsEmpty(t *testing.T) {
+	t.Parallel()
+	o := &redis.UniversalOptions{PoolSize: 77, ReadTimeout: time.Minute, MaxRetries: 5}
+	require.Same(t, o, Tune(o))
+	require.Equal(t, []any{77, time.Minute, 5}, []any{o.PoolSize, o.ReadTimeout, o.MaxRetries})
+	require.Equal(t, []any{300 * time.Millisecond, 1, true}, []any{o.WriteTimeout, o.DialerRetries, o.ContextTimeoutEnabled})
+	require.Equal(t, -1, Tune(&redis.UniversalOptions{}).MaxRetries)
+}
+
+// Many goroutines share a Client and a Memory.
+func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	_, client := newReal(t, redisserver.Options{})
+	for _, e := range []Exchanger{client, newTwin(partitions)} {
+		errs := make(chan error)
+		for g := range byte(8) {
+			go func() {
+				var all []error
+				for seq := range int64(50) {
+					c, f := charge(id(g, 0), seq+1, 5), member()
+					e.Exchange(t.Context(), f, []*Chunk{c})
+					all = append(all, c.Err, f.Err)
+				}
+				errs <- errors.Join(all...)
+			}()
+		}
+		for range 8 {
+			require.NoError(t, <-errs)
+		}
+	}
+}

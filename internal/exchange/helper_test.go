@@ -1,0 +1,113 @@
+package exchange
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/redistest"
+)
+
+// quiet is go-redis's logger in tests: servers fail here on purpose.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+func init() { redis.SetLogger(quiet{}) }
+
+// epoch is when settable clocks begin, in microseconds.
+const epoch = 1_800_000_000_000_000
+
+// twin is a Memory that is told the time.
+type twin struct {
+	*Memory
+	time int64
+}
+
+func newTwin(partitions int) *twin {
+	tw := &twin{time: epoch}
+	tw.Memory = NewMemory(partitions, func() time.Time { return time.UnixMicro(tw.time) })
+	return tw
+}
+
+// world is an Exchanger whose time can be set.
+type world struct {
+	Exchanger
+	set  func(micros int64)
+	wipe func()
+}
+
+// worlds runs a test against Memory, and against the script on miniredis.
+func worlds(t *testing.T, test func(t *testing.T, w world)) {
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		tw := newTwin(partitions)
+		test(t, world{tw, func(us int64) { tw.time = us }, tw.Wipe})
+	})
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		server, client := newMini(t)
+		server.SetTime(time.UnixMicro(epoch))
+		test(t, world{client, func(us int64) { server.SetTime(time.UnixMicro(us)) }, server.FlushAll})
+	})
+}
+
+func newMini(t testing.TB) (*miniredis.Miniredis, *Client) {
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), PipelinePoolSize: -1})
+	closeLater(t, rdb)
+	return server, New(rdb, "limiter")
+}
+
+// newReal returns a Client of a server of its own, tuned.
+func newReal(t testing.TB, opts redisserver.Options) (*redisserver.Server, *Client) {
+	server := redistest.Server(t, opts)
+	return server, New(tuned(t, &redis.UniversalOptions{Addrs: []string{server.Addr()}, Password: opts.Password}), "limiter")
+}
+
+func tuned(t testing.TB, o *redis.UniversalOptions) redis.UniversalClient {
+	rdb := redis.NewUniversalClient(Tune(o))
+	closeLater(t, rdb)
+	return rdb
+}
+
+func closeLater(t testing.TB, c io.Closer) { t.Cleanup(func() { c.Close() }) }
+
+// id is the ID of a lane.
+func id(process, lane byte) ID { return ID{0: process, 8: lane} }
+
+// charge is a chunk of one charge on partition 0.
+func charge(id ID, seq int64, delta int64) *Chunk {
+	return chunk(id, seq, Record{Field: "kx", Delta: delta})
+}
+
+func chunk(id ID, seq int64, records ...Record) *Chunk {
+	return &Chunk{ID: id, Seq: seq, Tau: 500 * time.Millisecond, Records: records}
+}
+
+// one exchanges one chunk, which must succeed, and returns its reply.
+func one(t testing.TB, e Exchanger, c *Chunk) Reply {
+	t.Helper()
+	e.Exchange(t.Context(), nil, []*Chunk{c})
+	require.NoError(t, c.Err)
+	return c.Reply
+}
+
+// meet makes a fleet call, which must succeed.
+func meet(t testing.TB, e Exchanger, f FleetCall) FleetReply {
+	t.Helper()
+	e.Exchange(t.Context(), &f, nil)
+	require.NoError(t, f.Err)
+	return f.Reply
+}
+
+// freshPrefix keeps tests on one server apart.
+func freshPrefix() string { return fmt.Sprintf("test%x", rand.Uint64()) }

@@ -1,0 +1,261 @@
+package exchange
+
+import (
+	"context"
+	"maps"
+	"math"
+	"sync"
+	"time"
+)
+
+// Memory is an Exchanger that keeps the shared state in this process, by the
+// rules of the scripts. It is what simulations and tests exchange with: it has no
+// goroutine and no timer, and encodes nothing. It is safe for concurrent use.
+//
+// One rule it has no use for: a hash in Redis expires as a whole when nobody has
+// touched it for a day, and its clock begins anew.
+type Memory struct {
+	mu    sync.Mutex
+	now   func() time.Time
+	state memoryState
+}
+
+type memoryState struct {
+	parts []memoryPartition
+	fleet memoryFleet
+}
+
+var _ Exchanger = (*Memory)(nil)
+
+// NewMemory returns an empty Memory with so many partitions. What now returns
+// takes the place of Redis's own time, read once a batch; it should be past 1970.
+func NewMemory(partitions int, now func() time.Time) *Memory {
+	return &Memory{now: now, state: newMemoryState(partitions)}
+}
+
+func newMemoryState(partitions int) memoryState {
+	s := memoryState{parts: make([]memoryPartition, partitions)}
+	for p := range s.parts {
+		s.parts[p] = memoryPartition{keys: map[string]*memoryKey{}, seqs: map[ID]memorySeq{}}
+	}
+	s.fleet.seen = map[[8]byte]int64{}
+	return s
+}
+
+// Partitions is the number of partitions.
+func (m *Memory) Partitions() int { return len(m.state.parts) }
+
+// Exchange implements [Exchanger].
+func (m *Memory) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err := ctx.Err()
+	time := m.now().UnixMicro()
+	if fleet != nil {
+		if fleet.Err = err; err == nil {
+			m.state.fleet.call(time, fleet)
+		}
+	}
+	for _, c := range chunks {
+		if c.Err = err; err == nil {
+			c.Err = c.check(len(m.state.parts))
+		}
+		if c.Err == nil {
+			m.state.parts[c.Partition].exchange(time, c)
+		}
+	}
+}
+
+// Wipe loses everything, as FLUSHALL does.
+func (m *Memory) Wipe() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state = newMemoryState(len(m.state.parts))
+}
+
+// Snapshot is the state of a Memory at one time.
+type Snapshot struct{ state memoryState }
+
+// Snapshot copies the state, to go back to it later.
+func (m *Memory) Snapshot() Snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Snapshot{m.state.clone()}
+}
+
+// Restore rolls the state back to a snapshot, as a failover to a stale replica does.
+func (m *Memory) Restore(s Snapshot) {
+	state := s.state.clone()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state = state
+}
+
+func (s memoryState) clone() memoryState {
+	parts := make([]memoryPartition, len(s.parts))
+	for i := range s.parts {
+		parts[i] = s.parts[i].clone()
+	}
+	fleet := s.fleet
+	fleet.seen = maps.Clone(fleet.seen)
+	return memoryState{parts: parts, fleet: fleet}
+}
+
+// memoryClock runs with the time that it is shown, but never goes back.
+type memoryClock struct{ last, offset int64 }
+
+// at is what the clock shows at the given time; set keeps it.
+func (c memoryClock) at(time int64) memoryClock {
+	c.offset = max(c.offset, c.last-time)
+	c.last = time + c.offset
+	return c
+}
+
+// never is the TAT of a key that was never charged.
+const never = -maxTime
+
+// memoryKey is the state of a key.
+type memoryKey struct{ tat, demand, since int64 }
+
+// memorySeq is a sequence number and when it was applied.
+type memorySeq struct{ number, since int64 }
+
+// memoryPartition is one hash.
+type memoryPartition struct {
+	keys  map[string]*memoryKey
+	seqs  map[ID]memorySeq
+	clock memoryClock
+	swept int // number of fields that the last sweep left
+}
+
+func (p *memoryPartition) clone() memoryPartition {
+	c := *p
+	c.seqs = maps.Clone(p.seqs)
+	c.keys = make(map[string]*memoryKey, len(p.keys))
+	for field, k := range p.keys {
+		state := *k
+		c.keys[field] = &state
+	}
+	return c
+}
+
+func (p *memoryPartition) exchange(time int64, c *Chunk) {
+	clock := p.clock.at(time)
+	now, seq := clock.last, min(max(c.Seq, 0), maxSeq)
+	prev := p.prev(c.ID, now)
+	status := statusOf(prev, seq, c.Floors)
+	if status == Applied {
+		p.clock = clock
+		p.apply(now, seq, c)
+	}
+	keys := c.Reply.Keys[:0]
+	for i := range c.Records {
+		k := p.known(c.Records[i].Field, now, tauMicros(c.Tau))
+		keys = append(keys, KeyState{ToGo: max(k.tat-now, LongAgo), Demand: k.demand})
+	}
+	c.Reply = Reply{Status: status, Now: now, Prev: prev, Keys: keys}
+}
+
+// statusOf says what becomes of a chunk with this sequence number where another
+// was known before.
+func statusOf(prev, seq int64, floors bool) Status {
+	switch {
+	case prev >= seq:
+		return Duplicate
+	case prev < seq-1 && !floors:
+		return Lost
+	}
+	return Applied
+}
+
+func (p *memoryPartition) prev(id ID, now int64) int64 {
+	if s, ok := p.seqs[id]; ok && !s.over(now) {
+		return s.number
+	}
+	return 0
+}
+
+func (s memorySeq) over(now int64) bool { return s.since < now-keepSequence.Microseconds() }
+
+func (p *memoryPartition) apply(now, seq int64, c *Chunk) {
+	for i := range c.Records {
+		p.merge(now, tauMicros(c.Tau), &c.Records[i], c.Floors)
+	}
+	p.seqs[c.ID] = memorySeq{seq, now}
+	if c.Leave {
+		delete(p.seqs, c.ID)
+	}
+	p.sweep(now)
+}
+
+// merge applies one record. A state that does not change keeps its time.
+func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
+	k := p.known(r.Field, now, tau)
+	tat, attempts := r.merged(k.tat, now, floors), span(r.Attempts)
+	if tat == k.tat && attempts == 0 {
+		return
+	}
+	state := p.keys[r.Field]
+	if state == nil {
+		state = new(memoryKey)
+		p.keys[r.Field] = state
+	}
+	*state = memoryKey{tat, min(k.demand+attempts, maxTime), now}
+}
+
+// known is the state of a key, its demand decayed to now.
+func (p *memoryPartition) known(field string, now, tau int64) memoryKey {
+	k := p.keys[field]
+	if k == nil || k.over(now) {
+		return memoryKey{tat: never}
+	}
+	return memoryKey{k.tat, decayed(k.demand, now-k.since, tau), k.since}
+}
+
+// over says whether the sweep may take a state. One that it may take is as good
+// as gone, so that nobody can tell when the sweep comes.
+func (k *memoryKey) over(now int64) bool {
+	idle := now - keepState.Microseconds()
+	return k.tat < idle && k.since < idle
+}
+
+func decayed(demand, age, tau int64) int64 {
+	if demand == 0 || age <= 0 {
+		return demand
+	}
+	return int64(math.Floor(float64(demand)*math.Exp(-float64(age)/float64(tau)) + 0.5))
+}
+
+// merged is the TAT after a record.
+func (r *Record) merged(tat, now int64, floors bool) int64 {
+	if r.Op == Reset {
+		return now
+	}
+	if floor := span(r.Floor); floors && floor > 0 {
+		tat = max(tat, now+floor)
+	}
+	delta := span(r.Delta)
+	switch {
+	case r.Op == Refund:
+		return max(tat-delta, min(tat, now))
+	case delta == 0:
+		return tat
+	}
+	base := max(tat, now-span(r.Age))
+	charged := base + delta
+	if ceiling := span(r.Ceiling); ceiling > 0 {
+		charged = min(charged, max(base, now+ceiling))
+	}
+	return min(charged, now+maxTime)
+}
+
+// sweep drops what is over, once the partition has doubled since the last time:
+// a constant effort per field added.
+func (p *memoryPartition) sweep(now int64) {
+	if len(p.keys)+len(p.seqs) < 2*p.swept+1024 {
+		return
+	}
+	maps.DeleteFunc(p.keys, func(_ string, k *memoryKey) bool { return k.over(now) })
+	maps.DeleteFunc(p.seqs, func(_ ID, s memorySeq) bool { return s.over(now) })
+	p.swept = len(p.keys) + len(p.seqs)
+}

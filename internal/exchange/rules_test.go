@@ -1,0 +1,291 @@
+package exchange
+
+import (
+	"maps"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const second = 1_000_000 // microseconds
+
+// Each step reports one record and says what the state must be after it.
+func TestMerge(t *testing.T) {
+	type step struct {
+		after  int64 // since the step before
+		record Record
+		floors bool
+		toGo   int64
+		demand int64
+	}
+	for name, steps := range map[string][]step{
+		"a key that was never charged": {
+			{record: Record{}, toGo: LongAgo},
+			{record: Record{Attempts: 1500}, toGo: LongAgo, demand: 1500},
+			{record: Record{Op: Refund, Delta: 5}, toGo: LongAgo, demand: 1500},
+			{record: Record{Delta: 7}, toGo: 7, demand: 1500},
+		},
+		"charges add up and pass with time": {
+			{record: Record{Delta: second}, toGo: second},
+			{record: Record{Delta: second}, toGo: 2 * second},
+			{after: 3 * second, record: Record{}, toGo: -second},
+			{record: Record{Delta: second}, toGo: second},
+		},
+		"a charge begins when it was made, but not before the bucket was full": {
+			{record: Record{Delta: 100, Age: 300}, toGo: -200},
+			{record: Record{Delta: 100, Age: 50}, toGo: 50},
+			{record: Record{Delta: 100, Age: 500}, toGo: 150},
+		},
+		"a ceiling bounds the charge and takes nothing back": {
+			{record: Record{Delta: 9 * second, Ceiling: second}, toGo: second},
+			{record: Record{Delta: second, Ceiling: second / 2}, toGo: second},
+			{record: Record{Delta: second}, toGo: 2 * second},
+			{record: Record{Delta: second, Ceiling: 5 * second}, toGo: 3 * second},
+		},
+		"a floor lifts, with or without a charge, where floors travel": {
+			{record: Record{Floor: second}, toGo: LongAgo},
+			{record: Record{Floor: second}, floors: true, toGo: second},
+			{record: Record{Floor: second / 2}, floors: true, toGo: second},
+			{record: Record{Floor: 2 * second, Delta: 5}, floors: true, toGo: 2*second + 5},
+			{record: Record{Op: Refund, Floor: 3 * second, Delta: 5}, floors: true, toGo: 3*second - 5},
+		},
+		"a refund never lifts above full": {
+			{record: Record{Delta: second}, toGo: second},
+			{record: Record{Op: Refund, Delta: second / 4}, toGo: 3 * second / 4},
+			{record: Record{Op: Refund, Delta: 5 * second}, toGo: 0},
+			{after: 10, record: Record{Op: Refund, Delta: second}, toGo: -10},
+		},
+		"a reset is full now, whatever the floor": {
+			{record: Record{Delta: 9 * second, Attempts: 1000}, toGo: 9 * second, demand: 1000},
+			{record: Record{Op: Reset, Floor: second}, floors: true, toGo: 0, demand: 1000},
+		},
+		"demand decays by τ": {
+			{record: Record{Attempts: 100_000}, toGo: LongAgo, demand: 100_000},
+			{after: second / 2, record: Record{Attempts: 1000}, toGo: LongAgo, demand: 36788 + 1000},
+			{after: second, record: Record{}, toGo: LongAgo, demand: 5114},
+		},
+		"a state is forgotten a minute after it has lost its meaning": {
+			{record: Record{Delta: second}, toGo: second},
+			{after: 61 * second, record: Record{}, toGo: -60 * second},
+			{after: 1, record: Record{}, toGo: LongAgo},
+		},
+		"absurd numbers": {
+			{record: Record{Delta: math.MaxInt64, Attempts: math.MaxInt64}, toGo: maxSpan, demand: maxSpan},
+			{record: Record{Delta: math.MaxInt64, Attempts: math.MaxInt64}, toGo: maxTime, demand: maxTime},
+			{record: Record{Delta: math.MaxInt64, Attempts: math.MaxInt64}, toGo: maxTime, demand: maxTime},
+			{record: Record{Delta: math.MinInt64, Attempts: -1, Age: -1, Ceiling: -1, Floor: -1}, floors: true, toGo: maxTime, demand: maxTime},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			worlds(t, func(t *testing.T, w world) {
+				now := int64(epoch)
+				for i, s := range steps {
+					now += s.after
+					w.set(now)
+					s.record.Field = "kx"
+					c := chunk(id(1, 0), int64(i+1), s.record)
+					c.Floors = s.floors
+					want := Reply{Now: now, Prev: int64(i), Keys: []KeyState{{s.toGo, s.demand}}}
+					require.Equal(t, want, one(t, w, c), "step %d", i)
+				}
+			})
+		})
+	}
+}
+
+// Records of one field count in their order, and all tell the state after the last.
+func TestFieldTwiceInAChunk(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		r := one(t, w, chunk(id(1, 0), 1,
+			Record{Field: "kx", Delta: second, Attempts: 1},
+			Record{Field: "ky", Delta: 7},
+			Record{Field: "kx", Op: Refund, Delta: 9 * second},
+			Record{Field: "kx", Delta: 5, Attempts: 2},
+		))
+		x := KeyState{5, 3}
+		require.Equal(t, []KeyState{x, {7, 0}, x, x}, r.Keys)
+	})
+}
+
+func TestOnceAndLoss(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		a := id(1, 0)
+		state := func(status Status, prev, toGo int64) Reply {
+			return Reply{Status: status, Now: epoch, Prev: prev, Keys: []KeyState{{ToGo: toGo}}}
+		}
+		require.Equal(t, state(Applied, 0, 5), one(t, w, charge(a, 1, 5)))
+		require.Equal(t, state(Duplicate, 1, 5), one(t, w, charge(a, 1, 5)))
+		require.Equal(t, state(Applied, 1, 10), one(t, w, charge(a, 2, 5)))
+		require.Equal(t, state(Duplicate, 2, 10), one(t, w, charge(a, 1, 5)), "older still")
+		require.Equal(t, state(Lost, 2, 10), one(t, w, charge(a, 4, 5)))
+		require.Equal(t, state(Applied, 0, 15), one(t, w, charge(id(1, 1), 1, 5)), "lanes count for themselves")
+		require.Equal(t, state(Applied, 0, 20), one(t, w, charge(id(2, 0), 1, 5)), "so do processes")
+		other := charge(a, 1, 5)
+		other.Partition = 1
+		require.Equal(t, state(Applied, 0, 5), one(t, w, other), "and partitions")
+
+		w.wipe()
+		require.Equal(t, state(Lost, 0, LongAgo), one(t, w, charge(a, 3, 5)))
+		healed := charge(a, 3, 5)
+		healed.Floors, healed.Records[0].Floor = true, 10
+		require.Equal(t, state(Applied, 0, 15), one(t, w, healed))
+		require.Equal(t, state(Duplicate, 3, 15), one(t, w, healed))
+		require.Equal(t, state(Applied, 3, 20), one(t, w, charge(a, 4, 5)))
+	})
+}
+
+func TestLeaveForgetsTheSequenceNumber(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		a := id(1, 0)
+		one(t, w, charge(a, 1, 5))
+		last := charge(a, 2, 5)
+		last.Leave = true
+		require.Equal(t, Applied, one(t, w, last).Status)
+		require.Equal(t, Reply{Now: epoch, Keys: []KeyState{{ToGo: 15}}}, one(t, w, charge(a, 1, 5)))
+	})
+}
+
+func TestSequenceNumbersLiveForADay(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		day := keepSequence.Microseconds()
+		one(t, w, chunk(id(1, 0), 1))
+		w.set(epoch + day)
+		require.EqualValues(t, 1, one(t, w, chunk(id(1, 0), 2)).Prev)
+		w.set(epoch + 2*day)
+		require.EqualValues(t, 2, one(t, w, chunk(id(1, 0), 3)).Prev, "an empty chunk keeps it alive")
+		w.set(epoch + 3*day + 1)
+		require.Equal(t, Lost, one(t, w, chunk(id(1, 0), 4)).Status)
+	})
+}
+
+func TestClockNeverGoesBack(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		one(t, w, charge(id(1, 0), 1, second))
+		w.set(epoch - 3600*second)
+		r := one(t, w, charge(id(1, 0), 2, 0))
+		require.Equal(t, Reply{Now: epoch, Prev: 1, Keys: []KeyState{{ToGo: second}}}, r)
+		w.set(epoch - 3599*second)
+		r = one(t, w, charge(id(1, 0), 3, 0))
+		require.Equal(t, Reply{Now: epoch + second, Prev: 2, Keys: []KeyState{{ToGo: 0}}}, r, "it goes on from there")
+
+		m := FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}
+		now := meet(t, w, m).Now
+		w.set(epoch - 7200*second)
+		require.Equal(t, now, meet(t, w, m).Now)
+	})
+}
+
+func TestFleet(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		now := int64(epoch)
+		at := func(d time.Duration, process byte, change ...func(*FleetCall)) FleetReply {
+			now += d.Microseconds()
+			w.set(now)
+			f := FleetCall{Process: [8]byte{process}, Silent: time.Second, Forget: time.Minute, Since: -1}
+			for _, c := range change {
+				c(&f)
+			}
+			r := meet(t, w, f)
+			require.Equal(t, now, r.Now)
+			r.Now = 0
+			return r
+		}
+		leave := func(f *FleetCall) { f.Leave = true }
+		since := func(d time.Duration) func(*FleetCall) { return func(f *FleetCall) { f.Since = d } }
+
+		require.Equal(t, FleetReply{Members: 1}, at(0, 1))
+		require.Equal(t, FleetReply{Members: 2}, at(time.Millisecond, 2))
+		require.Equal(t, FleetReply{Members: 3}, at(0, 3))
+		require.Equal(t, FleetReply{Members: 3}, at(time.Second, 1), "not silent yet")
+		require.Equal(t, FleetReply{Members: 3, Silent: 2}, at(time.Second/8, 1))
+		require.Equal(t, FleetReply{Members: 3, Silent: 1}, at(0, 2), "back at once")
+		require.Equal(t, FleetReply{Members: 2, Silent: 1}, at(0, 2, leave), "who leaves does not count")
+		require.Equal(t, FleetReply{Members: 2, Silent: 1}, at(0, 1))
+
+		gap := FleetReply{Members: 1, GapBegin: 2 * time.Minute}
+		require.Equal(t, gap, at(2*time.Minute, 1), "nobody was there; the silent one is forgotten")
+		gap.GapBegin, gap.GapEnd = gap.GapBegin+time.Second, time.Second
+		require.Equal(t, gap, at(time.Second, 1), "the last gap is remembered")
+
+		w.wipe()
+		require.Equal(t, FleetReply{Members: 1}, at(0, 1, since(time.Second)), "too short for a gap")
+		w.wipe()
+		require.Equal(t, FleetReply{Members: 1, GapBegin: time.Minute}, at(0, 1, since(time.Minute)), "the process remembers")
+		w.wipe()
+		require.Equal(t, FleetReply{Members: 1}, at(0, 1), "nothing is known")
+	})
+}
+
+func TestCallersFaults(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		sound := charge(id(1, 0), 1, 5)
+		faulty := map[string]*Chunk{
+			"partition":         {Partition: partitions},
+			"records":           {Records: make([]Record, MaxRecords+1)},
+			"begin with":        chunk(id(1, 0), 1, Record{Field: "\x00m"}),
+			"k or d":            chunk(id(1, 0), 1, Record{}),
+			"unknown operation": chunk(id(1, 0), 1, Record{Field: "k", Op: Reset + 1}),
+			"bytes":             chunk(id(1, 0), 1, Record{Field: "k" + string(make([]byte, maxFieldLen))}),
+		}
+		for want, c := range faulty {
+			w.Exchange(t.Context(), nil, []*Chunk{c, sound})
+			require.ErrorContains(t, c.Err, want)
+			require.NoError(t, sound.Err, "the others go on")
+		}
+	})
+}
+
+func TestMemoryRollsBack(t *testing.T) {
+	t.Parallel()
+	tw := newTwin(partitions)
+	member := func(p byte) FleetCall {
+		return FleetCall{Process: [8]byte{p}, Silent: time.Second, Forget: time.Minute}
+	}
+	one(t, tw, charge(id(1, 0), 1, 5))
+	meet(t, tw, member(1))
+	s := tw.Snapshot()
+	for range 2 {
+		require.EqualValues(t, 10, one(t, tw, charge(id(1, 0), 2, 5)).Keys[0].ToGo)
+		require.Equal(t, 2, meet(t, tw, member(2)).Members)
+		tw.Restore(s)
+		require.Equal(t, Lost, one(t, tw, charge(id(1, 0), 3, 5)).Status)
+		require.Equal(t, 1, meet(t, tw, member(1)).Members)
+	}
+}
+
+func TestMemoryStaysSmall(t *testing.T) {
+	t.Parallel()
+	tw := newTwin(1)
+	for i := range 200_000 {
+		tw.time += 10_000
+		c := chunk(id(1, 0), int64(i+1), Record{Field: "k" + time.UnixMicro(tw.time).String(), Delta: 1})
+		one(t, tw, c)
+	}
+	live := int(keepState.Microseconds() / 10_000)
+	require.Less(t, len(tw.state.parts[0].keys), 2*live+2048)
+}
+
+// Every member is counted, however many.
+func TestLargeFleet(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		var r FleetReply
+		for i := range 50 {
+			r = meet(t, w, FleetCall{Process: [8]byte{byte(i)}, Silent: time.Second, Forget: time.Minute, Since: -1})
+		}
+		require.Equal(t, 50, r.Members)
+	})
+}
+
+func TestPartitionsAreEven(t *testing.T) {
+	t.Parallel()
+	counts := map[int]int{}
+	for i := range 64_000 {
+		counts[Partition("k"+time.Duration(i).String(), 64)]++
+	}
+	for p := range maps.Keys(counts) {
+		require.InDelta(t, 1000, counts[p], 150)
+	}
+	require.Len(t, counts, 64)
+}

@@ -1,0 +1,85 @@
+package redisserver
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const logFile = "redis.log"
+
+// process is one run of the program. A goroutine waits for its end.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+}
+
+func launch(dir string, args []string) (*process, error) {
+	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
+	p.cmd.Dir = dir
+	dieWithParent(p.cmd)
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait() // that it was killed is no news
+	}()
+	return p, nil
+}
+
+// kill ends it, frozen or not, and returns when it has gone.
+func (p *process) kill() error {
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-p.done
+	return nil
+}
+
+// ready waits until the server answers PING.
+func (p *process) ready(addr string) error {
+	deadline := time.After(patience)
+	for {
+		if answers(addr) {
+			return nil
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("redisserver: %s ended: %v", program, p.cmd.ProcessState)
+		case <-deadline:
+			return fmt.Errorf("redisserver: %s does not answer on %s", program, addr)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// answers says whether a server is at work; one that asks for a password is.
+func answers(addr string) bool {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	return err == nil && (strings.HasPrefix(line, "+PONG") || strings.HasPrefix(line, "-NOAUTH"))
+}
+
+// logTail is the end of a server's log, for an error.
+func logTail(dir string) string {
+	log, err := os.ReadFile(filepath.Join(dir, logFile))
+	if err != nil {
+		return "no log"
+	}
+	return string(log[max(0, len(log)-600):])
+}

@@ -1,0 +1,234 @@
+// Package redisserver runs real Redis servers on free loopback ports, to be
+// killed, frozen and restarted at will: for tests and for the lab. It needs
+// redis-server on the PATH.
+package redisserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const program = "redis-server"
+
+// patience is how long a server may take to start or to stop.
+const patience = 20 * time.Second
+
+// ErrNotFound says that there is no redis-server on the PATH.
+var ErrNotFound = errors.New("redis-server is not on the PATH")
+
+// Find returns ErrNotFound where no server can be started.
+func Find() error {
+	if _, err := exec.LookPath(program); err != nil {
+		return ErrNotFound
+	}
+	return nil
+}
+
+// Options of a server. The zero value is a server without password, limit or persistence.
+type Options struct {
+	Password   string
+	MaxMemory  string   // as in redis.conf: "4mb"
+	AppendOnly bool     // every write reaches the disk, so a killed server loses nothing
+	Args       []string // further arguments: "--maxclients", "10"
+}
+
+// Server is one running redis-server process.
+type Server struct {
+	opts Options
+	port int
+	dir  string
+	conf []string // arguments in place of the usual ones
+
+	mu      sync.Mutex
+	process *process // nil when it does not run
+	closed  bool
+}
+
+// Start starts a server and waits until it answers.
+func Start(opts Options) (*Server, error) { return start(opts, nil) }
+
+// start tries another port where somebody else has been quicker.
+func start(opts Options, extra []string) (*Server, error) {
+	if err := Find(); err != nil {
+		return nil, err
+	}
+	var errs []error
+	for range 5 {
+		s, err := startOnce(opts, extra)
+		if err == nil {
+			return s, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func startOnce(opts Options, extra []string) (*Server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "redis-")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{opts: opts, port: port, dir: dir}
+	s.opts.Args = slices.Concat(extra, opts.Args) // of two that contradict each other the last counts
+	if err := s.launch(); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Addr is host:port.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// Port is the port alone.
+func (s *Server) Port() int { return s.port }
+
+// Dir is the server's working directory; its log is redis.log.
+func (s *Server) Dir() string { return s.dir }
+
+// Client returns a new client of this server that gives up soon and repeats
+// nothing. The caller closes it.
+func (s *Server) Client() *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: s.Addr(), Password: s.opts.Password,
+		MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Second,
+		PoolSize: 4, PipelinePoolSize: -1, ContextTimeoutEnabled: true,
+	})
+}
+
+// Kill ends the server as a crash would.
+func (s *Server) Kill() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kill()
+}
+
+func (s *Server) kill() error {
+	p := s.process
+	if p == nil {
+		return nil
+	}
+	s.process = nil
+	return p.kill()
+}
+
+// Freeze stops the server from running, its connections open: a hang.
+func (s *Server) Freeze() error { return s.signal((*process).freeze) }
+
+// Thaw ends a Freeze.
+func (s *Server) Thaw() error { return s.signal((*process).thaw) }
+
+func (s *Server) signal(send func(*process) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		return errors.New("redisserver: not running")
+	}
+	return send(s.process)
+}
+
+// Restart starts the server anew on the same port, ending it first if it runs.
+// With keepData, a server that runs saves its data before it ends, and one that
+// was killed has what had reached the disk (see Options.AppendOnly); without,
+// it starts empty.
+func (s *Server) Restart(keepData bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errors.New("redisserver: closed")
+	}
+	if keepData && s.process != nil {
+		if err := s.save(); err != nil {
+			return err
+		}
+	}
+	if err := s.kill(); err != nil {
+		return err
+	}
+	if !keepData {
+		if err := empty(s.dir); err != nil {
+			return err
+		}
+	}
+	return s.launch()
+}
+
+func (s *Server) save() error {
+	rdb := s.Client()
+	defer rdb.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return rdb.Save(ctx).Err()
+}
+
+// empty removes what a server has written, but for its log and what it was configured with.
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext == ".log" || ext == ".conf" {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close kills the server and removes its directory. It may be called again.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return errors.Join(s.kill(), os.RemoveAll(s.dir))
+}
+
+func (s *Server) launch() error {
+	p, err := launch(s.dir, s.arguments())
+	if err != nil {
+		return err
+	}
+	s.process = p
+	if err := p.ready(s.Addr()); err != nil {
+		return errors.Join(fmt.Errorf("%w: %s", err, logTail(s.dir)), s.kill())
+	}
+	return nil
+}
+
+func (s *Server) arguments() []string {
+	if s.conf != nil {
+		return s.conf
+	}
+	args := []string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
+		"--dir", s.dir, "--logfile", logFile, "--save", "", "--daemonize", "no",
+	}
+	if s.opts.Password != "" {
+		args = append(args, "--requirepass", s.opts.Password, "--masterauth", s.opts.Password)
+	}
+	if s.opts.MaxMemory != "" {
+		args = append(args, "--maxmemory", s.opts.MaxMemory)
+	}
+	if s.opts.AppendOnly {
+		args = append(args, "--appendonly", "yes", "--appendfsync", "always")
+	}
+	return append(args, s.opts.Args...)
+}

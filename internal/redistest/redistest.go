@@ -1,0 +1,56 @@
+// Package redistest lends real Redis servers to tests and benchmarks.
+package redistest
+
+import (
+	"os"
+	"testing"
+
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
+)
+
+// Need skips a test where there is no redis-server on the PATH. In continuous
+// integration (environment variable CI) it fails it: there a skip would go unseen.
+func Need(t testing.TB) {
+	t.Helper()
+	err := redisserver.Find()
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatal(err)
+	default:
+		t.Skip(err)
+	}
+}
+
+// Server lends a server until the test ends.
+func Server(t testing.TB, opts redisserver.Options) *redisserver.Server {
+	t.Helper()
+	return lend(t, func() (*redisserver.Server, error) { return redisserver.Start(opts) })
+}
+
+// Cluster lends a Cluster until the test ends.
+func Cluster(t testing.TB) *redisserver.Cluster {
+	t.Helper()
+	return lend(t, func() (*redisserver.Cluster, error) { return redisserver.StartCluster(redisserver.Options{}) })
+}
+
+// Sentinel lends a primary, a replica and their Sentinels until the test ends.
+func Sentinel(t testing.TB) *redisserver.Sentinel {
+	t.Helper()
+	return lend(t, func() (*redisserver.Sentinel, error) { return redisserver.StartSentinel(redisserver.Options{}) })
+}
+
+func lend[S interface{ Close() error }](t testing.TB, start func() (S, error)) S {
+	t.Helper()
+	Need(t)
+	s, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
