@@ -127,14 +127,13 @@ func until(t testing.TB, what string, holds func() bool) {
 
 // load is what is asked of a fleet: Poisson arrivals on one key.
 type load struct {
-	seed    uint64
-	dur     time.Duration
-	total   func(at time.Duration) float64              // tokens asked for per second by all
-	weight  func(process int, at time.Duration) float64 // of one process; need not sum to 1
-	cost    func(*rand.Rand) int
-	at      []event // what happens meanwhile
-	key     string
-	central *rate.Limiter
+	seed   uint64
+	dur    time.Duration
+	total  func(at time.Duration) float64              // tokens asked for per second by all
+	weight func(process int, at time.Duration) float64 // of one process; need not sum to 1
+	cost   func(*rand.Rand) int
+	at     []event // what happens meanwhile
+	key    string
 }
 
 type event struct {
@@ -150,9 +149,8 @@ type tally struct {
 	central  []float64
 	asked    []float64
 	excess   float64 // largest admission beyond r·t + b in any window after warm-up, in bursts
-	low      float64 // of the level of a bucket of the limit that only counts
+	level    float64 // at levelAt, of a bucket of the limit that only counts
 	levelAt  time.Duration
-	level    float64
 }
 
 func sum(x []float64) (s float64) {
@@ -275,6 +273,31 @@ func TestFleetIsOneBucket(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRiseIsBounded: a sudden rise of demand over-admits at most what the
+// documentation says, and pays it back.
+func TestRiseIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, high = 10, 5000
+		f := newFleet(t, n, Config{Limit: busy})
+		defer f.close()
+		step := func(at time.Duration) float64 {
+			if at > 10*time.Second && at < 20*time.Second {
+				return high
+			}
+			return 500
+		}
+		y := f.run(busy, load{seed: 8, dur: 30 * time.Second, total: step, weight: equal})
+		bound := min((n-1)*float64(busy.Burst), high*0.102) / float64(busy.Burst)
+		t.Logf("worst window %.2f bursts over, bound %.2f; from the rise on %+.2f %%", y.excess, bound, 100*y.over(10, 30))
+		if y.excess > bound {
+			t.Errorf("worst window %.2f bursts over r·t + b, want at most %.2f", y.excess, bound)
+		}
+		if over := y.over(10, 30); math.Abs(over) > 0.005 {
+			t.Errorf("admitted %+.2f %% against one central bucket from the rise on", 100*over)
+		}
+	})
 }
 
 // jumping moves all traffic to another process every 5 s.

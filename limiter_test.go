@@ -140,8 +140,14 @@ func TestConfigFaultsAllAtOnce(t *testing.T) {
 		}
 	}
 	for _, lim := range []Limit{
-		{}, {Rate: rate.Limit(math.NaN()), Burst: 1}, {Rate: -1, Burst: 1}, {Rate: 1, Burst: -1},
-		{Rate: 1}, {Burst: 1}, {Rate: rate.Limit(math.Inf(1)), Burst: 1}, Per(1, 0), Per(1, -time.Second),
+		{},
+		{Rate: rate.Limit(math.NaN()), Burst: 1},
+		{Rate: -1, Burst: 1},
+		{Rate: 1, Burst: -1},
+		{Rate: 1},
+		{Burst: 1},
+		{Rate: rate.Limit(math.Inf(1)), Burst: 1},
+		Per(1, 0), Per(1, -time.Second),
 	} {
 		if _, err := New(Config{Limit: lim}); err == nil || !strings.Contains(err.Error(), "Config.Limit") {
 			t.Errorf("New with %#v: %v", lim, err)

@@ -429,8 +429,8 @@ func (lo *local) each(f func(*entry)) {
 		sh.mu.Lock()
 		// From the end, since a removal moves the last one into the gap:
 		// nothing is passed over.
-		for i := len(sh.all) - 1; i >= 0; i-- {
-			if i < len(sh.all) {
+		for i := len(sh.all); i > 0; {
+			if i--; i < len(sh.all) {
 				f(sh.all[i])
 			}
 			sh.mu.Unlock()

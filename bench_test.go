@@ -1,0 +1,179 @@
+package limiter
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// many is a limit that admits all that a benchmark can ask for.
+var many = Limit{Rate: 1e12, Burst: 1e12}
+
+// benchFleet is a limiter that exchanges with a state in memory.
+func benchFleet(b *testing.B, cfg Config) *Limiter {
+	b.Helper()
+	cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	cfg, err := cfg.checked()
+	if err != nil {
+		b.Fatal(err)
+	}
+	state := exchange.NewMemory(testPartitions, time.Now)
+	l := newLimiter(cfg, state, testPartitions, 1)
+	b.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func benchKeys(n int) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("user:%08d", i)
+	}
+	return keys
+}
+
+// picks is a long list of indices into n keys, uniform or Zipf 1.1.
+func picks(n int, zipf bool) []int {
+	rng := rand.New(rand.NewPCG(1, 1))
+	z := rand.NewZipf(rng, 1.1, 1, uint64(n-1))
+	list := make([]int, 1<<20)
+	for i := range list {
+		list[i] = rng.IntN(n)
+		if zipf {
+			list[i] = int(z.Uint64())
+		}
+	}
+	return list
+}
+
+// BenchmarkXTimeRate is the yardstick: a bare limiter without keys.
+func BenchmarkXTimeRate(b *testing.B) {
+	b.Run("serial", func(b *testing.B) {
+		l := rate.NewLimiter(many.Rate, many.Burst)
+		for b.Loop() {
+			l.Allow()
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		l := rate.NewLimiter(many.Rate, many.Burst)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				l.Allow()
+			}
+		})
+	})
+}
+
+func BenchmarkAllow(b *testing.B) {
+	for _, bc := range []struct {
+		name string
+		keys int
+		zipf bool
+		lim  Limit
+	}{
+		{"keys=1", 1, false, many},
+		{"keys=1/denied", 1, false, Limit{Rate: 1e-6, Burst: 1}},
+		{"keys=1e4/dist=zipf", 1e4, true, many},
+		{"keys=1e6/dist=uniform", 1e6, false, many},
+	} {
+		for name, l := range map[string]*Limiter{
+			"local": benchLocal(b, Config{Limit: bc.lim, MaxKeys: 1 << 21}),
+			"fleet": benchFleet(b, Config{Limit: bc.lim, MaxKeys: 1 << 21}),
+		} {
+			keys, order := benchKeys(bc.keys), picks(max(2, bc.keys), bc.zipf)
+			for i := range order {
+				order[i] %= bc.keys
+			}
+			for _, k := range keys {
+				l.Allow(k)
+			}
+			b.Run(bc.name+"/"+name+"/serial", func(b *testing.B) {
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					l.Allow(keys[order[i&(1<<20-1)]])
+					i++
+				}
+			})
+			b.Run(bc.name+"/"+name+"/parallel", func(b *testing.B) {
+				b.ReportAllocs()
+				var start atomic.Int64
+				b.RunParallel(func(pb *testing.PB) {
+					i := int(start.Add(1)) * 7919
+					for pb.Next() {
+						l.Allow(keys[order[i&(1<<20-1)]])
+						i++
+					}
+				})
+			})
+		}
+	}
+}
+
+func benchLocal(b *testing.B, cfg Config) *Limiter {
+	b.Helper()
+	l, err := New(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return l
+}
+
+func BenchmarkTake(b *testing.B) {
+	l := benchFleet(b, Config{Limit: many})
+	for b.Loop() {
+		l.Take("key")
+	}
+}
+
+// BenchmarkFirstContact is a key that takes the place of another.
+func BenchmarkFirstContact(b *testing.B) {
+	l := benchFleet(b, Config{Limit: many, MaxKeys: 1 << 14})
+	keys := benchKeys(1 << 20)
+	for _, k := range keys[:1<<14] {
+		l.Allow(k)
+	}
+	b.ReportAllocs()
+	i := 1 << 14
+	for b.Loop() {
+		l.Allow(keys[i&(1<<20-1)])
+		i++
+	}
+}
+
+// BenchmarkWait is a wait that need not wait.
+func BenchmarkWait(b *testing.B) {
+	l := benchFleet(b, Config{Limit: many})
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := l.Wait(ctx, "key"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkRound is one round of 10,000 due keys, the shared state in memory.
+func BenchmarkRound(b *testing.B) {
+	const n = 10000
+	l := benchFleet(b, Config{Limit: many, SyncInterval: time.Minute})
+	keys := benchKeys(n)
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, k := range keys {
+			l.Allow(k)
+		}
+		if err := l.Sync(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/key")
+}

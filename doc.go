@@ -1,0 +1,121 @@
+// Package limiter limits rates in Go services, with limits shared through
+// Redis, and keeps limiting, correctly, when Redis does not answer.
+//
+// A decision is made in this process, on an LRU of token buckets, in
+// nanoseconds and without I/O. A goroutine tells Redis in batches what was
+// used and learns what the rest of the fleet uses, so that the fleet behaves
+// like one central bucket per key. An outage of Redis only pauses that: each
+// process goes on with its last known share, and the fleet's total stays at
+// the limit. The price is a bounded overshoot where demand rises suddenly,
+// which is repaid.
+//
+// # Usage
+//
+//	l, err := limiter.New(limiter.Config{
+//		Limit: limiter.Per(100, time.Minute),
+//		Redis: redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: addrs})),
+//	})
+//	if !l.Allow("user:42") { … }
+//
+// [Limiter.Allow] drops what exceeds the limit, [Limiter.Wait] paces it,
+// [Limiter.Reserve] says how long to wait, [Limiter.Take] says what to tell
+// the one who asked. [Limiter.Charge] and [Limiter.Refund] settle costs that
+// are known only afterwards. Without Config.Redis the limiter is local, and an
+// exact token bucket.
+//
+// # Terms
+//
+//   - rate r, burst b: tokens per second; tokens. A [Limit] is both.
+//   - cost n: tokens that one call asks for; more than b can never be admitted.
+//   - TAT, theoretical arrival time (GCRA): the instant at which the bucket is
+//     full again. It is the whole shared state of a bucket; its level is
+//     b − (TAT − now)·r, and a negative level is debt.
+//   - usage: tokens admitted here since the last acknowledged exchange.
+//   - demand: tokens asked for per second, admitted or not, as a decayed rate.
+//   - share w: the part of a contended key's rate that this process may admit,
+//     in proportion to its demand.
+//   - exchange, round: one batched report and reply with Redis, every T
+//     (Config.SyncInterval), sooner where a key runs low, later where it is far
+//     from its limit.
+//   - grant: what a reply gives a bucket: level, refill, capacity, threshold,
+//     and until when they hold.
+//   - stale: a bucket whose grant can't be renewed; degraded: a process that
+//     has stale buckets.
+//
+// # Guarantees
+//
+// Each is checked by the test in brackets.
+//
+//   - A decision does no I/O, waits for nobody, and allocates nothing for a
+//     resident key, whatever the key or the cost, and whatever Redis does
+//     [TestDecisionsNeverWait, TestDecisionsAllocateNothing,
+//     TestAnyKeyIsDecided, TestAnyCostIsDecided].
+//   - Alone, decisions, delays and cancellations are those of
+//     golang.org/x/time/rate [TestAloneEqualsXTimeRate].
+//   - While Redis answers, N processes admit what one bucket would admit under
+//     steady demand. A sudden rise to D tokens per second over-admits at most
+//     min((N−1)·b, D·(T + round trip)), a debt that is repaid
+//     [TestFleetIsOneBucket, TestRiseIsBounded].
+//   - While Redis does not answer, for whatever reason, the fleet's total stays
+//     at the limit: neither nothing, nor everything, nor N times the limit; and
+//     its return gives neither a burst nor a pause [TestOutageKeepsTheLimit,
+//     TestPartOfTheFleetCutOff, TestStartsWithoutRedis,
+//     TestProcessesKeepTheLimitThroughFaults].
+//   - Every token admitted is charged once, whatever is lost on the way: a
+//     request, a reply, the connection, the script cache
+//     [TestReportsAreCountedOnce, TestCutRepliesAreCountedOnce,
+//     TestRedisFaultsAreSurvived].
+//   - What Redis loses (a wipe, a restart without data, a stale replica) is told
+//     again by the processes that saw it [TestWipeIsHealed,
+//     TestRedisFaultsAreSurvived].
+//   - Denied requests consume nothing [TestDenialConsumesNothing].
+//   - At most Config.MaxKeys keys are resident, and what an evicted one had
+//     used is charged all the same [TestEvictionIsByRecencyAndBounded,
+//     TestEvictedUsageArrives].
+//   - Starting needs no Redis; Close returns within 2 seconds, tells what is
+//     left to tell where it can, and leaves no goroutine behind but one in a
+//     call that the client won't give up [TestStartsWithoutRedis,
+//     TestCloseTellsAll, TestDecisionsNeverWait].
+//
+// # Algorithm
+//
+// Every process holds a token bucket per key. A report moves the shared TAT by
+// the time that the usage is worth, n/r:
+//
+//	TAT ← max(TAT, now − age) + n/r
+//
+// and a reply sets the bucket to what the shared state says, less what is not
+// yet reported: all of it where the fleet's demand fits what there is to give,
+// else the share w = (d + ε)/(D + N·ε) of it, with d this process's demand, D
+// everybody's, and a threshold drawn anew in each round, which lets a share of
+// a fifth of a token admit one request in a fifth of the rounds. docs/design.md
+// has the whole of it, with what was tried and rejected.
+//
+// The generic cell rate algorithm is that of ITU-T I.371; demand-proportional
+// shares follow Raghavan et al., Cloud Control with Distributed Rate Limiting
+// (SIGCOMM 2007); token buckets that are settled in batches and may go into
+// debt follow CockroachDB's RFC on distributed token buckets.
+//
+// # When Redis is unreachable
+//
+// A key goes stale when its last exchange failed or hangs for 3·T. It then has
+// the share that the averages of the last half minute give, of the rate and of
+// what the shared bucket held, drifting to 1/N in about a minute. Usage is
+// charged in full when Redis is back, except that what was admitted while
+// nobody reached it may empty the bucket but not put it into debt.
+// [Limiter.Status] and Config.OnChange tell.
+//
+// # Concurrency
+//
+// All methods may be called from any goroutine. Keys are spread over shards,
+// each with a lock that is held for one bucket's arithmetic and never during
+// I/O, a callback or a log call. A limiter with Redis has one goroutine of its
+// own, and up to two that carry calls; one without has none.
+//
+// # Cost
+//
+// A decision takes about as long as one of a bare x/time/rate.Limiter plus the
+// look-up of the key. A key costs about 3 µs of Redis CPU each time it is
+// exchanged, in batches of up to 128. docs/design.md and the benchmarks have
+// figures.
+package limiter

@@ -1,0 +1,27 @@
+// Quickstart is a loop over Allow that shares its limit through Redis, or
+// limits by itself where there is none.
+package main
+
+import (
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+func main() {
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{"localhost:6379"}}))
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(5, time.Second), Redis: client, Processes: 1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	defer l.Close()
+	for i := range 20 {
+		fmt.Println(i, l.Allow("user:42"), l.Status().State)
+		time.Sleep(100 * time.Millisecond)
+	}
+}
