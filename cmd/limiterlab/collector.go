@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/report"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
+)
+
+// observer is shown a run while it goes on, in the order of time.
+type observer interface {
+	Second(report.Second)
+	Note(report.Note)
+}
+
+// collector brings together what the workers report. One goroutine owns it.
+type collector struct {
+	observer observer
+	epoch    time.Time
+
+	requests []trace.Request
+	through  []time.Duration // per process: up to when its reports reach
+	status   []worker.Status // per process: the last
+	seconds  []report.Second // those not shown yet
+	shown    int             // how many were
+	notes    []report.Note   // those not shown yet, in the order of time
+}
+
+func newCollector(n int, epoch time.Time, o observer) *collector {
+	return &collector{
+		observer: o,
+		epoch:    epoch,
+		through:  make([]time.Duration, n),
+		status:   make([]worker.Status, n),
+	}
+}
+
+// gather takes reports and notes until both have ended. When the reports have,
+// endNotes asks the notes to.
+func (c *collector) gather(reports <-chan worker.Report, notes <-chan report.Note, endNotes func()) {
+	for reports != nil || notes != nil {
+		select {
+		case r, ok := <-reports:
+			if !ok {
+				reports = nil
+				endNotes()
+				continue
+			}
+			c.add(r)
+		case n, ok := <-notes:
+			if !ok {
+				notes = nil
+				continue
+			}
+			c.note(n)
+		}
+	}
+}
+
+// add takes one report.
+func (c *collector) add(r worker.Report) {
+	c.requests = append(c.requests, r.Requests...)
+	for _, q := range r.Requests {
+		c.count(q)
+	}
+	c.keepStatus(r)
+	c.through[r.Process], c.status[r.Process] = r.Through, r.Status
+	for _, n := range r.Notes {
+		c.note(report.Note{At: n.Time.Sub(c.epoch), Text: fmt.Sprintf("process %d: %s", r.Process+1, n.Text)})
+	}
+	c.show()
+}
+
+// count adds one request to its second.
+func (c *collector) count(q trace.Request) {
+	s := c.second(q.At)
+	s.Asked += int(q.Cost)
+	if q.Admitted {
+		s.Admitted[q.Process] += int(q.Cost)
+	}
+}
+
+// keepStatus has the seconds that end with a report end in the status before it.
+func (c *collector) keepStatus(r worker.Report) {
+	st := c.status[r.Process]
+	for at := c.through[r.Process].Truncate(time.Second); at+time.Second <= r.Through; at += time.Second {
+		s := c.second(at)
+		s.States[r.Process], s.Ages[r.Process] = st.State, st.Age
+	}
+}
+
+// second is the one that holds an instant that has not been shown.
+func (c *collector) second(at time.Duration) *report.Second {
+	i := int(at/time.Second) - c.shown
+	for len(c.seconds) <= i {
+		n := len(c.through)
+		c.seconds = append(c.seconds, report.Second{
+			End:      time.Duration(c.shown+len(c.seconds)+1) * time.Second,
+			Admitted: make([]int, n),
+			States:   make([]string, n),
+			Ages:     make([]time.Duration, n),
+		})
+	}
+	return &c.seconds[i]
+}
+
+// note takes a word to show when its time has come.
+func (c *collector) note(n report.Note) {
+	i := slices.IndexFunc(c.notes, func(later report.Note) bool { return later.At > n.At })
+	if i < 0 {
+		i = len(c.notes)
+	}
+	c.notes = slices.Insert(c.notes, i, n)
+}
+
+// show shows what every process has reported in full.
+func (c *collector) show() {
+	known := slices.Min(c.through)
+	for len(c.seconds) > 0 && c.seconds[0].End <= known {
+		c.showNotes(c.seconds[0].End)
+		c.observer.Second(c.seconds[0])
+		c.seconds = c.seconds[1:]
+		c.shown++
+	}
+	c.showNotes(known)
+}
+
+func (c *collector) showNotes(before time.Duration) {
+	for len(c.notes) > 0 && c.notes[0].At < before {
+		c.observer.Note(c.notes[0])
+		c.notes = c.notes[1:]
+	}
+}
+
+// end is when the run ended: what the last report reaches.
+func (c *collector) end() time.Duration {
+	c.showNotes(forever)
+	return slices.Max(c.through)
+}

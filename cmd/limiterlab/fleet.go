@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
+)
+
+// fleet is the workers of a run, goroutines or processes alike.
+type fleet struct {
+	reports chan worker.Report // closed when all have ended
+	starts  []chan time.Time
+
+	mu   sync.Mutex
+	errs []error
+}
+
+// startFleet starts the workers, which wait for begin. They end by themselves
+// after the run, with ctx, or when one of them fails.
+func startFleet(ctx context.Context, run worker.Runner, workers []worker.Config) *fleet {
+	ctx, cancel := context.WithCancel(ctx)
+	f := &fleet{reports: make(chan worker.Report, len(workers))}
+	var wg sync.WaitGroup
+	for _, cfg := range workers {
+		start := make(chan time.Time, 1)
+		f.starts = append(f.starts, start)
+		wg.Go(func() {
+			if err := run(ctx, cfg, start, func(r worker.Report) { f.reports <- r }); err != nil {
+				f.fail(err)
+				cancel()
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		cancel()
+		close(f.reports)
+	}()
+	return f
+}
+
+// awaitReady returns every worker's first report, which says that it is ready;
+// fewer where the fleet ends instead.
+func (f *fleet) awaitReady() []worker.Report {
+	var first []worker.Report
+	for range f.starts {
+		r, ok := <-f.reports
+		if !ok {
+			break
+		}
+		first = append(first, r)
+	}
+	return first
+}
+
+// drain waits for the end of a fleet in whose reports nobody is interested.
+func (f *fleet) drain() {
+	for range f.reports {
+	}
+}
+
+// begin tells every worker when the run starts.
+func (f *fleet) begin(epoch time.Time) {
+	for _, start := range f.starts {
+		start <- epoch
+	}
+}
+
+func (f *fleet) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.errs = append(f.errs, err)
+}
+
+// err is what kept workers from their work.
+func (f *fleet) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return errors.Join(f.errs...)
+}

@@ -1,0 +1,42 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
+)
+
+// Facts are what a reader should know of a run before it begins.
+type Facts struct {
+	Limit    limiter.Limit
+	Rates    []float64 // what the traffic asks of each process, per second
+	Separate bool      // each is an operating-system process of its own
+	For      time.Duration
+
+	Store         string // what Redis is
+	Prefix        string // of everything in it
+	Dies, Returns string // how it goes and comes back
+	Outage        trace.Span
+}
+
+// Intro prints the facts.
+func Intro(w io.Writer, f Facts) {
+	sum, each := 0.0, make([]string, len(f.Rates))
+	for i, r := range f.Rates {
+		sum += r
+		each[i] = fmt.Sprintf("%.0f", r)
+	}
+	what := "limiters, each with its own Redis client,"
+	if f.Separate {
+		what = "limiters, each an operating-system process,"
+	}
+	fmt.Fprintf(w, "%d %s share %s.\n", len(f.Rates), what, limitText(f.Limit))
+	fmt.Fprintf(w, "They are asked for %.0f a second: %s.\n", sum, strings.Join(each, " + "))
+	fmt.Fprintf(w, "Redis: %s; every key there begins with %q.\n", f.Store, f.Prefix)
+	fmt.Fprintf(w, "After %.1f s it %s, after %.1f s it %s; the run ends after %.1f s.\n\n",
+		f.Outage.From.Seconds(), f.Dies, f.Outage.To.Seconds(), f.Returns, f.For.Seconds())
+}

@@ -1,0 +1,46 @@
+// Package report is what a reader sees of a run: the lines while it goes on,
+// the table, the chart and the verdict at its end.
+package report
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// thousands writes 1234567 as 1,234,567; n is at least 0.
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// ratio writes what n is of one central bucket's m.
+func ratio(n, m int) string {
+	if m == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.3f", float64(n)/float64(m))
+}
+
+// ago writes the age of an exchange; a negative one means that there was none.
+func ago(age time.Duration) string {
+	switch {
+	case age < 0:
+		return "never"
+	case age < time.Second:
+		return fmt.Sprintf("%d ms ago", age.Milliseconds())
+	}
+	return fmt.Sprintf("%.1f s ago", age.Seconds())
+}
+
+// limitText writes a limit as a rate and a burst, which suits a report better
+// than its String.
+func limitText(l limiter.Limit) string {
+	return fmt.Sprintf("%g/s burst %d", math.Round(float64(l.Rate)*1000)/1000, l.Burst)
+}

@@ -1,0 +1,54 @@
+package store
+
+import (
+	"context"
+
+	"github.com/alicebob/miniredis/v2"
+)
+
+// Embedded is a miniredis inside this program, so that the lab runs where
+// nothing is installed. It keeps nothing: what comes back is a new one, at the
+// same address.
+type Embedded struct {
+	addr string
+	srv  *miniredis.Miniredis // nil while down
+}
+
+// NewEmbedded starts a miniredis on a free loopback port.
+func NewEmbedded() (*Embedded, error) {
+	srv, err := miniredis.Run()
+	if err != nil {
+		return nil, err
+	}
+	return &Embedded{addr: srv.Addr(), srv: srv}, nil
+}
+
+// Endpoint implements [Store].
+func (e *Embedded) Endpoint() Endpoint { return Endpoint{URL: "redis://" + e.addr} }
+
+func (e *Embedded) String() string { return "a miniredis inside this program" }
+
+// Fate implements [Store].
+func (e *Embedded) Fate() (dies, returns string) { return "is stopped", "is started again, empty" }
+
+// Down implements [Store].
+func (e *Embedded) Down(context.Context) error { return e.Close() }
+
+// Up implements [Store].
+func (e *Embedded) Up(context.Context) error {
+	srv := miniredis.NewMiniRedis()
+	if err := srv.StartAddr(e.addr); err != nil {
+		return err
+	}
+	e.srv = srv
+	return nil
+}
+
+// Close implements [Store].
+func (e *Embedded) Close() error {
+	if e.srv != nil {
+		e.srv.Close()
+		e.srv = nil
+	}
+	return nil
+}

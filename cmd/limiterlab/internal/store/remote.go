@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Remote is a Redis that somebody runs and that the lab must not harm: the
+// fleet reaches it through a proxy of the lab's own, which is cut instead, and
+// the fleet's keys are deleted at the end.
+type Remote struct {
+	endpoint Endpoint
+	addr     string
+	prefix   string // of the fleet's keys
+	proxy    *proxy
+}
+
+// NewRemote returns the Redis at url (redis://, rediss:// or unix://), which
+// must answer. Keys that begin with prefix must be the lab's own.
+func NewRemote(ctx context.Context, url, prefix string) (*Remote, error) {
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	if err := ping(ctx, Endpoint{URL: url}); err != nil {
+		return nil, err
+	}
+	p, err := newProxy(o.Network, o.Addr)
+	if err != nil {
+		return nil, err
+	}
+	return &Remote{endpoint: Endpoint{URL: url, Via: p.addr}, addr: o.Addr, prefix: prefix, proxy: p}, nil
+}
+
+// Endpoint implements [Store].
+func (r *Remote) Endpoint() Endpoint { return r.endpoint }
+
+func (r *Remote) String() string {
+	return "the Redis at " + r.addr + ", through a proxy of the lab's own"
+}
+
+// Fate implements [Store].
+func (r *Remote) Fate() (dies, returns string) {
+	return "is cut off at the proxy (it runs on)", "is let through again, with its data"
+}
+
+// Down implements [Store].
+func (r *Remote) Down(context.Context) error {
+	r.proxy.cut()
+	return nil
+}
+
+// Up implements [Store].
+func (r *Remote) Up(context.Context) error { return r.proxy.restore() }
+
+// Close implements [Store].
+func (r *Remote) Close() error {
+	r.proxy.cut()
+	return r.tidy()
+}
+
+// tidy deletes the fleet's keys. Any that stay behind expire by themselves.
+func (r *Remote) tidy() error {
+	o, err := Endpoint{URL: r.endpoint.URL}.Options()
+	if err != nil {
+		return err
+	}
+	client := redis.NewUniversalClient(o)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	keys := client.Scan(ctx, 0, r.prefix+":*", 1000).Iterator()
+	for keys.Next(ctx) {
+		if err := client.Unlink(ctx, keys.Val()).Err(); err != nil {
+			return err
+		}
+	}
+	return keys.Err()
+}

@@ -1,0 +1,41 @@
+package traffic
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestShares(t *testing.T) {
+	require.InDeltaSlice(t, []float64{6. / 11, 3. / 11, 2. / 11}, Shares(3), 1e-12)
+	require.Equal(t, []float64{1}, Shares(1))
+}
+
+func TestArrivalsHaveTheirRate(t *testing.T) {
+	const n, rate = 100_000, 250.0
+	a := NewArrivals(rate, 1, 0)
+	var last time.Duration
+	for range n {
+		next := a.Next()
+		if next < last {
+			t.Fatalf("arrival at %v after one at %v", next, last)
+		}
+		last = next
+	}
+	sigma := math.Sqrt(n) / rate // of the n-th arrival of a Poisson process
+	require.InDelta(t, n/rate, last.Seconds(), 5*sigma)
+}
+
+func TestArrivalsComeAgainFromTheirSeed(t *testing.T) {
+	first := func(seed uint64, process int) time.Duration { return NewArrivals(1, seed, process).Next() }
+	once, again := first(1, 2), first(1, 2)
+	require.Equal(t, once, again)
+	require.NotEqual(t, once, first(2, 2), "another seed")
+	require.NotEqual(t, once, first(1, 3), "another process")
+}
+
+func TestArrivalsOfNextToNothing(t *testing.T) {
+	require.Positive(t, NewArrivals(1e-300, 1, 0).Next())
+}

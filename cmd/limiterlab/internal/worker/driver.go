@@ -1,0 +1,83 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
+)
+
+const (
+	key         = "demo" // the one key that the fleet's traffic is about
+	cost        = 1
+	reportEvery = 100 * time.Millisecond
+)
+
+// driver asks a limiter at the instants of its arrivals. An instant is absolute:
+// a driver that was kept from its work catches up and does not drift. What it
+// records is when the call was in fact made.
+type driver struct {
+	cfg      Config
+	limiter  *limiter.Limiter
+	arrivals *traffic.Arrivals
+	epoch    time.Time // the start of the run
+	notes    *journal
+	report   func(Report)
+
+	asked []trace.Request // since the last report
+}
+
+// drive asks until the run or ctx ends.
+func (d *driver) drive(ctx context.Context) {
+	arrival, flush := d.arrivals.Next(), reportEvery
+	alarm := time.NewTimer(0)
+	defer alarm.Stop()
+	for {
+		now := time.Since(d.epoch)
+		switch {
+		case now >= d.cfg.For:
+			d.flush(d.cfg.For)
+			return
+		case now >= flush:
+			d.flush(now)
+			flush = now + reportEvery
+			if ctx.Err() != nil {
+				return
+			}
+		case now >= arrival:
+			d.ask(now)
+			arrival = d.arrivals.Next()
+		default:
+			alarm.Reset(min(arrival, flush, d.cfg.For) - now)
+			select {
+			case <-alarm.C:
+			case <-ctx.Done():
+				d.flush(now)
+				return
+			}
+		}
+	}
+}
+
+func (d *driver) ask(now time.Duration) {
+	d.asked = append(d.asked, trace.Request{
+		At:       now,
+		Process:  int32(d.cfg.Process),
+		Cost:     cost,
+		Admitted: d.limiter.AllowN(key, cost),
+	})
+}
+
+// flush reports what was asked up to through.
+func (d *driver) flush(through time.Duration) {
+	d.report(Report{
+		Process:  d.cfg.Process,
+		Through:  through,
+		Requests: d.asked,
+		Status:   statusOf(d.limiter.Status(), time.Now()),
+		Notes:    d.notes.take(),
+	})
+	d.asked = nil // the receiver has it now
+}

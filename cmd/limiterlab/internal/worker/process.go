@@ -1,0 +1,127 @@
+package worker
+
+import (
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+)
+
+// Command is the subcommand by which a program that calls [Serve] is run as a
+// worker. It is not for people.
+const Command = "worker"
+
+// grace is how long a worker may take to end when it was told to.
+const grace = 5 * time.Second
+
+// Spawn is a [Runner] in an operating-system process of its own: this program
+// again, with the subcommand [Command]. What it is to do goes to its standard
+// input, reports come from its standard output. The end of its input tells it
+// to end; so it does not outlive this process, however that dies.
+func Spawn(ctx context.Context, cfg Config, start <-chan time.Time, report func(Report)) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, exe, Command)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	cmd.Cancel = stdin.Close
+	cmd.WaitDelay = grace
+	if err := cmd.Start(); err != nil {
+		return unlessEnded(ctx, err)
+	}
+	var sender sync.WaitGroup
+	ended := make(chan struct{})
+	sender.Go(func() { instruct(stdin, cfg, start, ended) })
+	received := receive(stdout, report)
+	close(ended)
+	sender.Wait()
+	if err := unlessEnded(ctx, errors.Join(received, cmd.Wait())); err != nil {
+		return fmt.Errorf("process %d: %w", cfg.Process+1, err)
+	}
+	return nil
+}
+
+// unlessEnded is err, but nil where ctx has ended: then it is no wonder.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// instruct tells a worker what to do and, in time, when to start. What can't
+// be written shows by the worker's end.
+func instruct(w io.Writer, cfg Config, start <-chan time.Time, ended <-chan struct{}) {
+	enc := gob.NewEncoder(w)
+	if enc.Encode(cfg) != nil {
+		return
+	}
+	select {
+	case epoch := <-start:
+		_ = enc.Encode(epoch)
+	case <-ended:
+	}
+}
+
+// receive hands on reports until there are no more.
+func receive(r io.Reader, report func(Report)) error {
+	dec := gob.NewDecoder(r)
+	for {
+		var rep Report
+		err := dec.Decode(&rep)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		report(rep)
+	}
+}
+
+// Serve is the other end of [Spawn].
+func Serve(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	dec := gob.NewDecoder(stdin)
+	var cfg Config
+	if err := dec.Decode(&cfg); err != nil {
+		return err
+	}
+	start := make(chan time.Time, 1)
+	go func() {
+		defer cancel()
+		awaitStart(dec, start)
+	}()
+	enc := gob.NewEncoder(stdout)
+	return Run(ctx, cfg, start, func(r Report) {
+		if enc.Encode(r) != nil {
+			cancel() // nobody listens any more
+		}
+	})
+}
+
+// awaitStart hands on the start and returns at the end of the input.
+func awaitStart(dec *gob.Decoder, start chan<- time.Time) {
+	var epoch time.Time
+	for dec.Decode(&epoch) == nil {
+		select {
+		case start <- epoch:
+		default:
+		}
+	}
+}

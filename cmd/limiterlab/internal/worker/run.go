@@ -1,0 +1,88 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
+)
+
+// joinPatience is how long a worker waits for its first exchange before it
+// says that it is ready: a run is to begin with a fleet that knows itself.
+const joinPatience = 2 * time.Second
+
+// Run is a [Runner] in this process.
+func Run(ctx context.Context, cfg Config, start <-chan time.Time, report func(Report)) error {
+	notes := &journal{}
+	client, l, err := connect(cfg, slog.New(newHandler(notes)))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	defer l.Close()
+
+	join(ctx, l)
+	report(Report{Process: cfg.Process, Status: statusOf(l.Status(), time.Now()), Notes: notes.take()})
+	select {
+	case epoch := <-start:
+		d := driver{
+			cfg:      cfg,
+			limiter:  l,
+			arrivals: traffic.NewArrivals(cfg.Rate, cfg.Seed, cfg.Process),
+			epoch:    onThisClock(epoch),
+			notes:    notes,
+			report:   report,
+		}
+		d.drive(ctx)
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// connect makes a limiter with a client of its own, as a program would.
+func connect(cfg Config, logger *slog.Logger) (redis.UniversalClient, *limiter.Limiter, error) {
+	options, err := cfg.Redis.Options()
+	if err != nil {
+		return nil, nil, err
+	}
+	client := redis.NewUniversalClient(limiter.Tune(options))
+	l, err := limiter.New(limiter.Config{
+		Limit:     cfg.Limit,
+		Redis:     client,
+		Prefix:    cfg.Prefix,
+		Processes: cfg.Processes,
+		Logger:    logger,
+	})
+	if err != nil {
+		_ = client.Close()
+		return nil, nil, fmt.Errorf("process %d: %w", cfg.Process+1, err)
+	}
+	return client, l, nil
+}
+
+// join waits for the first exchange. That there was none shows in the reports.
+func join(ctx context.Context, l *limiter.Limiter) {
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	_ = l.Sync(ctx)
+}
+
+func statusOf(s limiter.Status, now time.Time) Status {
+	age := time.Duration(-1)
+	if !s.LastSync.IsZero() {
+		age = now.Sub(s.LastSync)
+	}
+	return Status{State: s.State.String(), Age: age}
+}
+
+// onThisClock gives an instant that came from another process a reading of
+// this one's monotonic clock: a wall clock that is set meanwhile moves nothing.
+func onThisClock(t time.Time) time.Time {
+	now := time.Now()
+	return now.Add(t.Sub(now))
+}

@@ -1,0 +1,128 @@
+package worker
+
+import (
+	"context"
+	"encoding/gob"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
+)
+
+func TestMain(m *testing.M) {
+	logging.Disable()
+	m.Run()
+}
+
+func config(t *testing.T) Config {
+	return Config{
+		Process:   1,
+		Processes: 2,
+		Limit:     limiter.Limit{Rate: 100, Burst: 10},
+		Redis:     store.Endpoint{URL: "redis://" + miniredis.RunT(t).Addr()},
+		Prefix:    "limiterlab-test",
+		Rate:      1000,
+		Seed:      1,
+		For:       300 * time.Millisecond,
+	}
+}
+
+// checkReports checks what is true of every worker's reports.
+func checkReports(t *testing.T, cfg Config, reports []Report) []trace.Request {
+	require.NotEmpty(t, reports)
+	require.Equal(t, Report{Process: cfg.Process, Status: reports[0].Status, Notes: reports[0].Notes}, reports[0])
+	var requests []trace.Request
+	var last time.Duration
+	for _, r := range reports[1:] {
+		for _, q := range r.Requests {
+			require.GreaterOrEqual(t, q.At, last)
+			require.LessOrEqual(t, q.At, r.Through)
+			last = q.At
+		}
+		requests = append(requests, r.Requests...)
+	}
+	return requests
+}
+
+func TestRun(t *testing.T) {
+	cfg := config(t)
+	start := make(chan time.Time, 1)
+	start <- time.Now()
+	var reports []Report
+	require.NoError(t, Run(t.Context(), cfg, start, func(r Report) { reports = append(reports, r) }))
+	requests := checkReports(t, cfg, reports)
+	require.NotEmpty(t, requests)
+	require.True(t, requests[0].Admitted)
+	require.Equal(t, cfg.For, reports[len(reports)-1].Through)
+}
+
+// TestRunCatchesUp has a worker that starts late: it makes the calls that it
+// missed at once, and says when it really made them.
+func TestRunCatchesUp(t *testing.T) {
+	cfg := config(t)
+	cfg.For = time.Minute
+	const late = 10 * time.Second
+	start := make(chan time.Time, 1)
+	start <- time.Now().Add(-late)
+	ctx, cancel := context.WithCancel(t.Context())
+	var reports []Report
+	require.NoError(t, Run(ctx, cfg, start, func(r Report) {
+		reports = append(reports, r)
+		if n := len(checkReports(t, cfg, reports)); float64(n) >= cfg.Rate*late.Seconds() {
+			cancel()
+		}
+	}))
+	require.GreaterOrEqual(t, checkReports(t, cfg, reports)[0].At, late)
+}
+
+func TestRunEndsBeforeItsStart(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	require.NoError(t, Run(ctx, config(t), nil, func(Report) { cancel() }))
+}
+
+func TestRunRefusesNonsense(t *testing.T) {
+	cfg := config(t)
+	cfg.Limit = limiter.Limit{}
+	require.ErrorContains(t, Run(t.Context(), cfg, nil, nil), "process 2")
+	cfg.Redis.URL = "nonsense"
+	require.Error(t, Run(t.Context(), cfg, nil, nil))
+}
+
+// TestServeEndsWithItsParent closes the worker's input as the kernel does for a
+// parent that has died.
+func TestServeEndsWithItsParent(t *testing.T) {
+	cfg := config(t)
+	cfg.For = time.Hour
+	in, toWorker := io.Pipe()
+	fromWorker, out := io.Pipe()
+	served := make(chan error, 1)
+	go func() {
+		served <- Serve(t.Context(), in, out)
+		_ = out.Close()
+	}()
+	enc := gob.NewEncoder(toWorker)
+	require.NoError(t, enc.Encode(cfg))
+	require.NoError(t, enc.Encode(time.Now()))
+
+	var reports []Report
+	require.NoError(t, receive(fromWorker, func(r Report) {
+		if reports = append(reports, r); len(reports) == 2 {
+			_ = toWorker.Close()
+		}
+	}))
+	require.NoError(t, <-served)
+	require.NotEmpty(t, checkReports(t, cfg, reports))
+}
+
+func TestServeWithoutInstructions(t *testing.T) {
+	in, toWorker := io.Pipe()
+	_ = toWorker.Close()
+	require.Error(t, Serve(t.Context(), in, io.Discard))
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/model"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/report"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
+)
+
+// lab is one run: a Redis, a fleet in front of it, and what is written of them.
+type lab struct {
+	options
+	prefix string // of everything in Redis
+	out    io.Writer
+}
+
+func newLab(o options, out io.Writer) *lab {
+	return &lab{options: o, prefix: "limiterlab-" + rand.Text()[:10], out: out}
+}
+
+// run returns the exit code; with an error it is that of a lab that could not
+// do its work.
+func (l *lab) run(ctx context.Context) (int, error) {
+	st, err := l.openStore(ctx)
+	if err != nil {
+		return exitFailed, err
+	}
+	defer st.Close()
+	if !l.quiet {
+		report.Intro(l.out, l.intro(st))
+	}
+	c, outages, err := l.play(ctx, st)
+	switch {
+	case err != nil:
+		return exitFailed, err
+	case c == nil:
+		return exitInterrupted, errors.New("interrupted before the run began")
+	}
+	end := c.end()
+	trace.Sort(c.requests)
+	return l.conclude(ctx, model.Compare(l.limit, c.requests, outages, end, report.BinWidth(l.duration)))
+}
+
+// openStore starts, or finds, the Redis of the run.
+func (l *lab) openStore(ctx context.Context) (store.Store, error) {
+	switch {
+	case l.redis != "":
+		return store.NewRemote(ctx, l.redis, l.prefix)
+	case l.server != "":
+		return store.NewServer()
+	}
+	return store.NewEmbedded()
+}
+
+// play runs the fleet and the script to their end and returns what was seen:
+// nothing if ctx ended before the run began.
+func (l *lab) play(ctx context.Context, st store.Store) (*collector, []trace.Span, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f := startFleet(ctx, l.runner(), l.workers(st.Endpoint()))
+	first := f.awaitReady()
+	if len(first) < l.n || ctx.Err() != nil {
+		cancel()
+		f.drain()
+		return nil, nil, f.err()
+	}
+	epoch := time.Now()
+	f.begin(epoch)
+	c := newCollector(l.n, epoch, l.observer())
+	s := startScript(ctx, st, epoch, middleThird(l.duration), cancel)
+	for _, r := range first {
+		c.add(r)
+	}
+	c.gather(f.reports, s.notes, cancel)
+	return c, s.outages, errors.Join(f.err(), s.err)
+}
+
+func (l *lab) runner() worker.Runner {
+	if l.processes {
+		return worker.Spawn
+	}
+	return worker.Run
+}
+
+// workers divides the traffic over the fleet.
+func (l *lab) workers(redis store.Endpoint) []worker.Config {
+	var workers []worker.Config
+	for k, share := range traffic.Shares(l.n) {
+		workers = append(workers, worker.Config{
+			Process:   k,
+			Processes: l.n,
+			Limit:     l.limit,
+			Redis:     redis,
+			Prefix:    l.prefix,
+			Rate:      l.rate() * share,
+			Seed:      l.seed,
+			For:       l.duration,
+		})
+	}
+	return workers
+}
+
+func (l *lab) observer() observer {
+	if l.quiet {
+		return report.Silent{}
+	}
+	return report.NewPrinter(l.out, l.n)
+}
+
+// conclude prints and draws the result, and judges it unless ctx cut it short.
+func (l *lab) conclude(ctx context.Context, r model.Result) (int, error) {
+	report.Table(l.out, r)
+	if err := l.draw(r); err != nil {
+		return exitFailed, err
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintf(l.out, "Interrupted after %.1f s of %v.\n", r.End.Seconds(), l.duration)
+		return exitInterrupted, nil
+	}
+	if !report.Verdict(l.out, r) {
+		return exitFailed, nil
+	}
+	return exitOK, nil
+}
+
+// draw writes the chart, if there is to be one.
+func (l *lab) draw(r model.Result) error {
+	if l.svg == "" {
+		return nil
+	}
+	svg, err := report.Chart(r)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(l.svg, svg, 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(l.out, "Chart: %s\n", l.svg)
+	return nil
+}
+
+// intro is what a reader should know beforehand.
+func (l *lab) intro(st store.Store) report.Facts {
+	f := report.Facts{
+		Limit:    l.limit,
+		Separate: l.processes,
+		For:      l.duration,
+		Store:    st.String(),
+		Prefix:   l.prefix,
+		Outage:   middleThird(l.duration)[0],
+	}
+	f.Dies, f.Returns = st.Fate()
+	for _, w := range l.workers(st.Endpoint()) {
+		f.Rates = append(f.Rates, w.Rate)
+	}
+	return f
+}

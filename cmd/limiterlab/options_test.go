@@ -1,0 +1,87 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+func TestOptions(t *testing.T) {
+	o, err := parseOptions(nil)
+	require.NoError(t, err)
+	require.Equal(t, options{
+		duration: 30 * time.Second,
+		limit:    limiter.Limit{Rate: 1000, Burst: 100},
+		n:        5,
+		load:     3,
+		seed:     1,
+		svg:      "limiterlab.svg",
+	}, o)
+
+	o, err = parseOptions(strings.Fields("-for 1m -limit 10/s -n 7 -load 0.5 -seed 9 -server redis-server -processes -svg= -q"))
+	require.NoError(t, err)
+	require.Equal(t, options{
+		duration:  time.Minute,
+		limit:     limiter.Limit{Rate: 10, Burst: 10},
+		n:         7,
+		load:      0.5,
+		seed:      9,
+		server:    "redis-server",
+		processes: true,
+		quiet:     true,
+	}, o)
+}
+
+func TestWrongFlags(t *testing.T) {
+	for args, want := range map[string]string{
+		"-for 1s":                "-for must be at least 3s",
+		"-for soon":              `invalid value "soon" for flag -for`,
+		"-n 0":                   "-n must be 1 to 200",
+		"-n 1000":                "-n must be 1 to 200",
+		"-load 0":                "-load must be above 0",
+		"-load NaN":              "-load must be above 0",
+		"-load Inf":              "-load must be above 0",
+		"-limit fast":            `invalid value "fast" for flag -limit`,
+		"-limit unlimited":       "neither unlimited nor nothing",
+		"-limit 1000000/s":       "90 million requests",
+		"-server valkey":         `-server can only be "redis-server"`,
+		"-redis ftp://here":      "-redis: redis: invalid URL scheme",
+		"-svg no/such/place.svg": "-svg: there is no folder no/such",
+		"-nonsense":              "not defined: -nonsense",
+		"-q extra":               `"extra" was given`,
+		"nonsense":               `there is no subcommand "nonsense"`,
+		"-n 0 -load 0":           "-n must be 1 to 200\n-load",
+		"-server redis-server -redis redis://here": "exclude each other",
+	} {
+		t.Run(args, func(t *testing.T) {
+			var stdout, stderr strings.Builder
+			require.Equal(t, exitUsage, run(t.Context(), strings.Fields(args), &stdout, &stderr))
+			require.Contains(t, stderr.String(), want)
+			require.Contains(t, stderr.String(), "limiterlab -h")
+			require.Empty(t, stdout.String())
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, flag := range []string{"-h", "-help", "--help"} {
+		var stdout, stderr strings.Builder
+		require.Equal(t, exitOK, run(t.Context(), []string{flag}, &stdout, &stderr))
+		require.Empty(t, stderr.String())
+		for _, want := range []string{
+			"Usage: limiterlab [flags]",
+			"  -for duration          how long the run takes; Redis is away in its middle third (default 30s)\n",
+			"  -limit limit           the fleet's limit (default \"1000/s burst 100\")\n",
+			"  -q                     no line a second, only the report at the end\n",
+		} {
+			require.Contains(t, stdout.String(), want)
+		}
+		for line := range strings.Lines(stdout.String()) {
+			require.LessOrEqual(t, len(line), 110)
+		}
+	}
+}
