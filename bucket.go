@@ -58,6 +58,11 @@ func (b *bucket) unlimited() bool { return b.rate == float64(rate.Inf) }
 // bucket: not where everything is admitted, nor where nothing ever is.
 func (b *bucket) shared() bool { return b.rate > 0 && !b.unlimited() }
 
+// full is b/r in microseconds: the charge that empties a full bucket.
+func (b *bucket) full() int64 {
+	return max(1, min(maxMicros, seconds(b.burst/b.rate).Microseconds()))
+}
+
 // levelAt is the level at now, which may lie before b.at: then it is b.level.
 // Seconds, not a multiplication by 1e-9, so that rounding is that of x/time.
 func (b *bucket) levelAt(now int64) float64 {

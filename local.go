@@ -283,6 +283,28 @@ func (e *entry) told() int64 {
 	return e.asked
 }
 
+// freezeLocked keeps an entry out of other reports while it is in one.
+func freezeLocked(e *entry) {
+	e.frozen = true
+	e.shard.frozen++
+}
+
+// thawLocked lets an entry be reported again.
+func (lo *local) thawLocked(e *entry, now int64) {
+	e.frozen = false
+	e.shard.frozen--
+	if e.evicted {
+		e.shard.orphanLocked(e)
+		return
+	}
+	if e.floorDue {
+		e.shard.queueLocked(e, now)
+	}
+	if e.part != nil {
+		lo.scheduleLocked(e, now, e.mode == modePool && e.withinFair(now, &e.bucket), lo.world.Load())
+	}
+}
+
 // giveBackLocked uncounts n tokens that have been put back into the bucket.
 func (lo *local) giveBackLocked(e *entry, now, n int64) {
 	if e.part == nil {

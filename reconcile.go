@@ -252,6 +252,22 @@ func (a *account) hold(now int64, w *world) {
 	a.holdUntil = later(now, holdTaus*w.tau)
 }
 
+// forget drops what was learnt of demand from a Redis that has lost it. The
+// bucket keeps its share until demand is learnt anew.
+func (a *account) forget(b *bucket, now int64, w *world) {
+	a.heldAt, a.held = 0, 0
+	if b.mode == modeShare {
+		a.hold(now, w)
+	}
+}
+
+// floor is the time to go of the last TAT seen, in microseconds, held to what
+// the fleet can have run up.
+func (a *account) floor(b *bucket, now int64, w *world) int64 {
+	most := seconds(w.fleet * b.burst / b.rate)
+	return max(0, min(time.Duration(a.tat-now), most).Microseconds())
+}
+
 // sharedLevel is B at now: the level of the fleet's one bucket as last seen,
 // not clipped at full.
 func (a *account) sharedLevel(b *bucket, now int64, rate float64) float64 {

@@ -12,7 +12,7 @@ import (
 // next, and few connections. Without it one call on a dead server may take 3 s,
 // on a hung one 40 s.
 func Tune(o *redis.UniversalOptions) *redis.UniversalOptions {
-	fill(&o.PoolSize, 4)
+	fill(&o.PoolSize, 100)        // few are ever opened; after as many failed dials in a row go-redis dials but once a second
 	fill(&o.PipelinePoolSize, -1) // the pool proper does for pipelines too
 	fill(&o.MaxRetries, -1)
 	fill(&o.MinRetryBackoff, 8*time.Millisecond)

@@ -1,0 +1,240 @@
+// Package delivery brings reports to the shared state through calls that may
+// fail, hang, or succeed without an answer, so that each is applied once. It
+// knows which partitions answer, numbers reports, keeps them until they are
+// answered, and tries again, with back-off, what has failed. It is pure but for
+// the chance in its back-off: who calls, and when, is its user's business
+// (docs/design.md §4, §6).
+package delivery
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+const (
+	maxLanes     = 8 // reports of one partition that may be under way at once
+	maxProbes    = 4 // failed partitions that one attempt tries
+	backoffLeast = 100 * time.Millisecond
+	backoffMost  = 500 * time.Millisecond
+	jitter       = 0.2             // of the back-off, so that a fleet does not come back all at once
+	keepAlive    = 5 * time.Minute // without traffic a partition is called as often, or Redis forgets our numbers
+	forget       = 23 * time.Hour  // an older report is given up: Redis forgets numbers after 24 h
+	skew         = time.Second     // a Redis clock this much ahead of ours has lost state
+)
+
+// place is a partition, or the fleet's own key.
+type place[T any] struct {
+	failed  bool
+	stale   bool  // its grants can't be renewed
+	okAt    int64 // last answer; 0: none yet
+	sentAt  int64 // when the call under way was sent; 0: none is
+	clock   int64 // Redis's clock at okAt, microseconds; 0: unknown
+	lanes   []*lane[T]
+	filling *Report[T]
+}
+
+func (p *place[T]) overdue(now, limit int64) bool { return p.sentAt != 0 && now-p.sentAt > limit }
+
+func (p *place[T]) usable() bool { return !p.failed && !p.stale }
+
+// Courier is the delivery of one process. T is what its user wants to find
+// again beside each record.
+type Courier[T any] struct {
+	process    [8]byte
+	tau        time.Duration
+	random     *rand.Rand
+	parts      []place[T]
+	fleet      place[T]
+	nextProbe  int64
+	attempts   int // probes in a row in which everything failed
+	lastProbed int
+}
+
+// New returns a courier that has reached nothing yet.
+func New[T any](partitions int, process [8]byte, tau time.Duration, random *rand.Rand) *Courier[T] {
+	c := &Courier[T]{process: process, tau: tau, random: random, parts: make([]place[T], partitions)}
+	for i := range c.parts {
+		c.parts[i].stale = true
+	}
+	c.fleet.failed = true
+	return c
+}
+
+// Batch is one call of the store.
+type Batch[T any] struct {
+	Fleet  *exchange.FleetCall
+	Chunks []*exchange.Chunk
+	Probe  bool // for what had failed
+	Sent   int64
+	lanes  []*lane[T]
+}
+
+// Empty reports whether there is nothing to send.
+func (b *Batch[T]) Empty() bool { return b.Fleet == nil && len(b.Chunks) == 0 }
+
+// LastAnswer is the instant of the last answer; 0: none yet.
+func (c *Courier[T]) LastAnswer() int64 {
+	at := c.fleet.okAt
+	for i := range c.parts {
+		at = max(at, c.parts[i].okAt)
+	}
+	return at
+}
+
+// FleetAnswers reports whether the last call on the fleet's key succeeded.
+func (c *Courier[T]) FleetAnswers() bool { return !c.fleet.failed }
+
+// Failing reports whether anything has failed and is to be tried again.
+func (c *Courier[T]) Failing() bool {
+	failing := c.fleet.failed
+	for i := range c.parts {
+		failing = failing || c.parts[i].failed
+	}
+	return failing
+}
+
+// Judge finds the partitions whose grants can't be renewed: the last exchange
+// failed, or has been under way for longer than limit, or there was none for
+// as long and the fleet's own key does not answer either. Never because
+// nothing was due.
+func (c *Courier[T]) Judge(now, limit int64) {
+	gone := c.fleet.failed || c.fleet.overdue(now, limit)
+	for i := range c.parts {
+		p := &c.parts[i]
+		silent := p.okAt == 0 || now-p.okAt > limit
+		p.stale = p.failed || p.overdue(now, limit) || gone && silent
+	}
+}
+
+// Stale reports whether the grants of a partition can't be renewed, as last
+// judged.
+func (c *Courier[T]) Stale(i int) bool { return c.parts[i].stale }
+
+// Usable reports whether a report to the partition would be sent.
+func (c *Courier[T]) Usable(i int) bool { return c.parts[i].usable() }
+
+// AnyUsable reports whether there is anything that a round could reach.
+func (c *Courier[T]) AnyUsable() bool {
+	for i := range c.parts {
+		if c.parts[i].usable() {
+			return true
+		}
+	}
+	return false
+}
+
+// Room is the partition's report that takes one more record; nil if all its
+// lanes are taken.
+func (c *Courier[T]) Room(i int, now int64) *Report[T] {
+	p := &c.parts[i]
+	if p.filling == nil || p.filling.Full() {
+		p.filling = c.open(i, now)
+	}
+	return p.filling
+}
+
+func (c *Courier[T]) open(i int, now int64) *Report[T] {
+	p := &c.parts[i]
+	for _, l := range p.lanes {
+		if l.report == nil {
+			return l.open(c.tau, now)
+		}
+	}
+	if len(p.lanes) == maxLanes {
+		return nil
+	}
+	l := &lane[T]{partition: i}
+	copy(l.id[:], c.process[:])
+	l.id[8] = byte(len(p.lanes))
+	p.lanes = append(p.lanes, l)
+	return l.open(c.tau, now)
+}
+
+// Round is the batch of all reports that wait for partitions that answer, and
+// of the fleet's call, if that answers.
+func (c *Courier[T]) Round(now int64, fleet *exchange.FleetCall) *Batch[T] {
+	b := &Batch[T]{Sent: now}
+	if fleet != nil && !c.fleet.failed && c.fleet.sentAt == 0 {
+		b.Fleet, c.fleet.sentAt = fleet, now
+	}
+	for i := range c.parts {
+		p := &c.parts[i]
+		p.filling = nil
+		if !p.usable() {
+			continue
+		}
+		if len(p.lanes) > 0 && now-p.okAt > int64(keepAlive) {
+			c.open(i, now)
+		}
+		for _, l := range p.lanes {
+			c.add(b, l, now)
+		}
+	}
+	return b
+}
+
+// add puts the report of a lane into a batch, if it has one that waits.
+func (c *Courier[T]) add(b *Batch[T], l *lane[T], now int64) bool {
+	if l.report == nil || l.calling {
+		return false
+	}
+	l.calling = true
+	c.parts[l.partition].sentAt = now
+	l.report.prepare(now)
+	b.lanes = append(b.lanes, l)
+	b.Chunks = append(b.Chunks, &l.report.Chunk)
+	return true
+}
+
+// ProbeDue reports whether it is time to try what has failed.
+func (c *Courier[T]) ProbeDue(now int64) bool { return now >= c.nextProbe && c.Failing() }
+
+// ProbeNow forgets the back-off.
+func (c *Courier[T]) ProbeNow() { c.nextProbe = 0 }
+
+// Probe is a batch of some of what has failed: the fleet's key, and a few
+// partitions, with a report that waits, or an empty one.
+func (c *Courier[T]) Probe(now int64, fleet *exchange.FleetCall) *Batch[T] {
+	b := &Batch[T]{Sent: now, Probe: true}
+	if c.fleet.failed && c.fleet.sentAt == 0 {
+		b.Fleet, c.fleet.sentAt = fleet, now
+	}
+	from := c.lastProbed
+	for k := 1; k <= len(c.parts) && len(b.Chunks) < maxProbes; k++ {
+		i := (from + k) % len(c.parts)
+		p := &c.parts[i]
+		if p.usable() || p.sentAt != 0 || len(p.lanes) == 0 {
+			continue
+		}
+		if !c.addOne(b, p, now) && c.open(i, now) != nil {
+			c.addOne(b, p, now)
+		}
+		c.lastProbed = i
+	}
+	return b
+}
+
+// addOne puts one report that waits into a batch.
+func (c *Courier[T]) addOne(b *Batch[T], p *place[T], now int64) bool {
+	for _, l := range p.lanes {
+		if c.add(b, l, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// Leave is the batch that takes this process, and its numbers, out of Redis.
+func (c *Courier[T]) Leave(now int64, fleet *exchange.FleetCall) *Batch[T] {
+	for i := range c.parts {
+		for _, l := range c.parts[i].lanes {
+			if l.report == nil && c.parts[i].usable() {
+				l.open(c.tau, now).Leave = true
+			}
+		}
+	}
+	fleet.Leave = true
+	return c.Round(now, fleet)
+}

@@ -1,0 +1,198 @@
+package delivery
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+const (
+	sec   = int64(time.Second)
+	limit = 3 * sec / 10
+)
+
+var errGone = errors.New("gone")
+
+// newCourier returns a courier whose fleet key has answered at the first second.
+func newCourier(t *testing.T) *Courier[string] {
+	t.Helper()
+	c := New[string](4, [8]byte{1}, time.Second/2, rand.New(rand.NewPCG(1, 1)))
+	require.True(t, c.ProbeDue(sec))
+	require.False(t, c.AnyUsable())
+	b := c.Probe(sec, &exchange.FleetCall{})
+	require.NotNil(t, b.Fleet)
+	require.Empty(t, b.Chunks, "nothing was ever sent to a partition")
+	res := c.Finish(b, sec)
+	require.True(t, res.Back)
+	c.Judge(sec, limit)
+	require.True(t, c.AnyUsable())
+	return c
+}
+
+func put(c *Courier[string], part int, cargo string, now int64) {
+	c.Room(part, now).Append(exchange.Record{Field: "k" + cargo, Attempts: 1000}, now, cargo)
+}
+
+func fail(b *Batch[string]) *Batch[string] {
+	for _, chunk := range b.Chunks {
+		chunk.Err = errGone
+	}
+	if b.Fleet != nil {
+		b.Fleet.Err = errGone
+	}
+	return b
+}
+
+// answer fills in what the shared state replies.
+func answer(b *Batch[string], status exchange.Status, now int64) *Batch[string] {
+	for _, chunk := range b.Chunks {
+		chunk.Err = nil
+		chunk.Reply = exchange.Reply{Status: status, Now: now / 1000, Prev: chunk.Seq - 1, Keys: make([]exchange.KeyState, len(chunk.Records))}
+	}
+	return b
+}
+
+func TestReportStaysUntilAnswered(t *testing.T) {
+	c := newCourier(t)
+	put(c, 0, "a", sec)
+	b := c.Round(sec, nil)
+	first := b.Chunks[0]
+	require.EqualValues(t, 1, first.Seq)
+	put(c, 0, "b", sec)
+	require.NotEqual(t, first.ID, c.Room(0, sec).ID, "a second report while the first is under way has a lane of its own")
+
+	res := c.Finish(fail(b), sec)
+	require.Equal(t, Failed, res.Outcomes[0].Fate)
+	require.False(t, c.Usable(0))
+	require.True(t, c.Usable(1))
+	require.Empty(t, c.Round(2*sec, nil).Chunks, "what failed is for probes")
+
+	require.False(t, c.ProbeDue(sec+sec/20), "there is a back-off")
+	require.True(t, c.ProbeDue(2*sec))
+	b = c.Probe(2*sec, nil)
+	require.Same(t, first, b.Chunks[0], "sent again as it was")
+	require.Equal(t, sec/1000, first.Records[0].Age)
+	require.EqualValues(t, 135, first.Records[0].Attempts, "two time constants late")
+
+	res = c.Finish(answer(b, exchange.Duplicate, 2*sec), 2*sec)
+	require.Equal(t, Delivered, res.Outcomes[0].Fate)
+	require.Equal(t, []string{"a"}, res.Outcomes[0].Cargo)
+	require.False(t, c.Failing())
+
+	b = c.Round(3*sec, nil)
+	require.Len(t, b.Chunks, 1)
+	c.Finish(answer(b, exchange.Applied, 3*sec), 3*sec)
+	put(c, 0, "c", 3*sec)
+	require.EqualValues(t, 2, c.Round(3*sec, nil).Chunks[0].Seq)
+}
+
+func TestLostStateIsSeen(t *testing.T) {
+	c := newCourier(t)
+	put(c, 2, "a", sec)
+	res := c.Finish(answer(c.Round(sec, nil), exchange.Lost, sec), sec)
+	require.Equal(t, Refused, res.Outcomes[0].Fate)
+	require.True(t, res.Outcomes[0].Lost)
+	b := c.Round(sec, nil)
+	require.True(t, b.Chunks[0].Floors, "sent again at once, with floors")
+	res = c.Finish(answer(b, exchange.Applied, sec), sec)
+	require.False(t, res.Outcomes[0].Lost)
+
+	put(c, 2, "b", 2*sec)
+	res = c.Finish(answer(c.Round(2*sec, nil), exchange.Applied, 4*sec), 2*sec)
+	require.Equal(t, Delivered, res.Outcomes[0].Fate)
+	require.True(t, res.Outcomes[0].Lost, "a clock two seconds ahead of ours")
+}
+
+func TestStalePartitions(t *testing.T) {
+	c := newCourier(t)
+	put(c, 0, "a", sec)
+	put(c, 1, "b", sec)
+	hung := c.Round(sec, &exchange.FleetCall{})
+	c.Judge(sec+limit, limit)
+	require.True(t, c.Usable(0), "not yet overdue")
+	c.Judge(sec+limit+1, limit)
+	for i, what := range []string{"under way for too long", "the same", "no answer, and none from the fleet's key", "the same"} {
+		require.True(t, c.Stale(i), what)
+	}
+	require.False(t, c.ProbeDue(2*sec), "what hangs has not failed")
+	c.Finish(answer(hung, exchange.Applied, 2*sec), 2*sec)
+	c.Judge(9*sec, limit)
+	require.True(t, c.Usable(3), "never stale because nothing was due")
+}
+
+func TestBackoffGrowsAndEnds(t *testing.T) {
+	c := newCourier(t)
+	now := sec
+	put(c, 0, "a", now)
+	c.Finish(fail(c.Round(now, &exchange.FleetCall{})), now)
+	for _, want := range []time.Duration{100, 200, 400, 500, 500} {
+		begin := now
+		for !c.ProbeDue(now) {
+			now += sec / 1000
+		}
+		if d := time.Duration(now - begin); d < want*time.Millisecond*8/10 || d > want*time.Millisecond*12/10+time.Millisecond {
+			t.Errorf("back-off of %v, want about %d ms", d, want)
+		}
+		c.Finish(fail(c.Probe(now, &exchange.FleetCall{})), now)
+	}
+	c.ProbeNow()
+	require.True(t, c.ProbeDue(now))
+	c.Finish(answer(c.Probe(now, &exchange.FleetCall{}), exchange.Applied, now), now)
+	require.False(t, c.Failing())
+}
+
+func TestLanesAreBounded(t *testing.T) {
+	c := newCourier(t)
+	for range maxLanes * exchange.MaxRecords {
+		put(c, 0, "x", sec)
+	}
+	require.Nil(t, c.Room(0, sec))
+	b := c.Round(sec, nil)
+	require.Len(t, b.Chunks, maxLanes)
+	ids := map[exchange.ID]bool{}
+	for _, chunk := range b.Chunks {
+		ids[chunk.ID] = true
+		require.Len(t, chunk.Records, exchange.MaxRecords)
+	}
+	require.Len(t, ids, maxLanes)
+}
+
+func TestQuietPartitionsAreKeptAlive(t *testing.T) {
+	c := newCourier(t)
+	put(c, 0, "a", sec)
+	c.Finish(answer(c.Round(sec, nil), exchange.Applied, sec), sec)
+	require.Empty(t, c.Round(sec+int64(keepAlive), nil).Chunks)
+	b := c.Round(sec+int64(keepAlive)+1, nil)
+	require.Len(t, b.Chunks, 1)
+	require.Empty(t, b.Chunks[0].Records)
+}
+
+func TestOldReportsAreGivenUp(t *testing.T) {
+	c := newCourier(t)
+	put(c, 0, "a", sec)
+	c.Finish(fail(c.Round(sec, nil)), sec)
+	now := sec + int64(forget)
+	require.Equal(t, Failed, c.Finish(fail(c.Probe(now, nil)), now).Outcomes[0].Fate)
+	now += 2 * sec
+	require.Equal(t, GivenUp, c.Finish(fail(c.Probe(now, nil)), now).Outcomes[0].Fate)
+	b := c.Probe(now+sec, nil)
+	require.Empty(t, b.Chunks[0].Records, "the next probe is empty")
+}
+
+func TestLeaveForgetsNumbers(t *testing.T) {
+	c := newCourier(t)
+	put(c, 0, "a", sec)
+	put(c, 3, "b", sec)
+	c.Finish(answer(c.Round(sec, nil), exchange.Applied, sec), sec)
+	b := c.Leave(2*sec, &exchange.FleetCall{})
+	require.True(t, b.Fleet.Leave)
+	require.Len(t, b.Chunks, 2)
+	for _, chunk := range b.Chunks {
+		require.True(t, chunk.Leave)
+	}
+}

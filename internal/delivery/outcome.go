@@ -1,0 +1,113 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// Fate says what became of a report.
+type Fate uint8
+
+// What may become of a report. After Delivered and GivenUp it is its user's
+// again; else it waits for the next batch.
+const (
+	Delivered Fate = iota
+	Refused        // Redis has lost state: it wants floors
+	Failed
+	GivenUp // failed for so long that nobody knows any more whether it was applied
+)
+
+// Outcome is what became of one report of a batch.
+type Outcome[T any] struct {
+	*Report[T]
+	Fate Fate
+	Lost bool // the partition has lost state
+}
+
+// Results is what became of a batch.
+type Results[T any] struct {
+	Outcomes []Outcome[T]
+	Fleet    *exchange.FleetReply // nil: not asked, or failed
+	Back     bool                 // the fleet's key had not answered before
+	Failures int
+	Err      error // one of them
+}
+
+// Finish takes in what a call brought.
+func (c *Courier[T]) Finish(b *Batch[T], now int64) Results[T] {
+	var res Results[T]
+	for _, l := range b.lanes {
+		res.Outcomes = append(res.Outcomes, c.finishLane(l, now, &res))
+	}
+	if b.Fleet != nil {
+		c.finishFleet(b.Fleet, now, &res)
+	}
+	c.schedule(b, res.Failures, now)
+	return res
+}
+
+func (c *Courier[T]) finishFleet(call *exchange.FleetCall, now int64, res *Results[T]) {
+	p := &c.fleet
+	p.sentAt = 0
+	if call.Err != nil {
+		p.failed = true
+		res.Failures, res.Err = res.Failures+1, call.Err
+		return
+	}
+	res.Fleet, res.Back = &call.Reply, p.failed
+	p.failed, p.okAt = false, now
+}
+
+func (c *Courier[T]) finishLane(l *lane[T], now int64, res *Results[T]) Outcome[T] {
+	p, r := &c.parts[l.partition], l.report
+	l.calling, p.sentAt = false, 0
+	out := Outcome[T]{Report: r}
+	if r.Err != nil {
+		p.failed = true
+		res.Failures, res.Err = res.Failures+1, r.Err
+		out.Fate = Failed
+		if now-r.made > int64(forget) {
+			out.Fate, l.report = GivenUp, nil
+		}
+		return out
+	}
+	jumped := p.clock != 0 && (r.Reply.Now-p.clock)*int64(time.Microsecond)-(now-p.okAt) > int64(skew)
+	p.failed, p.stale, p.okAt, p.clock = false, false, now, r.Reply.Now
+	if r.Reply.Status == exchange.Lost {
+		r.Floors = true
+		out.Fate, out.Lost = Refused, true
+		return out
+	}
+	unseen := r.Reply.Status == exchange.Applied && r.Reply.Prev < r.Seq-1
+	out.Lost = jumped || unseen && !r.Floors
+	l.report = nil
+	return out
+}
+
+// schedule sets the time of the next probe.
+func (c *Courier[T]) schedule(b *Batch[T], failures int, now int64) {
+	switch {
+	case b.Probe && failures < len(b.lanes)+calls(b.Fleet):
+		c.attempts, c.nextProbe = 0, now // something answers: on to the rest
+	case b.Probe:
+		c.attempts++
+		c.nextProbe = now + c.backoff()
+	case failures > 0 && c.nextProbe <= now:
+		c.nextProbe = now + c.backoff()
+	}
+}
+
+func calls(f *exchange.FleetCall) int {
+	if f == nil {
+		return 0
+	}
+	return 1
+}
+
+// backoff is the time to the next probe: doubled with each in a row that
+// failed.
+func (c *Courier[T]) backoff() int64 {
+	d := min(backoffMost, backoffLeast<<min(c.attempts, 8))
+	return int64(float64(d) * (1 + jitter*(2*c.random.Float64()-1)))
+}

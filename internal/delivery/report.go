@@ -1,0 +1,60 @@
+package delivery
+
+import (
+	"math"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// Report is a chunk with what it was made of. Once it is under way it stays as
+// it is until Redis has answered, but for age, weight and floors.
+type Report[T any] struct {
+	exchange.Chunk
+	Cargo  []T     // one a record
+	begins []int64 // instants at which the charges begin
+	asked  []int64 // thousandths of attempts, when they were new
+	made   int64
+}
+
+// Full reports whether no record fits any more.
+func (r *Report[T]) Full() bool { return len(r.Records) == exchange.MaxRecords }
+
+// Append adds a record whose charge begins at an instant.
+func (r *Report[T]) Append(rec exchange.Record, begin int64, cargo T) {
+	r.Records = append(r.Records, rec)
+	r.Cargo = append(r.Cargo, cargo)
+	r.begins = append(r.begins, begin)
+	r.asked = append(r.asked, rec.Attempts)
+}
+
+// prepare brings a report up to the instant at which it is sent: charges keep
+// the instant at which they begin, attempts that come late count for less.
+func (r *Report[T]) prepare(now int64) {
+	late := time.Duration(now - r.made)
+	weight := math.Exp(-late.Seconds() / r.Tau.Seconds())
+	for i := range r.Records {
+		rec := &r.Records[i]
+		rec.Age = max(0, (now-r.begins[i])/int64(time.Microsecond))
+		if late > 0 {
+			rec.Attempts = int64(float64(r.asked[i]) * weight)
+		}
+	}
+}
+
+// lane carries the reports of one partition one at a time, under numbers that
+// Redis applies once.
+type lane[T any] struct {
+	partition int
+	id        exchange.ID
+	seq       int64
+	report    *Report[T] // nil: free
+	calling   bool
+}
+
+// open begins a report in a free lane.
+func (l *lane[T]) open(tau time.Duration, now int64) *Report[T] {
+	l.seq++
+	l.report = &Report[T]{made: now, Chunk: exchange.Chunk{Partition: l.partition, ID: l.id, Seq: l.seq, Tau: tau}}
+	return l.report
+}
