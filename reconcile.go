@@ -74,8 +74,7 @@ func newAccount(now int64) account {
 	return account{met: now, reported: now, demandAt: now, alarm: maxTokens}
 }
 
-// unreported is the time, in seconds at the bucket's rate, that Redis may not
-// know of yet, as tokens.
+// unreported is what Redis may not know of yet, in tokens of the given rate.
 func (a *account) unreported(rate float64) float64 {
 	return float64(a.usage) + float64(a.inflight) + a.carry*rate/1e6
 }
