@@ -16,7 +16,7 @@ import (
 )
 
 // many is a limit that admits all that a benchmark can ask for.
-var many = Limit{Rate: 1e12, Burst: 1e12}
+var many = Limit{Rate: 1e9, Burst: 1e9}
 
 // benchFleet is a limiter that exchanges with a state in memory.
 func benchFleet(b *testing.B, cfg Config) *Limiter {

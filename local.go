@@ -268,8 +268,9 @@ func (lo *local) scheduleLocked(e *entry, now int64, lazy bool, w *world) {
 	if lazy {
 		due = max(due, later(max(e.first, e.reported), lazyPeriod(&e.bucket)))
 	}
-	if count := e.told(); count >= e.alarm {
+	if e.told() >= e.alarm {
 		due = dueUrgent
+		e.alarm = maxTokens // once is enough
 		lo.urgent.Store(true)
 	}
 	e.shard.queueLocked(e, due)

@@ -349,6 +349,7 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 	if w.fleet <= 1 {
 		b.grant = grant{refill: b.rate, capacity: b.burst, threshold: 1, mode: modeStale}
 	}
+	a.alarm = maxTokens // there is nobody to tell
 	a.until = later(now, time.Second)
 }
 
