@@ -101,11 +101,19 @@ func (b *bucket) remaining(now int64) int {
 	if !b.admits(level, 1) {
 		return 0
 	}
-	return 1 + int(max(0, min(level-b.need(1), b.burst-1)))
+	return toInt(1 + max(0, min(level-b.need(1), b.burst-1)))
 }
 
 // limit is the limit that the bucket has.
-func (b *bucket) limit() Limit { return Limit{Rate: rate.Limit(b.rate), Burst: int(b.burst)} }
+func (b *bucket) limit() Limit { return Limit{Rate: rate.Limit(b.rate), Burst: toInt(b.burst)} }
+
+// toInt holds a whole number that is not negative within the range of int.
+func toInt(x float64) int {
+	if x >= math.MaxInt {
+		return math.MaxInt
+	}
+	return int(x)
+}
 
 // take admits a cost of n, or changes nothing.
 func (b *bucket) take(now int64, n float64) bool {
@@ -139,7 +147,7 @@ func delay(level, refill float64) time.Duration {
 		return rate.InfDuration
 	}
 	d := -level / refill * 1e9
-	if d > math.MaxInt64 {
+	if d >= math.MaxInt64 {
 		return rate.InfDuration
 	}
 	return time.Duration(d)
@@ -152,7 +160,7 @@ func (b *bucket) unreserve(now int64, n float64, act int64) float64 {
 	if n == 0 || act < now {
 		return 0
 	}
-	back := n - time.Duration(b.lastEvent-act).Seconds()*b.rate
+	back := min(n, n-time.Duration(b.lastEvent-act).Seconds()*b.rate)
 	if back <= 0 {
 		return 0
 	}

@@ -395,8 +395,8 @@ func (l *Limiter) Refund(key string, n int) {
 	if e.unlimited() {
 		return
 	}
-	e.refund(now, float64(tokens(n)))
 	l.local.giveBackLocked(e, now, tokens(n))
+	e.refund(now, float64(tokens(n)))
 }
 
 // Charge takes n tokens without asking, for costs known only afterwards:
@@ -436,6 +436,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 		e.shard, e.evicted = sh, true
 		sh.mu.Lock()
 	}
+	sh.forgetOrphanLocked(e.name)
 	part := e.part
 	sh.mu.Unlock()
 	if part == nil {
@@ -466,22 +467,23 @@ func (l *Limiter) SetLimit(lim Limit) error {
 // Reload asks [Config.LimitFor] again for every resident key; for one held as
 // a digest (above 64 bytes) at its next decision.
 func (l *Limiter) Reload() {
-	l.changing.Lock()
-	defer l.changing.Unlock()
-	l.limits.Add(1)
 	var keys []string
+	l.changing.Lock()
+	l.limits.Add(1)
 	l.local.each(func(e *entry) {
 		e.relimited = true
 		if e.name[0] == 'k' {
 			keys = append(keys, e.name[1:])
 		}
 	})
+	l.changing.Unlock()
 	now := l.now()
 	for _, key := range keys {
+		lim, byDefault, version := l.limitOf(key)
 		sh := l.local.shardOf(key)
-		lim, byDefault, _ := l.limitOf(key)
 		sh.mu.Lock()
-		if e, ok := sh.lru.Peek(key); ok && e.relimited {
+		// Where limits have changed again meanwhile, the next decision asks.
+		if e, ok := sh.lru.Peek(key); ok && e.relimited && l.limits.Load() == version {
 			l.local.relimitLocked(e, lim, byDefault, now)
 		}
 		sh.mu.Unlock()
@@ -601,30 +603,45 @@ func (r Reservation) Delay() time.Duration {
 	if !r.ok {
 		return rate.InfDuration
 	}
-	d, _ := r.pending()
-	return d
+	return r.left()
 }
 
-// pending is the time left to wait, and, where a grant may shorten it, a
-// channel that is closed at the next one.
+// left is the time left to wait, which a grant may have shortened.
+func (r *Reservation) left() time.Duration {
+	now := r.l.now()
+	if r.act <= now || r.e == nil {
+		return time.Duration(max(0, r.act-now))
+	}
+	r.e.shard.mu.Lock()
+	defer r.e.shard.mu.Unlock()
+	return r.leftLocked(now)
+}
+
+func (r *Reservation) leftLocked(now int64) time.Duration {
+	e := r.e
+	if e.part == nil {
+		return time.Duration(r.act - now)
+	}
+	if d := r.l.local.delayLocked(e, now, float64(e.taken-r.taken)); d < time.Duration(r.act-now) {
+		r.act = later(now, d)
+	}
+	return time.Duration(r.act - now)
+}
+
+// pending is left, and, where a grant may shorten it, a channel that is closed
+// at the next one.
 func (r *Reservation) pending() (time.Duration, <-chan struct{}) {
 	now := r.l.now()
-	if r.act <= now || r.e == nil || r.e.shard == nil {
+	if r.act <= now || r.e == nil {
 		return time.Duration(max(0, r.act-now)), nil
 	}
 	e := r.e
 	e.shard.mu.Lock()
 	defer e.shard.mu.Unlock()
-	if e.part == nil {
-		return time.Duration(r.act - now), nil
-	}
-	if e.granted == nil {
+	if e.part != nil && e.granted == nil {
 		e.granted = make(chan struct{})
 	}
-	if d := r.l.local.delayLocked(e, now, float64(e.taken-r.taken)); d < time.Duration(r.act-now) {
-		r.act = later(now, d)
-	}
-	return time.Duration(r.act - now), e.granted
+	return r.leftLocked(now), e.granted
 }
 
 // Cancel gives back what later reservations have not overtaken, if there is
@@ -645,9 +662,9 @@ func (r *Reservation) Cancel() {
 		e.unreserve(now, float64(r.n), r.act)
 		return
 	}
-	if back := r.n - (e.taken - r.taken); back > 0 && r.act >= now {
-		e.refund(now, float64(back))
+	if back := min(r.n, r.n-(e.taken-r.taken)); back > 0 && r.act >= now {
 		r.l.local.giveBackLocked(e, now, back)
+		e.refund(now, float64(back))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"crypto/sha256"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,7 +41,6 @@ type entry struct {
 	byDefault  bool  // its limit is Config.Limit
 	relimited  bool  // its limit has to be asked for again at its next decision
 	frozen     bool  // part of a report without a reply yet
-	floorDue   bool  // Redis lost state: its last TAT has to be told
 	evicted    bool
 }
 
@@ -311,7 +311,7 @@ func (lo *local) giveBackLocked(e *entry, now, n int64) {
 	if e.part == nil {
 		return
 	}
-	e.giveBack(n, e.rate)
+	e.giveBack(e.refundable(&e.bucket, n, now), e.rate)
 	lo.scheduleLocked(e, now, false, lo.world.Load())
 }
 
@@ -325,7 +325,9 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 		e.account.relimit(e.rate, next.rate)
 	} else {
 		e.shard.unqueueLocked(e)
+		taken := e.taken
 		e.account = newAccount(now)
+		e.taken = taken
 	}
 	e.bucket.relimit(now, lim)
 	switch {
@@ -335,6 +337,7 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 		e.part, e.until = nil, forever
 	case e.part == nil:
 		lo.attach(e)
+		e.until = 0
 	}
 }
 
@@ -349,6 +352,19 @@ func (lo *local) resetLocked(e *entry, now int64) {
 	e.lastEvent = now
 	if e.part == nil {
 		e.until = forever
+	}
+}
+
+// forgetOrphanLocked drops what an evicted entry of a field had to report.
+func (sh *shard) forgetOrphanLocked(field string) {
+	if sh.orphans == 0 {
+		return
+	}
+	for _, e := range slices.Clone(sh.due) {
+		if e.evicted && e.name == field {
+			sh.unqueueLocked(e)
+			e.usage = 0
+		}
 	}
 }
 

@@ -66,6 +66,7 @@ type account struct {
 	tat       int64 // last TAT seen
 	holdUntil int64 // share mode at least until then
 	share     float64
+	floorDue  bool  // Redis has lost state: the last TAT has to be told
 	until     int64 // when the grant has to be looked at again
 	alarm     int64 // the count of usage (pool) or attempts (share) that is to be told at once
 }
@@ -109,7 +110,7 @@ func (a *account) admit(now int64, n int64, rate float64) {
 func (a *account) giveBack(n int64, rate float64) {
 	a.usage = addTokens(a.usage, -n)
 	a.taken -= n
-	a.chainEnd -= int64(seconds(float64(n) / rate))
+	a.chainEnd = max(0, a.chainEnd-int64(seconds(float64(n)/rate)))
 	if a.usage <= 0 {
 		a.first = 0
 	}
@@ -118,10 +119,10 @@ func (a *account) giveBack(n int64, rate float64) {
 // relimit converts what is unreported to a bucket of another rate: it stays
 // the same time.
 func (a *account) relimit(from, to float64) {
-	exact := float64(a.usage) * to / from
+	exact := clampTokens(float64(a.usage) * to / from)
 	a.usage = int64(exact)
 	a.carry += (exact - float64(a.usage)) * 1e6 / to
-	a.inflight = int64(float64(a.inflight) * to / from)
+	a.inflight = int64(clampTokens(float64(a.inflight) * to / from))
 }
 
 // fits reports whether the key's use here would fit a bucket of rate r/N and
@@ -211,12 +212,17 @@ func (a *account) slowMean(mean, value float64, span time.Duration, now int64, w
 // thousandths of attempts were in it.
 func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64, w *world) {
 	a.inflight = 0
-	a.tat = now + st.ToGo*int64(time.Microsecond)
+	tat := now + st.ToGo*int64(time.Microsecond)
+	if a.floorDue {
+		tat = max(tat, a.tat) // Redis has lost what we are about to tell it
+	}
+	a.tat = tat
 	a.learnDemand(st.Demand, clock, sent, now, w)
 	a.exchanged = now
 	if b.mode == modeStale {
+		held := now < a.holdUntil
 		a.hold(now, w)
-		if a.first != 0 && a.first < now-2*int64(w.interval) {
+		if !held && a.first != 0 && a.first < now-2*int64(w.interval+w.rtt) {
 			a.until = later(now, expiry*w.interval)
 			return // what the outage has run up is yet to be told; until then this reply says little
 		}
@@ -260,11 +266,21 @@ func (a *account) forget(b *bucket, now int64, w *world) {
 	}
 }
 
-// floor is the time to go of the last TAT seen, in microseconds, held to what
-// the fleet can have run up.
+// floor is the last TAT seen, held to what the fleet can have run up.
 func (a *account) floor(b *bucket, now int64, w *world) int64 {
-	most := seconds(w.fleet * b.burst / b.rate)
-	return max(0, min(time.Duration(a.tat-now), most).Microseconds())
+	return min(a.tat, later(now, seconds(w.fleet*b.burst/b.rate)))
+}
+
+// refundable is how many of n tokens given back count: all that are not yet
+// reported, and beyond them no more than fill the shared bucket.
+func (a *account) refundable(b *bucket, n int64, now int64) int64 {
+	unsaid := min(n, max(0, a.usage))
+	level := b.levelAt(now)
+	if a.exchanged != 0 {
+		level = min(b.burst, a.sharedLevel(b, now, b.rate)) - a.unreported(b.rate)
+	}
+	missing := b.burst - level - float64(unsaid)
+	return unsaid + int64(max(0, min(float64(n-unsaid), math.Floor(missing))))
 }
 
 // sharedLevel is B at now: the level of the fleet's one bucket as last seen,
@@ -294,7 +310,7 @@ func (a *account) regrant(b *bucket, now int64, w *world) {
 			threshold: b.threshold,
 			mode:      modeShare,
 		}
-		a.alarm = addTokens(a.asked, int64(2*own*horizon)+2)
+		a.alarm = addTokens(a.asked, int64(clampTokens(2*own*horizon))+2)
 	} else {
 		b.level = min(level, b.burst) - a.unreported(b.rate)
 		b.grant = grant{refill: max(0, rate-a.others), capacity: b.burst, threshold: 1, mode: modePool}
@@ -311,13 +327,17 @@ func poolAlarm(level float64, w *world) int64 {
 	if w.fleet <= 1 {
 		return maxTokens
 	}
-	return int64(max(1, min(level/alarmPart, maxTokens)))
+	return int64(max(1, clampTokens(level/alarmPart)))
 }
 
 // shareOf is w, the part of a contended key's rate in proportion to demand.
 func shareOf(own, others, rate, fleet float64) float64 {
 	eps := floorShare * rate / fleet
-	return min(1, (own+eps)/(others+own+fleet*eps))
+	all := others + own + fleet*eps
+	if all <= 0 {
+		return 1 / fleet // a rate too small to be told from nothing
+	}
+	return min(1, (own+eps)/all)
 }
 
 // meet sets the bucket of a key whose grant has expired, or that was never
@@ -429,5 +449,7 @@ func seconds(s float64) time.Duration {
 
 // maxTokens bounds every count of tokens: to it float64 is exact.
 const maxTokens = 1 << 53
+
+func clampTokens(n float64) float64 { return max(-maxTokens, min(n, maxTokens)) }
 
 func addTokens(a, n int64) int64 { return max(-maxTokens, min(a+n, maxTokens)) }

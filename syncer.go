@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,9 @@ const (
 	closeMost    = 1800 * time.Millisecond
 )
 
+// errNoAnswer is what is wrong while a call hangs.
+var errNoAnswer = errors.New("limiter: sync: no answer yet")
+
 type (
 	batch   = delivery.Batch[*entry]
 	report  = delivery.Report[*entry]
@@ -51,6 +55,7 @@ type request struct {
 	kind   askKind
 	entry  *entry // to reset
 	part   int    // its partition
+	at     int64  // when it was made
 	queued bool   // everything there was to tell is on its way
 	ctx    context.Context
 	done   chan error
@@ -104,6 +109,7 @@ type syncer struct {
 	syncs     []*request
 	resets    []*request
 	resetting map[*entry]*request // in a report
+	crowded   map[int]bool        // partitions without room for more, in this round
 	answered  []*request
 	err       error // why the last call failed; nil once nothing is failing
 }
@@ -121,6 +127,7 @@ func newSyncer(cfg Config, s store, lo *local, base time.Time, seed uint64) *syn
 		random:    random,
 		fleet:     membership.New(cfg.Processes, cfg.SyncInterval, now),
 		resetting: map[*entry]*request{},
+		crowded:   map[int]bool{},
 	}
 	binary.LittleEndian.PutUint64(sy.process[:], random.Uint64())
 	sy.courier = delivery.New[*entry](len(lo.parts), sy.process, tauIntervals*cfg.SyncInterval, random)
@@ -232,6 +239,7 @@ func (s *syncer) accept(r *request) {
 	case r.kind == askReset:
 		s.resets = append(s.resets, r)
 	default:
+		r.at = clock(s.base)
 		s.syncs = append(s.syncs, r)
 		s.courier.ProbeNow()
 	}
@@ -239,10 +247,13 @@ func (s *syncer) accept(r *request) {
 
 // whyNot is the error of something that Redis can't be asked now.
 func (s *syncer) whyNot() error {
-	if s.err != nil {
+	switch {
+	case s.err != nil:
 		return s.err
+	case s.courier.LastAnswer() == 0:
+		return errors.New("limiter: Redis has not been reached yet")
 	}
-	return errors.New("limiter: Redis has not been reached yet")
+	return errNoAnswer
 }
 
 // round sends what is due to the partitions that answer.
@@ -301,8 +312,9 @@ func (s *syncer) queueForced(now int64) {
 // can't be sent now is put back to a later time.
 func (s *syncer) collect(now, by int64) {
 	w := s.local.world.Load()
+	clear(s.crowded)
 	for _, sh := range s.local.shards {
-		for s.collectOne(sh, now, by, w) {
+		for len(s.crowded) < len(s.local.parts) && s.collectOne(sh, now, by, w) {
 		}
 	}
 }
@@ -324,6 +336,7 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 	r := s.courier.Room(e.part.number, now)
 	if r == nil {
 		s.again = true
+		s.crowded[e.part.number] = true
 		sh.queueLocked(e, now+1)
 		return true
 	}
@@ -336,12 +349,13 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 		}
 		rec.Delta = max(0, rec.Delta-off.Microseconds())
 	}
-	if e.floorDue {
-		r.Floors, rec.Floor, e.floorDue = true, e.floor(&e.bucket, now, w), false
-	}
 	rec.Field = e.name
 	freezeLocked(e)
 	r.Append(rec, begin, e)
+	if e.floorDue {
+		r.Floor(len(r.Records)-1, e.floor(&e.bucket, now, w))
+		e.floorDue = false
+	}
 	return true
 }
 
@@ -394,22 +408,12 @@ func (s *syncer) finish(b *batch, now int64) {
 		s.err = nil
 	}
 	s.judge(now)
-	var lost map[int]bool
+	s.heal(res.Outcomes, now)
 	for _, o := range res.Outcomes {
-		if o.Lost {
-			s.counts.losses.Add(1)
-			if lost == nil {
-				lost = map[int]bool{}
-			}
-			lost[o.Partition] = true
-		}
 		s.settle(o, now)
 	}
 	if res.Fleet != nil {
 		s.join(res.Fleet, res.Back, now)
-	}
-	if lost != nil {
-		s.heal(lost, now)
 	}
 	if res.Failures > 0 {
 		s.counts.roundErrors.Add(1)
@@ -456,8 +460,42 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 	case s.again || s.courier.Failing():
 		s.syncs = append(s.syncs, forced...)
 	default:
-		s.answerAll(forced, nil)
+		for _, q := range forced {
+			if s.untold(q.at) {
+				s.syncs = append(s.syncs, q)
+			} else {
+				s.answer(q, nil)
+			}
+		}
 	}
+}
+
+// untold reports whether anything is left of what there was to tell at an
+// instant, and has it told in the next round.
+func (s *syncer) untold(at int64) bool {
+	found := false
+	check := func(e *entry) {
+		if e.part == nil || !e.frozen && (e.queuedAt == 0 || e.reported > at) {
+			return
+		}
+		found = true
+		if !e.frozen {
+			e.shard.queueLocked(e, at)
+		}
+	}
+	s.local.each(check)
+	for _, sh := range s.local.shards {
+		sh.mu.Lock()
+		if sh.orphans > 0 {
+			for _, e := range slices.Clone(sh.due) {
+				if e.evicted {
+					check(e)
+				}
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return found
 }
 
 // answer has a request answered at the end of the step, when the status tells
@@ -526,14 +564,25 @@ func (s *syncer) addFloors(r *report, now int64) {
 	w := s.local.world.Load()
 	for i, e := range r.Cargo {
 		e.shard.mu.Lock()
-		r.Records[i].Floor = e.floor(&e.bucket, now, w)
+		r.Floor(i, e.floor(&e.bucket, now, w))
+		e.floorDue = false
 		e.shard.mu.Unlock()
 	}
 }
 
-// heal has every key of the partitions tell its last TAT, and keeps shares as
-// they are while demand is learnt anew.
-func (s *syncer) heal(lost map[int]bool, now int64) {
+// heal has every key of the partitions that have lost state tell its last TAT,
+// and keeps shares as they are while demand is learnt anew.
+func (s *syncer) heal(outcomes []outcome, now int64) {
+	lost := map[int]bool{}
+	for _, o := range outcomes {
+		if o.Lost {
+			lost[o.Partition] = true
+			s.counts.losses.Add(1)
+		}
+	}
+	if len(lost) == 0 {
+		return
+	}
 	w := s.local.world.Load()
 	s.fleet.Regain(holdTaus*w.tau, now)
 	s.local.each(func(e *entry) {
@@ -657,15 +706,18 @@ func (s *syncer) publishStatus(now int64) {
 	if at := s.courier.LastAnswer(); at != 0 {
 		st.LastSync = s.wall(at)
 	}
-	if st == *old {
-		return
+	if st.State == Degraded && st.Err == nil {
+		st.Err = errNoAnswer
 	}
-	s.status.Store(&st)
+	if st.State != old.State {
+		st.Since = s.wall(now)
+	}
+	if st != *old {
+		s.status.Store(&st)
+	}
 	if st.State == old.State {
 		return
 	}
-	st.Since = s.wall(now)
-	s.status.Store(&st)
 	if st.State == Synced {
 		s.logger.Info("limiter: in step with the fleet", "processes", st.Processes, "was", old.State.String(), "for", st.Since.Sub(old.Since))
 	} else {

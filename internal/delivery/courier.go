@@ -19,7 +19,7 @@ const (
 	backoffLeast = 100 * time.Millisecond
 	backoffMost  = 500 * time.Millisecond
 	jitter       = 0.2             // of the back-off, so that a fleet does not come back all at once
-	keepAlive    = 5 * time.Minute // without traffic a partition is called as often, or Redis forgets our numbers
+	keepAlive    = 5 * time.Minute // without traffic a lane is used as often, or Redis forgets its numbers
 	forget       = 23 * time.Hour  // an older report is given up: Redis forgets numbers after 24 h
 	skew         = time.Second     // a Redis clock this much ahead of ours has lost state
 )
@@ -30,7 +30,8 @@ type place[T any] struct {
 	stale   bool  // its grants can't be renewed
 	okAt    int64 // last answer; 0: none yet
 	sentAt  int64 // when the call under way was sent; 0: none is
-	clock   int64 // Redis's clock at okAt, microseconds; 0: unknown
+	clock   int64 // Redis's clock in the last answer, microseconds; 0: unknown
+	clockAt int64 // when the call that this answered was sent
 	lanes   []*lane[T]
 	filling *Report[T]
 }
@@ -50,6 +51,7 @@ type Courier[T any] struct {
 	nextProbe  int64
 	attempts   int // probes in a row in which everything failed
 	lastProbed int
+	wary       bool // the fleet's key has failed to answer
 }
 
 // New returns a courier that has reached nothing yet.
@@ -165,10 +167,10 @@ func (c *Courier[T]) Round(now int64, fleet *exchange.FleetCall) *Batch[T] {
 		if !p.usable() {
 			continue
 		}
-		if len(p.lanes) > 0 && now-p.okAt > int64(keepAlive) {
-			c.open(i, now)
-		}
 		for _, l := range p.lanes {
+			if l.report == nil && now-l.okAt > int64(keepAlive) {
+				l.open(c.tau, now)
+			}
 			c.add(b, l, now)
 		}
 	}
@@ -205,8 +207,8 @@ func (c *Courier[T]) Probe(now int64, fleet *exchange.FleetCall) *Batch[T] {
 	for k := 1; k <= len(c.parts) && len(b.Chunks) < maxProbes; k++ {
 		i := (from + k) % len(c.parts)
 		p := &c.parts[i]
-		if p.usable() || p.sentAt != 0 || len(p.lanes) == 0 {
-			continue
+		if p.usable() || p.sentAt != 0 || len(p.lanes) == 0 && !c.wary {
+			continue // at first the fleet's key alone is asked whether anybody is there
 		}
 		if !c.addOne(b, p, now) && c.open(i, now) != nil {
 			c.addOne(b, p, now)

@@ -51,7 +51,7 @@ func (c *Courier[T]) finishFleet(call *exchange.FleetCall, now int64, res *Resul
 	p := &c.fleet
 	p.sentAt = 0
 	if call.Err != nil {
-		p.failed = true
+		p.failed, c.wary = true, true
 		res.Failures, res.Err = res.Failures+1, call.Err
 		return
 	}
@@ -61,6 +61,7 @@ func (c *Courier[T]) finishFleet(call *exchange.FleetCall, now int64, res *Resul
 
 func (c *Courier[T]) finishLane(l *lane[T], now int64, res *Results[T]) Outcome[T] {
 	p, r := &c.parts[l.partition], l.report
+	sent := p.sentAt
 	l.calling, p.sentAt = false, 0
 	out := Outcome[T]{Report: r}
 	if r.Err != nil {
@@ -72,15 +73,16 @@ func (c *Courier[T]) finishLane(l *lane[T], now int64, res *Results[T]) Outcome[
 		}
 		return out
 	}
-	jumped := p.clock != 0 && (r.Reply.Now-p.clock)*int64(time.Microsecond)-(now-p.okAt) > int64(skew)
-	p.failed, p.stale, p.okAt, p.clock = false, false, now, r.Reply.Now
+	jumped := p.clock != 0 && (r.Reply.Now-p.clock)*int64(time.Microsecond)-(now-p.clockAt) > int64(skew)
+	p.failed, p.stale, p.okAt, p.clock, p.clockAt = false, false, now, r.Reply.Now, sent
+	l.okAt = now
 	if r.Reply.Status == exchange.Lost {
-		r.Floors = true
+		r.Floors, r.refused = true, true
 		out.Fate, out.Lost = Refused, true
 		return out
 	}
 	unseen := r.Reply.Status == exchange.Applied && r.Reply.Prev < r.Seq-1
-	out.Lost = jumped || unseen && !r.Floors
+	out.Lost = jumped || unseen && !r.refused
 	l.report = nil
 	return out
 }
@@ -90,6 +92,9 @@ func (c *Courier[T]) schedule(b *Batch[T], failures int, now int64) {
 	switch {
 	case b.Probe && failures < len(b.lanes)+calls(b.Fleet):
 		c.attempts, c.nextProbe = 0, now // something answers: on to the rest
+		if b.Fleet != nil && b.Fleet.Err != nil {
+			c.nextProbe += c.backoff()
+		}
 	case b.Probe:
 		c.attempts++
 		c.nextProbe = now + c.backoff()

@@ -13,8 +13,11 @@ type Report[T any] struct {
 	exchange.Chunk
 	Cargo  []T     // one a record
 	begins []int64 // instants at which the charges begin
+	floors []int64 // least TATs to tell where the partition has lost state; 0: none
 	asked  []int64 // thousandths of attempts, when they were new
 	made   int64
+
+	refused bool
 }
 
 // Full reports whether no record fits any more.
@@ -25,16 +28,25 @@ func (r *Report[T]) Append(rec exchange.Record, begin int64, cargo T) {
 	r.Records = append(r.Records, rec)
 	r.Cargo = append(r.Cargo, cargo)
 	r.begins = append(r.begins, begin)
+	r.floors = append(r.floors, 0)
 	r.asked = append(r.asked, rec.Attempts)
 }
 
-// prepare brings a report up to the instant at which it is sent: charges keep
-// the instant at which they begin, attempts that come late count for less.
+// Floor has a record tell the least TAT, an instant of the process's clock,
+// that its key has had.
+func (r *Report[T]) Floor(i int, tat int64) {
+	r.Floors = true
+	r.floors[i] = tat
+}
+
+// prepare brings a report up to the instant at which it is sent: charges and
+// floors keep their instants, attempts that come late count for less.
 func (r *Report[T]) prepare(now int64) {
 	late := time.Duration(now - r.made)
 	weight := math.Exp(-late.Seconds() / r.Tau.Seconds())
 	for i := range r.Records {
 		rec := &r.Records[i]
+		rec.Floor = max(0, (r.floors[i]-now)/int64(time.Microsecond))
 		rec.Age = max(0, (now-r.begins[i])/int64(time.Microsecond))
 		if late > 0 {
 			rec.Attempts = int64(float64(r.asked[i]) * weight)
@@ -50,6 +62,7 @@ type lane[T any] struct {
 	seq       int64
 	report    *Report[T] // nil: free
 	calling   bool
+	okAt      int64 // last answer
 }
 
 // open begins a report in a free lane.

@@ -14,7 +14,9 @@ import (
 const (
 	silentIntervals = 10          // unseen for as many, a member is silent
 	silentTrips     = 3           // or for as many round trips
-	forget          = time.Minute // unseen for as long, a member is gone
+	silentLeast     = time.Second // and no sooner: a pause of the process is no silence
+	forgetLeast     = time.Minute // unseen for as long, a member is gone
+	forgetSilences  = 2           // and no sooner than this many times what makes it silent
 	callCost        = 25e-6       // seconds of Redis time that a call takes beside its keys
 	callPart        = 0.25        // part of a Redis core that the fleet's calls may take
 	meanWeight      = 1. / 8      // of the newest in the mean of calls
@@ -61,13 +63,17 @@ func (f *Fleet) Call(process [8]byte, rtt time.Duration, now int64) *exchange.Fl
 	return &exchange.FleetCall{
 		Process: process,
 		Silent:  f.silence(rtt),
-		Forget:  forget,
+		Forget:  f.forget(rtt),
 		Since:   time.Duration(now - f.contact),
 	}
 }
 
 func (f *Fleet) silence(rtt time.Duration) time.Duration {
-	return max(silentIntervals*f.Interval(), silentTrips*rtt)
+	return max(silentLeast, silentIntervals*f.Interval(), silentTrips*rtt)
+}
+
+func (f *Fleet) forget(rtt time.Duration) time.Duration {
+	return max(forgetLeast, forgetSilences*f.silence(rtt))
 }
 
 // Joined takes in what the fleet's key says; back says that the call before
@@ -111,6 +117,6 @@ func (f *Fleet) Backlog(first int64, rtt time.Duration) (ceiling bool, off time.
 		return true, 0
 	}
 	alone := time.Duration(f.cut.end - max(first, f.cut.begin))
-	counted := min(alone, forget) - f.silence(rtt)
+	counted := min(alone, f.forget(rtt)) - f.silence(rtt)
 	return false, time.Duration(float64(max(0, counted)) / f.members)
 }

@@ -1,0 +1,791 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// tap is a way to a state in memory that a test can listen to and break.
+type tap struct {
+	state *exchange.Memory
+	delay time.Duration // one way
+
+	mu     sync.Mutex
+	before func(*exchange.FleetCall, []*exchange.Chunk) error // an error: nothing gets there
+	after  func(*exchange.FleetCall, []*exchange.Chunk)       // may turn replies into errors, or take its time
+}
+
+func newTap() *tap {
+	return &tap{state: exchange.NewMemory(testPartitions, time.Now), delay: time.Millisecond}
+}
+
+func (p *tap) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+	p.mu.Lock()
+	before, after := p.before, p.after
+	p.mu.Unlock()
+	time.Sleep(p.delay)
+	if before != nil && before(fl, chunks) != nil {
+		fail(fl, chunks)
+		return
+	}
+	p.state.Exchange(ctx, fl, chunks)
+	time.Sleep(p.delay)
+	if after != nil {
+		after(fl, chunks)
+	}
+}
+
+func (p *tap) listen(before func(*exchange.FleetCall, []*exchange.Chunk) error, after func(*exchange.FleetCall, []*exchange.Chunk)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.before, p.after = before, after
+}
+
+// cut lets nothing through.
+func (p *tap) cut() {
+	p.listen(func(*exchange.FleetCall, []*exchange.Chunk) error { return errCut }, nil)
+}
+
+// join adds a limiter behind the tap to a fleet.
+func (p *tap) join(f *fleet, cfg Config) *Limiter {
+	f.t.Helper()
+	cfg.Logger = quiet
+	cfg, err := cfg.checked()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	l := newLimiter(cfg, p, testPartitions, uint64(len(f.members)))
+	f.members = append(f.members, &member{Limiter: l, fleet: f})
+	return l
+}
+
+// tapped is a fleet of one behind a tap, in contact.
+func tapped(t *testing.T, cfg Config) (*Limiter, *tap, *fleet) {
+	t.Helper()
+	p := newTap()
+	f := &fleet{t: t, state: p.state}
+	l := p.join(f, cfg)
+	until(t, "in contact", func() bool { return l.Status().State == Synced })
+	return l, p, f
+}
+
+// neighbour is a key of the same partition as another.
+func neighbour(key string) string {
+	for i := 0; ; i++ {
+		if k := fmt.Sprint(key, i); exchange.Partition("k"+k, testPartitions) == exchange.Partition("k"+key, testPartitions) {
+			return k
+		}
+	}
+}
+
+// faults is a way to a state in memory that fails in every way there is, on
+// purpose and at random, for as long as it is on.
+type faults struct {
+	state *exchange.Memory
+	wipes bool
+	on    atomic.Bool
+
+	mu    sync.Mutex
+	rng   *rand.Rand
+	inRow int // failures of everything since the last success
+}
+
+func (x *faults) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+	if !x.on.Load() {
+		x.state.Exchange(ctx, fl, chunks)
+		return
+	}
+	hang, all, sent, lost := x.plan(chunks)
+	if hang > 0 {
+		select {
+		case <-time.After(hang):
+		case <-ctx.Done():
+		}
+	}
+	if all {
+		fail(fl, chunks)
+		return
+	}
+	x.state.Exchange(ctx, fl, sent)
+	for i, c := range chunks {
+		if !slices.Contains(sent, c) || lost[i] {
+			c.Err = errCut
+		}
+	}
+}
+
+// plan says how long the call hangs, whether all of it fails, and else which
+// chunks arrive and whose replies get lost. Not everything may fail for so
+// long that others would count this process as silent: it would then be given
+// its part of the rate, and what was charged could not be checked.
+func (x *faults) plan(chunks []*exchange.Chunk) (hang time.Duration, all bool, sent []*exchange.Chunk, lost []bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch x.rng.IntN(40) {
+	case 0:
+		hang = 320 * time.Millisecond // longer than the deadline
+	case 1, 2, 3, 4:
+		hang = time.Duration(x.rng.IntN(20)) * time.Millisecond
+	case 5:
+		if x.wipes {
+			x.state.Wipe()
+		}
+	}
+	if all = x.inRow < 2 && x.rng.IntN(8) == 0; all {
+		x.inRow++
+		return hang, true, nil, nil
+	}
+	x.inRow = 0
+	lost = make([]bool, len(chunks))
+	for i, c := range chunks {
+		switch x.rng.IntN(12) {
+		case 0:
+			continue
+		case 1:
+			lost[i] = true
+		}
+		sent = append(sent, c)
+	}
+	return hang, false, sent, lost
+}
+
+// conserved is the key whose tokens are counted: a token is a second, it is
+// never full again, its limit never changes, and it is in use too often to be
+// evicted.
+const conserved = "conserved"
+
+// hammer is a limiter under attack from many goroutines.
+type hammer struct {
+	*Limiter
+	t     *testing.T
+	store *faults
+	gen   atomic.Int64 // of the limits
+	taken atomic.Int64 // of the conserved key
+	keys  []string
+}
+
+var hammerLimits = []Limit{
+	{Rate: 100, Burst: 10}, {Rate: 1e6, Burst: 1e6}, {Rate: 1e-9, Burst: 5}, {Rate: rate.Inf}, {}, {Rate: 1e18, Burst: 1e9},
+}
+
+func newHammer(t *testing.T, wipes bool) *hammer {
+	h := &hammer{t: t, store: &faults{
+		state: exchange.NewMemory(testPartitions, time.Now), wipes: wipes, rng: rand.New(rand.NewPCG(1, 1)),
+	}}
+	cfg, err := Config{
+		Limit: hammerLimits[0], LimitFor: h.limitFor, MaxKeys: 64, SyncInterval: 100 * time.Millisecond, Processes: 1,
+		Logger: quiet, OnChange: func(Status) {},
+	}.checked()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.keys = append(h.keys, oddKeys...)
+	for i := range 150 {
+		h.keys = append(h.keys, fmt.Sprint("key", i))
+	}
+	h.Limiter = newLimiter(cfg, h.store, testPartitions, 1)
+	return h
+}
+
+func (h *hammer) limitFor(key string) (Limit, bool) {
+	if key == conserved {
+		return Limit{Rate: 1, Burst: 1e9}, true
+	}
+	i := (len(key) + int(h.gen.Load())) % (len(hammerLimits) + 1)
+	if i == len(hammerLimits) {
+		return Limit{}, false
+	}
+	return hammerLimits[i], true
+}
+
+// attack calls everything at random until the end.
+func (h *hammer) attack(seed uint64, end time.Time) {
+	rng := rand.New(rand.NewPCG(2, seed))
+	var held [8]Reservation // to be cancelled when their keys may be long gone
+	for time.Now().Before(end) {
+		h.count(rng)
+		key, n := h.keys[rng.IntN(len(h.keys))], rng.IntN(12)
+		switch rng.IntN(16) {
+		case 0, 1, 2:
+			h.AllowN(key, n)
+		case 3:
+			if r := h.TakeN(key, n); !r.Allowed && r.RetryAfter == 0 {
+				h.t.Errorf("denied, to be retried at once: %+v", r)
+			}
+		case 4:
+			h.Peek(key)
+		case 5, 6:
+			r := &held[rng.IntN(len(held))]
+			r.Cancel()
+			*r = h.ReserveN(key, n)
+		case 7:
+			if r := held[rng.IntN(len(held))]; r.Delay() < 0 {
+				h.t.Error("a negative delay")
+			}
+		case 8:
+			h.Refund(key, n)
+		case 9:
+			h.Charge(key, n)
+		default:
+			h.disturb(rng, key, n)
+		}
+	}
+}
+
+// disturb calls what is rare or takes time.
+func (h *hammer) disturb(rng *rand.Rand, key string, n int) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rng.IntN(3000))*time.Microsecond)
+	defer cancel()
+	switch rng.IntN(40) {
+	case 0:
+		_ = h.Sync(ctx)
+	case 1:
+		_ = h.Reset(ctx, key)
+	case 2:
+		if err := h.SetLimit(hammerLimits[rng.IntN(len(hammerLimits))]); err != nil {
+			h.t.Error(err)
+		}
+	case 3:
+		h.gen.Add(1)
+		h.Reload()
+	case 4:
+		_ = h.WaitN(ctx, key, n)
+	case 5:
+		h.Stats()
+	default:
+		if st := h.Status(); st.Pending < 0 || st.Processes != 1 {
+			h.t.Errorf("%+v", st)
+		}
+	}
+}
+
+// count takes tokens of the conserved key, or gives some back.
+func (h *hammer) count(rng *rand.Rand) {
+	n := rng.IntN(5)
+	switch rng.IntN(4) {
+	case 0:
+		h.Charge(conserved, n)
+	case 1:
+		h.Refund(conserved, n)
+		n = -n
+	default:
+		if !h.AllowN(conserved, n) {
+			h.t.Error("the conserved key denies")
+		}
+	}
+	h.taken.Add(int64(n))
+}
+
+// storm has many goroutines attack for a while.
+func (h *hammer) storm(d time.Duration) {
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() { h.attack(uint64(i), time.Now().Add(d)) })
+	}
+	wg.Wait()
+}
+
+// settled returns when all is exchanged.
+func (h *hammer) settled() {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for h.Sync(ctx) != nil {
+		if ctx.Err() != nil {
+			h.t.Fatalf("never settled: %+v", h.Status())
+		}
+	}
+}
+
+// TestHammer calls everything from many goroutines, on a state that fails in
+// every way: for the race detector, for the structures, and for the tokens,
+// each of which is charged exactly once.
+func TestHammer(t *testing.T) {
+	for name, wipes := range map[string]bool{"faults": false, "faults and wipes": true} {
+		t.Run(name, func(t *testing.T) {
+			h := newHammer(t, wipes)
+			h.Charge(conserved, 1e6)
+			h.settled()
+			f := &fleet{t: t, state: h.store.state}
+			begin, debt := time.Now(), f.toGo(conserved)
+			h.store.on.Store(true)
+			h.storm(800 * time.Millisecond)
+			h.store.on.Store(false)
+			h.settled()
+			h.checkShards(true)
+			if !wipes {
+				charged := int64((f.toGo(conserved) - debt + time.Since(begin)).Round(time.Second) / time.Second)
+				if taken := h.taken.Load(); charged != taken {
+					t.Errorf("%d tokens taken, %d charged", taken, charged)
+				}
+			}
+			h.closeInStorm()
+			h.checkShards(false)
+		})
+	}
+}
+
+// closeInStorm closes the limiter, from several goroutines, while others go on.
+func (h *hammer) closeInStorm() {
+	h.store.on.Store(true)
+	var wg sync.WaitGroup
+	wg.Go(func() { h.storm(200 * time.Millisecond) })
+	for range 3 {
+		wg.Go(func() {
+			begin := time.Now()
+			if err := h.Close(); err != nil || time.Since(begin) > 2*time.Second {
+				h.t.Errorf("Close: %v after %v", err, time.Since(begin))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// checkShards checks that the structures agree with each other; idle says that
+// everything has been exchanged.
+func (h *hammer) checkShards(idle bool) {
+	h.t.Helper()
+	for _, sh := range h.local.shards {
+		sh.mu.Lock()
+		if err := errors.Join(sh.checkResidents(), sh.checkQueue()); err != nil {
+			h.t.Error(err)
+		}
+		if idle {
+			if err := sh.checkIdle(); err != nil {
+				h.t.Error(err)
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
+func (sh *shard) checkResidents() error {
+	if len(sh.all) != sh.lru.Len() {
+		return fmt.Errorf("%d entries in the walk, %d in the LRU", len(sh.all), sh.lru.Len())
+	}
+	for _, e := range sh.lru.Values() {
+		switch {
+		case e.evicted || e.shard != sh || sh.all[e.index] != e:
+			return fmt.Errorf("%q: resident, but not where it says", e.name)
+		case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due) || sh.due[e.queuedAt-1] != e):
+			return fmt.Errorf("%q: not in the queue where it says", e.name)
+		}
+		if err := e.checkNumbers(); err != nil {
+			return fmt.Errorf("%q: %w: %+v %+v", e.name, err, e.bucket, e.account)
+		}
+	}
+	return nil
+}
+
+func (e *entry) checkNumbers() error {
+	for _, x := range []float64{e.level, e.capacity, e.carry, e.demand, e.others, e.meanOwn, e.meanOthers, e.held, e.share} {
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return errors.New("not finite")
+		}
+	}
+	switch {
+	case math.IsNaN(e.refill) || e.refill < 0:
+		return errors.New("a refill out of range")
+	case !(e.threshold > 0 && e.threshold <= 1):
+		return errors.New("a threshold out of range")
+	case !(e.share >= 0 && e.share <= 1):
+		return errors.New("a share out of range")
+	case e.levelAt(e.at) > e.burst:
+		return errors.New("above full")
+	}
+	return nil
+}
+
+func (sh *shard) checkQueue() error {
+	orphans := 0
+	for i, e := range sh.due {
+		switch {
+		case int(e.queuedAt) != i+1:
+			return fmt.Errorf("%q: at %d of the queue, thinks at %d", e.name, i+1, e.queuedAt)
+		case i > 0 && e.due < sh.due[(i-1)/2].due:
+			return fmt.Errorf("%q: due before its parent in the heap", e.name)
+		case e.frozen:
+			return fmt.Errorf("%q: in a report and in the queue", e.name)
+		}
+		if e.evicted {
+			orphans++
+		}
+	}
+	if orphans != sh.orphans {
+		return fmt.Errorf("%d orphans in the queue, %d counted", orphans, sh.orphans)
+	}
+	return nil
+}
+
+func (sh *shard) checkIdle() error {
+	if len(sh.due) != 0 || sh.frozen != 0 {
+		return fmt.Errorf("%d in the queue and %d in reports when all is exchanged", len(sh.due), sh.frozen)
+	}
+	for _, e := range sh.all {
+		if e.part != nil && (e.usage != 0 || e.inflight != 0 || e.frozen) {
+			return fmt.Errorf("%q: unreported when all is exchanged: %+v", e.name, e.account)
+		}
+	}
+	return nil
+}
+
+// TestDecisionsInAFleetAllocateNothing: nor does what the exchange needs of
+// them.
+func TestDecisionsInAFleetAllocateNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, f := tapped(t, Config{Limit: Limit{Rate: 1e9, Burst: 1e6}})
+		defer f.close()
+		for name, do := range map[string]func(string){
+			"Allow":   func(k string) { l.Allow(k) },
+			"Denied":  func(k string) { l.AllowN(k, 1e7) },
+			"Take":    func(k string) { l.Take(k) },
+			"Reserve": func(k string) { r := l.Reserve(k); r.Cancel() },
+			"Charge":  func(k string) { l.Charge(k, 1); l.Refund(k, 1) },
+		} {
+			all := func() {
+				for _, k := range oddKeys {
+					do(k)
+				}
+			}
+			if n := testing.AllocsPerRun(100, all); n != 0 {
+				t.Errorf("%s allocates %v times", name, n)
+			}
+		}
+	})
+}
+
+// TestLongRoundTripsShareToo: a round trip of more than two intervals must not
+// keep busy keys in the state of an outage.
+func TestLongRoundTripsShareToo(t *testing.T) {
+	for _, tc := range []struct{ interval, delay time.Duration }{
+		{time.Millisecond, 5 * time.Millisecond},
+		{100 * time.Millisecond, 110 * time.Millisecond},
+	} {
+		t.Run(fmt.Sprint(tc.interval, ", round trip ", 2*tc.delay), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newTap()
+				p.delay = tc.delay
+				f := &fleet{t: t, state: p.state}
+				for range 4 {
+					p.join(f, Config{Limit: busy, SyncInterval: tc.interval})
+				}
+				y := f.run(busy, load{seed: 1, dur: 10 * time.Second, total: steady(3000), weight: equal})
+				if over := y.over(5, 10); math.Abs(over) > 0.02 {
+					t.Errorf("admitted %+.2f %% against one central bucket", 100*over)
+				}
+				f.close()
+				time.Sleep(time.Second) // for calls still under way
+			})
+		})
+	}
+}
+
+// TestSyncTellsAll: when Sync returns nil, nothing is left untold, of keys
+// whose partition was failing when it began, and of evicted ones.
+func TestSyncTellsAll(t *testing.T) {
+	for name, maxKeys := range map[string]int{"resident": 0, "evicted": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lim := Limit{Rate: 0.001, Burst: 1000}
+				l, p, f := tapped(t, Config{Limit: lim, SyncInterval: time.Second, MaxKeys: maxKeys})
+				defer f.close()
+				var once sync.Once
+				p.listen(nil, func(_ *exchange.FleetCall, chunks []*exchange.Chunk) {
+					for _, c := range chunks {
+						if len(c.Records) > 0 {
+							once.Do(func() { c.Err = errCut })
+						}
+					}
+				})
+				l.AllowN("k", 10)
+				if err := syncNow(l); !errors.Is(err, errCut) {
+					t.Fatalf("the fault is not told: %v", err)
+				}
+				l.AllowN("k", 100)
+				l.Allow("other")
+				if err := syncNow(l); err != nil {
+					t.Fatal(err)
+				}
+				if got := math.Round(f.toGo("k").Seconds() * float64(lim.Rate)); got != 110 || l.Status().Pending != 0 {
+					t.Errorf("%v tokens are told of 110, %d keys pending", got, l.Status().Pending)
+				}
+			})
+		})
+	}
+}
+
+// TestSyncOfSeveralChunks: one that fails is told, though another of its
+// partition succeeds after it.
+func TestSyncOfSeveralChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p, f := tapped(t, Config{Limit: Limit{Rate: 0.001, Burst: 1000}, SyncInterval: time.Second})
+		defer f.close()
+		for key := "k"; l.Stats().Keys <= exchange.MaxRecords; key = neighbour(key) {
+			l.Allow(key)
+		}
+		p.listen(nil, func(_ *exchange.FleetCall, chunks []*exchange.Chunk) {
+			if len(chunks) > 1 {
+				chunks[0].Err = errCut
+			}
+		})
+		if err := syncNow(l); !errors.Is(err, errCut) {
+			t.Errorf("Sync, of which a chunk failed: %v", err)
+		}
+	})
+}
+
+// TestCloseAnswersAll: nobody who waits for a Sync or Reset waits for ever,
+// where the call that they wait for hangs.
+func TestCloseAnswersAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p, _ := tapped(t, Config{Limit: busy})
+		release := make(chan struct{})
+		p.listen(func(*exchange.FleetCall, []*exchange.Chunk) error { <-release; return nil }, nil)
+		answers := make(chan error, 2)
+		go func() { answers <- l.Sync(context.Background()) }()
+		go func() { answers <- l.Reset(context.Background(), "k") }()
+		time.Sleep(50 * time.Millisecond)
+		_ = l.Close()
+		synctest.Wait()
+		if len(answers) != 2 {
+			t.Errorf("%d of 2 calls were answered by Close", len(answers))
+		}
+		close(release)
+		time.Sleep(time.Second) // for the call to end
+	})
+}
+
+// TestFloorsGrowOld: what is to heal a state that has lost everything is the
+// time to go at arrival, however late that is.
+func TestFloorsGrowOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p, f := tapped(t, Config{Limit: Limit{Rate: 1, Burst: 1000}})
+		defer f.close()
+		l.AllowN("k", 1000)
+		_ = syncNow(l)
+		p.state.Wipe()
+		p.listen(nil, func(_ *exchange.FleetCall, chunks []*exchange.Chunk) {
+			for _, c := range chunks {
+				if c.Reply.Status == exchange.Lost {
+					go p.cut()
+				}
+			}
+		})
+		l.Allow("k")
+		until(t, "cut off", func() bool { return l.Status().State == Degraded })
+		time.Sleep(10 * time.Minute)
+		p.listen(nil, nil)
+		until(t, "all is told", func() bool { return syncNow(l) == nil })
+		if got := f.toGo("k"); got > 402*time.Second {
+			t.Errorf("%v to go, ten minutes after 1000s", got)
+		}
+	})
+}
+
+// TestLateReplyIsNoLoss: a reply that was long on its way must not be taken
+// for a clock that has jumped: the floors sent then would undo a Reset.
+func TestLateReplyIsNoLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Limit: Limit{Rate: 1, Burst: 1000}}
+		b, p, f := tapped(t, cfg)
+		defer f.close()
+		a := newTap()
+		a.state = p.state
+		first := a.join(f, cfg)
+		until(t, "both see each other", func() bool { return first.Status().Processes == 2 && b.Status().Processes == 2 })
+		first.AllowN("k", 900)
+		_ = syncNow(first)
+		b.Allow("k")
+		_ = syncNow(b)
+		if err := first.Reset(context.Background(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		other := neighbour("k")
+		p.listen(nil, func(_ *exchange.FleetCall, chunks []*exchange.Chunk) {
+			if len(chunks) > 0 {
+				time.Sleep(1500 * time.Millisecond)
+			}
+		})
+		b.AllowN(other, 600)
+		time.Sleep(300 * time.Millisecond)
+		p.listen(nil, nil)
+		time.Sleep(3 * time.Second)
+		b.AllowN(other, 300)
+		time.Sleep(2 * time.Second)
+		if got, losses := f.toGo("k"), b.Stats().Losses; got > 0 || losses != 0 {
+			t.Errorf("%d losses seen, and %v to go of a key that was reset", losses, got)
+		}
+	})
+}
+
+// TestCancelGivesBackNoMore: than was reserved, whatever came between.
+func TestCancelGivesBackNoMore(t *testing.T) {
+	between := map[string]func(*Limiter){
+		"a refund": func(l *Limiter) { l.Refund("k", 100); l.AllowN("k", 40) },
+		"a reset":  func(l *Limiter) { _ = l.Reset(context.Background(), "k"); l.AllowN("k", 100) },
+		"no limit, and a limit again": func(l *Limiter) {
+			_, _ = l.SetLimit(Limit{Rate: rate.Inf}), l.SetLimit(Limit{Rate: 1, Burst: 100})
+			l.AllowN("k", 100)
+		},
+	}
+	check := func(t *testing.T, l *Limiter, do func(*Limiter)) {
+		t.Helper()
+		l.AllowN("k", 100)
+		l.AllowN("k", 0)
+		r := l.ReserveN("k", 5)
+		do(l)
+		before := l.Peek("k").ResetAfter
+		r.Cancel()
+		if back := before - l.Peek("k").ResetAfter; back > 5*time.Second {
+			t.Errorf("cancelling 5 tokens has given back %v", back)
+		}
+	}
+	for name, do := range between {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				check(t, newTestLocal(t, Limit{Rate: 1, Burst: 100}), do)
+				l, _, f := tapped(t, Config{Limit: Limit{Rate: 1, Burst: 100}})
+				defer f.close()
+				l.AllowN("k", 100)
+				_ = syncNow(l)
+				l.Refund("k", 100)
+				_ = syncNow(l)
+				check(t, l, do)
+			})
+		})
+	}
+}
+
+// TestRefundIsNoCredit: what is given back to a full bucket is gone.
+func TestRefundIsNoCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, f := tapped(t, Config{Limit: Limit{Rate: 0.001, Burst: 100}})
+		defer f.close()
+		l.Allow("k")
+		_ = syncNow(l)
+		l.Refund("k", 1e5)
+		admitted := 0
+		for range 10 {
+			for l.Allow("k") {
+				admitted++
+			}
+			time.Sleep(time.Second)
+		}
+		if admitted > 101 {
+			t.Errorf("%d admitted at once of a burst of 100", admitted)
+		}
+	})
+}
+
+// TestHugeNumbers: the largest burst, and the largest debt.
+func TestHugeNumbers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Limit{Rate: 1e18, Burst: math.MaxInt})
+		for _, what := range []string{"fresh", "reset"} {
+			if r := l.Take("k"); !r.Allowed || r.Remaining <= 0 || r.Limit.Burst <= 0 {
+				t.Errorf("%s: %+v", what, r)
+			}
+			_ = l.Reset(context.Background(), "k")
+		}
+		l = newTestLocal(t, Limit{Rate: 1e9, Burst: 1})
+		for range 1024 {
+			l.Charge("k", math.MaxInt)
+		}
+		if r := l.Take("k"); r.RetryAfter <= 0 || r.ResetAfter <= 0 {
+			t.Errorf("2^63 tokens in debt: %+v", r)
+		}
+	})
+}
+
+// TestLimitForHoldsNoLock: it may call the limiter, and wait for who does.
+func TestLimitForHoldsNoLock(t *testing.T) {
+	var l *Limiter
+	l, err := New(Config{Limit: busy, LimitFor: func(string) (Limit, bool) {
+		if !l.changing.TryLock() {
+			t.Error("LimitFor is called under the lock of SetLimit and Reload")
+			return Limit{}, false
+		}
+		l.changing.Unlock()
+		return Limit{}, false
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Allow("k")
+	l.Reload()
+}
+
+// TestResetCoversEvictedUsage: what an evicted key has yet to tell is reset
+// with it.
+func TestResetCoversEvictedUsage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, f := tapped(t, Config{Limit: Limit{Rate: 1, Burst: 1000}, MaxKeys: 1})
+		defer f.close()
+		l.AllowN("k", 500)
+		l.Allow("other")
+		if err := errors.Join(l.Reset(context.Background(), "k"), syncNow(l)); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.toGo("k"); got > 0 {
+			t.Errorf("%v to go of a key that was reset", got)
+		}
+	})
+}
+
+// TestPartitionsOutliveTheFleetKey: where only the fleet's own key does not
+// answer, keys of every partition are exchanged all the same.
+func TestPartitionsOutliveTheFleetKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p, f := tapped(t, Config{Limit: busy})
+		defer f.close()
+		p.listen(nil, func(fl *exchange.FleetCall, _ []*exchange.Chunk) {
+			if fl != nil {
+				fl.Err = errCut
+			}
+		})
+		until(t, "the failure is noticed", func() bool { return l.Status().Err != nil })
+		time.Sleep(time.Second)
+		for i := range 100 {
+			l.AllowN(fmt.Sprint(i), 60)
+		}
+		time.Sleep(10 * time.Second)
+		if got := l.Stats().KeysExchanged; got < 100 {
+			t.Errorf("%d of 100 keys were exchanged", got)
+		}
+	})
+}
+
+// TestLongestIntervalKeepsTheFleet: with the longest interval, too, everybody
+// is counted, always.
+func TestLongestIntervalKeepsTheFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 8, Config{Limit: busy, SyncInterval: maxInterval})
+		defer f.close()
+		time.Sleep(10 * time.Minute) // for all to have met
+		for range 900 {
+			time.Sleep(time.Second)
+			for i, m := range f.members {
+				if n := m.Status().Processes; n != 8 {
+					t.Fatalf("process %d counts %d processes of 8", i, n)
+				}
+			}
+		}
+	})
+}
