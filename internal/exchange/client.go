@@ -3,16 +3,19 @@ package exchange
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// perExec is how many chunks travel in one pipeline: Redis turns to nobody else
-// before it has run all it read from a connection.
-const perExec = 4
+// How many calls travel in one pipeline: Redis turns to nobody else before it
+// has run all it read from a connection. A Cluster's pipeline is split among
+// its masters, and a master that hangs costs each pipeline a timeout.
+const (
+	perExec        = 4
+	perExecCluster = 16
+)
 
 // reloadEvery is the least time between two reloads of a Cluster's topology.
 const reloadEvery = 500 * time.Millisecond
@@ -21,17 +24,14 @@ const reloadEvery = 500 * time.Millisecond
 // concurrent use, and never runs longer than the context and the options of its
 // go-redis client let it.
 type Client struct {
-	rdb    redis.UniversalClient
-	names  []string // of the partitions' hashes
-	fleet  string
-	single bool // one server behind it: where one call can't get through, none can
+	rdb     redis.UniversalClient
+	names   []string // of the partitions' hashes
+	fleet   string
+	perExec int
+	single  bool // one server behind it: where one call can't get through, none can
 
 	cluster    reloader
 	lastReload atomic.Int64 // Unix nanoseconds
-
-	// ailing partitions of a Cluster, whose server did not answer the last time.
-	// They go last, so that a hung master does not delay what the others serve.
-	ailing []atomic.Bool
 }
 
 // reloader is what a Cluster client has beyond others. Left alone it would take
@@ -47,70 +47,48 @@ func New(rdb redis.UniversalClient, prefix string) *Client {
 	_, ring := rdb.(*redis.Ring)
 	c.single = c.cluster == nil && !ring
 	n := partitions
+	c.perExec = perExec
 	if c.cluster != nil {
-		n = partitionsCluster
+		n, c.perExec = partitionsCluster, perExecCluster
 	}
 	c.names = partitionNames(prefix, n)
-	c.ailing = make([]atomic.Bool, n)
 	return c
 }
 
 // Partitions is the number of partitions: 64 with a Cluster client, 16 otherwise.
 func (c *Client) Partitions() int { return len(c.names) }
 
-// Exchange implements [Exchanger]. The chunks travel four to a pipeline, one
+// Exchange implements [Exchanger]. The chunks travel a few to a pipeline, one
 // pipeline after the other.
 func (c *Client) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk) {
-	sound, ailing := c.calls(fleet, chunks)
-	if err := c.run(ctx, sound, c.single); err != nil {
-		failAll(ailing, err)
-		return
+	calls := c.calls(fleet, chunks)
+	for len(calls) > 0 {
+		n := min(len(calls), c.perExec)
+		err := ctx.Err()
+		if err == nil {
+			err = c.exec(ctx, calls[:n])
+			calls = calls[n:]
+		}
+		if err != nil && (c.single || ctx.Err() != nil) {
+			failAll(calls, err) // a hung server costs one timeout, not many
+			return
+		}
 	}
-	// One call in vain tells enough of the ailing; which comes first is left to
-	// chance, as another's server may be back.
-	rand.Shuffle(len(ailing), func(i, j int) { ailing[i], ailing[j] = ailing[j], ailing[i] })
-	_ = c.run(ctx, ailing, true)
 }
 
-// calls makes the calls of a batch, the ailing partitions' apart.
-func (c *Client) calls(fleet *FleetCall, chunks []*Chunk) (sound, ailing []*call) {
-	sound = make([]*call, 0, len(chunks)+1)
+// calls makes the calls of a batch.
+func (c *Client) calls(fleet *FleetCall, chunks []*Chunk) []*call {
+	calls := make([]*call, 0, len(chunks)+1)
 	if fleet != nil {
 		fleet.Err = nil
-		sound = append(sound, newFleetCall(c.fleet, fleet))
+		calls = append(calls, newFleetCall(c.fleet, fleet))
 	}
 	for _, chunk := range chunks {
-		if chunk.Err = chunk.check(len(c.names)); chunk.Err != nil {
-			continue
-		}
-		k := newChunkCall(c.names[chunk.Partition], chunk)
-		k.ailing = &c.ailing[chunk.Partition]
-		if k.ailing.Load() && !c.single {
-			ailing = append(ailing, k)
-		} else {
-			sound = append(sound, k)
+		if chunk.Err = chunk.check(len(c.names)); chunk.Err == nil {
+			calls = append(calls, newChunkCall(c.names[chunk.Partition], chunk))
 		}
 	}
-	return sound, ailing
-}
-
-// run executes calls in pipelines of a few. Where it gives up before the end, it
-// fails the rest and returns the error: when the context is done, and, if stop is
-// set, when a server did not answer. A hung server then costs one timeout, not many.
-func (c *Client) run(ctx context.Context, calls []*call, stop bool) error {
-	for len(calls) > 0 {
-		if err := ctx.Err(); err != nil {
-			failAll(calls, err)
-			return err
-		}
-		n := min(len(calls), perExec)
-		if err := c.exec(ctx, calls[:n]); err != nil && stop {
-			failAll(calls[n:], err)
-			return err
-		}
-		calls = calls[n:]
-	}
-	return nil
+	return calls
 }
 
 // exec executes one pipeline, and returns the last error that is not of one call alone.
@@ -145,8 +123,7 @@ func (c *Client) reload(ctx context.Context) {
 // call is one script call of a pipeline.
 type call struct {
 	script script
-	args   []any        // key, ID, request
-	ailing *atomic.Bool // of its partition, if it has one
+	args   []any // key, ID, request
 	cmd    once
 	err    error
 	accept func(reply string) error
@@ -220,9 +197,6 @@ func unknownScript(calls []*call) (unknown []*call) {
 
 // settle hands the outcome to whoever asked.
 func (k *call) settle() {
-	if k.ailing != nil {
-		k.ailing.Store(ofServer(k.err))
-	}
 	if k.err == nil {
 		k.err = k.read()
 	}

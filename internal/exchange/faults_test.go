@@ -394,8 +394,7 @@ func TestCluster(t *testing.T) {
 	}, 30*time.Second, 100*time.Millisecond, "%d served", served)
 }
 
-// While a master hangs, the rest of a Cluster is served, and from the second
-// time on at once.
+// While a master hangs, the rest of a Cluster is served.
 func TestClusterWithAHungMaster(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
