@@ -69,6 +69,9 @@
 //     again by the processes that saw it [TestWipeIsHealed,
 //     TestRedisFaultsAreSurvived].
 //   - Denied requests consume nothing [TestDenialConsumesNothing].
+//   - Only monotonic clocks count: a step of the wall clock changes nothing, and
+//     a pause of the process or the machine grants at most one burst
+//     [TestPauseGrantsOneBurst].
 //   - At most Config.MaxKeys keys are resident, and what an evicted one had
 //     used is charged all the same [TestEvictionIsByRecencyAndBounded,
 //     TestEvictedUsageArrives].

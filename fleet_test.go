@@ -658,6 +658,33 @@ func TestEvictedUsageArrives(t *testing.T) {
 	})
 }
 
+// TestPauseGrantsOneBurst: however long a process does nothing, or has no
+// contact, it then has a burst and no more, alone and in a fleet.
+func TestPauseGrantsOneBurst(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, n, Config{Limit: Limit{Rate: 1, Burst: 20}})
+			defer f.close()
+			m := f.members[0]
+			for _, cut := range []bool{false, true} {
+				m.Allow("k")
+				m.cut.Store(cut)
+				time.Sleep(10 * time.Minute)
+				m.cut.Store(false)
+				admitted := 0
+				for range 100 {
+					if m.Allow("k") {
+						admitted++
+					}
+				}
+				if admitted > 20 || admitted == 0 {
+					t.Errorf("%d processes, cut off %v: %d admitted after ten minutes, want 1 to 20", n, cut, admitted)
+				}
+			}
+		})
+	}
+}
+
 // TestOnChangeIsToldInOrder: every change of state, in order, and one log line
 // each.
 func TestOnChangeIsToldInOrder(t *testing.T) {
