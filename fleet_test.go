@@ -451,6 +451,35 @@ func TestWipeIsHealed(t *testing.T) {
 	}
 }
 
+// TestOutageWithLossGivesNoBurst: Redis is gone for a while and comes back
+// empty. What the processes saw last, and have run up since, leaves the bucket
+// where it would be.
+func TestOutageWithLossGivesNoBurst(t *testing.T) {
+	for _, tc := range []struct {
+		n      int
+		demand float64
+		away   time.Duration
+	}{{2, 600, 2 * time.Second}, {2, 600, 8 * time.Second}, {2, 3000, 20 * time.Second}, {5, 900, 8 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			lim := Limit{Rate: 300, Burst: 300}
+			f := newFleet(t, tc.n, Config{Limit: lim})
+			defer f.close()
+			y := f.run(lim, load{
+				seed: 9, dur: 15*time.Second + tc.away, total: steady(tc.demand), weight: equal,
+				at: []event{
+					{10 * time.Second, func() { f.down.Store(true) }},
+					{10*time.Second + tc.away, func() { f.state.Wipe(); f.down.Store(false) }},
+				},
+			})
+			back := 10 + int(tc.away/time.Second)
+			t.Logf("%d processes, %v away: %+.2f %% in the outage, %+.2f %% in the 3 s after; worst window %.2f bursts over", tc.n, tc.away, 100*y.over(10, back), 100*y.over(back, back+3), y.excess)
+			if over := y.over(back, back+3); math.Abs(over) > 0.06 {
+				t.Errorf("%d processes, %v away: %+.2f %% against one central bucket in the 3 s after", tc.n, tc.away, 100*over)
+			}
+		})
+	}
+}
+
 // TestReportsAreCountedOnce: whatever gets lost on the way, every token
 // admitted is charged exactly once.
 func TestReportsAreCountedOnce(t *testing.T) {

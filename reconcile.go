@@ -151,7 +151,11 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, b
 	}
 	begin = now
 	if a.first != 0 {
-		begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), a.others/b.rate, now, w)
+		others := a.others
+		if now < a.holdUntil {
+			others = max(others, a.meanOthers) // Redis does not know the others' demand again yet
+		}
+		begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, w)
 	}
 	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
 	a.inflight, a.usage = a.usage, 0
@@ -271,6 +275,12 @@ func (a *account) floor(b *bucket, now int64, w *world) int64 {
 	return min(a.tat, later(now, seconds(w.fleet*b.burst/b.rate)))
 }
 
+// outlasts reports whether a Redis that has lost the last TAT seen has to be
+// told: it is still to come, or what is unreported was taken before it.
+func (a *account) outlasts(now int64) bool {
+	return a.tat > now || a.first != 0 && a.tat > a.first || a.inflight != 0 && a.tat > a.sentFirst
+}
+
 // refundable is how many of n tokens given back count: all that are not yet
 // reported, and beyond them no more than fill the shared bucket.
 func (a *account) refundable(b *bucket, n int64, now int64) int64 {
@@ -297,13 +307,15 @@ func (a *account) regrant(b *bucket, now int64, w *world) {
 	level := min(a.sharedLevel(b, now, rate), b.burst+unclipped)
 	share := shareOf(own, a.others, b.rate, w.fleet)
 	contended := w.fleet > 1 && (a.others+own)*horizon > min(level, b.burst)+rate*horizon
+	most := math.Inf(1)
 	if w.fleet > 1 && now < a.holdUntil {
 		contended, share = true, min(share, a.share)
+		most = b.levelAt(now) // the others may not have told yet what they used: a grant may take, not give
 	}
 	a.share = share
 	b.at = now
 	if contended {
-		b.level = share*level - a.unreported(b.rate)
+		b.level = min(most, share*level-a.unreported(b.rate))
 		b.grant = grant{
 			refill:    share * rate,
 			capacity:  min(b.burst, share*(b.burst+rate*horizon)+1),

@@ -590,7 +590,7 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 			return
 		}
 		e.forget(&e.bucket, now, w)
-		if e.tat > now {
+		if e.outlasts(now) {
 			e.floorDue = true
 			if !e.frozen {
 				e.shard.queueLocked(e, now)

@@ -46,7 +46,9 @@ func (r *Report[T]) prepare(now int64) {
 	weight := math.Exp(-late.Seconds() / r.Tau.Seconds())
 	for i := range r.Records {
 		rec := &r.Records[i]
-		rec.Floor = max(0, (r.floors[i]-now)/int64(time.Microsecond))
+		if r.floors[i] != 0 {
+			rec.Floor = (r.floors[i] - now) / int64(time.Microsecond)
+		}
 		rec.Age = max(0, (now-r.begins[i])/int64(time.Microsecond))
 		if late > 0 {
 			rec.Attempts = int64(float64(r.asked[i]) * weight)

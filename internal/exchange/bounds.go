@@ -62,6 +62,9 @@ func (r *Record) check() error {
 // span bounds what is sent.
 func span(n int64) int64 { return min(max(n, 0), maxSpan) }
 
+// floorSpan bounds a floor, which may lie in the past.
+func floorSpan(n int64) int64 { return min(max(n, LongAgo), maxSpan) }
+
 // micros is a duration as it is sent.
 func micros(d time.Duration) int64 { return span(d.Microseconds()) }
 

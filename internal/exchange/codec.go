@@ -64,7 +64,7 @@ func (r *Record) appendTo(b []byte, floors bool) []byte {
 	b = append(b, byte(r.Op))
 	b = appendInts(b, span(r.Delta), span(r.Attempts), span(r.Age), span(r.Ceiling))
 	if floors {
-		b = appendInts(b, span(r.Floor))
+		b = appendInts(b, floorSpan(r.Floor))
 	}
 	return b
 }

@@ -35,7 +35,7 @@ type Record struct {
 	Attempts int64 // thousandths of a token asked for since the last report, at least 0
 	Age      int64 // how long before its arrival the charge begins, at least 0
 	Ceiling  int64 // the charge leaves TAT at most this far ahead of now (never below where it was); 0 means no ceiling
-	Floor    int64 // the least time to go that TAT has had before this charge; travels only where Chunk.Floors is set; 0 means none
+	Floor    int64 // TAT − now of the least TAT that the key has had before this charge, negative where that has passed; travels only where Chunk.Floors is set; 0 means none
 }
 
 // ID names one lane of one process: 64 random bits and a lane number. Redis

@@ -74,7 +74,7 @@ end
 local function merged(tat, i)
   local o = op[i]
   if o == 2 then return now end
-  if least[i] > 0 and now + least[i] > tat then tat = now + least[i] end
+  if least[i] ~= 0 and now + least[i] > tat then tat = now + least[i] end
   if o == 1 then return math.max(tat - delta[i], math.min(tat, now)) end
   if delta[i] == 0 then return tat end
   local base = math.max(tat, now - age[i])

@@ -231,7 +231,7 @@ func (r *Record) merged(tat, now int64, floors bool) int64 {
 	if r.Op == Reset {
 		return now
 	}
-	if floor := span(r.Floor); floors && floor > 0 {
+	if floor := floorSpan(r.Floor); floors && floor != 0 {
 		tat = max(tat, now+floor)
 	}
 	delta := span(r.Delta)

@@ -46,6 +46,8 @@ func TestMerge(t *testing.T) {
 		},
 		"a floor lifts, with or without a charge, where floors travel": {
 			{record: Record{Floor: second}, toGo: LongAgo},
+			{record: Record{Floor: -second}, floors: true, toGo: -second},
+			{record: Record{Floor: -second / 2, Delta: second / 4, Age: second}, floors: true, toGo: -second / 4},
 			{record: Record{Floor: second}, floors: true, toGo: second},
 			{record: Record{Floor: second / 2}, floors: true, toGo: second},
 			{record: Record{Floor: 2 * second, Delta: 5}, floors: true, toGo: 2*second + 5},
