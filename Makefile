@@ -13,7 +13,7 @@ MODULES = find . -name go.mod ! -path './tools/*' ! -path './.*' ! -path '*/test
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
 
-demo: ## run the lab: a fleet in front of a Redis that one can kill (ARGS="-help" for its flags)
+demo: ## run the lab: a fleet through an outage of Redis (ARGS="-h" for its flags)
 	go run ./cmd/limiterlab $(ARGS)
 
 test: redis ## test every module with the race detector, on Redis too where it can be had

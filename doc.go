@@ -59,6 +59,7 @@
 //   - While Redis does not answer, for whatever reason, the fleet's total stays
 //     at the limit: neither nothing, nor everything, nor N times the limit; and
 //     its return gives neither a burst nor a pause [TestOutageKeepsTheLimit,
+//     TestOutageWithLossGivesNoBurst, TestWaitersKeepPaceInAnOutage,
 //     TestPartOfTheFleetCutOff, TestStartsWithoutRedis,
 //     TestProcessesKeepTheLimitThroughFaults].
 //   - Every token admitted is charged once, whatever is lost on the way: a

@@ -37,16 +37,18 @@ func ExampleLimiter_Wait() {
 		panic(err)
 	}
 	defer l.Close()
+	do, putBack := func(int) {}, func(int) {}
 	ctx := context.Background()
 	jobs := make(chan int)
 	var workers sync.WaitGroup
 	for range 4 {
 		workers.Go(func() {
-			for range jobs {
+			for job := range jobs {
 				if err := l.Wait(ctx, "jobs"); err != nil {
-					return // the context is done, or its deadline would pass first
+					putBack(job) // ctx is done, or its deadline would pass first
+					return
 				}
-				// do the job
+				do(job)
 			}
 		})
 	}
@@ -68,7 +70,9 @@ func ExampleLimiter_Take() {
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		res := l.Take(r.Header.Get("X-Api-Key"))
 		if !res.Allowed {
-			w.Header().Set("Retry-After", strconv.Itoa(int(res.RetryAfter.Seconds())+1))
+			if res.RetryAfter > 0 { // -1: never
+				w.Header().Set("Retry-After", strconv.Itoa(int(res.RetryAfter.Seconds())+1))
+			}
 			w.WriteHeader(http.StatusTooManyRequests)
 			return
 		}

@@ -732,6 +732,41 @@ func TestOnChangeIsToldInOrder(t *testing.T) {
 	})
 }
 
+// TestWaitersKeepPaceInAnOutage: a fleet of worker pools runs at the limit
+// while the state is away, too.
+func TestWaitersKeepPaceInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 5, Config{Limit: Limit{Rate: 300, Burst: 30}})
+		ctx, cancel := context.WithCancel(context.Background())
+		var done atomic.Int64
+		for _, m := range f.members {
+			for range 4 {
+				go func() {
+					for m.Wait(ctx, "k") == nil {
+						done.Add(1)
+					}
+				}()
+			}
+		}
+		pace := func(d time.Duration) float64 {
+			before := done.Load()
+			time.Sleep(d)
+			return float64(done.Load()-before) / d.Seconds()
+		}
+		time.Sleep(5 * time.Second)
+		for _, phase := range []string{"before", "in the outage", "after"} {
+			f.down.Store(phase == "in the outage")
+			got := pace(10 * time.Second)
+			t.Logf("%s %.1f/s", phase, got)
+			if math.Abs(got/300-1) > 0.04 {
+				t.Errorf("%s %.1f/s, want 300/s", phase, got)
+			}
+		}
+		cancel()
+		f.close()
+	})
+}
+
 // TestWaitIsShortenedByGrants: a waiter in a fleet acts when the shared bucket
 // says so, not when its small share of the moment would.
 func TestWaitIsShortenedByGrants(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,7 +102,7 @@ func parseLimit(s string) (Limit, error) {
 	}
 	if len(words) == 1 {
 		if n < 1 || n != math.Trunc(n) || n > maxTokens {
-			return Limit{}, fmt.Errorf("%q tokens can be no burst: give one", count)
+			return Limit{}, fmt.Errorf("%q is no whole number from 1, and no burst is given", count)
 		}
 		return Per(int(n), d), nil
 	}
@@ -116,7 +117,7 @@ func (l Limit) validate() error {
 	r := float64(l.Rate)
 	switch {
 	case math.IsNaN(r), r < 0, math.IsInf(r, 0):
-		return fmt.Errorf("rate %v: want a number of tokens per second from 0, or rate.Inf", r)
+		return fmt.Errorf("rate %v: want a finite number of tokens per second from 0, or rate.Inf", r)
 	case l.Burst < 0:
 		return fmt.Errorf("burst %d is negative", l.Burst)
 	case r == 0 && l.Burst > 0:
@@ -180,7 +181,7 @@ func (c Config) checked() (Config, error) {
 		}
 	}
 	if (c.Limit == Limit{}) {
-		fault("Limit", errors.New("required"))
+		fault("Limit", errors.New("required, and the zero Limit would deny everything"))
 	} else {
 		fault("Limit", c.Limit.validate())
 	}
@@ -192,6 +193,9 @@ func (c Config) checked() (Config, error) {
 	}
 	if c.Processes < 0 {
 		fault("Processes", fmt.Errorf("%d is negative", c.Processes))
+	}
+	if v := reflect.ValueOf(c.Redis); v.Kind() == reflect.Pointer && v.IsNil() {
+		fault("Redis", fmt.Errorf("a nil %T: leave the field out for a local limiter", c.Redis))
 	}
 	if c.Prefix == "" {
 		c.Prefix = defaultPrefix
@@ -638,8 +642,8 @@ func (r *Reservation) pending() (time.Duration, <-chan struct{}) {
 	e := r.e
 	e.shard.mu.Lock()
 	defer e.shard.mu.Unlock()
-	if e.part != nil && e.granted == nil {
-		e.granted = make(chan struct{})
+	if e.part != nil {
+		r.l.local.awaitGrantLocked(e, now)
 	}
 	return r.leftLocked(now), e.granted
 }
@@ -671,7 +675,8 @@ func (r *Reservation) Cancel() {
 // Wait is WaitN of one token.
 func (l *Limiter) Wait(ctx context.Context, key string) error { return l.WaitN(ctx, key, 1) }
 
-// WaitN takes n tokens and returns when they may be used. It fails at once,
+// WaitN takes n tokens and returns when they may be used; a negative n is as
+// 0. It fails at once,
 // having taken nothing, with [ErrExceedsBurst] if n exceeds the burst, and
 // with [context.DeadlineExceeded] where the deadline of ctx would pass first;
 // if ctx is done while it waits, it gives back what it can and returns the
@@ -691,9 +696,9 @@ func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
 	case r.ok:
 		return r.wait(ctx)
 	case d < 0:
-		return fmt.Errorf("limiter: wait for %d tokens: %w", n, ErrExceedsBurst)
+		return fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)
 	}
-	return fmt.Errorf("limiter: wait of %v for %d tokens: %w", d, n, context.DeadlineExceeded)
+	return fmt.Errorf("limiter: a wait of %v would pass the deadline: %w", d, context.DeadlineExceeded)
 }
 
 func (r *Reservation) wait(ctx context.Context) error {

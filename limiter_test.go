@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 )
 
@@ -138,6 +139,10 @@ func TestConfigFaultsAllAtOnce(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "Config."+field) {
 			t.Errorf("New names no fault of %s: %v", field, err)
 		}
+	}
+	var none *redis.Client
+	if _, err := New(Config{Limit: Per(1, time.Second), Redis: none}); err == nil || !strings.Contains(err.Error(), "Config.Redis") {
+		t.Errorf("New with a nil client: %v", err)
 	}
 	for _, lim := range []Limit{
 		{},

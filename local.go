@@ -276,6 +276,17 @@ func (lo *local) scheduleLocked(e *entry, now int64, lazy bool, w *world) {
 	e.shard.queueLocked(e, due)
 }
 
+// awaitGrantLocked has an entry exchanged in every round while somebody waits
+// for a grant, though there be nothing to report.
+func (lo *local) awaitGrantLocked(e *entry, now int64) {
+	if e.granted == nil {
+		e.granted = make(chan struct{})
+	}
+	if !e.frozen {
+		e.shard.queueLocked(e, max(now, e.exchanged+int64(lo.world.Load().interval/2)))
+	}
+}
+
 // told is the count that the alarm is about.
 func (e *entry) told() int64 {
 	if e.mode == modePool {

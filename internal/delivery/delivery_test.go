@@ -102,7 +102,7 @@ func TestLostStateIsSeen(t *testing.T) {
 	res.Outcomes[0].Floor(0, sec-sec/2)
 	res = c.Finish(fail(b), sec)
 	b = c.Probe(2*sec, nil)
-	require.EqualValues(t, -sec/1000*3/2, b.Chunks[0].Records[0].Floor, "an instant, and it may have passed")
+	require.Equal(t, -sec/1000*3/2, b.Chunks[0].Records[0].Floor, "an instant, and it may have passed")
 	res = c.Finish(answer(b, exchange.Applied, sec), sec)
 	require.False(t, res.Outcomes[0].Lost)
 
