@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -146,6 +147,25 @@ func BenchmarkFirstContact(b *testing.B) {
 	for b.Loop() {
 		l.Allow(keys[i&(1<<20-1)])
 		i++
+	}
+}
+
+// BenchmarkResidentKey tells what a resident key takes on the heap, a key of 13
+// bytes included.
+func BenchmarkResidentKey(b *testing.B) {
+	const n = 50000
+	keys := benchKeys(n)
+	var before, after runtime.MemStats
+	for b.Loop() {
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		l := benchLocal(b, Config{Limit: many})
+		for _, k := range keys {
+			l.Allow(k)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(l.Stats().Keys), "B/key")
 	}
 }
 

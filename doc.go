@@ -60,7 +60,7 @@
 //     at the limit: neither nothing, nor everything, nor N times the limit; and
 //     its return gives neither a burst nor a pause [TestOutageKeepsTheLimit,
 //     TestOutageWithLossGivesNoBurst, TestWaitersKeepPaceInAnOutage,
-//     TestPartOfTheFleetCutOff, TestStartsWithoutRedis,
+//     TestPartOfTheFleetCutOff, TestCrashCostsItsPart, TestStartsWithoutRedis,
 //     TestProcessesKeepTheLimitThroughFaults].
 //   - Every token admitted is charged once, whatever is lost on the way: a
 //     request, a reply, the connection, the script cache

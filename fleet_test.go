@@ -72,7 +72,7 @@ func (f *fleet) close() {
 
 var errCut = errors.New("cut off")
 
-// Exchange implements store.
+// Exchange implements exchange.Exchanger.
 func (m *member) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
 	time.Sleep(m.delay)
 	if m.hung != nil {
@@ -389,6 +389,39 @@ func TestPartOfTheFleetCutOff(t *testing.T) {
 			t.Errorf("admitted %+.2f %% against one central bucket while half was cut off", 100*over)
 		}
 	})
+}
+
+// TestCrashCostsItsPart: a process that dies without a word leaves its part of
+// the limit unused for a minute, and no longer; one that leaves costs nothing.
+func TestCrashCostsItsPart(t *testing.T) {
+	for _, clean := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, 4, Config{Limit: busy})
+			defer f.close()
+			gone := false
+			weight := func(process int, _ time.Duration) float64 {
+				if process == 3 && gone {
+					return 0
+				}
+				return 1
+			}
+			y := f.run(busy, load{
+				seed: 10, dur: 90 * time.Second, total: steady(3000), weight: weight,
+				at: []event{{10 * time.Second, func() {
+					gone = true
+					f.members[3].cut.Store(!clean)
+					if clean {
+						_ = f.members[3].Close()
+					}
+				}}},
+			})
+			during, after := y.over(15, 60), y.over(75, 90)
+			t.Logf("clean %v: %+.2f %% in the minute after, %+.2f %% then", clean, 100*during, 100*after)
+			if least := -0.26; during < least || clean && during < -0.01 || math.Abs(after) > 0.01 {
+				t.Errorf("clean %v: %+.2f %% in the minute after, %+.2f %% then", clean, 100*during, 100*after)
+			}
+		})
+	}
 }
 
 // TestStartsWithoutRedis: with a state that was never there every process

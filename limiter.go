@@ -252,7 +252,7 @@ func New(cfg Config) (*Limiter, error) {
 
 // newLimiter makes a limiter on a store that may be none, by a checked
 // configuration. Thresholds and names come from the seed.
-func newLimiter(cfg Config, s store, partitions int, seed uint64) *Limiter {
+func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *Limiter {
 	l := &Limiter{
 		base:     time.Now(),
 		local:    newLocal(cfg.MaxKeys, partitions, seed),

@@ -18,12 +18,6 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/notify"
 )
 
-// store is what the syncer needs of the shared state: one batch at a time,
-// each part of which succeeds or fails by itself.
-type store interface {
-	Exchange(ctx context.Context, fleet *exchange.FleetCall, chunks []*exchange.Chunk)
-}
-
 const (
 	urgentTick   = 10 * time.Millisecond  // how often keys that are to be told at once are looked for
 	roundJitter  = 0.1                    // of the interval: in step, some would always see the bucket before and some after the others
@@ -80,7 +74,7 @@ func (c *counts) addTo(s *Stats) {
 // all that stands below "loop"; the calls themselves, which may block for as
 // long as the client pleases, have goroutines of their own, two at most.
 type syncer struct {
-	store    store
+	store    exchange.Exchanger
 	local    *local
 	base     time.Time
 	interval time.Duration // T as configured
@@ -114,7 +108,7 @@ type syncer struct {
 	err       error // why the last call failed; nil once nothing is failing
 }
 
-func newSyncer(cfg Config, s store, lo *local, base time.Time, seed uint64) *syncer {
+func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed uint64) *syncer {
 	random := rand.New(rand.NewPCG(seed, 0))
 	now := clock(base)
 	sy := &syncer{
