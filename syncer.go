@@ -174,7 +174,7 @@ func (s *syncer) ask(ctx context.Context, r *request) error {
 
 func (s *syncer) run() {
 	every := min(s.interval, urgentTick)
-	tick := time.NewTicker(1 + time.Duration(s.random.Int64N(int64(every)))) // processes started together should not all call together
+	tick := time.NewTicker(time.Microsecond * time.Duration(1+s.random.Int64N(every.Microseconds()))) // processes started together should not all call together
 	defer tick.Stop()
 	s.step(clock(s.base))
 	for {
