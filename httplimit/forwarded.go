@@ -1,0 +1,176 @@
+package httplimit
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// proxies are the networks of those whose word is believed.
+type proxies []netip.Prefix
+
+// include reports whether a plain address is in one of the networks, which may
+// be given as mapped ones.
+func (p proxies) include(addr netip.Addr) bool {
+	mapped := netip.AddrFrom16(addr.As16())
+	for _, network := range p {
+		if network.Contains(addr) || network.Contains(mapped) {
+			return true
+		}
+	}
+	return false
+}
+
+// clientAddr is the client of a request that came from peer; not sure where two
+// headers name two.
+func clientAddr(peer netip.Addr, h http.Header, trusted proxies) (client netip.Addr, sure bool) {
+	if !trusted.include(peer) {
+		return peer, true
+	}
+	listed := trusted.walk(peer, h.Values("X-Forwarded-For"), parseHop)
+	stated := trusted.walk(peer, h.Values("Forwarded"), parseElement)
+	if listed == peer {
+		return stated, true
+	}
+	return listed, stated == listed || stated == peer
+}
+
+// walk follows the hops listed in a header, the last one first, for as long as
+// each is trusted to name the one before it. All that an untrusted client can
+// write stands before the hop that a proxy added, and is never looked at.
+func (p proxies) walk(peer netip.Addr, lines []string, parse func(string) (netip.Addr, bool)) netip.Addr {
+	hop := peer
+	for i := len(lines) - 1; i >= 0; i-- {
+		for rest, more := lines[i], true; more; {
+			var last string
+			rest, last, more = cutLast(rest)
+			addr, ok := parse(last)
+			if !ok {
+				return hop
+			}
+			hop = plain(addr)
+			if !p.include(hop) {
+				return hop
+			}
+		}
+	}
+	return hop
+}
+
+// cutLast cuts a list at its last comma that is not quoted. It reads from the
+// end, so that a quote which a client left open can't swallow the element that
+// a proxy added.
+func cutLast(list string) (before, last string, found bool) {
+	inQuotes := false
+	for i := len(list) - 1; i >= 0; i-- {
+		switch {
+		case list[i] == '"' && !escaped(list, i):
+			inQuotes = !inQuotes
+		case list[i] == ',' && !inQuotes:
+			return list[:i], trim(list[i+1:]), true
+		}
+	}
+	return "", trim(list), false
+}
+
+// escaped reports whether an odd number of backslashes stands before s[i].
+func escaped(s string, i int) bool {
+	before := strings.TrimRight(s[:i], `\`)
+	return (i-len(before))%2 == 1
+}
+
+func trim(s string) string { return strings.Trim(s, " \t") }
+
+// parseElement reads an element of Forwarded, and in it the address of "for".
+// It is stricter than it need be about what else is in the element, since a
+// proxy writes it well, and a client might not.
+func parseElement(element string) (addr netip.Addr, ok bool) {
+	node, seen := "", false
+	for rest := element; rest != ""; {
+		if rest[0] == ';' { // empty pairs are allowed
+			rest = trim(rest[1:])
+			continue
+		}
+		name, after, _ := strings.Cut(rest, "=")
+		value, after, valid := cutValue(after)
+		isFor := strings.EqualFold(name, "for")
+		if !isToken(name) || !valid || isFor && seen {
+			return netip.Addr{}, false
+		}
+		if isFor {
+			node, seen = value, true
+		}
+		rest = after
+	}
+	return parseHop(node)
+}
+
+// cutValue reads a value, a token or a quoted string, up to the next semicolon
+// or the end.
+func cutValue(s string) (value, after string, ok bool) {
+	if !strings.HasPrefix(s, `"`) {
+		end := strings.IndexByte(s, ';')
+		if end < 0 {
+			end = len(s)
+		}
+		value = trim(s[:end])
+		return value, s[end:], isToken(value)
+	}
+	end := 1
+	for end < len(s) && (s[end] != '"' || escaped(s[:end], end)) {
+		end++
+	}
+	if end == len(s) {
+		return "", "", false
+	}
+	after = trim(s[end+1:])
+	return unescape(s[1:end]), after, after == "" || after[0] == ';'
+}
+
+// isToken is wider than RFC 9110: addresses with a port often come unquoted.
+func isToken(s string) bool { return s != "" && !strings.ContainsAny(s, " \t\"\\;,=") }
+
+// unescape drops the backslashes of quoted pairs.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// parseHop reads an address with or without port: 192.0.2.1, 192.0.2.1:80,
+// 2001:db8::1, [2001:db8::1], [2001:db8::1]:80. Names and obfuscated
+// identifiers are not ok.
+func parseHop(node string) (addr netip.Addr, ok bool) {
+	if addr, err := netip.ParseAddr(node); err == nil {
+		return addr, true
+	}
+	host, port := node, ""
+	if end := strings.LastIndexByte(node, ':'); end > strings.LastIndexByte(node, ']') {
+		host, port = node[:end], node[end+1:]
+		if !validPort(port) {
+			return netip.Addr{}, false
+		}
+	}
+	inner, bracketed := strings.CutPrefix(host, "[")
+	if bracketed {
+		inner, bracketed = strings.CutSuffix(inner, "]")
+	}
+	addr, err := netip.ParseAddr(inner)
+	return addr, err == nil && bracketed == addr.Is6()
+}
+
+// validPort reports whether s is a port, or an obfuscated one.
+func validPort(s string) bool {
+	if strings.HasPrefix(s, "_") {
+		return len(s) > 1
+	}
+	return len(s) >= 1 && len(s) <= 5 && strings.Trim(s, "0123456789") == ""
+}

@@ -1,0 +1,136 @@
+package httplimit
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// Names of headers in the form in which http.Header keeps them.
+var (
+	policyHeader    = http.CanonicalHeaderKey("RateLimit-Policy")
+	rateLimitHeader = http.CanonicalHeaderKey("RateLimit")
+	limitHeader     = http.CanonicalHeaderKey("X-RateLimit-Limit")
+	remainingHeader = http.CanonicalHeaderKey("X-RateLimit-Remaining")
+	resetHeader     = http.CanonicalHeaderKey("X-RateLimit-Reset")
+)
+
+// maxInteger is the largest Integer of RFC 9651.
+const maxInteger = 999_999_999_999_999
+
+// headers tells a client how its limit stands.
+type headers struct {
+	name             string // as a String of RFC 9651
+	standard, legacy bool
+}
+
+func (hs headers) set(h http.Header, res limiter.Result) {
+	if !res.Allowed && res.RetryAfter > 0 { // -1: never
+		h.Set("Retry-After", decimal(ceilSeconds(res.RetryAfter)))
+	}
+	if res.Remaining == math.MaxInt {
+		return // no limit, nothing to tell
+	}
+	if hs.standard {
+		h.Add(policyHeader, hs.policy(res.Limit))
+		h.Add(rateLimitHeader, hs.serviceLimit(res))
+	}
+	if hs.legacy {
+		h.Set(limitHeader, decimal(int64(res.Limit.Burst)))
+		h.Set(remainingHeader, decimal(int64(res.Remaining)))
+		if d, ok := effectiveWindow(res); ok {
+			h.Set(resetHeader, decimal(unixAfter(d)))
+		}
+	}
+}
+
+// policy is the member of RateLimit-Policy.
+func (hs headers) policy(l limiter.Limit) string {
+	var space [64]byte
+	b := appendParameter(append(space[:0], hs.name...), ";q=", int64(l.Burst))
+	if l.Rate > 0 {
+		b = appendParameter(b, ";w=", window(l))
+	}
+	return string(b)
+}
+
+// serviceLimit is the member of RateLimit.
+func (hs headers) serviceLimit(res limiter.Result) string {
+	var space [64]byte
+	b := appendParameter(append(space[:0], hs.name...), ";r=", int64(res.Remaining))
+	if d, ok := effectiveWindow(res); ok {
+		b = appendParameter(b, ";t=", ceilSeconds(d))
+	}
+	return string(b)
+}
+
+func appendParameter(b []byte, name string, value int64) []byte {
+	return strconv.AppendInt(append(b, name...), min(value, maxInteger), 10)
+}
+
+// window is the time, in seconds, in which an empty bucket becomes full.
+func window(l limiter.Limit) int64 {
+	millis := math.Round(float64(l.Burst) / float64(l.Rate) * 1000)
+	return int64(max(1, min(math.Ceil(millis/1000), maxInteger)))
+}
+
+// effectiveWindow is how long the client should expect no more than what
+// remains. It is not ok for a bucket that is never refilled.
+//
+// The time to the next token would be true to the letter of the draft in all
+// cases, but clients pace themselves by r/t, and a full bucket with 99 tokens
+// and a t of 1 invites them to a hundred times the rate. With the time to full
+// they settle at the rate; where nothing remains it would keep them away for
+// far too long.
+func effectiveWindow(res limiter.Result) (d time.Duration, ok bool) {
+	switch {
+	case res.Limit.Rate == 0:
+		return 0, false
+	case res.RetryAfter > 0:
+		return res.RetryAfter, true // the draft: Retry-After should not end earlier
+	case res.Remaining > 0:
+		return res.ResetAfter, true
+	}
+	left := res.ResetAfter.Seconds() - float64(res.Limit.Burst-1)/float64(res.Limit.Rate)
+	return time.Duration(min(max(1, left*1e9), 1<<62)), true // 1<<62: within the range of int64
+}
+
+// ceilSeconds is d in seconds, rounded up, at least 1 for a d above 0. Less than
+// a microsecond above a second is the noise of arithmetic.
+func ceilSeconds(d time.Duration) int64 {
+	if d <= 0 {
+		return 0
+	}
+	return int64(max(0, d-time.Microsecond)/time.Second) + 1
+}
+
+// unixAfter is the instant after d, in seconds of Unix time, rounded up.
+func unixAfter(d time.Duration) int64 {
+	t := time.Now().Add(d) //nolint:forbidigo // a time of day for the client; no decision comes of it
+	return t.Unix() + ceilSeconds(time.Duration(t.Nanosecond()))
+}
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }
+
+// printable writes the bytes that a String of RFC 9651 can't hold as %XX.
+func printable(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			fmt.Fprintf(&b, "%%%02X", s[i])
+		} else {
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String()
+}
+
+// quoted is printable text as a String of RFC 9651.
+func quoted(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}

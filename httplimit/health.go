@@ -1,0 +1,95 @@
+package httplimit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// Health returns a handler that tells how l stands with Redis, as JSON:
+//
+//	{
+//	  "state": "degraded",
+//	  "since": "2026-05-23T10:00:00Z",
+//	  "last_sync": "2026-05-23T09:59:59.9Z",
+//	  "processes": 3,
+//	  "pending": 17,
+//	  "error": "dial tcp 192.0.2.1:6379: connect: connection refused"
+//	}
+//
+// State is "local", "connecting", "synced" or "degraded"; last_sync and error
+// are absent where there is none. The error may name hosts: this is for
+// operators.
+//
+// The status is 200: a limiter without Redis goes on limiting, and taking its
+// process out of service would help nobody. With ?max=30s it is 503 once the
+// limiter has been connecting or degraded for longer than that, which is for
+// alerts. A max that is no duration from 0 is a 400. Health panics if l is nil.
+func Health(l *limiter.Limiter) http.Handler {
+	if l == nil {
+		panic("httplimit: Health: the limiter is nil")
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		most, bounded, err := maxOf(r.URL.RawQuery)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		st := l.Status()
+		status := http.StatusOK
+		if bounded && outage(st) > most {
+			status = http.StatusServiceUnavailable
+		}
+		writeStatus(w, status, st)
+	})
+}
+
+// maxOf reads the max of a query, if there is one.
+func maxOf(query string) (most time.Duration, ok bool, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return 0, false, fmt.Errorf("httplimit: query: %w", err)
+	}
+	if !values.Has("max") {
+		return 0, false, nil
+	}
+	most, err = time.ParseDuration(values.Get("max"))
+	if err == nil && most < 0 {
+		err = errors.New("negative")
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("httplimit: max=%q: %w; want a duration such as 30s", values.Get("max"), err)
+	}
+	return most, true, nil
+}
+
+// outage is for how long the limiter has been without Redis.
+func outage(st limiter.Status) time.Duration {
+	if st.State == limiter.Local || st.State == limiter.Synced {
+		return 0
+	}
+	return time.Since(st.Since) //nolint:forbidigo // no decision comes of it
+}
+
+func writeStatus(w http.ResponseWriter, status int, st limiter.Status) {
+	health := struct {
+		State     string    `json:"state"`
+		Since     time.Time `json:"since"`
+		LastSync  time.Time `json:"last_sync,omitzero"`
+		Processes int       `json:"processes"`
+		Pending   int       `json:"pending"`
+		Error     string    `json:"error,omitempty"`
+	}{State: st.State.String(), Since: st.Since, LastSync: st.LastSync, Processes: st.Processes, Pending: st.Pending}
+	if st.Err != nil {
+		health.Error = st.Err.Error()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(health) // the client may be gone: nothing to do about it
+}

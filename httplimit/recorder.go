@@ -1,0 +1,84 @@
+package httplimit
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+)
+
+// recorder notes the status of a response that passes through it. Whatever the
+// writer inside can do it can do too, be it asked through Unwrap, by
+// [http.ResponseController], or by the interfaces of net/http; those it has
+// whatever is inside, and answers [http.ErrNotSupported] where that has not.
+type recorder struct {
+	http.ResponseWriter
+	status int // 0: none yet, which is 200 if it stays so
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *recorder) controller() *http.ResponseController {
+	return http.NewResponseController(w.ResponseWriter)
+}
+
+// note keeps the first status that is final: informational ones come before it.
+func (w *recorder) note(status int) {
+	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.status = status
+	}
+}
+
+func (w *recorder) WriteHeader(status int) {
+	w.note(status)
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	w.note(http.StatusOK)
+	return w.ResponseWriter.Write(b)
+}
+
+// ReadFrom keeps the fast path of io.Copy, sendfile. A copy of nothing sends no
+// status.
+func (w *recorder) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(w.ResponseWriter, r)
+	if n > 0 {
+		w.note(http.StatusOK)
+	}
+	return n, err
+}
+
+func (w *recorder) Flush() { _ = w.FlushError() } // as http.Flusher has it: who wants the error asks for it
+
+func (w *recorder) FlushError() error {
+	err := w.controller().Flush()
+	if !errors.Is(err, http.ErrNotSupported) {
+		w.note(http.StatusOK)
+	}
+	return err
+}
+
+func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := w.controller().Hijack()
+	if err == nil {
+		w.note(http.StatusSwitchingProtocols)
+	}
+	return conn, rw, err
+}
+
+// Push finds the pusher inside by itself, since a ResponseController has none.
+func (w *recorder) Push(target string, opts *http.PushOptions) error {
+	for inner := w.ResponseWriter; ; {
+		switch i := inner.(type) {
+		case http.Pusher:
+			return i.Push(target, opts)
+		case interface{ Unwrap() http.ResponseWriter }:
+			inner = i.Unwrap()
+		default:
+			return http.ErrNotSupported
+		}
+	}
+}
