@@ -65,22 +65,24 @@ func TestZeroOptionsLimitByClient(t *testing.T) {
 }
 
 func TestDenialIsAProblemDocument(t *testing.T) {
-	h := limited(newLimiter(t, limiter.Per(1, time.Hour)), Options{PolicyName: `per "key" ü`})
-	get(h)
-	resp := get(h)
-	require.Equal(t, http.StatusTooManyRequests, resp.StatusCode)
-	require.Equal(t, "application/problem+json", resp.Header.Get("Content-Type"))
-	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
-	require.Equal(t, "3600", resp.Header.Get("Retry-After"))
-	var got map[string]any
-	require.NoError(t, json.NewDecoder(resp.Body).Decode(&got))
-	require.Equal(t, map[string]any{
-		"type":              "https://iana.org/assignments/http-problem-types#quota-exceeded",
-		"title":             "Quota Exceeded",
-		"status":            429.0,
-		"detail":            "Too many requests: retry after the time that Retry-After gives.",
-		"violated-policies": []any{`per "key" %C3%BC`},
-	}, got)
+	synctest.Test(t, func(t *testing.T) {
+		h := limited(newLimiter(t, limiter.Per(1, time.Hour)), Options{PolicyName: `per "key" ü`})
+		get(h)
+		resp := get(h)
+		require.Equal(t, http.StatusTooManyRequests, resp.StatusCode)
+		require.Equal(t, "application/problem+json", resp.Header.Get("Content-Type"))
+		require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
+		require.Equal(t, "3600", resp.Header.Get("Retry-After"))
+		var got map[string]any
+		require.NoError(t, json.NewDecoder(resp.Body).Decode(&got))
+		require.Equal(t, map[string]any{
+			"type":              "https://iana.org/assignments/http-problem-types#quota-exceeded",
+			"title":             "Quota Exceeded",
+			"status":            429.0,
+			"detail":            "Too many requests: retry after the time that Retry-After gives.",
+			"violated-policies": []any{`per "key" %C3%BC`},
+		}, got)
+	})
 }
 
 func TestRetryAfterIsLongEnoughAndNoLonger(t *testing.T) {
@@ -158,18 +160,20 @@ func TestSkippedRequestsTakeNothingAndSayNothing(t *testing.T) {
 }
 
 func TestDeniedHandlerFindsTheHeadersSet(t *testing.T) {
-	h := limited(newLimiter(t, limiter.Per(1, time.Hour)), Options{
-		Denied: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, "later: "+w.Header().Get("Retry-After"), http.StatusServiceUnavailable)
-		}),
+	synctest.Test(t, func(t *testing.T) {
+		h := limited(newLimiter(t, limiter.Per(1, time.Hour)), Options{
+			Denied: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "later: "+w.Header().Get("Retry-After"), http.StatusServiceUnavailable)
+			}),
+		})
+		get(h)
+		resp := get(h)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Equal(t, 503, resp.StatusCode)
+		require.Equal(t, "later: 3600", strings.TrimSpace(string(body)))
+		require.Equal(t, `"default";r=0;t=3600`, resp.Header.Get("RateLimit"))
 	})
-	get(h)
-	resp := get(h)
-	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.Equal(t, 503, resp.StatusCode)
-	require.Equal(t, "later: 3600", strings.TrimSpace(string(body)))
-	require.Equal(t, `"default";r=0;t=3600`, resp.Header.Get("RateLimit"))
 }
 
 // TestRefundFollowsTheStatus: 10 tokens, one request at a cost of 4.
@@ -311,15 +315,17 @@ func TestForbiddenKeysAreToldNeverToRetry(t *testing.T) {
 }
 
 func TestNoHeadersLeavesWhatIsAskedFor(t *testing.T) {
-	for _, legacy := range []bool{false, true} {
-		h := limited(newLimiter(t, limiter.Per(1, time.Hour)), Options{NoHeaders: true, LegacyHeaders: legacy})
-		get(h)
-		resp := get(h)
-		require.Equal(t, "3600", resp.Header.Get("Retry-After"))
-		require.Empty(t, resp.Header.Values("RateLimit"))
-		require.Empty(t, resp.Header.Values("RateLimit-Policy"))
-		require.Equal(t, legacy, resp.Header.Get("X-RateLimit-Limit") == "1")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		for _, legacy := range []bool{false, true} {
+			h := limited(newLimiter(t, limiter.Per(1, time.Hour)), Options{NoHeaders: true, LegacyHeaders: legacy})
+			get(h)
+			resp := get(h)
+			require.Equal(t, "3600", resp.Header.Get("Retry-After"))
+			require.Empty(t, resp.Header.Values("RateLimit"))
+			require.Empty(t, resp.Header.Values("RateLimit-Policy"))
+			require.Equal(t, legacy, resp.Header.Get("X-RateLimit-Limit") == "1")
+		}
+	})
 }
 
 // TestAllocationsStayWithinBudget: what the package comment promises.

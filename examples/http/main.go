@@ -1,0 +1,61 @@
+// Http is a server whose requests are limited by client address, shared
+// through Redis where one is given.
+//
+//	go run ./examples/http -limit 5/10s
+//	curl -i localhost:8080
+//	curl -s 'localhost:8080/healthz/limiter?max=30s'
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/httplimit"
+)
+
+func main() {
+	listen := flag.String("listen", "localhost:8080", "`address` to listen on")
+	redisAddr := flag.String("redis", "", "`address` of a Redis to share the limit through (default: none)")
+	cfg := limiter.Config{Limit: limiter.Per(5, 10*time.Second), Processes: 1}
+	flag.Func("limit", "requests per client (default 5/10s)", func(s string) (err error) {
+		cfg.Limit, err = limiter.ParseLimit(s)
+		return err
+	})
+	var trusted []netip.Prefix
+	flag.Func("trust", "`network` of a proxy whose X-Forwarded-For is believed; may be repeated", func(s string) error {
+		network, err := netip.ParsePrefix(s)
+		trusted = append(trusted, network)
+		return err
+	})
+	flag.Parse()
+	if *redisAddr != "" {
+		client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*redisAddr}}))
+		defer client.Close()
+		cfg.Redis = client
+	}
+	l, err := limiter.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
+	log.Printf("http://%s, %v per client", *listen, cfg.Limit)
+	log.Print(http.ListenAndServe(*listen, newHandler(l, trusted)))
+}
+
+// newHandler limits all but the health of the limiter itself.
+func newHandler(l *limiter.Limiter, trusted []netip.Prefix) http.Handler {
+	app := http.NewServeMux()
+	app.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
+
+	mux := http.NewServeMux()
+	mux.Handle("GET /healthz/limiter", httplimit.Health(l))
+	mux.Handle("/", httplimit.New(l, httplimit.Options{TrustedProxies: trusted})(app))
+	return mux
+}
