@@ -16,7 +16,8 @@ import (
 // then the hops that X-Forwarded-For or Forwarded (RFC 7239) lists are walked
 // from the last to the first, each believed only if the one after it is
 // trusted, up to the first that is not. A hop that is no address (malformed,
-// empty, "unknown", obfuscated) ends the walk at the one that named it.
+// empty, "unknown", obfuscated) ends the walk at the one that named it; so do a
+// 65th hop and one of more than 1024 bytes.
 //
 // Where both headers name a client it has to be the same: a proxy that writes
 // one passes on what its clients write into the other. All requests through one

@@ -138,6 +138,29 @@ func TestHugeHeadersAreReadFromTheEnd(t *testing.T) {
 	}
 }
 
+// TestWalksAreBounded: a client of a proxy that writes one header can fill the
+// other one with what is to be walked.
+func TestWalksAreBounded(t *testing.T) {
+	const proxy, client = "10.0.0.2", "203.0.113.9"
+	hops := func(n int) string { return client + strings.Repeat(",10.0.0.1", n) }
+	long := func(n int) string { return "for=" + client + ";x=" + strings.Repeat("y", n-len("for=203.0.113.9;x=")) }
+	for _, tc := range []struct {
+		name           string
+		listed, stated string
+		want           string
+	}{
+		{"as many hops as may be", hops(maxHops - 1), "", client},
+		{"one hop more", hops(maxHops), "", "10.0.0.1"},
+		{"as long as may be", "", "for=6.6.6.6," + long(maxElement), client},
+		{"longer by one", "", "for=6.6.6.6," + long(maxElement+1), proxy},
+		{"alone and longer by one", "", long(maxElement + 1), proxy},
+	} {
+		if got := keyOf(proxy+":80", []string{tc.listed}, []string{tc.stated}); got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
 // FuzzForwarded: whatever a client sends, it does not change the key by which
 // the proxy knows it, nor can it take that of others.
 func FuzzForwarded(f *testing.F) {

@@ -3,7 +3,15 @@ package httplimit
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
+)
+
+// Bounds to the work that a header can cause, far above what proxies write. What
+// is beyond them counts as malformed.
+const (
+	maxHops    = 64
+	maxElement = 1024 // bytes
 )
 
 // proxies are the networks of those whose word is believed.
@@ -39,11 +47,14 @@ func clientAddr(peer netip.Addr, h http.Header, trusted proxies) (client netip.A
 // each is trusted to name the one before it. All that an untrusted client can
 // write stands before the hop that a proxy added, and is never looked at.
 func (p proxies) walk(peer netip.Addr, lines []string, parse func(string) (netip.Addr, bool)) netip.Addr {
-	hop := peer
-	for i := len(lines) - 1; i >= 0; i-- {
-		for rest, more := lines[i], true; more; {
+	hop, hops := peer, 0
+	for _, line := range slices.Backward(lines) {
+		for rest, more := line, true; more; hops++ {
 			var last string
 			rest, last, more = cutLast(rest)
+			if hops == maxHops || len(last) > maxElement {
+				return hop
+			}
 			addr, ok := parse(last)
 			if !ok {
 				return hop
@@ -59,10 +70,10 @@ func (p proxies) walk(peer netip.Addr, lines []string, parse func(string) (netip
 
 // cutLast cuts a list at its last comma that is not quoted. It reads from the
 // end, so that a quote which a client left open can't swallow the element that
-// a proxy added.
+// a proxy added; no farther than an element may be long.
 func cutLast(list string) (before, last string, found bool) {
-	inQuotes := false
-	for i := len(list) - 1; i >= 0; i-- {
+	inQuotes, least := false, max(0, len(list)-maxElement-1)
+	for i := len(list) - 1; i >= least; i-- {
 		switch {
 		case list[i] == '"' && !escaped(list, i):
 			inQuotes = !inQuotes

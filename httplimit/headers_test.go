@@ -1,6 +1,7 @@
 package httplimit
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"strings"
@@ -67,13 +68,34 @@ func TestClientsThatBelieveTheHeadersAreNotDenied(t *testing.T) {
 		for range 100 {
 			resp := get(h)
 			require.Equal(t, 200, resp.StatusCode)
-			if strings.HasPrefix(resp.Header.Get("RateLimit"), `"default";r=0;t=`) {
-				wait, err := time.ParseDuration(strings.TrimPrefix(resp.Header.Get("RateLimit"), `"default";r=0;t=`) + "s")
+			if seconds, none := strings.CutPrefix(resp.Header.Get("RateLimit"), `"default";r=0;t=`); none {
+				wait, err := time.ParseDuration(seconds + "s")
 				require.NoError(t, err)
 				require.Equal(t, 6*time.Second, wait)
 				time.Sleep(wait)
 			}
 		}
+	})
+}
+
+// TestClientsThatPaceThemselvesSettleAtTheRate: one request every t/r seconds.
+func TestClientsThatPaceThemselvesSettleAtTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := limited(newLimiter(t, limiter.Per(100, 15*time.Minute)), Options{})
+		var begin time.Time
+		for i := range 400 {
+			if i == 200 {
+				begin = time.Now()
+			}
+			resp := get(h)
+			require.Equal(t, 200, resp.StatusCode)
+			var r, s int
+			_, err := fmt.Sscanf(resp.Header.Get("RateLimit"), `"default";r=%d;t=%d`, &r, &s)
+			require.NoError(t, err)
+			require.Positive(t, r)
+			time.Sleep(time.Duration(s) * time.Second / time.Duration(r))
+		}
+		require.InDelta(t, 9, time.Since(begin).Seconds()/200, 0.2)
 	})
 }
 

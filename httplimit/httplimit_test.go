@@ -2,6 +2,7 @@ package httplimit
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -27,7 +28,7 @@ func newLimiter(t testing.TB, lim limiter.Limit) *limiter.Limiter {
 }
 
 // hello is a handler that answers 200.
-func hello(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }
+func hello(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }
 
 // get sends a request of 192.0.2.1 through a handler.
 func get(h http.Handler) *http.Response {
@@ -191,11 +192,11 @@ func TestRefundFollowsTheStatus(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}
 	emptyCopy := func(w http.ResponseWriter, _ *http.Request) {
-		io.Copy(w, strings.NewReader(""))
+		_, _ = io.Copy(w, strings.NewReader(""))
 		w.WriteHeader(502)
 	}
 	fullCopy := func(w http.ResponseWriter, _ *http.Request) {
-		io.Copy(w, strings.NewReader("x"))
+		_, _ = io.Copy(w, strings.NewReader("x"))
 		w.WriteHeader(502) // too late
 	}
 	flushed := func(w http.ResponseWriter, _ *http.Request) {

@@ -17,15 +17,14 @@ func main() {
 	listen := flag.String("listen", "localhost:8080", "`address` to listen on")
 	with := flag.String("with", "chi", "`framework`: chi or gin")
 	flag.Parse()
-	l, err := limiter.New(limiter.Config{Limit: limiter.Per(5, 10*time.Second)})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer l.Close()
 	apps := map[string]func(*limiter.Limiter) http.Handler{"chi": withChi, "gin": withGin}
 	app, ok := apps[*with]
 	if !ok {
 		log.Fatalf("-with %s: want chi or gin", *with)
+	}
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(5, 10*time.Second)})
+	if err != nil {
+		log.Fatal(err)
 	}
 	log.Print(http.ListenAndServe(*listen, app(l)))
 }

@@ -7,11 +7,15 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"log"
 	"net/http"
 	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -21,6 +25,12 @@ import (
 )
 
 func main() {
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() error {
 	listen := flag.String("listen", "localhost:8080", "`address` to listen on")
 	redisAddr := flag.String("redis", "", "`address` of a Redis to share the limit through (default: none)")
 	cfg := limiter.Config{Limit: limiter.Per(5, 10*time.Second), Processes: 1}
@@ -42,11 +52,25 @@ func main() {
 	}
 	l, err := limiter.New(cfg)
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
-	defer l.Close()
+	defer l.Close() // tells the rest of the fleet
 	log.Printf("http://%s, %v per client", *listen, cfg.Limit)
-	log.Print(http.ListenAndServe(*listen, newHandler(l, trusted)))
+	return serve(&http.Server{Addr: *listen, Handler: newHandler(l, trusted)})
+}
+
+// serve serves until the process is asked to stop.
+func serve(s *http.Server) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	failed := make(chan error, 1)
+	go func() { failed <- s.ListenAndServe() }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return s.Shutdown(context.Background())
+	}
 }
 
 // newHandler limits all but the health of the limiter itself.
