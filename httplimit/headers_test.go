@@ -60,6 +60,14 @@ func TestServiceLimitSaysWhenToLookAgain(t *testing.T) {
 	}
 }
 
+func TestParametersAreIntegersOfTheStandard(t *testing.T) {
+	for value, want := range map[int64]string{0: ";q=0", maxInteger: ";q=999999999999999", math.MaxInt64: ";q=999999999999999"} {
+		if got := string(appendParameter(nil, ";q=", value)); got != want {
+			t.Errorf("%d: %s, want %s", value, got, want)
+		}
+	}
+}
+
 // TestClientsThatBelieveTheHeadersAreNotDenied: the draft says that a client
 // should not exceed r within t.
 func TestClientsThatBelieveTheHeadersAreNotDenied(t *testing.T) {

@@ -192,11 +192,11 @@ func TestRefundFollowsTheStatus(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}
 	emptyCopy := func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.Copy(w, strings.NewReader(""))
+		_, _ = io.Copy(w, io.LimitReader(strings.NewReader("x"), 0)) // a reader that can only be read
 		w.WriteHeader(502)
 	}
 	fullCopy := func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.Copy(w, strings.NewReader("x"))
+		_, _ = io.Copy(w, io.LimitReader(strings.NewReader("x"), 1))
 		w.WriteHeader(502) // too late
 	}
 	flushed := func(w http.ResponseWriter, _ *http.Request) {
@@ -216,6 +216,7 @@ func TestRefundFollowsTheStatus(t *testing.T) {
 		{"500", status(500), 10, 6, 10},
 		{"103 and 404", status(103, 404), 10, 6, 10},
 		{"103 and 200", status(103, 200), 6, 10, 10},
+		{"101", status(101, 500), 6, 10, 10},
 		{"the first status counts", status(200, 500), 6, 10, 10},
 		{"a panic after 200", panics, 10, 6, 10},
 		{"a copy of nothing, then 502", emptyCopy, 10, 6, 10},
