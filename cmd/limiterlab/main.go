@@ -4,6 +4,9 @@
 //
 //	go run ./cmd/limiterlab -h
 //
+// Its subcommand replay says what a limit would have done to the requests of
+// real logs (docs/replay.md).
+//
 // Its words (limit, burst, cost, share) are those of docs/design.md; what the
 // fleet has to keep is promised there in section 1.
 package main

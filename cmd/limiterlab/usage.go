@@ -4,9 +4,12 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/logs"
 )
 
 const usageHead = `Usage: limiterlab [flags]
+       limiterlab replay -limit 100/m [flags] [access.log ...]
 
 A fleet of limiters, each with its own Redis client, shares one limit while
 skewed traffic (the k-th process gets 1/k of what the first gets) asks for more.
@@ -19,6 +22,9 @@ The exit code is 0 if the fleet was within 10 % of the central bucket in every
 phase, 1 if it was not or the lab could not run, 2 for wrong flags, 130 after
 Ctrl-C (which still prints the table for what has run).
 
+The subcommand replay reads real logs instead and says what a limit would have
+done to their requests: limiterlab replay -h.
+
 Flags:
 `
 
@@ -30,20 +36,48 @@ Examples:
   limiterlab -redis redis://localhost:6379 -limit "100/s burst 10"
 `
 
+const replayUsageHead = `Usage: limiterlab replay -limit 100/m [flags] [access.log ...]
+
+Reads logs, packed with gzip or not, in the order given (none, or -, is stdin)
+and says what a limit would have done to their requests: what is denied, to whom
+and when. Formats, found out by themselves:
+
+` + logs.FormatsHelp + `
+The exit code is 0 if all was read, 1 if something could not be, 2 for wrong
+flags, 130 after Ctrl-C (which still prints what was found by then).
+
+Flags:
+`
+
+const replayUsageTail = `
+Examples:
+  limiterlab replay -limit 100/m access.log.1 access.log
+  limiterlab replay -limit 100/m -suggest 0.1 -html report.html access.log.gz
+  limiterlab replay -limit 10/s -processes 10 -outage 14:00-14:05 access.log
+  zcat *.json.gz | limiterlab replay -limit 5/m -key user+path -time-field ts
+`
+
 // usage is what -h prints.
 func usage() string {
+	return usageHead + listFlags((&options{}).flags()) + usageTail
+}
+
+// replayUsage is what replay -h prints.
+func replayUsage() string {
+	return replayUsageHead + listFlags((&replayOptions{}).flags()) + replayUsageTail
+}
+
+func listFlags(fs *flag.FlagSet) string {
 	var b strings.Builder
-	b.WriteString(usageHead)
-	(&options{}).flags().VisitAll(func(f *flag.Flag) {
+	fs.VisitAll(func(f *flag.Flag) {
 		name, text := flag.UnquoteUsage(f)
 		fmt.Fprintf(&b, "  %-22s %s\n", strings.TrimSpace("-"+f.Name+" "+name), withDefault(text, f.DefValue))
 	})
-	b.WriteString(usageTail)
 	return b.String()
 }
 
 func withDefault(text, value string) string {
-	if value == "" || value == "false" {
+	if value == "" || value == "false" || value == fmt.Sprint(noSuggestion) {
 		return text
 	}
 	return fmt.Sprintf("%s (default %s)", text, value)

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// thousands writes 1234567 as 1,234,567; n is at least 0.
-func thousands(n int) string {
+// Thousands writes 1234567 as 1,234,567; n is at least 0.
+func Thousands(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
@@ -20,8 +20,8 @@ func thousands(n int) string {
 	return s
 }
 
-// ratio writes what n is of one central bucket's m.
-func ratio(n, m int) string {
+// Ratio writes what n is of one central bucket's m.
+func Ratio(n, m int) string {
 	if m == 0 {
 		return "–"
 	}

@@ -52,7 +52,7 @@ func (p *Printer) Second(s Second) {
 	for _, n := range s.Admitted {
 		total += n
 	}
-	fmt.Fprintf(p.w, lineFormat, fmt.Sprintf("%.0f s", s.End.Seconds()), thousands(s.Asked), thousands(total),
+	fmt.Fprintf(p.w, lineFormat, fmt.Sprintf("%.0f s", s.End.Seconds()), Thousands(s.Asked), Thousands(total),
 		byProcess(s.Admitted), oldest(s.Ages), states(s.States))
 }
 

@@ -132,6 +132,6 @@ After 3.0 s it dies, after 6.0 s it returns; the run ends after 9.0 s.
 
 func TestThousands(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567"} {
-		require.Equal(t, want, thousands(n))
+		require.Equal(t, want, Thousands(n))
 	}
 }

@@ -36,5 +36,5 @@ func tableHead(w io.Writer, r model.Result) {
 
 // cell is 20 columns.
 func cell(w io.Writer, n, central int) {
-	fmt.Fprintf(w, "%13s %6s", thousands(n), ratio(n, central))
+	fmt.Fprintf(w, "%13s %6s", Thousands(n), Ratio(n, central))
 }

@@ -23,7 +23,7 @@ func Verdict(w io.Writer, r model.Result) bool {
 		}
 		ok = false
 		fmt.Fprintf(w, "FAILED in the phase %q: the fleet admitted %s, one central bucket %s; the ratio %s is not within %g of 1.\n",
-			p.Name, thousands(got), thousands(want), ratio(got, want), Tolerance)
+			p.Name, Thousands(got), Thousands(want), Ratio(got, want), Tolerance)
 	}
 	if ok {
 		fmt.Fprintf(w, "PASSED: in every phase the fleet was within %.0f %% of one central bucket.\n", Tolerance*100)

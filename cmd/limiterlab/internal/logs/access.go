@@ -1,0 +1,201 @@
+package logs
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+)
+
+// access reads common and combined log format:
+//
+//	address identity user [time] "request" status bytes "referer" "agent"
+//
+// of which what follows the status may be missing, or be more.
+type access struct {
+	clock clock
+	host  bool // the line begins with the name of the virtual host
+	key   []accessField
+}
+
+// accessField is a part of the key.
+type accessField func(l *accessLine) []byte
+
+// accessLine is a line in parts.
+type accessLine struct {
+	host, address, user []byte
+	time                []byte
+	request             []byte
+	status              []byte
+	rest                []byte // what follows the status
+}
+
+// accessFields are the fields of the format; host is of vhost alone.
+var accessFields = map[string]accessField{
+	"ip":      func(l *accessLine) []byte { return network(l.address) },
+	"user":    func(l *accessLine) []byte { return l.user },
+	"method":  (*accessLine).method,
+	"path":    (*accessLine).path,
+	"host":    func(l *accessLine) []byte { return l.host },
+	"status":  func(l *accessLine) []byte { return l.status },
+	"referer": func(l *accessLine) []byte { return l.quoted(0) },
+	"agent":   func(l *accessLine) []byte { return l.quoted(1) },
+}
+
+func newAccess(k Key, host bool) (parser, error) {
+	a := &access{host: host}
+	for _, name := range k.parts {
+		field, ok := accessFields[name]
+		if !ok || name == "host" && !host {
+			return nil, &FieldError{name, accessNames(host)}
+		}
+		a.key = append(a.key, field)
+	}
+	return a, nil
+}
+
+func accessNames(host bool) []string {
+	names := []string{"ip", "user", "method", "path", "status", "referer", "agent"}
+	if host {
+		names = append(names, "host")
+	}
+	return names
+}
+
+func (a *access) parse(line []byte, e *Entry) error {
+	var l accessLine
+	if err := l.split(line, a.host); err != nil {
+		return err
+	}
+	if err := a.clock.readAccess(l.time, e); err != nil {
+		return err
+	}
+	e.HasKey = true
+	for i, field := range a.key {
+		e.addPart(i == 0, field(&l))
+	}
+	return nil
+}
+
+func (l *accessLine) split(line []byte, host bool) error {
+	if host {
+		name, rest, ok := bytes.Cut(line, space)
+		if !ok || len(name) == 0 {
+			return errors.New("no virtual host at the beginning")
+		}
+		l.host, line = withoutPort(name), rest
+	}
+	who, rest, ok := bytes.Cut(line, []byte(" ["))
+	if !ok {
+		return errors.New("no time in brackets")
+	}
+	if l.time, rest, ok = bytes.Cut(rest, []byte("] \"")); !ok {
+		return errors.New("no time in brackets before a request in quotes")
+	}
+	return errors.Join(l.splitWho(who), l.splitRequest(rest))
+}
+
+var space = []byte(" ")
+
+// splitWho has the user last, who may have spaces in the name.
+func (l *accessLine) splitWho(who []byte) error {
+	address, rest, ok := bytes.Cut(who, space)
+	_, user, more := bytes.Cut(rest, space)
+	if !ok || !more || len(address) == 0 {
+		return errors.New("no address, identity and user before the time")
+	}
+	l.address, l.user = address, user
+	return nil
+}
+
+func (l *accessLine) splitRequest(rest []byte) error {
+	end := quoteEnd(rest)
+	if end < 0 {
+		return errors.New("the quotes around the request do not end")
+	}
+	l.request, rest = rest[:end], bytes.TrimPrefix(rest[end+1:], space)
+	l.status, l.rest, _ = bytes.Cut(rest, space)
+	if len(l.status) != 3 || l.status[0] < '0' || l.status[0] > '9' {
+		return errors.New("no status of three digits behind the request")
+	}
+	return nil
+}
+
+// quoteEnd finds the quote that no backslash takes its meaning from.
+func quoteEnd(s []byte) int {
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"':
+			return i
+		}
+	}
+	return -1
+}
+
+func (l *accessLine) method() []byte {
+	method, _, ok := bytes.Cut(l.request, space)
+	if !ok {
+		return nil
+	}
+	return method
+}
+
+// path is that of the request, without its query.
+func (l *accessLine) path() []byte {
+	_, rest, _ := bytes.Cut(l.request, space)
+	path, _, _ := bytes.Cut(rest, space)
+	return withoutQuery(path)
+}
+
+// quoted returns a text in quotes behind the status.
+func (l *accessLine) quoted(i int) []byte {
+	rest := l.rest
+	for {
+		begin := bytes.IndexByte(rest, '"')
+		if begin < 0 {
+			return nil
+		}
+		rest = rest[begin+1:]
+		end := quoteEnd(rest)
+		if end < 0 {
+			return nil
+		}
+		if i == 0 {
+			return rest[:end]
+		}
+		i, rest = i-1, rest[end+1:]
+	}
+}
+
+func withoutQuery(path []byte) []byte {
+	path, _, _ = bytes.Cut(path, []byte("?"))
+	return path
+}
+
+func withoutPort(host []byte) []byte {
+	if i := bytes.LastIndexByte(host, ':'); i > 0 && host[len(host)-1] != ']' {
+		return host[:i]
+	}
+	return host
+}
+
+// network is an address as a limit counts it: IPv4 as it is, IPv6 by the /64
+// that one customer has, neither with a port. What is no address stays.
+func network(address []byte) []byte {
+	if bytes.IndexByte(address, ':') < 0 {
+		return address
+	}
+	a, err := netip.ParseAddr(string(address))
+	if err != nil {
+		withPort, err := netip.ParseAddrPort(string(address))
+		if err != nil {
+			return address
+		}
+		a = withPort.Addr()
+	}
+	if a = a.Unmap().WithZone(""); a.Is4() {
+		return a.AppendTo(nil)
+	}
+	return netip.PrefixFrom(a, 64).Masked().AppendTo(nil)
+}

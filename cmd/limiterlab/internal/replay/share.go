@@ -1,0 +1,102 @@
+package replay
+
+import (
+	"math"
+	"math/rand/v2"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// The constants of docs/design.md §6.
+const (
+	slowTau    = 30e9 // time constant of the demand that shares go by, in nanoseconds
+	driftTau   = 60e9 // how fast shares drift to 1/N, in nanoseconds
+	floorShare = 0.02 // N·ε over r
+	renewal    = 1e9  // how long a share is kept before it is looked at again, in nanoseconds
+)
+
+// fleetRule is what a process of a fleet makes of a limit without Redis: it
+// keeps to its share (docs/design.md §6).
+type fleetRule struct {
+	rate, burst float64 // tokens per nanosecond; tokens
+	n           float64 // processes
+	random      *rand.Rand
+}
+
+func newFleetRule(l limiter.Limit, n int) fleetRule {
+	return fleetRule{
+		rate:   float64(l.Rate) / 1e9,
+		burst:  float64(l.Burst),
+		n:      float64(n),
+		random: rand.New(rand.NewPCG(1, 2)), // the same log gives the same result
+	}
+}
+
+// share is one key's bucket in one process without Redis.
+type share struct {
+	part      float64 // of the limit, when the outage began
+	since     float64 // when it did
+	level, at float64
+	refill    float64 // tokens per nanosecond
+	capacity  float64
+	threshold float64
+	until     float64 // when the share has to be looked at again
+}
+
+// demandShare is the part of the limit that demand gives: own, and that of all.
+func (f *fleetRule) demandShare(own, all float64) float64 {
+	eps := floorShare * f.rate / f.n
+	return min(1, (own+eps)/(all+f.n*eps))
+}
+
+// begin is the bucket of a process that has the given part of a limit whose
+// one bucket held level tokens when the outage began.
+func (f *fleetRule) begin(part, level, since float64) share {
+	s := share{part: part, since: since, at: since}
+	if f.n == 1 {
+		s.part = 1
+	}
+	s.level = s.part * min(f.burst, level)
+	f.renew(&s, since)
+	return s
+}
+
+// renew brings the share up to date: it drifts to 1/N.
+func (f *fleetRule) renew(s *share, now float64) {
+	s.level, s.at = s.levelAt(now), now
+	part := s.part + (1/f.n-s.part)*(1-math.Exp(-(now-s.since)/driftTau))
+	s.refill = part * f.rate
+	s.capacity = min(f.burst, part*f.burst+1)
+	s.threshold = f.draw()
+	s.until = now + renewal
+}
+
+// draw draws a threshold, which lets a share below a token admit its part. A
+// process alone has the limit as it is.
+func (f *fleetRule) draw() float64 {
+	if f.n == 1 {
+		return 1
+	}
+	return 1 - f.random.Float64()
+}
+
+func (s *share) levelAt(now float64) float64 {
+	if s.until == 0 {
+		return s.level
+	}
+	return min(s.capacity, s.level+(now-s.at)*s.refill)
+}
+
+// take admits one token at now, or changes nothing.
+func (f *fleetRule) take(s *share, now float64) bool {
+	if now >= s.until {
+		f.renew(s, now)
+	}
+	level := s.levelAt(now)
+	if missing := s.threshold*min(1, s.capacity) - level; missing > 0 && missing >= s.refill {
+		return false
+	}
+	s.level, s.at = level-1, now
+	s.threshold = f.draw()
+	return true
+}

@@ -1,0 +1,71 @@
+package summary
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/replay"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/report"
+)
+
+// notes say what a reader has to know to trust the numbers.
+func (s Summary) notes() []string {
+	var notes []string
+	add := func(yes bool, format string, args ...any) {
+		if yes {
+			notes = append(notes, fmt.Sprintf(format, args...))
+		}
+	}
+	add(s.Cut, "Interrupted: this is what had been read by then.")
+	add(s.Read.Unparsed > 0, "%s of %s lines could not be read.", report.Thousands(s.Read.Unparsed), report.Thousands(s.Read.Lines))
+	for _, e := range s.Read.Examples {
+		add(true, "  %s, line %d: %s: %s", printable(e.File), e.Line, printable(e.Why.Error()), printable(e.Text))
+	}
+	add(s.Read.NoKey > 0, "%s requests lack the key (empty, or \"-\"): they are not limited, and not counted above.", report.Thousands(s.Read.NoKey))
+	add(s.Back > 0, "%s lines are earlier than a line before them, by up to %v; they were taken as if they came at the latest time seen by then.",
+		report.Thousands(s.Back), s.FarBack)
+	add(s.FarBack > time.Minute, "  That is much: are the files in the order of time, and is every clock right?")
+	add(s.WholeSeconds && s.period() < 10*time.Second,
+		"The times are whole seconds: what came in one second counts as simultaneous, so a limit per %v looks stricter than it is.", s.period())
+	notes = append(notes, s.bounds()...)
+	if o := s.Outage; o != nil {
+		add(o.From.After(s.To) || !o.To.After(s.From), "The outage lies outside the log.")
+	}
+	return notes
+}
+
+// period is the time in which an empty bucket is full again.
+func (s Summary) period() time.Duration {
+	return time.Duration(float64(s.Limit.Burst) / float64(s.Limit.Rate) * 1e9).Round(time.Millisecond)
+}
+
+// bounds say which tables were too small to hold everything.
+func (s Summary) bounds() []string {
+	var notes []string
+	add := func(what string, l replay.Losses) {
+		if l.Forgotten == 0 {
+			return
+		}
+		consequence := "none of them before its bucket was full again, so that no decision changed"
+		if l.Early > 0 {
+			consequence = fmt.Sprintf("%s of them before their buckets were full again: those that came back found a full one, and too little was denied", report.Thousands(l.Early))
+		}
+		notes = append(notes, fmt.Sprintf("The bound of %s keys (-max-keys) was hit%s: %s were forgotten, %s.",
+			report.Thousands(s.MaxKeys), what, report.Thousands(l.Forgotten), consequence))
+	}
+	add("", s.Lost)
+	if s.LostKeys > 0 {
+		notes = append(notes, fmt.Sprintf("The bound of %s denied keys (-max-keys) was hit: %s were forgotten, so that the keys denied most may lack some.",
+			report.Thousands(s.MaxKeys), report.Thousands(s.LostKeys)))
+	}
+	if s.Fleet != nil {
+		add(" by the fleet's pairs of key and process", s.Fleet.Lost)
+	}
+	if s.Outage != nil {
+		add(" by the outage's keys, and pairs of key and process", s.Outage.Lost)
+	}
+	if s.Suggestion != nil {
+		add(" by the suggestion", s.Suggestion.Lost)
+	}
+	return notes
+}

@@ -1,0 +1,4 @@
+package summary
+
+// Page is a stub.
+func Page(s Summary) ([]byte, error) { return nil, nil }

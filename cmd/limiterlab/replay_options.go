@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/logs"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/replay"
+)
+
+// replayOptions is what the flags of the subcommand replay say.
+type replayOptions struct {
+	files     []string
+	limit     limiter.Limit
+	key       logs.Key
+	format    string // empty: found out
+	timeField string // empty: found out
+	processes int
+	spread    string
+	outage    *replay.Spell
+	suggest   float64 // percent; below 0: nothing is suggested
+	top       int
+	maxKeys   int
+	html      string // path; empty: no page
+}
+
+const (
+	defaultKey     = "ip"
+	defaultMaxKeys = 1_000_000
+	spreadRound    = "round-robin"
+	spreadByKey    = "key"
+	noSuggestion   = -1
+)
+
+// flags are the subcommand's flags, which write into o.
+func (o *replayOptions) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet("limiterlab replay", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	fs.Func("limit", "the `limit` of each key, like 100/m or \"10/s burst 50\"; required", o.setLimit)
+	fs.Func("key", "what is limited: ip, user, path, method+path, host, any field, several with + (default \""+defaultKey+"\")", o.setKey)
+	fs.StringVar(&o.format, "format", "", "`format` of the log: "+strings.Join(logs.Formats, ", ")+"; found out if not given")
+	fs.StringVar(&o.timeField, "time-field", "", "`name` of the JSON field or CSV column that holds the time; found out if not given")
+	fs.IntVar(&o.processes, "processes", 1, "`number` of processes that the requests reach: what would a fleet change?")
+	fs.StringVar(&o.spread, "spread", spreadRound, "`way` in which they reach them: "+spreadRound+", or "+spreadByKey+" (all of a key at one)")
+	fs.Func("outage", "what would a `spell` without Redis change? 14:00-14:05, 14:00+5m, or from the beginning 1h+5m", o.setOutage)
+	fs.Float64Var(&o.suggest, "suggest", noSuggestion, "find the smallest limit of the same period that denies at most this `percent` of requests")
+	fs.IntVar(&o.top, "top", 10, "`number` of keys to list that were denied most")
+	fs.IntVar(&o.maxKeys, "max-keys", defaultMaxKeys, "`number` of keys to remember at once, the least recently used are forgotten")
+	fs.StringVar(&o.html, "html", "", "write the report as a page, too, to this `path`")
+	return fs
+}
+
+func (o *replayOptions) setLimit(s string) error {
+	l, err := limiter.ParseLimit(s)
+	if err != nil {
+		return err
+	}
+	if l.Rate == rate.Inf || l.Rate <= 0 {
+		return errors.New("a replay needs a limit that is neither unlimited nor nothing")
+	}
+	o.limit = l
+	return nil
+}
+
+func (o *replayOptions) setKey(s string) (err error) {
+	o.key, err = logs.ParseKey(s)
+	return err
+}
+
+func (o *replayOptions) setOutage(s string) error {
+	sp, err := replay.ParseSpell(s)
+	o.outage = &sp
+	return err
+}
+
+// parseReplayOptions lets flags stand before, between and behind the files.
+func parseReplayOptions(args []string) (replayOptions, error) {
+	var o replayOptions
+	if err := o.setKey(defaultKey); err != nil {
+		return o, err
+	}
+	fs := o.flags()
+	for {
+		if err := fs.Parse(args); err != nil {
+			return o, err
+		}
+		if fs.NArg() == 0 {
+			return o, o.validate()
+		}
+		o.files, args = append(o.files, fs.Arg(0)), fs.Args()[1:]
+	}
+}
+
+// validate names all faults at once.
+func (o *replayOptions) validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(o.limit != limiter.Limit{}, "-limit is required: -limit 100/m")
+	check(o.format == "" || slices.Contains(logs.Formats, o.format), "-format must be one of %s", strings.Join(logs.Formats, ", "))
+	check(o.processes >= 1 && o.processes <= maxProcesses, "-processes must be 1 to %d", maxProcesses)
+	check(o.spread == spreadRound || o.spread == spreadByKey, "-spread must be %s or %s", spreadRound, spreadByKey)
+	check(o.suggest == noSuggestion || o.suggest >= 0 && o.suggest < 100, "-suggest must be a percentage from 0, below 100")
+	check(o.top >= 0, "-top must not be negative")
+	check(o.maxKeys >= 1 && o.maxKeys <= math.MaxInt32, "-max-keys must be 1 to %d", math.MaxInt32)
+	check(folderExists(o.html), "-html: there is no folder %s", filepath.Dir(o.html))
+	stdin := slices.Index(o.files, logs.Stdin)
+	check(stdin < 0 || !slices.Contains(o.files[stdin+1:], logs.Stdin), "stdin can be read only once")
+	return errors.Join(errs...)
+}
