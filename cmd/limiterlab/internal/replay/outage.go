@@ -73,9 +73,17 @@ func (d *demand) until(now float64) float64 { return d.rate * math.Exp(-(now-d.a
 func newOutage(l limiter.Limit, n, most int, from, to float64) *outage {
 	o := &outage{from: from, to: to, n: float64(n), central: ruleOf(l), share: newFleetRule(l, n), window: windowAround(from, to)}
 	o.reported = make([]admitted, o.window.bins)
-	o.keys = newTable(most, func(k *outageKey) { o.lost.count(k.fallback.full(o.lost.now) && k.limiter.full(o.lost.now)) })
-	o.pairs = newTable(most, func(p *outagePair) { o.lost.count(!p.entered || o.lost.now >= o.to) })
+	o.keys = newTable(most, func(k *outageKey) {
+		o.lost.count(o.spent(k.demand, k.entered) && k.fallback.full(o.lost.now) && k.limiter.full(o.lost.now))
+	})
+	o.pairs = newTable(most, func(p *outagePair) { o.lost.count(o.spent(p.demand, p.entered)) })
 	return o
+}
+
+// spent reports whether a demand no longer matters to shares.
+func (o *outage) spent(d demand, entered bool) bool {
+	now := o.lost.now
+	return now >= o.to || !entered && now-d.at > 5*slowTau
 }
 
 // add takes a request that reaches a process: before is the central bucket

@@ -93,15 +93,7 @@ func printable(s string) string {
 
 // topTitle says how many of the denied keys are shown.
 func (s Summary) topTitle() string {
-	return fmt.Sprintf("Denied most (%s of %s)", keys(len(s.Top)), s.upTo(s.LostKeys)+report.Thousands(s.DeniedKeys))
-}
-
-// keys counts keys in words.
-func keys(n int) string {
-	if n == 1 {
-		return "1 key"
-	}
-	return report.Thousands(n) + " keys"
+	return fmt.Sprintf("Denied most (%d of %s%s)", len(s.Top), s.upTo(s.LostKeys), report.Thousands(s.DeniedKeys))
 }
 
 // way says how the requests of a fleet reach its processes.
@@ -135,7 +127,7 @@ func suggestion(s *replay.Suggestion) []string {
 }
 
 func denying(c replay.Count, total int) string {
-	return fmt.Sprintf("%s of %s (%s)", report.Thousands(c.Denied), report.Thousands(total), percent(c.Denied, total))
+	return fmt.Sprintf("%s of %s (%.4g %%)", report.Thousands(c.Denied), report.Thousands(total), 100*float64(c.Denied)/float64(total))
 }
 
 // suggestionTitle says what was looked for.

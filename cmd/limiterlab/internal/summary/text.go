@@ -62,12 +62,16 @@ func (s Summary) textFleet(w io.Writer) {
 	if f == nil {
 		return
 	}
-	title(w, fmt.Sprintf("Without anything shared, over %s", way(f.Processes, f.ByKey)))
+	title(w, s.fleetTitle())
 	fmt.Fprintf(w, "%-36s %13s %10s %10s\n", "", "admitted", "of asked", "of central")
 	for _, o := range f.Outcomes {
 		fmt.Fprintf(w, "%-36s %13s %10s %10s\n", o.Name, report.Thousands(o.Allowed),
 			percent(o.Allowed, s.Requests), report.Ratio(o.Allowed, s.Allowed()))
 	}
+}
+
+func (s Summary) fleetTitle() string {
+	return "Without anything shared, over " + way(s.Fleet.Processes, s.Fleet.ByKey)
 }
 
 func (s Summary) textOutage(w io.Writer) {
