@@ -79,17 +79,30 @@ func (r *replayer) read(ctx context.Context) (summary.Summary, error) {
 	for _, in := range r.inputs {
 		s.Names = append(s.Names, in.Name)
 	}
-	if s.Suggestion != nil && err == nil && logs.Again(r.inputs) {
-		err = s.Suggestion.Refine(r.maxKeys, func(each func(*logs.Entry)) error {
-			_, err := r.pass(ctx, each)
-			return errors.Join(err, ctx.Err())
-		})
+	if s.Suggestion != nil && logs.Again(r.inputs) {
+		err = errors.Join(err, r.refine(ctx, s.Suggestion, err != nil))
 	}
 	s.Cut = ctx.Err() != nil
-	if s.Cut && errors.Is(err, ctx.Err()) {
-		err = nil
-	}
 	return s, err
+}
+
+// refine reads the logs again, unless ctx is done. Where not all of them can be
+// read, that has been said.
+func (r *replayer) refine(ctx context.Context, s *replay.Suggestion, said bool) error {
+	err := s.Refine(r.maxKeys, func(each func(*logs.Entry)) error {
+		_, err := r.pass(ctx, each)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case said:
+			return nil
+		}
+		return err
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func (r *replayer) config() replay.Config {

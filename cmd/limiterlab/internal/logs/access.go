@@ -15,6 +15,7 @@ type access struct {
 	clock clock
 	host  bool // the line begins with the name of the virtual host
 	key   []accessField
+	line  accessLine
 }
 
 // accessField is a part of the key.
@@ -62,7 +63,7 @@ func accessNames(host bool) []string {
 }
 
 func (a *access) parse(line []byte, e *Entry) error {
-	var l accessLine
+	l := &a.line
 	if err := l.split(line, a.host); err != nil {
 		return err
 	}
@@ -71,16 +72,16 @@ func (a *access) parse(line []byte, e *Entry) error {
 	}
 	e.HasKey = true
 	for i, field := range a.key {
-		e.addPart(i == 0, field(&l))
+		e.addPart(i == 0, field(l))
 	}
 	return nil
 }
 
 func (l *accessLine) split(line []byte, host bool) error {
 	if host {
-		name, rest, ok := bytes.Cut(line, space)
-		if !ok || len(name) == 0 {
-			return errors.New("no virtual host at the beginning")
+		name, rest, _ := bytes.Cut(line, space)
+		if len(name) == 0 || !beginsWithAddress(rest) {
+			return errors.New("no virtual host and address at the beginning")
 		}
 		l.host, line = withoutPort(name), rest
 	}
@@ -92,6 +93,13 @@ func (l *accessLine) split(line []byte, host bool) error {
 		return errors.New("no time in brackets before a request in quotes")
 	}
 	return errors.Join(l.splitWho(who), l.splitRequest(rest))
+}
+
+// beginsWithAddress tells a line behind its virtual host from one without.
+func beginsWithAddress(line []byte) bool {
+	address, _, _ := bytes.Cut(line, space)
+	_, err := netip.ParseAddr(string(address))
+	return err == nil
 }
 
 var space = []byte(" ")

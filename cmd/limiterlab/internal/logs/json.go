@@ -86,7 +86,10 @@ func (o object) text(name string) ([]byte, bool) {
 		err := json.Unmarshal(raw, &s)
 		return []byte(s), err == nil
 	}
-	return raw, !bytes.Equal(raw, []byte("null")) && raw[0] != '{' && raw[0] != '['
+	if raw[0] == '{' || raw[0] == '[' || bytes.Equal(raw, []byte("null")) {
+		return nil, false
+	}
+	return raw, true
 }
 
 // innerText follows the dots of a name.

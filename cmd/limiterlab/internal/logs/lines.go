@@ -25,7 +25,7 @@ func (l lines) next() (line []byte, tooLong bool, err error) {
 	line, err = l.r.ReadSlice('\n')
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull):
-		begin := bytes.Clone(line[:exampleLength])
+		begin := bytes.Clone(line[:exampleLength+1])
 		return begin, true, l.skip()
 	case errors.Is(err, io.EOF) && len(line) > 0:
 		err = nil

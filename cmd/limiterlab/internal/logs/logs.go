@@ -39,7 +39,7 @@ const (
 )
 
 // Formats are the formats that can be read, in the order in which they are tried.
-var Formats = []string{JSON, Combined, VHost, CSV}
+var Formats = []string{JSON, VHost, Combined, CSV}
 
 // FormatsHelp says of each what it is, one a line.
 const FormatsHelp = `  combined   common or combined log format, as Apache and nginx write it

@@ -103,8 +103,11 @@ func (r *reading) lines(ctx context.Context, name string, l lines, p parser) err
 		if tooLong {
 			r.unparsed(name, number, line, fmt.Errorf("longer than %d bytes", maxLine))
 		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
-			return notEOF(err)
+			return fmt.Errorf("behind line %d: %w", number-1, err)
 		}
 		if !tooLong {
 			r.line(name, number, line, p)

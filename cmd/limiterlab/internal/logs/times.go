@@ -32,7 +32,7 @@ type clock struct {
 
 // readAccess reads "10/Oct/2000:13:55:36 -0700".
 func (c *clock) readAccess(text []byte, e *Entry) error {
-	if string(text) != c.access {
+	if len(text) == 0 || string(text) != c.access {
 		t, err := time.Parse(accessTime, string(text))
 		if err != nil {
 			return fmt.Errorf("%q is no time like 10/Oct/2000:13:55:36 -0700", text)

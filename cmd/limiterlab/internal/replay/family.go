@@ -83,8 +83,8 @@ func Coarse(l limiter.Limit) []limiter.Limit {
 	return withBursts(l, bursts)
 }
 
-// Around are limits of the period of l about as large: from a fortieth to
-// thirty times, each at most 26 % above the one before.
+// Around are limits of the period of l about as large: from a fortieth to thirty
+// times, each about 26 % above the one before.
 func Around(l limiter.Limit) []limiter.Limit {
 	var bursts []int
 	for k := range familySize {
@@ -159,7 +159,7 @@ func (s *Suggestion) next() []limiter.Limit {
 	return between(s.original, below, s.Best.Limit.Burst)
 }
 
-// Refine narrows the suggestion to the very least burst, by reading the log
+// Refine narrows the suggestion to the least burst there is, by reading the log
 // again and again: read calls its argument for every request of it.
 func (s *Suggestion) Refine(maxKeys int, read func(func(*logs.Entry)) error) error {
 	for limits := s.next(); len(limits) > 0; limits = s.next() {

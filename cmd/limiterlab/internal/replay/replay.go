@@ -26,7 +26,7 @@ type Replay struct {
 	order   order
 	zone    *time.Location
 	east    int64 // what the zone's clock is ahead of UTC, in nanoseconds
-	whole   bool // all times are whole seconds
+	whole   bool  // all times are whole seconds
 	central *central
 	fleet   *fleet  // nil for one process
 	outage  *outage // nil without one
@@ -56,7 +56,7 @@ func (r *Replay) Add(e *logs.Entry) {
 	}
 	now := r.order.at(e.At)
 	r.whole = r.whole && e.Whole
-	hash := maphash.Bytes(r.seed, e.Key)
+	hash := r.hash(e.Key)
 	before, ok := r.central.add(now, hash, e.Key)
 	r.central.over.add(r.order.latest+r.east, ok)
 	if r.fleet != nil || r.outage != nil {
@@ -85,6 +85,8 @@ func (r *Replay) begin(e *logs.Entry) {
 		r.outage = newOutage(r.Limit, r.Processes, r.MaxKeys, float64(from.Sub(start)), float64(to.Sub(start)))
 	}
 }
+
+func (r *Replay) hash(key []byte) uint64 { return maphash.Bytes(r.seed, key) }
 
 // apart makes hashes of pairs out of those of keys: with a hash that is random,
 // the sum is too.

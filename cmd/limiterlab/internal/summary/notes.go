@@ -17,13 +17,12 @@ func (s Summary) notes() []string {
 		}
 	}
 	add(s.Cut, "Interrupted: this is what had been read by then.")
-	add(s.Read.Unparsed > 0, "%s of %s lines could not be read.", report.Thousands(s.Read.Unparsed), report.Thousands(s.Read.Lines))
+	add(s.Read.Unparsed > 0, "%s of %s could not be read.", report.Thousands(s.Read.Unparsed), lines(s.Read.Lines))
 	for _, e := range s.Read.Examples {
 		add(true, "  %s, line %d: %s: %s", printable(e.File), e.Line, printable(e.Why.Error()), printable(e.Text))
 	}
-	add(s.Read.NoKey > 0, "%s requests lack the key (empty, or \"-\"): they are not limited, and not counted above.", report.Thousands(s.Read.NoKey))
-	add(s.Back > 0, "%s lines are earlier than a line before them, by up to %v; they were taken as if they came at the latest time seen by then.",
-		report.Thousands(s.Back), s.FarBack)
+	add(s.Read.NoKey > 0, "Requests without the key (empty, or \"-\"), which are not limited, and not counted above: %s.", report.Thousands(s.Read.NoKey))
+	add(s.Back > 0, "The time goes back at %s, by up to %v; they are taken as if it had stood still.", lines(s.Back), s.FarBack)
 	add(s.FarBack > time.Minute, "  That is much: are the files in the order of time, and is every clock right?")
 	add(s.WholeSeconds && s.period() < 10*time.Second,
 		"The times are whole seconds: what came in one second counts as simultaneous, so a limit per %v looks stricter than it is.", s.period())
@@ -32,6 +31,14 @@ func (s Summary) notes() []string {
 		add(o.From.After(s.To) || !o.To.After(s.From), "The outage lies outside the log.")
 	}
 	return notes
+}
+
+// lines counts lines in words.
+func lines(n int) string {
+	if n == 1 {
+		return "1 line"
+	}
+	return report.Thousands(n) + " lines"
 }
 
 // period is the time in which an empty bucket is full again.
