@@ -26,6 +26,9 @@ func replayLogs(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	case err != nil:
 		return replayUsageError(stderr, err)
 	}
+	if len(o.files) == 0 && isTerminal(os.Stdin) {
+		return replayUsageError(stderr, errors.New("no log was given, neither a file nor on stdin"))
+	}
 	inputs, err := logs.Find(o.files, os.Stdin)
 	if err != nil {
 		fmt.Fprintln(stderr, "limiterlab:", err)

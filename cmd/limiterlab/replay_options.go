@@ -95,7 +95,8 @@ func parseReplayOptions(args []string) (replayOptions, error) {
 			return o, err
 		}
 		if fs.NArg() == 0 {
-			return o, o.validate()
+			err := o.validate()
+			return o, err
 		}
 		o.files, args = append(o.files, fs.Arg(0)), fs.Args()[1:]
 	}

@@ -27,12 +27,10 @@ func (l lines) next() (line []byte, tooLong bool, err error) {
 	case errors.Is(err, bufio.ErrBufferFull):
 		begin := bytes.Clone(line[:exampleLength+1])
 		return begin, true, l.skip()
-	case errors.Is(err, io.EOF) && len(line) > 0:
-		err = nil
-	case err != nil:
-		return nil, false, err
+	case err == nil, errors.Is(err, io.EOF) && len(line) > 0:
+		return trimEnd(line), false, nil
 	}
-	return trimEnd(line), false, nil
+	return nil, false, err
 }
 
 // skip reads up to the end of the line.

@@ -48,7 +48,7 @@ const FormatsHelp = `  combined   common or combined log format, as Apache and n
   csv        a row of column names, then rows; separated by commas, semicolons or tabs
 `
 
-// ErrNotUnderstood: no line could be read.
+// ErrNotUnderstood says that no line could be read.
 var ErrNotUnderstood = errors.New("no line could be read")
 
 // FieldError says that the log lacks a field that was asked for, and which it has.

@@ -48,9 +48,14 @@ func TestWhatIsDeniedToWhomAndWhen(t *testing.T) {
 	require.Zero(t, res.Lost)
 	require.Equal(t, Series{10 * time.Second, []Bin{
 		{at(0), 8, 2},
-		{at(10), 0, 0}, {at(20), 0, 0},
+		{at(10), 0, 0},
+		{at(20), 0, 0},
 		{at(30), 4, 1},
-		{at(40), 0, 0}, {at(50), 0, 0}, {at(60), 0, 0}, {at(70), 0, 0}, {at(80), 0, 0},
+		{at(40), 0, 0},
+		{at(50), 0, 0},
+		{at(60), 0, 0},
+		{at(70), 0, 0},
+		{at(80), 0, 0},
 		{at(90), 2, 0},
 	}}, res.Coarse)
 }
@@ -123,7 +128,7 @@ func TestPoliciesEqualTheModels(t *testing.T) {
 			policyAsked: want.Asked, policyCentral: want.Central, policyFailOpen: want.FailOpen, policyFailClosed: want.FailClosed, policyPrivate: want.Private,
 		} {
 			phases := got[policy].PerPhase[3-len(all):] // an outage from the start has nothing before it
-			require.Equal(t, o.PerPhase, phases[:], o.Name)
+			require.Equal(t, o.PerPhase, phases, o.Name)
 			require.Equal(t, o.Total(), got[policy].Total())
 		}
 	})
@@ -245,5 +250,6 @@ func TestTheSameLogGivesTheSameResult(t *testing.T) {
 		}
 		return r.Result(10, 0.01)
 	}
-	require.Equal(t, run(), run())
+	first, second := run(), run()
+	require.Equal(t, first, second)
 }

@@ -2,8 +2,8 @@ package replay
 
 // table holds a bounded number of values by hash and forgets the least recently
 // used to make room. It keeps hashes, not keys: of 64 bits, so that among a
-// hundred million keys the chance that any two were taken for one is below one
-// in ten thousand.
+// hundred million keys the chance that any two are taken for one is below one
+// in a thousand.
 type table[T any] struct {
 	most   int
 	index  map[uint64]uint32 // slots by hash

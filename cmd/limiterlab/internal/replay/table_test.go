@@ -23,7 +23,7 @@ func TestTableIsAnLRU(t *testing.T) {
 			if !known {
 				require.Zero(t, *n, "a new value is zero")
 				*n = i + 1
-				theirs.Add(hash, pointer(i+1))
+				theirs.Add(hash, new(i+1))
 			} else {
 				require.Equal(t, *want, *n)
 			}
@@ -45,8 +45,6 @@ func TestTableIsAnLRU(t *testing.T) {
 		}
 	})
 }
-
-func pointer(n int) *int { return &n }
 
 func TestTableKeepsItsPointers(t *testing.T) {
 	table := newTable(10*chunkSize, func(*int) {})

@@ -18,7 +18,7 @@ func TestTimelineLosesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var line timeline
 		asked := make(map[int64]int) // by second
-		at, denied := int64(time.Date(2026, 3, 14, 13, 50, 7, 0, time.UTC).UnixNano()), 0
+		at, denied := time.Date(2026, 3, 14, 13, 50, 7, 0, time.UTC).UnixNano(), 0
 		for _, gap := range rapid.SliceOfN(rapid.OneOf(rapid.Int64Range(0, 100), rapid.Int64Range(0, 1e7)), 1, 500).Draw(t, "seconds") {
 			at += gap * int64(time.Second)
 			deny := rapid.Bool().Draw(t, "denied")
