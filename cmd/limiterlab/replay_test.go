@@ -73,7 +73,7 @@ func TestReplayOfStdin(t *testing.T) {
 	code, stdout, stderr := runReplay(t, "-limit", "10/m", "-suggest", "1")
 	require.Equal(t, exitOK, code, stderr)
 	require.Contains(t, stdout, "over stdin (combined)")
-	require.Contains(t, stdout, "a stream can be read only once")
+	require.Contains(t, stdout, "that takes another reading")
 	require.Contains(t, stdout, "denied                 416   28.28 %")
 }
 

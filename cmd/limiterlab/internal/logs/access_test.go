@@ -95,6 +95,12 @@ func TestAccessTimes(t *testing.T) {
 	}
 }
 
+func TestNoTimeIsNotTheTimeBefore(t *testing.T) {
+	p, err := newAccess(key(t, "ip"), false)
+	require.NoError(t, err)
+	require.NotEmpty(t, parse(t, p, `1.2.3.4 - - [] "GET / HTTP/1.0" 200 1`).err)
+}
+
 func TestMalformedAccessLines(t *testing.T) {
 	p, err := newAccess(key(t, "ip"), false)
 	require.NoError(t, err)

@@ -192,19 +192,41 @@ func TestDemandDecidesShares(t *testing.T) {
 	require.Greater(t, p[policyFailOpen].PerPhase[1], 2*p[policyLimiter].PerPhase[1])
 }
 
-func TestAnOutageLeavesNoDebt(t *testing.T) {
-	l := limiter.Per(10, 10*time.Minute)
-	r := New(Config{Limit: l, MaxKeys: 100, Processes: 10, Outage: spell(t, "1m-2m")})
-	feed(r, 0, "other")
-	for i := range 200 { // ten processes that do not know the key have a bucket of its tenth and one more token
-		feed(r, time.Minute+time.Duration(i)*time.Millisecond, "a")
+// TestSharesDrift has all of a key at one process: its share of nearly 1 at
+// first falls to 1/N, w(t) = 1/N + (1 − 1/N)·exp(−t/60 s).
+func TestSharesDrift(t *testing.T) {
+	l := limiter.Per(100, time.Second)
+	r := New(Config{Limit: l, MaxKeys: 10000, Processes: 10, ByKey: true, Outage: spell(t, "5m+10m")})
+	load(r, "a", 0, 900, 300, newFleetRule(l, 1).random.Float64)
+	require.InEpsilon(t, 100*(0.1*600+0.9*60), r.Result(0, 0).Outage.Policies[policyLimiter].PerPhase[1], 0.05)
+}
+
+func TestEveryAdmissionDrawsAThreshold(t *testing.T) {
+	f := newFleetRule(limiter.Per(100, time.Second), 2)
+	s := f.begin(0.5, 100, 0)
+	seen := make(map[float64]bool)
+	for range 40 {
+		require.True(t, f.take(&s, 0))
+		require.True(t, s.threshold > 0 && s.threshold <= 1)
+		seen[s.threshold] = true
 	}
-	o := r.outage
-	k, ok := o.keys.peek(r.hash([]byte("a")))
-	require.True(t, ok)
-	require.Less(t, o.central.level(k.limiter, 120e9), 2.0)
-	feed(r, 2*time.Minute, "a")
-	require.GreaterOrEqual(t, o.central.level(k.limiter, 120e9), 0.0)
+	require.Len(t, seen, 40)
+}
+
+func TestAnOutageLeavesNoDebt(t *testing.T) {
+	o := newOutage(limiter.Per(10, 10*time.Minute), 10, 100, 60e9, 120e9)
+	for pair := range uint64(60) { // more processes than were known of
+		for range 20 {
+			o.add(90e9, 1, pair, 0, true)
+		}
+	}
+	k, _ := o.keys.peek(1)
+	require.Less(t, o.central.level(k.limiter, 120e9), -1.0)
+	o.add(120e9, 1, 0, 0, true)
+	require.InDelta(t, 0, o.central.level(k.limiter, 120e9), 1e-9, "empty, but not in debt")
+	require.Zero(t, o.phases[2][policyLimiter])
+	o.add(181e9, 1, 0, 0, true)
+	require.Equal(t, 1, o.phases[2][policyLimiter], "a minute later there is a token")
 }
 
 func TestAFleetThatSharesNothing(t *testing.T) {

@@ -123,7 +123,7 @@ func suggestion(s *replay.Suggestion) []string {
 	if s.Exact {
 		return append(said, "So it is the smallest of this period that will do.")
 	}
-	return append(said, "Limits between the two were not tried: a stream can be read only once, a file as often as it takes.")
+	return append(said, "Limits between the two were not tried: that takes another reading, which neither a stream nor Ctrl-C allows.")
 }
 
 func denying(c replay.Count, total int) string {
