@@ -684,7 +684,9 @@ func (s *syncer) await(tick *time.Ticker, end int64, done func() bool) {
 // sayLeave takes this process, and its numbers, out of Redis, unless a call
 // hangs.
 func (s *syncer) sayLeave(tick *time.Ticker, end int64) {
-	if s.regular != nil || s.probing != nil {
+	idle := func() bool { return s.regular == nil && s.probing == nil }
+	s.await(tick, end, idle) // the step that told the rest may have begun another round
+	if !idle() {
 		return
 	}
 	now := clock(s.base)
