@@ -1,0 +1,553 @@
+package limiter
+
+import (
+	"context"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// rig is a fleet of real limiters whose loops are turned by hand: what happens,
+// and what becomes of each message, is drawn. Nothing runs by itself, so that a
+// failing case shrinks and can be played again.
+type rig struct {
+	t     *rapid.T
+	state *exchange.Memory
+	cfg   Config
+	procs []*proc
+	names uint64
+	down  bool // nothing arrives
+	equal bool // nobody is ever taken for silent, which would change what a token is charged as
+
+	mu      sync.Mutex // a process that leaves delivers by itself
+	sent    map[number][]exchange.Record
+	applied map[number]bool // that the state remembers
+	ever    map[number]bool // that were applied, though the state may have lost them
+	stray   []*exchange.Chunk
+	entries map[*entry]*proc // all that ever were, but those of processes that have gone
+
+	due    books            // µs that keys are to be charged with for what the fleet has taken
+	origin map[string]int64 // TATs from which that counts
+	most   int64            // µs that a charge may put a TAT ahead of now, unless it was further; 0: no limit
+}
+
+// books are µs by the name of a key in the state.
+type books map[string]float64
+
+func (b books) add(c books, sign float64) {
+	for field, sum := range c {
+		b[field] += sign * sum
+	}
+}
+
+// number is what a report is applied once by.
+type number struct {
+	lane exchange.ID
+	seq  int64
+}
+
+// proc is one process of a rig. Its calls are under way until they are
+// answered by hand.
+type proc struct {
+	*Limiter
+	rig     *rig
+	direct  bool // calls are answered at once
+	arrived map[*batch]bool
+	least   map[string]int64 // TATs that it knows the state to have had
+}
+
+func newRig(t *rapid.T, cfg Config) *rig {
+	cfg.Logger = quiet
+	cfg, err := cfg.checked()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &rig{
+		t: t, cfg: cfg, equal: true, state: exchange.NewMemory(1, time.Now),
+		sent: map[number][]exchange.Record{}, applied: map[number]bool{}, ever: map[number]bool{},
+		entries: map[*entry]*proc{}, origin: map[string]int64{}, due: books{},
+	}
+}
+
+// join adds a process, in contact.
+func (r *rig) join() *proc {
+	r.names++
+	p := &proc{rig: r, arrived: map[*batch]bool{}, least: map[string]int64{}}
+	p.Limiter = newLimiter(r.cfg, nil, r.state.Partitions(), r.names)
+	p.syncer = newSyncer(r.cfg, p, p.local, p.base, r.names)
+	p.syncer.ctx = context.Background()
+	r.procs = append(r.procs, p)
+	p.exchange()
+	return p
+}
+
+// Exchange implements exchange.Exchanger.
+func (p *proc) Exchange(_ context.Context, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+	if p.direct {
+		p.rig.mu.Lock()
+		defer p.rig.mu.Unlock()
+		p.note(chunks)
+		p.meet(fl)
+		for _, c := range chunks {
+			p.rig.deliver(c)
+		}
+	}
+}
+
+func (p *proc) meet(fl *exchange.FleetCall) {
+	if fl == nil {
+		return
+	}
+	if p.rig.equal {
+		fl.Silent, fl.Forget = math.MaxInt64, math.MaxInt64
+	}
+	p.rig.state.Exchange(context.Background(), fl, nil)
+}
+
+// step does what the loop does when its clock ticks.
+func (p *proc) step() {
+	p.syncer.step(clock(p.base))
+	synctest.Wait()
+	for len(p.syncer.results) > 0 {
+		<-p.syncer.results
+	}
+	for _, b := range p.calls() {
+		if !p.arrived[b] {
+			p.note(b.Chunks)
+		}
+	}
+}
+
+// calls are the calls under way.
+func (p *proc) calls() []*batch {
+	return slices.DeleteFunc([]*batch{p.syncer.probing, p.syncer.regular}, func(b *batch) bool { return b == nil })
+}
+
+// note checks that a report that is sent again is what it was.
+func (p *proc) note(chunks []*exchange.Chunk) {
+	for _, c := range chunks {
+		n := number{c.ID, c.Seq}
+		was, ok := p.rig.sent[n]
+		if !ok {
+			p.rig.sent[n] = slices.Clone(c.Records)
+			continue
+		}
+		for i := range c.Records {
+			if a, b := &was[i], &c.Records[i]; a.Field != b.Field || a.Op != b.Op || a.Delta != b.Delta {
+				p.rig.t.Errorf("sent again, %+v has become %+v", a, b)
+			}
+		}
+	}
+}
+
+// What may become of a request.
+const (
+	reached     = "reached"
+	reachTwice  = "reached twice" // a client's own retry
+	requestLost = "request lost"
+	replyLost   = "reply lost"
+	strays      = "strays" // given up by who sent it, it may arrive at any time
+)
+
+var (
+	allFates  = []string{reached, reached, reached, reachTwice, requestLost, replyLost, strays}
+	mostFates = []string{reached, reached, reached, reachTwice, requestLost, replyLost}
+)
+
+// arrive has the requests of a call arrive, in any order, or not.
+func (p *proc) arrive(b *batch, fates []string) {
+	r := p.rig
+	p.arrived[b] = true
+	if r.down {
+		fail(b.Fleet, b.Chunks)
+		return
+	}
+	p.meet(b.Fleet)
+	for waiting := slices.Clone(b.Chunks); len(waiting) > 0; {
+		i := rapid.IntRange(0, len(waiting)-1).Draw(r.t, "next")
+		r.suffer(waiting[i], rapid.SampledFrom(fates).Draw(r.t, "fate"))
+		waiting = slices.Delete(waiting, i, i+1)
+	}
+}
+
+func (r *rig) suffer(c *exchange.Chunk, fate string) {
+	switch fate {
+	case strays:
+		d := *c
+		d.Records, d.Reply = slices.Clone(c.Records), exchange.Reply{}
+		r.stray = append(r.stray, &d)
+	case reachTwice:
+		r.deliver(c)
+		fallthrough
+	case reached, replyLost:
+		r.deliver(c)
+	}
+	if fate != reached && fate != reachTwice {
+		c.Err = errCut
+	}
+}
+
+// answer gives the process the replies to a call.
+func (p *proc) answer(b *batch) {
+	delete(p.arrived, b)
+	for _, c := range b.Chunks {
+		if c.Err == nil && c.Reply.Status != exchange.Lost {
+			p.learn(c)
+		}
+	}
+	p.syncer.finish(b, clock(p.base))
+}
+
+// round does a round in no time, but with faults.
+func (p *proc) round(fates []string) {
+	p.step()
+	for _, b := range p.calls() {
+		p.arrive(b, fates)
+		p.answer(b)
+	}
+}
+
+// learn notes what the process knows from a reply: that the state had this TAT,
+// and, whatever was lost, what it knew before and has charged since.
+func (p *proc) learn(c *exchange.Chunk) {
+	for i, rec := range c.Records {
+		charged := p.least[rec.Field]
+		if charged != 0 {
+			charged += rec.Delta
+		}
+		p.least[rec.Field] = max(charged, c.Reply.Now+c.Reply.Keys[i].ToGo)
+	}
+}
+
+// exchange does a round without faults.
+func (p *proc) exchange() {
+	p.step()
+	for calls := p.calls(); len(calls) > 0; calls = p.calls() {
+		for _, b := range calls {
+			if !p.arrived[b] {
+				p.arrive(b, []string{reached})
+			}
+			p.answer(b)
+		}
+		p.step()
+	}
+}
+
+// settle exchanges without faults until there is nothing left to tell, and for
+// as long as it takes that every lane has been used.
+func (r *rig) settle() {
+	for i := 0; i < 4 || !r.idle(); i++ {
+		if i == 100 {
+			r.t.Fatalf("never settled: %+v", r.procs[0].Status())
+		}
+		time.Sleep(2 * time.Minute)
+		for _, p := range r.procs {
+			p.exchange()
+		}
+	}
+}
+
+// settleNow exchanges without faults, in no time, all there is to tell.
+func (r *rig) settleNow() {
+	for !r.idle() {
+		for _, p := range r.procs {
+			p.sync()
+			p.exchange()
+		}
+	}
+}
+
+func (r *rig) idle() bool {
+	for _, p := range r.procs {
+		if p.local.pending() > 0 || len(p.syncer.resets) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// deliver has a request applied, and checks what it does to the keys in it.
+func (r *rig) deliver(c *exchange.Chunk) {
+	before := r.tats(c)
+	r.state.Exchange(context.Background(), nil, []*exchange.Chunk{c})
+	if c.Err != nil {
+		r.t.Error(c.Err)
+	}
+	after := r.tats(c)
+	if c.Reply.Status != exchange.Applied {
+		if !maps.Equal(before, after) {
+			r.t.Errorf("not applied (%v), %+v has moved %v to %v", c.Reply.Status, c, before, after)
+		}
+		return
+	}
+	n := number{c.ID, c.Seq}
+	if r.applied[n] {
+		r.t.Errorf("applied twice: %+v", c)
+	}
+	again := r.ever[n]
+	r.applied[n], r.ever[n] = true, true
+	for field, tat := range after {
+		r.checkMove(c, field, before[field], tat)
+	}
+	r.forgive(c, before, after)
+	if _, known := r.sent[n]; !known && !again {
+		r.due.add(change(c.Records), 1) // of a process that has crashed
+	}
+}
+
+// checkMove checks what a report has done to one key.
+func (r *rig) checkMove(c *exchange.Chunk, field string, before, after int64) {
+	now := time.Now().UnixMicro()
+	back, silent := false, true
+	for i := range c.Records {
+		if rec := &c.Records[i]; rec.Field == field {
+			back = back || rec.Op != exchange.Charge
+			silent = silent && rec.Op == exchange.Charge && rec.Delta == 0 && !c.Floors
+		}
+	}
+	switch {
+	case after < before && !back:
+		r.t.Errorf("TAT of %q went back from %d to %d: %+v", field, before, after, c)
+	case after < min(before, now):
+		r.t.Errorf("TAT of %q went from %d to %d, before now, %d: %+v", field, before, after, now, c)
+	case r.most != 0 && after > max(before, now+r.most):
+		r.t.Errorf("TAT of %q went from %d to %d, %d beyond what empties a bucket now: %+v", field, before, after, after-now-r.most, c)
+	case silent && after != before:
+		r.t.Errorf("TAT of %q went from %d to %d though nothing was admitted: %+v", field, before, after, c)
+	}
+}
+
+// forgive takes what resets have undone off what is due.
+func (r *rig) forgive(c *exchange.Chunk, before, after map[string]int64) {
+	reset := map[string]bool{} // several callers may have asked for it
+	for i := range c.Records {
+		if _, counted := r.origin[c.Records[i].Field]; counted && c.Records[i].Op == exchange.Reset {
+			reset[c.Records[i].Field] = true
+		}
+	}
+	for field := range reset {
+		r.due[field] += float64(after[field]-before[field]) - change(c.Records)[field] + ballast
+		r.load(field)
+	}
+}
+
+// change is what records do to keys.
+func change(records []exchange.Record) books {
+	sum := books{}
+	for i := range records {
+		switch rec := &records[i]; rec.Op {
+		case exchange.Charge:
+			sum[rec.Field] += float64(rec.Delta)
+		case exchange.Refund:
+			sum[rec.Field] -= float64(rec.Delta)
+		}
+	}
+	return sum
+}
+
+// tats are the TATs of the keys of a report, in µs of the state's clock.
+func (r *rig) tats(c *exchange.Chunk) map[string]int64 {
+	look := &exchange.Chunk{ID: exchange.ID{0xff}, Seq: 1, Floors: true, Tau: time.Hour}
+	for i := range c.Records {
+		look.Records = append(look.Records, exchange.Record{Field: c.Records[i].Field})
+	}
+	r.state.Exchange(context.Background(), nil, []*exchange.Chunk{look})
+	tats := map[string]int64{}
+	for i, k := range look.Reply.Keys {
+		tats[look.Records[i].Field] = look.Reply.Now + k.ToGo
+	}
+	return tats
+}
+
+func (r *rig) tat(field string) int64 {
+	return r.tats(&exchange.Chunk{Records: []exchange.Record{{Field: field}}})[field]
+}
+
+// lose brings the state, and what it has applied, to what it was.
+func (r *rig) lose(state func(), applied map[number]bool) {
+	state()
+	r.applied = map[number]bool{}
+	maps.Copy(r.applied, applied)
+}
+
+// ballast is how far ahead of now load puts a TAT.
+const ballast = 100_000_000_000_000 // µs, three years
+
+// load puts a key's TAT so far ahead that every charge adds to it in full.
+func (r *rig) load(field string) {
+	c := &exchange.Chunk{
+		ID: exchange.ID{0xfe}, Seq: 1, Leave: true, Tau: time.Hour,
+		Records: []exchange.Record{{Field: field, Delta: ballast}},
+	}
+	r.state.Exchange(context.Background(), nil, []*exchange.Chunk{c})
+}
+
+// count begins to count what keys are charged with, when there is nothing to
+// tell.
+func (r *rig) count(keys []string) {
+	r.due, r.sent = books{}, map[number][]exchange.Record{}
+	for _, key := range keys {
+		r.load("k" + key)
+		r.origin["k"+key] = r.tat("k" + key)
+	}
+}
+
+// charged is what the keys that are counted have been charged with.
+func (r *rig) charged() books {
+	sum := books{}
+	for field, origin := range r.origin {
+		sum[field] = float64(r.tat(field) - origin)
+	}
+	return sum
+}
+
+// untold is what is neither charged nor in a report.
+func (r *rig) untold() books {
+	sum := books{}
+	for e := range r.entries {
+		sum[e.name] += float64(e.usage)*1e6/e.rate + e.carry
+	}
+	return sum
+}
+
+// underWay is what reports hold that were never applied.
+func (r *rig) underWay() books {
+	sum := books{}
+	for n, records := range r.sent {
+		if !r.ever[n] {
+			sum.add(change(records), 1)
+		}
+	}
+	return sum
+}
+
+// dropped are the tokens of evicted keys that nobody will ever report.
+func (r *rig) dropped() (sum uint64) {
+	for e := range r.entries {
+		if e.evicted && !e.frozen && e.queuedAt == 0 {
+			sum += uint64(max(0, e.usage))
+		}
+	}
+	return sum
+}
+
+// resident is the entry of a key.
+func (p *proc) resident(key string) *entry {
+	e, ok := p.local.shardOf(key).lru.Peek(key)
+	if !ok {
+		p.rig.t.Fatalf("%q is not resident", key)
+	}
+	p.rig.entries[e] = p
+	return e
+}
+
+// allow asks for n tokens; a denial must have changed nothing but demand.
+func (p *proc) allow(key string, n int) bool {
+	p.AllowN(key, 0) // brings the grant up to date
+	e := p.resident(key)
+	before := *e
+	if p.AllowN(key, n) {
+		p.rig.due[e.name] += float64(n) * 1e6 / e.rate
+		return true
+	}
+	if e.bucket != before.bucket || e.taken != before.taken || e.usage != before.usage || e.inflight != before.inflight ||
+		e.carry != before.carry || e.first != before.first || e.chainEnd != before.chainEnd || e.tat != before.tat {
+		p.rig.t.Fatalf("%d tokens of %q were denied, and\n%+v %+v\nhas become\n%+v %+v", n, key, before.bucket, before.account, e.bucket, e.account)
+	}
+	return false
+}
+
+func (p *proc) charge(key string, n int) {
+	p.Charge(key, n)
+	p.rig.due["k"+key] += float64(n) * 1e6 / p.resident(key).rate
+}
+
+// refund gives n tokens back, of which all that are unreported must count, and
+// none that were not given.
+func (p *proc) refund(key string, n int) {
+	p.AllowN(key, 0)
+	e := p.resident(key)
+	before := *e
+	p.Refund(key, n)
+	back := before.taken - e.taken
+	if back < min(int64(n), max(0, before.usage)) || back > int64(n) {
+		p.rig.t.Fatalf("of %d tokens given back %d count, of %d unreported", n, back, before.usage)
+	}
+	p.rig.due[e.name] -= float64(back) * 1e6 / e.rate
+}
+
+// ask makes a request of the loop, of which nobody waits for the answer.
+func (p *proc) ask(call func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.rig.t.Cleanup(cancel)
+	go call(ctx)
+	synctest.Wait()
+	p.syncer.accept(<-p.syncer.requests)
+}
+
+func (p *proc) sync() { p.ask(func(ctx context.Context) { _ = p.Sync(ctx) }) }
+
+func (p *proc) reset(key string) {
+	p.rig.due.add(p.rig.untold(), -1)
+	p.ask(func(ctx context.Context) { _ = p.Reset(ctx, key) })
+	p.rig.due.add(p.rig.untold(), 1)
+}
+
+// isMember reports whether the fleet's key counts a process: counting without
+// it makes a difference then.
+func (r *rig) isMember(process [8]byte) bool {
+	count := func(id [8]byte) int {
+		fl := &exchange.FleetCall{Process: id, Silent: math.MaxInt64, Forget: math.MaxInt64, Leave: true}
+		r.state.Exchange(context.Background(), fl, nil)
+		return fl.Reply.Members
+	}
+	return count([8]byte{}) != count(process)
+}
+
+// crash ends the process without a word.
+func (p *proc) crash() {
+	r := p.rig
+	for n, records := range r.sent {
+		if [8]byte(n.lane[:8]) == p.syncer.process {
+			if !r.ever[n] {
+				r.due.add(change(records), -1)
+			}
+			delete(r.sent, n)
+		}
+	}
+	r.due.add(r.untold(), -1)
+	maps.DeleteFunc(r.entries, func(_ *entry, q *proc) bool { return q == p })
+	r.due.add(r.untold(), 1)
+	r.procs = slices.DeleteFunc(r.procs, func(q *proc) bool { return q == p })
+}
+
+// leave ends the process in order: it must leave nothing untold. Of its
+// requests none is still on the way then.
+func (p *proc) leave() {
+	for _, b := range p.calls() {
+		if !p.arrived[b] {
+			p.arrive(b, mostFates)
+		}
+		p.answer(b)
+	}
+	p.direct = true
+	tick := time.NewTicker(urgentTick)
+	defer tick.Stop()
+	p.syncer.leave(tick)
+	synctest.Wait()
+	p.crash()
+	if n := p.local.pending(); n != 0 {
+		p.rig.t.Fatalf("left with %d keys untold", n)
+	}
+	if p.rig.isMember(p.syncer.process) {
+		p.rig.t.Fatal("left without a word")
+	}
+	p.rig.stray = slices.DeleteFunc(p.rig.stray, func(c *exchange.Chunk) bool { return [8]byte(c.ID[:8]) == p.syncer.process })
+}

@@ -1,0 +1,295 @@
+package limiter
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+	"pgregory.net/rapid"
+)
+
+// The laws are what holds whatever happens in whatever order. Each is checked
+// on a rig (laws_rig_test.go) or, where it is one of arithmetic alone, by
+// laws_arithmetic_test.go.
+
+var hotKeys = []string{"a", "b", "c"}
+
+// crowd are more keys than a report has room for: they take two lanes.
+var crowd = func() (keys []string) {
+	for i := range 130 {
+		keys = append(keys, fmt.Sprint("crowd", i))
+	}
+	return keys
+}()
+
+func (r *rig) proc() *proc { return r.procs[rapid.IntRange(0, len(r.procs)-1).Draw(r.t, "process")] }
+
+func (r *rig) key() string { return rapid.SampledFrom(hotKeys).Draw(r.t, "key") }
+
+func (r *rig) tokens() int { return rapid.SampledFrom([]int{1, 2, 3, 5, 17}).Draw(r.t, "tokens") }
+
+// decisions are what callers do.
+func (r *rig) decisions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"allow":  func(*rapid.T) { r.proc().allow(r.key(), r.tokens()) },
+		"charge": func(*rapid.T) { r.proc().charge(r.key(), r.tokens()) },
+		"crowd": func(*rapid.T) {
+			p := r.proc()
+			for _, key := range crowd {
+				p.allow(key, 1)
+			}
+		},
+		"sync": func(*rapid.T) { r.proc().sync() },
+	}
+}
+
+// giveBacks are what callers do that lowers TATs.
+func (r *rig) giveBacks() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"refund": func(*rapid.T) { r.proc().refund(r.key(), r.tokens()) },
+		"reset":  func(*rapid.T) { r.proc().reset(r.key()) },
+	}
+}
+
+// calls are what becomes of messages, one by one.
+func (r *rig) calls() map[string]func(*rapid.T) {
+	pick := func(t *rapid.T, arrived bool) (*proc, *batch) {
+		for _, p := range r.procs {
+			for _, b := range p.calls() {
+				if p.arrived[b] == arrived {
+					return p, b
+				}
+			}
+		}
+		t.Skip("no such call")
+		return nil, nil
+	}
+	return map[string]func(*rapid.T){
+		"step": func(*rapid.T) { r.proc().step() },
+		"arrive": func(t *rapid.T) {
+			p, b := pick(t, false)
+			p.arrive(b, allFates)
+		},
+		"answer": func(t *rapid.T) {
+			p, b := pick(t, true)
+			p.answer(b)
+		},
+		"stray": func(t *rapid.T) {
+			if len(r.stray) == 0 {
+				t.Skip("none")
+			}
+			i := rapid.IntRange(0, len(r.stray)-1).Draw(t, "which")
+			r.deliver(r.stray[i])
+		},
+	}
+}
+
+// lives are the comings and goings of processes.
+func (r *rig) lives() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"crash": func(*rapid.T) { r.proc().crash(); r.join() },
+		"leave": func(*rapid.T) { r.proc().leave(); r.join() },
+	}
+}
+
+func (r *rig) passing(spans ...time.Duration) map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"time": func(t *rapid.T) { time.Sleep(rapid.SampledFrom(spans).Draw(t, "passes")) },
+	}
+}
+
+// repeat does what may happen in any order.
+func (r *rig) repeat(sets ...map[string]func(*rapid.T)) { r.t.Repeat(r.actions(sets...)) }
+
+// actions puts together what may happen; "" is checked after each.
+func (r *rig) actions(sets ...map[string]func(*rapid.T)) map[string]func(*rapid.T) {
+	all := map[string]func(*rapid.T){"": func(t *rapid.T) { r.checkNumbers(t) }}
+	for _, set := range sets {
+		maps.Copy(all, set)
+	}
+	return all
+}
+
+func (r *rig) checkNumbers(t *rapid.T) {
+	for e := range r.entries {
+		if err := e.checkNumbers(); err != nil {
+			t.Fatalf("%q: %v: %+v %+v", e.name, err, e.bucket, e.account)
+		}
+	}
+}
+
+// checkConserved checks that what is due is charged, in reports, or yet to be
+// told, and that what was dropped is counted.
+func (r *rig) checkConserved(tolerance float64) {
+	charged, underWay, untold := r.charged(), r.underWay(), r.untold()
+	for field, due := range r.due {
+		if off := charged[field] + underWay[field] + untold[field] - due; math.Abs(off) > tolerance {
+			r.t.Fatalf("%q: %v µs are due; %v are charged, %v in reports, %v untold: off by %v", field, due, charged[field], underWay[field], untold[field], off)
+		}
+	}
+	counted := uint64(0)
+	for _, p := range r.procs {
+		counted += p.Stats().DroppedTokens
+	}
+	if dropped := r.dropped(); dropped > counted { // a reset may bring back an entry that was dropped
+		r.t.Fatalf("%d tokens were dropped, %d counted", dropped, counted)
+	}
+}
+
+// onRig has a property hold on a rig of one to three processes.
+func onRig(t *testing.T, cfg Config, property func(*rapid.T, *rig)) {
+	t.Helper()
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			cfg := cfg
+			if cfg.MaxKeys == 0 {
+				cfg.MaxKeys = rapid.SampledFrom([]int{2, 1000}).Draw(t, "resident keys")
+			}
+			r := newRig(t, cfg)
+			for range rapid.IntRange(1, 3).Draw(t, "processes") {
+				r.join()
+			}
+			property(t, r)
+		})
+	})
+}
+
+// vast is a burst that is never used up.
+const vast = 1e12
+
+// conserve checks law 1 with limits of some rates.
+func conserve(t *testing.T, rates *rapid.Generator[float64], tolerance float64) {
+	onRig(t, Config{Limit: Limit{Rate: 1000, Burst: vast}}, func(t *rapid.T, r *rig) {
+		relimit := func(t *rapid.T) {
+			lim := Limit{Rate: rate.Limit(rates.Draw(t, "rate")), Burst: vast}
+			if err := r.proc().SetLimit(lim); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.count(append(crowd, hotKeys...))
+		actions := r.actions(
+			r.decisions(), r.giveBacks(), r.calls(), r.lives(),
+			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, 16*time.Second),
+			map[string]func(*rapid.T){"relimit": relimit},
+		)
+		check := actions[""]
+		actions[""] = func(t *rapid.T) {
+			check(t)
+			r.checkConserved(tolerance)
+		}
+		t.Repeat(actions)
+		r.settle()
+		r.checkConserved(tolerance)
+		for field, left := range r.underWay() {
+			if left != 0 {
+				t.Fatalf("settled, %v µs of %q are still in reports", left, field)
+			}
+		}
+	})
+}
+
+// TestLawConservation: what was admitted and charged, less what was given back,
+// is charged in the shared state, in a report, or still to be told, each token
+// once, whatever is lost, doubled or late, and whatever is dropped is counted.
+func TestLawConservation(t *testing.T) {
+	t.Run("exact", func(t *testing.T) { conserve(t, rapid.SampledFrom([]float64{500, 1000, 2000}), 0) })
+	t.Run("any rate", func(t *testing.T) { conserve(t, rapid.Float64Range(0.1, 1e6), 1) })
+}
+
+// losses are what a state may forget.
+func (r *rig) losses() map[string]func(*rapid.T) {
+	old, applied := r.state.Snapshot(), maps.Clone(r.applied)
+	return map[string]func(*rapid.T){
+		"wipe":     func(*rapid.T) { r.lose(r.state.Wipe, nil) },
+		"snapshot": func(*rapid.T) { old, applied = r.state.Snapshot(), maps.Clone(r.applied) },
+		"restore":  func(*rapid.T) { r.lose(func() { r.state.Restore(old) }, applied) },
+	}
+}
+
+// rounds are exchanges with faults, in no time: so that what processes know of
+// a TAT is exact.
+func (r *rig) rounds(fates []string) map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){"round": func(*rapid.T) { r.proc().round(fates) }}
+}
+
+// TestLawLossIsHealed: after a wipe or a rollback, once every process has
+// exchanged, the shared TAT is at least what any of them knew and has charged
+// since, held to b/r after the loss, and at most what it were without loss; and
+// from then on every token counts once again.
+func TestLawLossIsHealed(t *testing.T) {
+	onRig(t, Config{Limit: Limit{Rate: 1000, Burst: vast}, MaxKeys: 1000}, func(t *rapid.T, r *rig) {
+		keys := append(crowd, hotKeys...)
+		r.count(keys)
+		lives := map[string]func(*rapid.T){"crash": r.lives()["crash"]}
+		r.repeat(r.decisions(), r.rounds(mostFates), r.losses(), lives, r.passing(11*time.Millisecond, time.Second, 16*time.Second))
+		r.settle()
+		for _, p := range r.procs {
+			for field, least := range p.least {
+				if tat, now := r.tat(field), time.Now().UnixMicro(); tat < least && now < least {
+					t.Fatalf("TAT of %q is %d, though a process knew of %d", field, tat, least)
+				}
+			}
+		}
+		for field, charged := range r.charged() {
+			if charged > r.due[field] {
+				t.Fatalf("%q is charged with %v µs, %v more than it would be without loss", field, charged, charged-r.due[field])
+			}
+		}
+		r.count(keys)
+		r.repeat(r.decisions(), r.rounds(mostFates), r.passing(time.Second))
+		r.settle()
+		r.checkConserved(0)
+	})
+}
+
+// TestLawTATNeverGoesBack: but by a refund, which leaves no bucket above full,
+// a reset, or a loss.
+func TestLawTATNeverGoesBack(t *testing.T) {
+	onRig(t, Config{Limit: Limit{Rate: 10, Burst: 20}}, func(_ *rapid.T, r *rig) {
+		r.repeat(
+			r.decisions(), r.giveBacks(), r.calls(), r.lives(), r.losses(),
+			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, time.Second, time.Minute),
+		)
+	})
+}
+
+// TestLawDenialConsumesNothing: a denial changes neither a bucket nor what is
+// to be told of it but demand, and a report of denials moves no TAT.
+func TestLawDenialConsumesNothing(t *testing.T) {
+	onRig(t, Config{Limit: Limit{Rate: 0.1, Burst: 3}}, func(_ *rapid.T, r *rig) {
+		r.repeat(r.decisions(), r.rounds(allFates), r.passing(11*time.Millisecond, 500*time.Millisecond))
+	})
+}
+
+// TestLawDebtIsRepaid: without admissions TAT stands still, so that a debt is
+// gone in debt/r and the bucket full b/r later; until it is gone nobody who
+// knows of it admits anything.
+func TestLawDebtIsRepaid(t *testing.T) {
+	lim := Limit{Rate: 2, Burst: 20}
+	onRig(t, Config{Limit: lim}, func(t *rapid.T, r *rig) {
+		for _, p := range r.procs {
+			p.allow("a", 1)
+			p.charge("a", rapid.IntRange(1, 500).Draw(t, "charged"))
+		}
+		r.procs[0].charge("a", 200)
+		r.settleNow()
+		full := r.tat("ka")
+		gone := full - 1e6*int64(lim.Burst)/int64(lim.Rate)
+		r.repeat(r.rounds([]string{reached, reachTwice}), r.passing(11*time.Millisecond, time.Second, 10*time.Second), map[string]func(*rapid.T){
+			"allow": func(t *rapid.T) {
+				p, n, now := r.proc(), r.tokens(), time.Now().UnixMicro()
+				if now < gone && p.allow("a", n) {
+					t.Fatalf("%d tokens admitted %d µs before the debt is gone", n, gone-now)
+				}
+			},
+			"": func(t *rapid.T) {
+				if tat := r.tat("ka"); tat != full && time.Now().UnixMicro() < full {
+					t.Fatalf("nothing was admitted, and TAT went from %d to %d", full, tat)
+				}
+			},
+		})
+	})
+}
