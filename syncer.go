@@ -601,6 +601,9 @@ func (s *syncer) acknowledge(r *report, now int64) {
 		e.shard.mu.Lock()
 		if e.part != nil {
 			e.endOutage(now, w)
+			if rec := &r.Records[i]; e.floorDue && rec.Op == exchange.Charge && rec.Ceiling == 0 {
+				e.tat = later(e.tat, time.Duration(rec.Delta)*time.Microsecond) // Redis may have added it to what it has lost: the floor has to hold it
+			}
 			e.settle(&e.bucket, r.Reply.Keys[i], r.Reply.Now, r.Records[i].Attempts, now, w)
 			e.redraw(w)
 		}
