@@ -47,6 +47,9 @@ func (b books) add(c books, sign float64) {
 	}
 }
 
+// sorted are the keys of a map: a case that fails twice must say the same.
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
 // number is what a report is applied once by.
 type number struct {
 	lane exchange.ID
@@ -254,6 +257,15 @@ func (r *rig) settle() {
 	}
 }
 
+// tick has all loops run for a while.
+func (r *rig) tick(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		for _, p := range r.procs {
+			p.round(mostFates)
+		}
+	}
+}
+
 // settleNow exchanges without faults, in no time, all there is to tell.
 func (r *rig) settleNow() {
 	for !r.idle() {
@@ -293,8 +305,8 @@ func (r *rig) deliver(c *exchange.Chunk) {
 	}
 	again := r.ever[n]
 	r.applied[n], r.ever[n] = true, true
-	for field, tat := range after {
-		r.checkMove(c, field, before[field], tat)
+	for _, field := range sorted(after) {
+		r.checkMove(c, field, before[field], after[field])
 	}
 	r.forgive(c, before, after)
 	if _, known := r.sent[n]; !known && !again {

@@ -1,0 +1,406 @@
+package limiter
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"math/big"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+	"pgregory.net/rapid"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// noise is what sums of floating-point numbers may be off by, in parts.
+const noise = 1e-9
+
+// peers are processes of one fleet that agree on the state of one key and on
+// each other's demand.
+type peers struct {
+	lim    Limit
+	world  *world
+	now    int64
+	tat    int64
+	demand []float64 // tokens per second
+	others []float64
+}
+
+func drawPeers(t *rapid.T) *peers {
+	n := rapid.IntRange(2, 40).Draw(t, "processes")
+	silent := rapid.IntRange(0, n-1).Draw(t, "silent")
+	interval := rapid.SampledFrom([]time.Duration{minInterval, 100 * time.Millisecond, time.Second, maxInterval}).Draw(t, "interval")
+	p := &peers{
+		lim: Limit{Rate: rate.Limit(rapid.Float64Range(1e-3, 1e6).Draw(t, "rate")), Burst: rapid.IntRange(1, 1e6).Draw(t, "burst")},
+		now: int64(time.Hour),
+		world: &world{
+			fleet: float64(n), scale: float64(n-silent) / float64(n), interval: interval,
+			rtt: time.Duration(rapid.IntRange(0, 1e9).Draw(t, "rtt")), tau: tauIntervals * interval,
+		},
+	}
+	full := seconds(float64(p.lim.Burst) / float64(p.lim.Rate))
+	p.tat = p.now + int64(rapid.Float64Range(-2, 3).Draw(t, "bursts to go")*float64(min(full, 1000*time.Hour)))
+	total := 0.
+	for range n {
+		d := rapid.Float64Range(0, 10).Draw(t, "demand in rates") * float64(p.lim.Rate)
+		p.demand, total = append(p.demand, d), total+d
+	}
+	for _, d := range p.demand {
+		p.others = append(p.others, max(0, total-d))
+	}
+	return p
+}
+
+// account is what process i keeps of the key.
+func (p *peers) account(i int) (account, bucket) {
+	a, b := newAccount(p.now), newBucket(p.lim, p.now)
+	a.tat, a.exchanged = p.tat, p.now
+	a.demand, a.others = p.demand[i], p.others[i]
+	a.meanOwn, a.meanOthers = p.demand[i], p.others[i]
+	return a, b
+}
+
+// TestLawGrantsSumToTheRate: what processes that agree on each other's demand
+// grant themselves by one state sums to no more than there is: shares to 1,
+// share-mode refills to what the silent leave of the rate, levels to the level;
+// a pool-mode refill is what the others' demand leaves.
+func TestLawGrantsSumToTheRate(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPeers(t)
+		r := float64(p.lim.Rate) * p.world.scale
+		held := rapid.Bool().Draw(t, "held")
+		shares, refills, levels, shared := 0., 0., 0., 0.
+		for i := range p.demand {
+			a, b := p.account(i)
+			if held {
+				a.share, a.holdUntil = rapid.Float64Range(0, 1).Draw(t, "share before"), p.now+1
+			}
+			a.regrant(&b, p.now, p.world)
+			if b.mode == modePool {
+				if want := max(0, r-p.others[i]); b.refill != want {
+					t.Fatalf("in pool mode a refill of %v, where the others leave %v", b.refill, want)
+				}
+				continue
+			}
+			shares, refills, levels = shares+a.share, refills+b.refill, levels+max(0, b.level)
+			shared = max(shared, a.sharedLevel(&b, p.now, r))
+		}
+		switch {
+		case shares > 1+noise:
+			t.Fatalf("shares sum to %v", shares)
+		case refills > r*(1+noise):
+			t.Fatalf("refills sum to %v of %v", refills, r)
+		case levels > shared*(1+noise):
+			t.Fatalf("levels sum to %v of %v", levels, shared)
+		}
+	})
+}
+
+// TestLawOutageSharesSumToTheRate: likewise without any exchange, at any time of
+// an outage.
+func TestLawOutageSharesSumToTheRate(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPeers(t)
+		later := p.now + rapid.Int64Range(0, int64(time.Hour)).Draw(t, "into the outage")
+		refills, levels := 0., 0.
+		for i := range p.demand {
+			a, b := p.account(i)
+			a.stale(&b, p.now, p.now, p.world)
+			levels += max(0, b.level)
+			a.stale(&b, p.now, later, p.world)
+			refills += b.refill
+		}
+		if r := float64(p.lim.Rate); refills > r*(1+noise) {
+			t.Fatalf("refills sum to %v of %v", refills, r)
+		}
+		if b := float64(p.lim.Burst); levels > b*(1+noise) {
+			t.Fatalf("levels sum to %v of a burst of %v", levels, b)
+		}
+	})
+}
+
+// TestLawDebtHoldsBack: whatever its grant, a bucket admits a cost when its
+// refill has brought the level to the threshold, and not before.
+func TestLawDebtHoldsBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now := int64(time.Hour)
+		b := newBucket(Limit{Rate: rate.Limit(rapid.Float64Range(1e-2, 1e5).Draw(t, "rate")), Burst: rapid.IntRange(1, 1000).Draw(t, "burst")}, now)
+		b.mode = rapid.SampledFrom([]mode{modePool, modeShare, modeStale}).Draw(t, "mode")
+		b.threshold = rapid.Float64Range(0.001, 1).Draw(t, "threshold")
+		b.refill *= rapid.Float64Range(0.01, 1).Draw(t, "part of the rate")
+		b.capacity *= rapid.Float64Range(0.1, 1).Draw(t, "part of the burst")
+		n := rapid.Float64Range(0, b.capacity).Draw(t, "cost")
+		b.charge(now, b.levelAt(now)+rapid.Float64Range(0, 1e6).Draw(t, "debt"))
+		due := now + int64(delay(b.level-b.need(n), b.refill))
+		edge := 4 + (due-now)/(1<<40) // nanoseconds: of rounding, and what counts as nothing
+		early, late := b, b
+		if due-edge > now && early.take(due-edge, n) {
+			t.Fatalf("%v admitted %d ns early by %+v", n, edge, b)
+		}
+		if !late.take(due+edge, n) {
+			t.Fatalf("%v denied %d ns late by %+v", n, edge, b)
+		}
+	})
+}
+
+// TestLawChargesInAnyOrder: reports of any number of lanes, each of which sends
+// one after the other, may arrive in any order and any number of times: a TAT
+// that is ahead of now has been moved by the sum, and each report counted once.
+func TestLawChargesInAnyOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			r := newRig(t, Config{Limit: busy})
+			r.count(hotKeys)
+			var made []*exchange.Chunk
+			seqs := map[exchange.ID]int64{}
+			draw := func(t *rapid.T) *exchange.Chunk {
+				c := &exchange.Chunk{ID: exchange.ID{1, 8: byte(rapid.IntRange(0, 3).Draw(t, "lane"))}, Tau: time.Second}
+				for range rapid.IntRange(0, 4).Draw(t, "records") {
+					c.Records = append(c.Records, exchange.Record{
+						Field: "k" + r.key(),
+						Delta: rapid.Int64Range(0, 1e9).Draw(t, "delta"), Age: rapid.Int64Range(0, 1e9).Draw(t, "age"),
+					})
+				}
+				return c
+			}
+			r.repeat(r.passing(0, time.Microsecond, time.Hour), map[string]func(*rapid.T){
+				"next": func(t *rapid.T) {
+					c := draw(t)
+					seqs[c.ID]++
+					c.Seq = seqs[c.ID]
+					made = append(made, c)
+					r.due.add(change(c.Records), 1)
+					r.sent[number{c.ID, c.Seq}] = c.Records
+					r.deliver(c)
+				},
+				"again": func(t *rapid.T) {
+					if len(made) == 0 {
+						t.Skip("none")
+					}
+					r.deliver(rapid.SampledFrom(made).Draw(t, "which"))
+				},
+				"too soon": func(t *rapid.T) {
+					c := draw(t)
+					c.Seq = seqs[c.ID] + 2
+					if r.deliver(c); c.Reply.Status != exchange.Lost {
+						t.Fatalf("one after one that is missing: %v", c.Reply.Status)
+					}
+				},
+				"": func(*rapid.T) { r.checkConserved(0) },
+			})
+		})
+	})
+}
+
+// step is one record of a fuzzed history.
+type step struct {
+	After                               uint32 // µs since the step before
+	Key, Op                             uint8
+	Delta, Age, Ceiling, Floor, Attempt int64
+}
+
+// twin computes TATs from a whole history, by the words of docs/design.md §4
+// and §11, in numbers that don't overflow.
+type twin struct{ steps []step }
+
+func capped(x int64, least, most float64) *big.Int {
+	return big.NewInt(int64(max(least, min(float64(x), most))))
+}
+
+func least(x, y *big.Int) *big.Int {
+	if x.Cmp(y) < 0 {
+		return x
+	}
+	return y
+}
+
+func most(x, y *big.Int) *big.Int {
+	if x.Cmp(y) > 0 {
+		return x
+	}
+	return y
+}
+
+// toGo is TAT − now of a key after the last step; false where it was never
+// charged, or is forgotten: full for a minute, and unchanged for as long.
+func (w *twin) toGo(key uint8, floors bool) (*big.Int, bool) {
+	plus := func(x, y *big.Int) *big.Int { return new(big.Int).Add(x, y) }
+	minus := func(x, y *big.Int) *big.Int { return new(big.Int).Sub(x, y) }
+	never := new(big.Int).Neg(new(big.Int).Lsh(big.NewInt(1), 70))
+	now, tat, since := new(big.Int), never, never
+	for _, s := range w.steps {
+		now = plus(now, big.NewInt(int64(s.After)))
+		if idle := minus(now, big.NewInt(60e6)); tat.Cmp(idle) < 0 && since.Cmp(idle) < 0 {
+			tat, since = never, never
+		}
+		if s.Key != key {
+			continue
+		}
+		was := tat
+		delta := capped(s.Delta, 0, 1<<51)
+		if floor := capped(s.Floor, -1<<42, 1<<51); floors && floor.Sign() != 0 && s.Op != uint8(exchange.Reset) {
+			tat = most(tat, plus(now, floor))
+		}
+		switch exchange.Op(s.Op) {
+		case exchange.Reset:
+			tat = now
+		case exchange.Refund:
+			tat = most(minus(tat, delta), least(tat, now))
+		case exchange.Charge:
+			if delta.Sign() == 0 {
+				break
+			}
+			base := most(tat, minus(now, capped(s.Age, 0, 1<<51)))
+			tat = plus(base, delta)
+			if ceiling := capped(s.Ceiling, 0, 1<<51); ceiling.Sign() != 0 {
+				tat = least(tat, most(base, plus(now, ceiling)))
+			}
+			tat = least(tat, plus(now, big.NewInt(1<<52)))
+		}
+		if tat.Cmp(was) != 0 || s.Attempt > 0 {
+			since = now
+		}
+	}
+	return minus(tat, now), tat != never
+}
+
+func history(data []byte) (steps []step) {
+	for r := bytes.NewReader(data); len(steps) < 30; {
+		var s step
+		if binary.Read(r, binary.LittleEndian, &s) != nil {
+			return steps
+		}
+		s.Key, s.Op = s.Key%2, s.Op%3
+		steps = append(steps, s)
+	}
+	return steps
+}
+
+// FuzzMerge holds the shared state against a twin that reckons from the whole
+// history, slowly and dumbly.
+func FuzzMerge(f *testing.F) {
+	seed := func(floors bool, steps ...step) {
+		var data bytes.Buffer
+		if err := binary.Write(&data, binary.LittleEndian, steps); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(floors, data.Bytes())
+	}
+	seed(false, step{Delta: 5}, step{After: 3, Delta: 7, Age: 9}, step{Op: 1, Delta: 4}, step{Op: 2})
+	seed(false, step{Delta: 9e6, Ceiling: 1e6, Attempt: 1}, step{After: 2e6, Key: 1, Delta: 1, Age: 1e9}, step{Op: 1, Delta: 1e9})
+	seed(true, step{Floor: 5e6}, step{Delta: 2, Floor: -7}, step{After: 70e6, Floor: -1, Op: 1}, step{Delta: math.MaxInt64, Age: math.MinInt64})
+	seed(true, step{Delta: 1}, step{After: 59e6, Attempt: 1}, step{After: 61e6, Delta: 1, Age: 100e6})
+	f.Fuzz(func(t *testing.T, floors bool, data []byte) {
+		now := time.UnixMicro(1e15)
+		m := exchange.NewMemory(1, func() time.Time { return now })
+		w := &twin{}
+		for i, s := range history(data) {
+			now = now.Add(time.Duration(s.After) * time.Microsecond)
+			field := "k" + string(rune('a'+s.Key))
+			c := &exchange.Chunk{
+				ID: exchange.ID{1}, Seq: int64(i + 1), Tau: time.Second, Floors: floors,
+				Records: []exchange.Record{{
+					Field: field, Op: exchange.Op(s.Op), Delta: s.Delta, Age: s.Age, Ceiling: s.Ceiling, Floor: s.Floor, Attempts: s.Attempt,
+				}},
+			}
+			m.Exchange(t.Context(), nil, []*exchange.Chunk{c})
+			w.steps = append(w.steps, s)
+			want := big.NewInt(exchange.LongAgo)
+			if toGo, known := w.toGo(s.Key, floors); known {
+				want = most(want, toGo)
+			}
+			if got := c.Reply.Keys[0].ToGo; c.Err != nil || big.NewInt(got).Cmp(want) != 0 {
+				t.Fatalf("%+v: %v, TAT is %d ahead, want %v", w.steps, c.Err, got, want)
+			}
+		}
+	})
+}
+
+// validShared reports whether a limit may be configured and is one that a
+// fleet shares.
+func validShared(lim Limit) bool {
+	b := newBucket(lim, 1)
+	return lim.validate() == nil && b.shared()
+}
+
+// FuzzRelimit: under another limit a bucket keeps its time to full, what is
+// unreported its time, and a grant stays within the limit.
+func FuzzRelimit(f *testing.F) {
+	f.Add(10., 10, 1., 100, 3., int64(7))
+	f.Add(1e-9, 5, 1e18, 1000000000, -1e6, int64(-3))
+	f.Add(1000., 1, 0.3, 1, 0.5, int64(1<<53))
+	f.Fuzz(func(t *testing.T, fromRate float64, fromBurst int, toRate float64, toBurst int, level float64, usage int64) {
+		from, to := Limit{rate.Limit(fromRate), fromBurst}, Limit{rate.Limit(toRate), toBurst}
+		if !validShared(from) || !validShared(to) || math.IsNaN(level) {
+			t.Skip()
+		}
+		b := newBucket(from, 1)
+		b.level = max(-maxTokens, min(level, b.burst))
+		b.capacity, b.refill = b.burst/3, b.rate/3
+		a := newAccount(1)
+		a.usage = int64(clampTokens(float64(usage)))
+		toFull, untold := (b.burst-b.levelAt(1))/b.rate, a.unreported(b.rate)/b.rate
+		a.relimit(b.rate, float64(to.Rate))
+		b.relimit(1, to)
+		if got, most := (b.burst-b.level)/b.rate, toFull+b.burst/b.rate; math.Abs(got-toFull) > noise*most {
+			t.Errorf("%v to %v: full after %v s instead of %v", from, to, got, toFull)
+		}
+		if got := a.unreported(b.rate) / b.rate; math.Abs(got-untold) > noise*math.Abs(untold) && a.usage > -maxTokens && a.usage < maxTokens {
+			t.Errorf("%v to %v: %v s are unreported instead of %v", from, to, got, untold)
+		}
+		if !(b.capacity > 0 && b.capacity <= b.burst && b.refill >= 0 && b.refill <= b.rate) {
+			t.Errorf("%v to %v: a grant of %+v", from, to, b.grant)
+		}
+	})
+}
+
+// What is more than anybody can ask for: beyond it numbers leave the range of
+// float64.
+const (
+	maxRate   = 1e30
+	maxDemand = 1e30 // tokens per second; 2^53 tokens in each of 10^14 calls a second
+)
+
+// FuzzGrant: whatever the fleet says, a share lies in [0, 1], and a grant is
+// finite, refills by 0 or more and no more than the rate, and holds no more
+// than the burst.
+func FuzzGrant(f *testing.F) {
+	f.Add(1000., 100, 300., 2700., uint16(10), uint16(2), int64(1e8), int64(1e6), int64(3e7), int64(5), 0.25, false)
+	f.Add(1e-3, 5, 0., 1e24, uint16(60000), uint16(0), int64(1e6), int64(0), int64(-1e18), int64(-5), 0., true)
+	f.Add(1e18, 1, 1e24, 1e24, uint16(2), uint16(1), int64(6e10), int64(6e10), int64(1e18), int64(1<<53), 1., true)
+	f.Fuzz(func(t *testing.T, r float64, burst int, own, others float64, fleet, silent uint16, interval, rtt, toGo, usage int64, share float64, held bool) {
+		lim := Limit{rate.Limit(r), burst}
+		n := max(1, float64(fleet))
+		within := func(x, most float64) bool { return x >= 0 && x <= most }
+		if !validShared(lim) || !within(r, maxRate) || !within(own, maxDemand) || !within(others, maxDemand) || !within(share, 1) {
+			t.Skip()
+		}
+		now := int64(time.Hour)
+		w := &world{fleet: n, scale: max(1, n-float64(silent)) / n}
+		w.interval = time.Duration(max(int64(minInterval), min(interval, int64(time.Hour))))
+		w.rtt = time.Duration(max(0, min(rtt, int64(time.Hour))))
+		w.tau = tauIntervals * w.interval
+		b, a := newBucket(lim, now), newAccount(now)
+		a.demand, a.others, a.meanOwn, a.meanOthers, a.share = own, others, own, others, share
+		a.usage, a.inflight = int64(clampTokens(float64(usage))), 1
+		a.exchanged, a.tat = now, now+max(-now, min(toGo, forever-now))
+		if held {
+			a.holdUntil = now + 1
+		}
+		if s := shareOf(own, others, r, n); !(s >= 0 && s <= 1) {
+			t.Errorf("a share of %v", s)
+		}
+		check := func(what string) {
+			e := entry{bucket: b, account: a}
+			if err := e.checkNumbers(); err != nil || !(b.refill <= b.rate) || !(b.capacity <= b.burst) || !(b.capacity >= 0) {
+				t.Errorf("%s: %v: %+v %+v", what, err, b, a)
+			}
+		}
+		a.regrant(&b, now, w)
+		check("connected")
+		a.stale(&b, now, now+int64(w.rtt), w)
+		check("in an outage")
+	})
+}
