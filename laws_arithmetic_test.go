@@ -133,7 +133,7 @@ func TestLawDebtHoldsBack(t *testing.T) {
 		b.capacity *= rapid.Float64Range(0.1, 1).Draw(t, "part of the burst")
 		n := rapid.Float64Range(0, b.capacity).Draw(t, "cost")
 		b.charge(now, b.levelAt(now)+rapid.Float64Range(0, 1e6).Draw(t, "debt"))
-		due := now + int64(delay(b.level-b.need(n), b.refill))
+		due := now + int64(delay(b.level-b.threshold*n, b.refill))
 		edge := 4 + (due-now)/(1<<40) // nanoseconds: of rounding, and what counts as nothing
 		early, late := b, b
 		if due-edge > now && early.take(due-edge, n) {
@@ -290,6 +290,7 @@ func FuzzMerge(f *testing.F) {
 	}
 	seed(false, step{Delta: 5}, step{After: 3, Delta: 7, Age: 9}, step{Op: 1, Delta: 4}, step{Op: 2})
 	seed(false, step{Delta: 9e6, Ceiling: 1e6, Attempt: 1}, step{After: 2e6, Key: 1, Delta: 1, Age: 1e9}, step{Op: 1, Delta: 1e9})
+	seed(false, step{Delta: 9e6}, step{Delta: 1, Ceiling: 1e6}, step{Delta: 1, Ceiling: 9e6 + 2})
 	seed(true, step{Floor: 5e6}, step{Delta: 2, Floor: -7}, step{After: 70e6, Floor: -1, Op: 1}, step{Delta: math.MaxInt64, Age: math.MinInt64})
 	seed(true, step{Delta: 1}, step{After: 59e6, Attempt: 1}, step{After: 61e6, Delta: 1, Age: 100e6})
 	f.Fuzz(func(t *testing.T, floors bool, data []byte) {

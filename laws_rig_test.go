@@ -94,6 +94,7 @@ func (r *rig) join() *proc {
 // Exchange implements exchange.Exchanger.
 func (p *proc) Exchange(_ context.Context, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
 	if p.direct {
+		time.Sleep(time.Millisecond)
 		p.rig.mu.Lock()
 		defer p.rig.mu.Unlock()
 		p.note(chunks)
@@ -232,8 +233,9 @@ func (p *proc) learn(c *exchange.Chunk) {
 // exchange does a round without faults.
 func (p *proc) exchange() {
 	p.step()
-	for calls := p.calls(); len(calls) > 0; calls = p.calls() {
-		for _, b := range calls {
+	for i := 0; len(p.calls()) > 0; i++ {
+		p.rig.mustEnd(i)
+		for _, b := range p.calls() {
 			if !p.arrived[b] {
 				p.arrive(b, []string{reached})
 			}
@@ -247,13 +249,18 @@ func (p *proc) exchange() {
 // as long as it takes that every lane has been used.
 func (r *rig) settle() {
 	for i := 0; i < 4 || !r.idle(); i++ {
-		if i == 100 {
-			r.t.Fatalf("never settled: %+v", r.procs[0].Status())
-		}
+		r.mustEnd(i)
 		time.Sleep(2 * time.Minute)
 		for _, p := range r.procs {
 			p.exchange()
 		}
+	}
+}
+
+// mustEnd fails where something has been tried far too often.
+func (r *rig) mustEnd(tries int) {
+	if tries == 1000 {
+		r.t.Fatalf("it never ends: %+v", r.procs[0].Status())
 	}
 }
 
@@ -268,7 +275,8 @@ func (r *rig) tick(d time.Duration) {
 
 // settleNow exchanges without faults, in no time, all there is to tell.
 func (r *rig) settleNow() {
-	for !r.idle() {
+	for i := 0; !r.idle(); i++ {
+		r.mustEnd(i)
 		for _, p := range r.procs {
 			p.sync()
 			p.exchange()
@@ -476,6 +484,12 @@ func (p *proc) allow(key string, n int) bool {
 	return false
 }
 
+func (p *proc) allowEach(keys []string) {
+	for _, key := range keys {
+		p.allow(key, 1)
+	}
+}
+
 func (p *proc) charge(key string, n int) {
 	p.Charge(key, n)
 	p.rig.due["k"+key] += float64(n) * 1e6 / p.resident(key).rate
@@ -510,6 +524,9 @@ func (p *proc) reset(key string) {
 	p.rig.due.add(p.rig.untold(), -1)
 	p.ask(func(ctx context.Context) { _ = p.Reset(ctx, key) })
 	p.rig.due.add(p.rig.untold(), 1)
+	if e, ok := p.local.shardOf(key).lru.Peek(key); ok && (e.somethingToReport() || e.level < e.burst) {
+		p.rig.t.Fatalf("%q was reset, and is not full, or has something to tell: %+v %+v", key, e.bucket, e.account)
+	}
 }
 
 // isMember reports whether the fleet's key counts a process: counting without

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
 // The laws are what holds whatever happens in whatever order. Each is checked
@@ -17,13 +19,16 @@ import (
 
 var hotKeys = []string{"a", "b", "c"}
 
-// crowd are more keys than a report has room for: they take two lanes.
-var crowd = func() (keys []string) {
-	for i := range 130 {
-		keys = append(keys, fmt.Sprint("crowd", i))
-	}
-	return keys
-}()
+// crowd are keys that a report has just room for; allKeys take two lanes.
+var (
+	crowd = func() (keys []string) {
+		for i := range exchange.MaxRecords - len(hotKeys) + 1 {
+			keys = append(keys, fmt.Sprint("crowd", i))
+		}
+		return keys
+	}()
+	allKeys = append(crowd, hotKeys...)
+)
 
 func (r *rig) proc() *proc { return r.procs[rapid.IntRange(0, len(r.procs)-1).Draw(r.t, "process")] }
 
@@ -36,13 +41,8 @@ func (r *rig) decisions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"allow":  func(*rapid.T) { r.proc().allow(r.key(), r.tokens()) },
 		"charge": func(*rapid.T) { r.proc().charge(r.key(), r.tokens()) },
-		"crowd": func(*rapid.T) {
-			p := r.proc()
-			for _, key := range crowd {
-				p.allow(key, 1)
-			}
-		},
-		"sync": func(*rapid.T) { r.proc().sync() },
+		"all":    func(*rapid.T) { r.proc().allowEach(allKeys) },
+		"sync":   func(*rapid.T) { r.proc().sync() },
 	}
 }
 
@@ -169,7 +169,7 @@ func conserve(t *testing.T, rates *rapid.Generator[float64], tolerance float64) 
 				t.Fatal(err)
 			}
 		}
-		r.count(append(crowd, hotKeys...))
+		r.count(allKeys)
 		actions := r.actions(
 			r.decisions(), r.giveBacks(), r.calls(), r.lives(),
 			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, 16*time.Second),
@@ -221,10 +221,21 @@ func (r *rig) rounds(fates []string) map[string]func(*rapid.T) {
 // from then on every token counts once again.
 func TestLawLossIsHealed(t *testing.T) {
 	onRig(t, Config{Limit: Limit{Rate: 1000, Burst: vast}, MaxKeys: 1000}, func(t *rapid.T, r *rig) {
-		keys := append(crowd, hotKeys...)
-		r.count(keys)
-		lives := map[string]func(*rapid.T){"crash": r.lives()["crash"]}
-		r.repeat(r.decisions(), r.rounds(mostFates), r.losses(), lives, r.passing(11*time.Millisecond, time.Second, 16*time.Second))
+		r.count(allKeys)
+		more := map[string]func(*rapid.T){
+			"crash": r.lives()["crash"],
+			"tell one lane": func(*rapid.T) {
+				p := r.proc()
+				p.allowEach(crowd)
+				p.sync()
+			},
+			"tell two lanes": func(*rapid.T) {
+				p := r.proc()
+				p.allowEach(allKeys)
+				p.sync()
+			},
+		}
+		r.repeat(r.decisions(), r.rounds(mostFates), r.losses(), more, r.passing(11*time.Millisecond, time.Second, 16*time.Second))
 		r.settle()
 		for _, p := range r.procs {
 			for _, field := range sorted(p.least) {
@@ -240,7 +251,7 @@ func TestLawLossIsHealed(t *testing.T) {
 				t.Fatalf("%q is charged with %v µs, %v more than it would be without loss", field, charged[field], over)
 			}
 		}
-		r.count(keys)
+		r.count(allKeys)
 		r.repeat(r.decisions(), r.rounds(mostFates), r.passing(time.Second))
 		r.settle()
 		r.checkConserved(0)
@@ -302,16 +313,15 @@ func TestLawBacklogMakesNoDebt(t *testing.T) {
 	lim := Limit{Rate: 10, Burst: 20}
 	onRig(t, Config{Limit: lim, MaxKeys: 1000}, func(t *rapid.T, r *rig) {
 		r.equal = false
-		if rapid.Bool().Draw(t, "used before") {
-			r.procs[0].charge("a", r.tokens())
-		}
+		r.procs[0].charge("a", rapid.IntRange(1, 3*lim.Burst).Draw(t, "used before"))
 		r.settleNow()
 		r.down = true
 		r.tick(time.Second) // what is in a report when that is noticed is told as it is
 		r.repeat(r.decisions(), r.rounds(nil), r.passing(11*time.Millisecond, 500*time.Millisecond, 16*time.Second))
 		r.tick(2 * time.Second) // so long that it is an outage to all
 		r.down, r.most = false, 1e6*int64(lim.Burst)/int64(lim.Rate)
-		for !r.idle() {
+		for i := 0; !r.idle(); i++ {
+			r.mustEnd(i)
 			time.Sleep(10 * time.Millisecond)
 			r.proc().round(mostFates)
 		}
