@@ -205,9 +205,8 @@ type step struct {
 // and §11, in numbers that don't overflow.
 type twin struct{ steps []step }
 
-func capped(x int64, least, most float64) *big.Int {
-	return big.NewInt(int64(max(least, min(float64(x), most))))
-}
+// capped is a duration as it is believed: at most 71 years.
+func capped(x, least int64) *big.Int { return big.NewInt(max(least, min(x, 1<<51))) }
 
 func least(x, y *big.Int) *big.Int {
 	if x.Cmp(y) < 0 {
@@ -239,8 +238,8 @@ func (w *twin) toGo(key uint8, floors bool) (*big.Int, bool) {
 			continue
 		}
 		was := tat
-		delta := capped(s.Delta, 0, 1<<51)
-		if floor := capped(s.Floor, -1<<42, 1<<51); floors && floor.Sign() != 0 && s.Op != uint8(exchange.Reset) {
+		delta := capped(s.Delta, 0)
+		if floor := capped(s.Floor, -1<<42); floors && floor.Sign() != 0 && s.Op != uint8(exchange.Reset) {
 			tat = most(tat, plus(now, floor))
 		}
 		switch exchange.Op(s.Op) {
@@ -252,9 +251,9 @@ func (w *twin) toGo(key uint8, floors bool) (*big.Int, bool) {
 			if delta.Sign() == 0 {
 				break
 			}
-			base := most(tat, minus(now, capped(s.Age, 0, 1<<51)))
+			base := most(tat, minus(now, capped(s.Age, 0)))
 			tat = plus(base, delta)
-			if ceiling := capped(s.Ceiling, 0, 1<<51); ceiling.Sign() != 0 {
+			if ceiling := capped(s.Ceiling, 0); ceiling.Sign() != 0 {
 				tat = least(tat, most(base, plus(now, ceiling)))
 			}
 			tat = least(tat, plus(now, big.NewInt(1<<52)))

@@ -217,8 +217,9 @@ func (r *rig) rounds(fates []string) map[string]func(*rapid.T) {
 
 // TestLawLossIsHealed: after a wipe or a rollback, once every process has
 // exchanged, the shared TAT is at least what any of them knew and has charged
-// since, held to b/r after the loss, and at most what it were without loss; and
-// from then on every token counts once again.
+// since, and at most what it were without loss, but for reports that the lost
+// state had applied without an answer, which may count twice; from then on
+// every token counts once again.
 func TestLawLossIsHealed(t *testing.T) {
 	onRig(t, Config{Limit: Limit{Rate: 1000, Burst: vast}, MaxKeys: 1000}, func(t *rapid.T, r *rig) {
 		r.count(allKeys)
