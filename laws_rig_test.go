@@ -34,6 +34,7 @@ type rig struct {
 	entries map[*entry]*proc // all that ever were, but those of processes that have gone
 
 	due    books            // µs that keys are to be charged with for what the fleet has taken
+	fields []string         // keys that are counted
 	origin map[string]int64 // TATs from which that counts
 	most   int64            // µs that a charge may put a TAT ahead of now, unless it was further; 0: no limit
 }
@@ -420,8 +421,9 @@ func (r *rig) load(field string) {
 // count begins to count what keys are charged with, when there is nothing to
 // tell.
 func (r *rig) count(keys []string) {
-	r.due, r.sent = books{}, map[number][]exchange.Record{}
+	r.due, r.sent, r.fields = books{}, map[number][]exchange.Record{}, nil
 	for _, key := range keys {
+		r.fields = append(r.fields, "k"+key)
 		r.load("k" + key)
 		r.origin["k"+key] = r.tat("k" + key)
 	}
@@ -430,7 +432,7 @@ func (r *rig) count(keys []string) {
 // charged is what the keys that are counted have been charged with.
 func (r *rig) charged() books {
 	sum := books{}
-	for field, tat := range r.tats(sorted(r.origin)) {
+	for field, tat := range r.tats(r.fields) {
 		sum[field] = float64(tat - r.origin[field])
 	}
 	return sum

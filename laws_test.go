@@ -125,7 +125,7 @@ func (r *rig) checkNumbers(t *rapid.T) {
 // told, and that what was dropped is counted.
 func (r *rig) checkConserved(tolerance float64) {
 	charged, underWay, untold := r.charged(), r.underWay(), r.untold()
-	for _, field := range sorted(r.origin) {
+	for _, field := range r.fields {
 		if off := charged[field] + underWay[field] + untold[field] - r.due[field]; math.Abs(off) > tolerance {
 			r.t.Fatalf("%q: %v µs are due; %v are charged, %v in reports, %v untold: off by %v", field, r.due[field], charged[field], underWay[field], untold[field], off)
 		}
@@ -247,7 +247,7 @@ func TestLawLossIsHealed(t *testing.T) {
 			}
 		}
 		charged := r.charged()
-		for _, field := range sorted(charged) {
+		for _, field := range r.fields {
 			if over := charged[field] - r.due[field]; over > 0 {
 				t.Fatalf("%q is charged with %v µs, %v more than it would be without loss", field, charged[field], over)
 			}
