@@ -1,0 +1,53 @@
+package grpclimit
+
+import (
+	"context"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// call is one call to the server, unary or a stream, while it goes on.
+type call struct {
+	limiter *limiter.Limiter
+	opts    Options
+	ctx     context.Context
+	method  string
+	key     string
+}
+
+func newCall(ctx context.Context, l *limiter.Limiter, opts Options, method string) *call {
+	return &call{limiter: l, opts: opts, ctx: ctx, method: method, key: opts.Key(ctx, method)}
+}
+
+// take takes the cost of msg, or returns the error that the call ends with.
+func (c *call) take(msg any) (cost int, err error) {
+	cost = c.opts.Cost(c.ctx, c.method, msg)
+	r := c.limiter.TakeN(c.key, cost)
+	if r.Allowed {
+		return cost, nil
+	}
+	if c.opts.Denied != nil {
+		if err := c.opts.Denied(c.ctx, c.method, r); err != nil {
+			return 0, err
+		}
+	}
+	return 0, DeniedError(r)
+}
+
+// run takes the cost of msg, runs the handler, and gives the tokens back where
+// the options say so. A handler that panics has failed.
+func (c *call) run(msg any, handle func() error) error {
+	cost, err := c.take(msg)
+	if err != nil {
+		return err
+	}
+	givesBack := c.opts.SkipFailed
+	defer func() {
+		if givesBack {
+			c.limiter.Refund(c.key, cost)
+		}
+	}()
+	err = handle()
+	givesBack = c.opts.givesBack(err)
+	return err
+}

@@ -1,0 +1,98 @@
+package grpclimit_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/grpclimit"
+)
+
+// One call an hour for each client address, and what a client sees of it.
+func Example() {
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(1, time.Hour)})
+	if err != nil {
+		panic(err)
+	}
+	defer l.Close()
+	server := grpc.NewServer(
+		grpc.UnaryInterceptor(grpclimit.UnaryServerInterceptor(l, grpclimit.Options{})),
+		grpc.StreamInterceptor(grpclimit.StreamServerInterceptor(l, grpclimit.Options{})),
+	)
+	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	conn := serve(server)
+	defer server.Stop()
+	defer conn.Close()
+
+	client := grpc_health_v1.NewHealthClient(conn)
+	for range 2 {
+		_, err := client.Check(context.Background(), &grpc_health_v1.HealthCheckRequest{})
+		s := status.Convert(err)
+		fmt.Println(s.Code())
+		for _, detail := range s.Details() {
+			if info, ok := detail.(*errdetails.RetryInfo); ok {
+				fmt.Println("retry in", info.GetRetryDelay().AsDuration().Round(time.Minute))
+			}
+		}
+	}
+	// Output:
+	// OK
+	// ResourceExhausted
+	// retry in 1h0m0s
+}
+
+// Limits per tenant and method, by the size of what is sent, failed calls and
+// health checks apart.
+func ExampleOptions() {
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(1<<20, time.Second)})
+	if err != nil {
+		panic(err)
+	}
+	opts := grpclimit.Options{
+		Key: func(ctx context.Context, fullMethod string) string {
+			tenant := metadata.ValueFromIncomingContext(ctx, "tenant") // authenticated before
+			return fmt.Sprint(tenant, fullMethod)
+		},
+		Cost: func(_ context.Context, _ string, msg any) int {
+			if m, ok := msg.(proto.Message); ok {
+				return max(1, proto.Size(m))
+			}
+			return 1 // a stream opens
+		},
+		Skip: func(_ context.Context, fullMethod string) bool {
+			return fullMethod == grpc_health_v1.Health_Check_FullMethodName
+		},
+		PerMessage: true,
+		SkipFailed: true,
+	}
+	server := grpc.NewServer(
+		grpc.UnaryInterceptor(grpclimit.UnaryServerInterceptor(l, opts)),
+		grpc.StreamInterceptor(grpclimit.StreamServerInterceptor(l, opts)),
+	)
+	server.Stop()
+}
+
+// serve serves in memory and returns a connection to it.
+func serve(server *grpc.Server) *grpc.ClientConn {
+	listener := bufconn.Listen(1 << 16)
+	go func() { _ = server.Serve(listener) }()
+	conn, err := grpc.NewClient("passthrough:///bufconn",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		panic(err)
+	}
+	return conn
+}
