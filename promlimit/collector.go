@@ -1,0 +1,43 @@
+package promlimit
+
+import (
+	"maps"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// collector is one limiter's metrics.
+type collector struct {
+	limiter *limiter.Limiter
+	descs   []*prometheus.Desc // of facts, in their order
+}
+
+// NewCollector returns a collector of what l does, under a name that no other
+// limiter in the same registry has. A limiter that was closed goes on being
+// collected, until the collector is unregistered.
+func NewCollector(name string, l *limiter.Limiter) prometheus.Collector {
+	c := &collector{limiter: l}
+	for _, f := range facts {
+		labels := prometheus.Labels{"limiter": name}
+		maps.Copy(labels, f.labels)
+		c.descs = append(c.descs, prometheus.NewDesc(f.name, f.help, nil, labels))
+	}
+	return c
+}
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range c.descs {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	s := snapshot{Stats: c.limiter.Stats(), Status: c.limiter.Status()}
+	for i, f := range facts {
+		ch <- prometheus.MustNewConstMetric(c.descs[i], f.kind, f.value(s))
+	}
+}

@@ -1,0 +1,79 @@
+package promlimit
+
+import (
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// snapshot is what a limiter says of itself at one time.
+type snapshot struct {
+	limiter.Stats
+	limiter.Status
+}
+
+// fact is one series: what it is called and where its value comes from.
+type fact struct {
+	name   string
+	kind   prometheus.ValueType
+	help   string
+	labels prometheus.Labels
+	value  func(snapshot) float64
+}
+
+const (
+	counter = prometheus.CounterValue
+	gauge   = prometheus.GaugeValue
+
+	decisionsHelp = "Decisions made, by result."
+	roundsHelp    = "Rounds of exchange with Redis, by result: failure where any call of the round failed."
+)
+
+// facts is everything that a limiter says of itself: one row per series. Rows
+// of one name differ in their labels alone. Package otellimit has the same.
+var facts = slices.Concat([]fact{
+	{"limiter_decisions_total", counter, decisionsHelp, result("allowed"), func(s snapshot) float64 { return float64(s.Allowed) }},
+	{"limiter_decisions_total", counter, decisionsHelp, result("denied"), func(s snapshot) float64 { return float64(s.Denied) }},
+	{"limiter_bad_limits_total", counter, "Invalid limits that Config.LimitFor returned; the default limit was applied.", nil, func(s snapshot) float64 { return float64(s.BadLimits) }},
+	{"limiter_keys", gauge, "Keys resident in this process.", nil, func(s snapshot) float64 { return float64(s.Keys) }},
+	{"limiter_evicted_keys_total", counter, "Keys that made room for others.", nil, func(s snapshot) float64 { return float64(s.Evicted) }},
+	{"limiter_dropped_tokens_total", counter, "Tokens taken that Redis will never be told of.", nil, func(s snapshot) float64 { return float64(s.DroppedTokens) }},
+	{"limiter_rounds_total", counter, roundsHelp, result("success"), func(s snapshot) float64 { return float64(s.Rounds) }},
+	{"limiter_rounds_total", counter, roundsHelp, result("failure"), func(s snapshot) float64 { return float64(s.RoundErrors) }},
+	{"limiter_exchanged_keys_total", counter, "Replies from Redis for single keys.", nil, func(s snapshot) float64 { return float64(s.KeysExchanged) }},
+	{"limiter_losses_total", counter, "Times that Redis was found to have lost state, by partition and lane.", nil, func(s snapshot) float64 { return float64(s.Losses) }},
+	{"limiter_duplicate_reports_total", counter, "Reports that Redis had already applied when they came again.", nil, func(s snapshot) float64 { return float64(s.DuplicateRounds) }},
+	{"limiter_pending_keys", gauge, "Keys with something that Redis was not told yet.", nil, func(s snapshot) float64 { return float64(s.Pending) }},
+	{"limiter_processes", gauge, "Size of the fleet in use, this process included.", nil, func(s snapshot) float64 { return float64(s.Processes) }},
+	{"limiter_state_since_timestamp_seconds", gauge, "Unix time at which the state of limiter_state began.", nil, func(s snapshot) float64 { return unix(s.Since) }},
+	{"limiter_last_sync_timestamp_seconds", gauge, "Unix time of the last reply from Redis; 0 before the first.", nil, func(s snapshot) float64 { return unix(s.LastSync) }},
+}, states())
+
+func result(r string) prometheus.Labels { return prometheus.Labels{"result": r} }
+
+// states has a row for each state: 1 for the one that the limiter is in.
+func states() (rows []fact) {
+	for state := limiter.Local; state <= limiter.Degraded; state++ {
+		rows = append(rows, fact{
+			"limiter_state", gauge, "How the limiter stands with Redis: 1 for the state it is in, 0 for the others.", prometheus.Labels{"state": state.String()},
+			func(s snapshot) float64 {
+				if s.State == state {
+					return 1
+				}
+				return 0
+			},
+		})
+	}
+	return rows
+}
+
+// unix is a time as Prometheus has it; 0 for none.
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMicro()) / 1e6
+}
