@@ -58,7 +58,8 @@ func result(r string) prometheus.Labels { return prometheus.Labels{"result": r} 
 func states() (rows []fact) {
 	for state := limiter.Local; state <= limiter.Degraded; state++ {
 		rows = append(rows, fact{
-			"limiter_state", gauge, "How the limiter stands with Redis: 1 for the state it is in, 0 for the others.", prometheus.Labels{"state": state.String()},
+			"limiter_state", gauge, "How the limiter stands with Redis: 1 for the state it is in, 0 for the others.",
+			prometheus.Labels{"state": state.String()},
 			func(s snapshot) float64 {
 				if s.State == state {
 					return 1

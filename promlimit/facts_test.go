@@ -34,16 +34,16 @@ func TestEveryFactIsExposed(t *testing.T) {
 func TestEveryRowIsAnotherFact(t *testing.T) {
 	var s snapshot
 	number := 1000
-	for _, part := range []reflect.Value{reflect.ValueOf(&s.Stats).Elem(), reflect.ValueOf(&s.Status).Elem()} {
-		for i := range part.NumField() {
+	for _, part := range []any{&s.Stats, &s.Status} {
+		for _, field := range reflect.ValueOf(part).Elem().Fields() {
 			number++
-			switch f := part.Field(i); f.Interface().(type) {
+			switch field.Interface().(type) {
 			case int:
-				f.SetInt(int64(number))
+				field.SetInt(int64(number))
 			case uint64:
-				f.SetUint(uint64(number))
+				field.SetUint(uint64(number))
 			case time.Time:
-				f.Set(reflect.ValueOf(time.Unix(int64(number), 0)))
+				field.Set(reflect.ValueOf(time.Unix(int64(number), 0)))
 			}
 		}
 	}

@@ -1,0 +1,80 @@
+package otellimit
+
+import (
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// snapshot is what a limiter says of itself at one time.
+type snapshot struct {
+	limiter.Stats
+	limiter.Status
+}
+
+// fact is one series: what it is called and where its value comes from.
+type fact struct {
+	name       string
+	kind       kind
+	unit       string // UCUM; in braces, what is counted
+	help       string
+	attributes []attribute.KeyValue
+	value      func(snapshot) int64
+}
+
+const (
+	decisionsHelp = "Decisions made, by result."
+	roundsHelp    = "Rounds of exchange with Redis, by result: failure where any call of the round failed."
+)
+
+// facts is everything that a limiter says of itself: one row per series. Rows
+// of one name differ in their attributes alone. Package promlimit has the same.
+var facts = slices.Concat([]fact{
+	{"limiter.decisions", counter, "{decision}", decisionsHelp, result("allowed"), func(s snapshot) int64 { return int64(s.Allowed) }},
+	{"limiter.decisions", counter, "{decision}", decisionsHelp, result("denied"), func(s snapshot) int64 { return int64(s.Denied) }},
+	{"limiter.bad_limits", counter, "{limit}", "Invalid limits that Config.LimitFor returned; the default limit was applied.", nil, func(s snapshot) int64 { return int64(s.BadLimits) }},
+	{"limiter.keys", level, "{key}", "Keys resident in this process.", nil, func(s snapshot) int64 { return int64(s.Keys) }},
+	{"limiter.evicted_keys", counter, "{key}", "Keys that made room for others.", nil, func(s snapshot) int64 { return int64(s.Evicted) }},
+	{"limiter.dropped_tokens", counter, "{token}", "Tokens taken that Redis will never be told of.", nil, func(s snapshot) int64 { return int64(s.DroppedTokens) }},
+	{"limiter.rounds", counter, "{round}", roundsHelp, result("success"), func(s snapshot) int64 { return int64(s.Rounds) }},
+	{"limiter.rounds", counter, "{round}", roundsHelp, result("failure"), func(s snapshot) int64 { return int64(s.RoundErrors) }},
+	{"limiter.exchanged_keys", counter, "{key}", "Replies from Redis for single keys.", nil, func(s snapshot) int64 { return int64(s.KeysExchanged) }},
+	{"limiter.losses", counter, "{loss}", "Times that Redis was found to have lost state, by partition and lane.", nil, func(s snapshot) int64 { return int64(s.Losses) }},
+	{"limiter.duplicate_reports", counter, "{report}", "Reports that Redis had already applied when they came again.", nil, func(s snapshot) int64 { return int64(s.DuplicateRounds) }},
+	{"limiter.pending_keys", level, "{key}", "Keys with something that Redis was not told yet.", nil, func(s snapshot) int64 { return int64(s.Pending) }},
+	{"limiter.processes", gauge, "{process}", "Size of the fleet in use, this process included.", nil, func(s snapshot) int64 { return int64(s.Processes) }},
+	{"limiter.state_since_timestamp", gauge, "s", "Unix time at which the state of limiter.state began.", nil, func(s snapshot) int64 { return unix(s.Since) }},
+	{"limiter.last_sync_timestamp", gauge, "s", "Unix time of the last reply from Redis; 0 before the first.", nil, func(s snapshot) int64 { return unix(s.LastSync) }},
+}, states())
+
+func result(r string) []attribute.KeyValue {
+	return []attribute.KeyValue{attribute.String("result", r)}
+}
+
+// states has a row for each state: 1 for the one that the limiter is in.
+func states() (rows []fact) {
+	for state := limiter.Local; state <= limiter.Degraded; state++ {
+		rows = append(rows, fact{
+			"limiter.state", level, "", "How the limiter stands with Redis: 1 for the state it is in, 0 for the others.",
+			[]attribute.KeyValue{attribute.String("state", state.String())},
+			func(s snapshot) int64 {
+				if s.State == state {
+					return 1
+				}
+				return 0
+			},
+		})
+	}
+	return rows
+}
+
+// unix is a time in whole seconds; 0 for none.
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
