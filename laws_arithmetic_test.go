@@ -75,7 +75,7 @@ func TestLawGrantsSumToTheRate(t *testing.T) {
 		for i := range p.demand {
 			a, b := p.account(i)
 			if held {
-				a.share, a.holdUntil = rapid.Float64Range(0, 1).Draw(t, "share before"), p.now+1
+				a.heldShare, a.holdUntil = rapid.Float64Range(0, 1).Draw(t, "share before"), p.now+1
 			}
 			a.regrant(&b, p.now, p.world)
 			if b.mode == modePool {
@@ -98,22 +98,23 @@ func TestLawGrantsSumToTheRate(t *testing.T) {
 	})
 }
 
-// TestLawOutageSharesSumToTheRate: likewise without any exchange, at any time of
-// an outage.
+// TestLawOutageSharesSumToTheRate: likewise without any exchange when an outage
+// begins; and what it then leaves to those that were idle is never more than
+// idleShare of the rate beyond it.
 func TestLawOutageSharesSumToTheRate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPeers(t)
 		later := p.now + rapid.Int64Range(0, int64(time.Hour)).Draw(t, "into the outage")
-		refills, levels := 0., 0.
+		refills, drifted, levels := 0., 0., 0.
 		for i := range p.demand {
 			a, b := p.account(i)
 			a.stale(&b, p.now, p.now, p.world)
-			levels += max(0, b.level)
+			levels, refills = levels+max(0, b.level), refills+b.refill
 			a.stale(&b, p.now, later, p.world)
-			refills += b.refill
+			drifted += b.refill
 		}
-		if r := float64(p.lim.Rate); refills > r*(1+noise) {
-			t.Fatalf("refills sum to %v of %v", refills, r)
+		if r := float64(p.lim.Rate); refills > r*(1+noise) || drifted > r*(1+idleShare)*(1+noise) {
+			t.Fatalf("refills sum to %v, later to %v, of %v", refills, drifted, r)
 		}
 		if b := float64(p.lim.Burst); levels > b*(1+noise) {
 			t.Fatalf("levels sum to %v of a burst of %v", levels, b)
@@ -383,7 +384,7 @@ func FuzzGrant(f *testing.F) {
 		w.rtt = time.Duration(max(0, min(rtt, int64(time.Hour))))
 		w.tau = tauIntervals * w.interval
 		b, a := newBucket(lim, now), newAccount(now)
-		a.demand, a.others, a.meanOwn, a.meanOthers, a.share = own, others, own, others, share
+		a.demand, a.others, a.meanOwn, a.meanOthers, a.heldShare = own, others, own, others, share
 		a.usage, a.inflight = int64(clampTokens(float64(usage))), 1
 		a.exchanged, a.tat = now, now+max(-now, min(toGo, forever-now))
 		if held {

@@ -191,15 +191,26 @@ func (e *entry) renew(now int64, w *world) {
 		if e.staleSince != since {
 			e.endOutage(now, w) // one outage after another, with no reply between them
 		}
+		entered := e.mode != modeStale
 		e.staleSince = since
 		e.stale(&e.bucket, since, now, w)
-		e.redraw(w)
+		if entered {
+			e.redraw(w)
+		}
 	case e.mode == modeStale:
 		e.endOutage(now, w)
 		e.until = later(now, expiry*w.interval) // until the reply, which is to come
 	default:
 		e.staleSince = 0
-		e.meet(&e.bucket, now, w)
+		pool := e.mode == modePool
+		switch {
+		case e.lapse(&e.bucket, now, w):
+			if pool {
+				e.redraw(w)
+			}
+		case now >= e.expires:
+			e.meet(&e.bucket, now, w)
+		}
 	}
 }
 
@@ -248,7 +259,7 @@ func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
 func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
 	w := lo.world.Load()
 	if float64(n) <= e.burst {
-		e.ask(now, n, w)
+		e.ask(now, min(n, int64(max(1, e.capacity))), w)
 	}
 	lazy := false
 	if ok {

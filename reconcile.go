@@ -9,15 +9,20 @@ import (
 
 // Constants of docs/design.md; each is argued for there.
 const (
-	tauIntervals  = 5                // τ in intervals
-	slowTau       = 30 * time.Second // least time constant of the averages that outages go by
-	driftTau      = 60 * time.Second // how fast the shares of an outage drift to 1/N
-	floorShare    = 0.02             // N·ε over r: what of a limit is dealt out without regard to demand
-	lazyMost      = 15 * time.Second // longest that a key far from its limit goes unreported
-	expiry        = 10               // intervals after which a grant that was not renewed has expired
-	holdTaus      = 3                // τ for which share mode stays after a loss or a spell of staleness
-	alarmPart     = 4                // a pool-mode key that has used 1/alarmPart of its level is told at once
-	attemptsMilli = 1000             // attempts travel in thousandths
+	tauIntervals   = 5                // τ in intervals
+	slowTau        = 30 * time.Second // least time constant of the averages that outages go by
+	driftTau       = 60 * time.Second // how fast an outage gives a part to those that had none
+	idleShare      = 0.25             // of an equal share, what an outage leaves to one that had none: all of them together exceed the limit by no more
+	floorShare     = 0.02             // N·ε over r: what of a limit is dealt out without regard to demand
+	lazyMost       = 15 * time.Second // longest that a key far from its limit goes unreported
+	expiry         = 10               // intervals after which a grant that was not renewed has expired
+	holdTaus       = 3                // τ for which share mode stays after a loss or a spell of staleness
+	saveMost       = 5                // tokens that a share may save up in an outage beyond its part of the burst, since few requests come unevenly,
+	saveFor        = time.Second / 2  // and for how long: all shares together save no more than the rate gives in this time
+	alarmPart      = 4                // a pool-mode key that has used 1/alarmPart of its level is told at once
+	headroom       = 0.25             // of what a round asks for on the mean, or of the burst, that it may ask for beyond, before shares are kept to
+	steadyRequests = 8                // in τ; demand that is made of fewer is too rough to share by
+	attemptsMilli  = 1000             // attempts travel in thousandths
 )
 
 // world is what a process knows of its fleet and of its way to Redis.
@@ -55,20 +60,25 @@ type account struct {
 	demandAt   int64
 	demandThen float64 // d at reported
 	others     float64 // D_o of the last reply
+	ownThen    float64 // d at the last reply
+	askedSince int64   // tokens asked for since it and reported
 	meanOwn    float64 // d̄
 	meanOthers float64 // D̄_o
 	held       float64 // tokens of ours in Redis's count of attempts, at heldAt
 	heldAt     int64   // microseconds of the partition's clock
 
-	met       int64 // when the key became resident
-	reported  int64 // when attempts were last taken for a report
-	exchanged int64 // last reply; 0: none yet
-	tat       int64 // last TAT seen
-	holdUntil int64 // share mode at least until then
+	met       int64   // when the key became resident
+	reported  int64   // when attempts were last taken for a report
+	exchanged int64   // last reply; 0: none yet
+	tat       int64   // last TAT seen
+	holdUntil int64   // share mode at least until then,
+	heldShare float64 // with at most this share
 	share     float64
-	floorDue  bool  // Redis has lost state: the last TAT has to be told
-	until     int64 // when the grant has to be looked at again
-	alarm     int64 // the count of usage (pool) or attempts (share) that is to be told at once
+	floorDue  bool    // Redis has lost state: the last TAT has to be told
+	expires   int64   // when the grant is no longer good for anything
+	until     int64   // when it has to be looked at again
+	cost      float64 // of late; what a share has to be able to save up for
+	alarm     int64   // the count of usage (pool) or attempts (share) that is to be told at once
 }
 
 func newAccount(now int64) account {
@@ -89,6 +99,7 @@ func (a *account) ask(now int64, n int64, w *world) {
 	a.demand = a.demandAfter(now, w) + float64(n)/w.tau.Seconds()
 	a.demandAt = max(a.demandAt, now)
 	a.asked = addTokens(a.asked, n)
+	a.cost = max(float64(n), a.cost-(a.cost-float64(n))*meanWeight)
 }
 
 func (a *account) demandAfter(now int64, w *world) float64 {
@@ -155,7 +166,7 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, b
 		if now < a.holdUntil {
 			others = max(others, a.meanOthers) // Redis does not know the others' demand again yet
 		}
-		begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, w)
+		begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, b.lateness(w))
 	}
 	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
 	a.inflight, a.usage = a.usage, 0
@@ -167,28 +178,36 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, b
 const maxMicros = 1 << 51
 
 // chargeBegin is where a charge begins: for a process alone at the end of its
-// own chain, for one among many a round trip and an interval ago, in between
-// by how much the others ask, o = min(1, D_o/r) (docs/design.md §4, Age).
-func chargeBegin(first, chainEnd int64, usage time.Duration, o float64, now int64, w *world) int64 {
+// own chain, for one among many late before now, in between by how much the
+// others ask, o = min(1, D_o/r) (docs/design.md §4, Age).
+func chargeBegin(first, chainEnd int64, usage time.Duration, o float64, now int64, late time.Duration) int64 {
 	o = min(1, o)
 	span := float64(max(chainEnd-first, int64(usage)))
 	f := float64(first) + max(0, span*(1-o)-float64(usage))
-	f = min(f, (1-o)*f+o*float64(now-int64(w.interval+w.rtt)))
+	f = min(f, (1-o)*f+o*float64(now-int64(late)))
 	return min(now, int64(f))
 }
 
-// takeAsked empties the count of attempts into d̄ and returns it as it is to
-// be told: attempts that span long are weighted as if they had come evenly,
-// or a late report would look like a flood.
+// lateness is how late others may be with what they used before: a round and
+// its trip. What that credits is refill that a full bucket might have lost, so
+// that it matters less the larger the burst is beside a round's refill.
+func (b *bucket) lateness(w *world) time.Duration {
+	h := w.horizon()
+	return seconds(h * min(1, b.rate*h/(2*b.burst)))
+}
+
+// takeAsked empties the count of attempts into d̄ and returns what to tell of
+// it: all, or, where they span long and telling all would look like a flood,
+// what Redis's decayed count lacks of ours.
 func (a *account) takeAsked(now int64, w *world) float64 {
 	asked, span := float64(a.asked), time.Duration(now-a.reported)
 	a.meanOwn = a.ownMean(now, w)
+	a.askedSince = addTokens(a.askedSince, a.asked)
 	a.asked, a.reported, a.demandThen = 0, now, a.demandAfter(now, w)
-	if span > 2*w.tau {
-		ratio := span.Seconds() / w.tau.Seconds()
-		asked *= (1 - math.Exp(-ratio)) / ratio
+	if span <= 2*w.tau {
+		return asked
 	}
-	return asked
+	return max(0, a.demandThen*w.tau.Seconds()-decay(a.held, time.Duration(now-a.exchanged), w.tau))
 }
 
 // ownMean is d̄ with what was asked since the last report: the mean of d over
@@ -199,9 +218,13 @@ func (a *account) ownMean(now int64, w *world) float64 {
 	if span <= 0 {
 		return a.meanOwn
 	}
-	rise := a.demandAfter(now, w) - a.demandThen
-	mean := max(0, float64(a.asked)-w.tau.Seconds()*rise) / span.Seconds()
-	return a.slowMean(a.meanOwn, mean, span, now, w)
+	return a.slowMean(a.meanOwn, meanDemand(a.asked, a.demandThen, a.demandAfter(now, w), span, w), span, now, w)
+}
+
+// meanDemand is the mean of a demand over a span in which so many tokens were
+// asked for: d falls by d/τ and rises with what is asked.
+func meanDemand(asked int64, before, after float64, span time.Duration, w *world) float64 {
+	return max(0, float64(asked)-w.tau.Seconds()*(after-before)) / span.Seconds()
 }
 
 // slowMean moves a mean towards a value that was held for span. The divisor
@@ -222,7 +245,7 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 	}
 	a.tat = tat
 	a.learnDemand(st.Demand, clock, sent, now, w)
-	a.exchanged = now
+	a.exchanged, a.ownThen, a.askedSince = now, a.demandThen, 0
 	if b.mode == modeStale {
 		held := now < a.holdUntil
 		a.hold(now, w)
@@ -241,23 +264,25 @@ func (a *account) learnDemand(total, clock, sent, now int64, w *world) {
 	}
 	a.held += float64(sent) / attemptsMilli
 	a.heldAt = clock
-	if a.exchanged == 0 {
-		a.meanOthers = 0
-	} else if span := time.Duration(now - a.exchanged); span > 0 {
-		a.meanOthers = a.slowMean(a.meanOthers, a.others, span, now, w)
-	}
+	before := a.others
 	a.others = 0
 	if w.fleet > 1 {
 		a.others = max(0, float64(total)/attemptsMilli-a.held) / w.tau.Seconds()
 	}
 	if a.exchanged == 0 {
 		a.meanOthers = a.others
+	} else if span := time.Duration(now - a.exchanged); span > 0 {
+		went := a.others + (before-a.others)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds() // as a decay from one to the other
+		a.meanOthers = a.slowMean(a.meanOthers, went, span, now, w)
 	}
 }
 
 // hold keeps the bucket in share mode with at most its present share, while
 // demand is being learnt anew.
 func (a *account) hold(now int64, w *world) {
+	if now >= a.holdUntil {
+		a.heldShare = a.share
+	}
 	a.holdUntil = later(now, holdTaus*w.tau)
 }
 
@@ -305,11 +330,13 @@ func (a *account) regrant(b *bucket, now int64, w *world) {
 	own, horizon := a.demandAfter(now, w), w.horizon()
 	unclipped := (w.interval + w.rtt + max(w.interval, w.rtt)).Seconds() * rate
 	level := min(a.sharedLevel(b, now, rate), b.burst+unclipped)
-	share := shareOf(own, a.others, b.rate, w.fleet)
-	contended := w.fleet > 1 && (a.others+own)*horizon > min(level, b.burst)+rate*horizon
-	most := math.Inf(1)
+	share := shareOf(a.steadied(own, w), a.others, b.rate, w.fleet)
+	asked := max(a.others, a.meanOthers) + max(own, a.meanOwn)
+	asked = asked*horizon + headroom*min(asked*horizon, b.burst)
+	contended := w.fleet > 1 && asked > min(level, b.burst)+rate*horizon
+	most, saved := math.Inf(1), max(1, a.cost)
 	if w.fleet > 1 && now < a.holdUntil {
-		contended, share = true, min(share, a.share)
+		contended, share, saved = true, min(share, a.heldShare), a.saved(share*rate)
 		most = b.levelAt(now) // the others may not have told yet what they used: a grant may take, not give
 	}
 	a.share = share
@@ -318,7 +345,7 @@ func (a *account) regrant(b *bucket, now int64, w *world) {
 		b.level = min(most, share*level-a.unreported(b.rate))
 		b.grant = grant{
 			refill:    share * rate,
-			capacity:  min(b.burst, share*(b.burst+rate*horizon)+1),
+			capacity:  min(b.burst, share*(b.burst+rate*horizon)+saved),
 			threshold: b.threshold,
 			mode:      modeShare,
 		}
@@ -328,8 +355,37 @@ func (a *account) regrant(b *bucket, now int64, w *world) {
 		b.grant = grant{refill: max(0, rate-a.others), capacity: b.burst, threshold: 1, mode: modePool}
 		a.alarm = addTokens(max(0, a.usage), poolAlarm(b.level, w))
 	}
-	keep := max(expiry*w.interval, lazyPeriod(b))
-	a.until = max(later(now, keep), a.tat)
+	a.expires = max(later(now, max(expiry*w.interval, lazyPeriod(b))), a.tat)
+	a.until = min(a.expires, later(now, 2*(w.interval+w.rtt)))
+}
+
+// lapse carries on with a grant that no reply has renewed for two rounds,
+// because this process asks too seldom. What it was made by no longer holds:
+// the demand of an instant would give every one of many such processes
+// a share as if it asked all the time. Where the averages say that the key is
+// contended they give the share, as in an outage, and it is saved up.
+func (a *account) lapse(b *bucket, now int64, w *world) bool {
+	others := a.othersMean(now, w)
+	own := a.ownMean(now, w)
+	rate := b.rate * w.scale
+	if w.fleet <= 1 || a.exchanged == 0 || own+others <= rate || now > max(later(a.exchanged, slowTau), a.tat) {
+		a.until = a.expires
+		return false
+	}
+	share := shareOf(own, others, b.rate, w.fleet)
+	capacity := min(b.burst, share*(b.burst+rate*w.horizon())+max(1, a.cost))
+	b.set(a.until, min(b.levelAt(a.until), capacity))
+	b.grant = grant{refill: share * rate, capacity: capacity, threshold: b.threshold, mode: modeShare}
+	a.until = later(now, time.Second)
+	return true
+}
+
+// steadied is own demand, drawn towards its long mean where it is made of few
+// requests: else each of many processes that ask now and then would have, just
+// after it has asked, a share as if it did so all the time.
+func (a *account) steadied(own float64, w *world) float64 {
+	trust := min(1, own*w.tau.Seconds()/(steadyRequests*max(1, a.cost)))
+	return a.meanOwn + trust*(own-a.meanOwn)
 }
 
 // poolAlarm is the usage at which a pool-mode key is told at once: about a
@@ -359,6 +415,7 @@ func (a *account) meet(b *bucket, now int64, w *world) {
 	b.level, b.at = b.burst-a.unreported(b.rate), now
 	a.alarm = addTokens(max(0, a.usage), poolAlarm(b.level, w))
 	a.until = later(now, max(expiry*w.interval, lazyPeriod(b)))
+	a.expires = a.until
 }
 
 // stale sets the bucket for an outage that began at since: the share that
@@ -374,7 +431,7 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 	share := a.drifted(since, now, w)
 	b.grant = grant{
 		refill:    share * b.rate,
-		capacity:  min(b.burst, share*b.burst+1),
+		capacity:  min(b.burst, share*b.burst+a.saved(share*b.rate)),
 		threshold: b.threshold,
 		mode:      modeStale,
 	}
@@ -383,6 +440,13 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 	}
 	a.alarm = maxTokens // there is nobody to tell
 	a.until = later(now, time.Second)
+}
+
+// saved is what a bucket with a small share may hold beyond its part of the
+// burst, in an outage and just after: a request, and some against the
+// unevenness of few requests.
+func (a *account) saved(refill float64) float64 {
+	return max(1, a.cost) + min(saveMost, refill*saveFor.Seconds())
 }
 
 // outageLevel is the share of the shared level that is left at the instant at:
@@ -412,17 +476,25 @@ func (a *account) outageShare(b *bucket, since int64, w *world) float64 {
 	case a.exchanged == 0:
 		return 1 / w.fleet
 	}
-	others := a.meanOthers
-	if span := time.Duration(since - a.exchanged); span > 0 {
-		others = a.slowMean(others, a.others, span, since, w)
+	return shareOf(a.ownMean(since, w), a.othersMean(since, w), b.rate, w.fleet)
+}
+
+// othersMean is D̄_o at now. Since the last reply the total is taken to have
+// stayed: what this process no longer asks has moved to others. Were D_o alone
+// held, every process that a load has passed through would claim the whole.
+func (a *account) othersMean(now int64, w *world) float64 {
+	span := time.Duration(now - a.exchanged)
+	if span <= 0 {
+		return a.meanOthers
 	}
-	return shareOf(a.ownMean(since, w), others, b.rate, w.fleet)
+	own := meanDemand(a.askedSince+a.asked, a.ownThen, a.demandAfter(now, w), span, w)
+	return a.slowMean(a.meanOthers, a.others+max(0, a.steadied(a.ownThen, w)-own), span, now, w)
 }
 
 // drifted is the share of an outage by now: a process that was idle takes part
 // after a while.
 func (a *account) drifted(since, now int64, w *world) float64 {
-	return a.share + (1/w.fleet-a.share)*risen(time.Duration(now-since), driftTau)
+	return a.share + max(0, idleShare/w.fleet-a.share)*risen(time.Duration(now-since), driftTau)
 }
 
 // nextGrant is how long it is until the next reply may be expected.

@@ -103,6 +103,7 @@ func (f *fleet) close() {
 	for _, m := range f.members {
 		_ = m.Close()
 	}
+	time.Sleep(time.Second) // for calls that were under way
 }
 
 // sleep wakes after about d, at an instant that is this process's alone.
