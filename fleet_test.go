@@ -446,6 +446,75 @@ func TestResetReachesTheFleet(t *testing.T) {
 	})
 }
 
+// TestNewsReachesFirstContacts: who has never met a key that others have
+// emptied does not take its bucket for full; a word on one that is resident is
+// taken in too, and a reset reaches those that have met it.
+func TestNewsReachesFirstContacts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 3, Config{Limit: Per(6, time.Minute)})
+		defer f.close()
+		a, b, c := f.members[0], f.members[1], f.members[2]
+		for _, m := range f.members {
+			until(t, "all see each other", func() bool { return m.Status().Processes == 3 })
+		}
+		c.Allow("k")
+		time.Sleep(time.Second)
+		a.AllowN("k", 5)
+		time.Sleep(300 * time.Millisecond)
+		if r := b.Peek("k"); r.Remaining > 0 || r.ResetAfter < 50*time.Second {
+			t.Errorf("at a first contact: %+v of an empty bucket", r)
+		}
+		if r := c.Peek("k"); r.Remaining > 0 || r.ResetAfter < 50*time.Second {
+			t.Errorf("where the key is resident: %+v of an empty bucket", r)
+		}
+		if got := b.Stats(); got.NewsHeard == 0 || got.Keys != 0 {
+			t.Errorf("%+v", got)
+		}
+		if err := a.Reset(context.Background(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond)
+		for i, m := range f.members {
+			if r := m.Peek("k"); r.Remaining < 5 {
+				t.Errorf("process %d after a reset elsewhere: %+v", i, r)
+			}
+		}
+		long := string(make([]byte, 200))
+		a.AllowN(long, 6)
+		time.Sleep(300 * time.Millisecond)
+		if r := b.Peek(long); r.Remaining > 0 {
+			t.Errorf("a digest at a first contact: %+v of an empty bucket", r)
+		}
+	})
+}
+
+// TestOverAdmissionIsCounted: what the fleet admitted beyond one bucket shows in
+// Stats, about as large as it was.
+func TestOverAdmissionIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lim := Limit{Rate: 0.01, Burst: 100}
+		f := newFleet(t, 4, Config{Limit: lim})
+		defer f.close()
+		for _, m := range f.members {
+			until(t, "all see each other", func() bool { return m.Status().Processes == 4 })
+		}
+		for _, m := range f.members {
+			m.AllowN("k", 100)
+		}
+		over := func() (n uint64) {
+			for _, m := range f.members {
+				n += m.Stats().OverAdmitted
+			}
+			return n
+		}
+		until(t, "all is told", func() bool { return f.toGo("k") > 39000*time.Second })
+		time.Sleep(time.Second)
+		if got := over(); got < 290 || got > 300 {
+			t.Errorf("%d tokens counted as admitted beyond one bucket, want about 300", got)
+		}
+	})
+}
+
 // TestEvictedUsageArrives: usage of a key that was evicted before it was
 // reported is charged all the same.
 func TestEvictedUsageArrives(t *testing.T) {

@@ -780,6 +780,8 @@ type Stats struct {
 	KeysExchanged   uint64 // replies for single keys
 	Losses          uint64 // times that Redis was found to have lost state, by partition and lane
 	DuplicateRounds uint64 // reports that Redis had already applied when they came again
+	NewsHeard       uint64 // news of keys running low, from this process or another
+	OverAdmitted    uint64 // tokens taken here that Redis, once told, found to be in debt: what this process admitted beyond one central bucket, and has since to be made up for; Charge and Reserve count too
 }
 
 // Stats returns the counters.

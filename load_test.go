@@ -106,7 +106,7 @@ func (f *fleet) run(lim Limit, ld load) *tally {
 			who = ld.pick(rng, len(f.members), at)
 		}
 		turn++
-		y.add(at, who, n, central.AllowN(time.Now(), n), f.members[who].AllowN(ld.key, n))
+		y.add(at, who, n, central.AllowN(time.Now(), n), f.members[who].allow(ld.key, n))
 	}
 }
 

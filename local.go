@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/news"
 )
 
 const (
@@ -72,12 +73,13 @@ type local struct {
 	parts  []partition
 	world  atomic.Pointer[world]
 	urgent atomic.Bool // some key is to be told at once
+	heard  *news.Table // of keys that are not resident
 }
 
 // newLocal makes room for maxKeys keys. Without partitions nothing is ever
 // due.
 func newLocal(maxKeys, partitions int, random uint64) *local {
-	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions)}
+	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions), heard: news.NewTable()}
 	for i := range lo.parts {
 		lo.parts[i].number = i
 	}
@@ -129,7 +131,41 @@ func (lo *local) newEntry(held string, lim Limit, now int64) (e *entry, own stri
 		return e, own
 	}
 	lo.attach(e)
+	if it, ok := lo.heard.Get(e.name, now); ok {
+		e.tat, e.said = it.TAT, it.TAT
+		e.others = float64(it.Demand) / attemptsMilli / lo.world.Load().tau.Seconds()
+		e.meanOthers = e.others
+	}
 	return e, own
+}
+
+// heldOf is the held form of a key whose field in Redis is given.
+func heldOf(field string) string {
+	if field[0] == 'd' {
+		return field[1:] + string(make([]byte, maxKey+1-digestSize))
+	}
+	return field[1:]
+}
+
+// hear takes in news: into the entry of a resident key, else into the table.
+func (lo *local) hear(it news.Item, now int64) {
+	held := heldOf(it.Field)
+	sh := lo.shardOf(held)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e, ok := sh.lru.Peek(held)
+	switch w := lo.world.Load(); {
+	case !ok || e.part == nil:
+		lo.heard.Put(it)
+	case it.Reset:
+		e.hearReset(&e.bucket, now, w)
+	default:
+		pool := e.mode == modePool
+		e.hear(&e.bucket, it.TAT, it.Demand, now, w)
+		if pool && e.mode == modeShare {
+			e.redraw(w)
+		}
+	}
 }
 
 // attach gives an entry its place in the exchange.
@@ -210,6 +246,7 @@ func (e *entry) renew(now int64, w *world) {
 			}
 		case now >= e.expires:
 			e.meet(&e.bucket, now, w)
+			e.redraw(w)
 		}
 	}
 }
@@ -264,7 +301,7 @@ func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
 	lazy := false
 	if ok {
 		e.admit(now, n, e.rate)
-		lazy = e.mode == modePool && e.fits(now, n, &e.bucket, w)
+		lazy = e.mode == modePool && e.said <= now && e.fits(now, n, &e.bucket, w)
 	}
 	lo.scheduleLocked(e, now, lazy, w)
 }
@@ -324,7 +361,7 @@ func (lo *local) thawLocked(e *entry, now int64) {
 		e.shard.queueLocked(e, now)
 	}
 	if e.part != nil {
-		lo.scheduleLocked(e, now, e.mode == modePool && e.withinFair(now, &e.bucket), lo.world.Load())
+		lo.scheduleLocked(e, now, e.mode == modePool && e.said <= now && e.withinFair(now, &e.bucket), lo.world.Load())
 	}
 }
 
@@ -368,7 +405,8 @@ func (lo *local) resetLocked(e *entry, now int64) {
 	e.shard.unqueueLocked(e)
 	kept := e.account
 	e.account = newAccount(now)
-	e.demand, e.demandAt = kept.demand, kept.demandAt
+	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, kept.demand
+	e.held, e.heldAt = kept.held, kept.heldAt
 	e.share, e.taken = kept.share, kept.taken
 	e.bucket = newBucket(e.limit(), now)
 	e.lastEvent = now

@@ -71,6 +71,7 @@ type account struct {
 	reported  int64   // when attempts were last taken for a report
 	exchanged int64   // last reply; 0: none yet
 	tat       int64   // last TAT seen
+	said      int64   // the TAT in the last news of the key
 	holdUntil int64   // share mode at least until then,
 	heldShare float64 // with at most this share
 	share     float64
@@ -244,7 +245,7 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 		tat = max(tat, a.tat) // Redis has lost what we are about to tell it
 	}
 	a.tat = tat
-	a.learnDemand(st.Demand, clock, sent, now, w)
+	a.learnDemand(st.Demand, clock, sent, now, b.mode != modeStale && now >= a.holdUntil, w)
 	a.exchanged, a.ownThen, a.askedSince = now, a.demandThen, 0
 	if b.mode == modeStale {
 		held := now < a.holdUntil
@@ -257,8 +258,9 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 	a.regrant(b, now, w)
 }
 
-// learnDemand finds D_o: what Redis counts, less what it holds of ours.
-func (a *account) learnDemand(total, clock, sent, now int64, w *world) {
+// learnDemand finds D_o: what Redis counts, less what it holds of ours. Where
+// that is not complete again the average may rise by it, not fall.
+func (a *account) learnDemand(total, clock, sent, now int64, complete bool, w *world) {
 	if a.heldAt != 0 {
 		a.held = decay(a.held, time.Duration(clock-a.heldAt)*time.Microsecond, w.tau)
 	}
@@ -273,6 +275,9 @@ func (a *account) learnDemand(total, clock, sent, now int64, w *world) {
 		a.meanOthers = a.others
 	} else if span := time.Duration(now - a.exchanged); span > 0 {
 		went := a.others + (before-a.others)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds() // as a decay from one to the other
+		if !complete {
+			went = max(went, a.meanOthers)
+		}
 		a.meanOthers = a.slowMean(a.meanOthers, went, span, now, w)
 	}
 }
@@ -326,8 +331,12 @@ func (a *account) sharedLevel(b *bucket, now int64, rate float64) float64 {
 
 // regrant sets the bucket by what the last reply said (docs/design.md §4, Grant).
 func (a *account) regrant(b *bucket, now int64, w *world) {
+	a.regrantFor(b, a.demandAfter(now, w), now, w)
+}
+
+func (a *account) regrantFor(b *bucket, own float64, now int64, w *world) {
 	rate := b.rate * w.scale
-	own, horizon := a.demandAfter(now, w), w.horizon()
+	horizon := w.horizon()
 	unclipped := (w.interval + w.rtt + max(w.interval, w.rtt)).Seconds() * rate
 	level := min(a.sharedLevel(b, now, rate), b.burst+unclipped)
 	share := shareOf(a.steadied(own, w), a.others, b.rate, w.fleet)
@@ -362,8 +371,8 @@ func (a *account) regrant(b *bucket, now int64, w *world) {
 // lapse carries on with a grant that no reply has renewed for two rounds,
 // because this process asks too seldom. What it was made by no longer holds:
 // the demand of an instant would give every one of many such processes
-// a share as if it asked all the time. Where the averages say that the key is
-// contended they give the share, as in an outage, and it is saved up.
+// a share as if it asked all the time. Where the averages say that more is asked
+// for than there is they give the share, as in an outage, and it is saved up.
 func (a *account) lapse(b *bucket, now int64, w *world) bool {
 	others := a.othersMean(now, w)
 	own := a.ownMean(now, w)
@@ -373,6 +382,7 @@ func (a *account) lapse(b *bucket, now int64, w *world) bool {
 		return false
 	}
 	share := shareOf(own, others, b.rate, w.fleet)
+	a.share = share
 	capacity := min(b.burst, share*(b.burst+rate*w.horizon())+max(1, a.cost))
 	b.set(a.until, min(b.levelAt(a.until), capacity))
 	b.grant = grant{refill: share * rate, capacity: capacity, threshold: b.threshold, mode: modeShare}
@@ -408,9 +418,64 @@ func shareOf(own, others, rate, fleet float64) float64 {
 	return min(1, (own+eps)/all)
 }
 
+// worthTelling reports whether the fleet should hear of a reply to a charge of
+// this process: that it has taken the key below half of its burst, or a further
+// quarter beyond what was last said of it. One charge alone crosses that line;
+// where that went unheard, anybody tells after another quarter. Nothing is
+// told that would be over before it is heard.
+func (a *account) worthTelling(b *bucket, charged time.Duration, now int64, w *world) bool {
+	full := int64(seconds(b.burst / b.rate))
+	if w.fleet <= 1 || a.tat-now < 2*int64(w.interval+w.rtt) {
+		return false
+	}
+	line := max(a.said+full/4, now+full/2)
+	return a.tat > line && (a.tat-int64(charged) <= line || a.tat > line+full/4)
+}
+
+// hear takes in what another process said of a key that is resident here. It
+// may take from the bucket, not give; from a share its part of the new debt
+// alone, or what it has saved up would be gone at every word.
+func (a *account) hear(b *bucket, tat, demand, now int64, w *world) {
+	a.said = max(a.said, tat)
+	if tat <= a.tat || b.mode == modeStale {
+		return
+	}
+	debt := min(0, a.sharedLevel(b, now, b.rate))
+	a.tat = tat
+	a.others = max(a.others, float64(demand)/attemptsMilli/w.tau.Seconds()-a.demandAfter(now, w))
+	level := b.levelAt(now)
+	if b.mode == modeShare {
+		b.set(now, level+a.share*min(0, a.sharedLevel(b, now, b.rate)-debt))
+		return
+	}
+	a.regrant(b, now, w)
+	b.level = min(b.level, level)
+}
+
+// hearReset forgets what was known of a key but for what is yet to be told.
+func (a *account) hearReset(b *bucket, now int64, w *world) {
+	a.said, a.tat = 0, min(a.tat, now)
+	a.others, a.meanOthers, a.meanOwn = 0, 0, 0
+	if b.mode != modeStale && a.exchanged != 0 {
+		a.regrant(b, now, w)
+	}
+}
+
+// overshoot is how many tokens of a charge of this process the last reply found
+// in debt.
+func (a *account) overshoot(b *bucket, charged time.Duration, now int64) float64 {
+	debt := -a.sharedLevel(b, now, b.rate)
+	return max(0, min(debt, charged.Seconds()*b.rate))
+}
+
 // meet sets the bucket of a key whose grant has expired, or that was never
-// exchanged: full, but for what this process has taken and not yet told.
+// exchanged: full, but for what this process has taken and not yet told, or by
+// what was heard of it.
 func (a *account) meet(b *bucket, now int64, w *world) {
+	if a.exchanged == 0 && a.tat > now {
+		a.regrantFor(b, a.demandAfter(now, w)+1/w.tau.Seconds(), now, w) // with the request that brings it here
+		return
+	}
 	b.grant = b.alone()
 	b.level, b.at = b.burst-a.unreported(b.rate), now
 	a.alarm = addTokens(max(0, a.usage), poolAlarm(b.level, w))

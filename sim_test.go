@@ -46,11 +46,11 @@ var near = path{trip: 2 * time.Millisecond}
 type mechanism uint8
 
 const (
-	shares    mechanism = 1 << iota // naive delta sync: no reply tells of others' demand
-	ages                            // charges begin when they arrive
-	floors                          // nobody tells a state what it has lost
-	threshold                       // θ = 1
-	news
+	shares     mechanism = 1 << iota // naive delta sync: no reply tells of others' demand
+	ages                             // charges begin when they arrive
+	floors                           // nobody tells a state what it has lost
+	newsOfKeys                       // nobody says which keys run low
+	threshold                        // θ = 1
 )
 
 // member is one limiter of a fleet and its way to the state.
@@ -187,6 +187,9 @@ func (f *fleet) reach(ctx context.Context, fl *exchange.FleetCall, chunks []*exc
 			}
 		}
 	}
+	if fl != nil && f.without&newsOfKeys != 0 {
+		fl.Tell = nil
+	}
 	f.state.Exchange(ctx, fl, chunks)
 	for _, c := range chunks {
 		for i := range c.Reply.Keys {
@@ -204,6 +207,19 @@ func fail(fl *exchange.FleetCall, chunks []*exchange.Chunk) {
 	for _, c := range chunks {
 		c.Err = errCut
 	}
+}
+
+// allow is AllowN, but for the mechanisms that a run does without.
+func (m *member) allow(key string, n int) bool {
+	if m.fleet.without&threshold != 0 {
+		sh := m.local.shardOf(key)
+		sh.mu.Lock()
+		if e, ok := sh.lru.Peek(key); ok {
+			e.threshold = 1
+		}
+		sh.mu.Unlock()
+	}
+	return m.AllowN(key, n)
 }
 
 // toGo is how far ahead of now the shared state has a key's TAT.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/delivery"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/membership"
+	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/notify"
 )
 
@@ -23,6 +25,7 @@ const (
 	roundJitter  = 0.1                    // of the interval: in step, some would always see the bucket before and some after the others
 	deadlineMiss = 3                      // T or round trips without an answer that make a partition stale
 	putBack      = 500 * time.Millisecond // when a key whose partition does not answer is looked at again
+	tellPart     = 4                      // of an interval, after which news may be told again
 	meanWeight   = 1. / 8                 // of the newest in the mean of round trips
 	closeFlush   = time.Second            // for the last round of Close
 	closeMost    = 1800 * time.Millisecond
@@ -58,7 +61,7 @@ type request struct {
 
 // counts are the syncer's part of Stats.
 type counts struct {
-	rounds, roundErrors, keys, losses, duplicates, dropped atomic.Uint64
+	rounds, roundErrors, keys, losses, duplicates, dropped, news, overshoot atomic.Uint64
 }
 
 func (c *counts) addTo(s *Stats) {
@@ -68,6 +71,8 @@ func (c *counts) addTo(s *Stats) {
 	s.Losses += c.losses.Load()
 	s.DuplicateRounds += c.duplicates.Load()
 	s.DroppedTokens += c.dropped.Load()
+	s.NewsHeard += c.news.Load()
+	s.OverAdmitted += c.overshoot.Load()
 }
 
 // syncer exchanges what deciders have noted. One goroutine, that of run, owns
@@ -99,6 +104,10 @@ type syncer struct {
 	probing   *batch     // under way
 	forced    []*request // wait for the regular batch
 	nextRound int64
+	outbox    news.Outbox
+	heard     int64 // number of the last news heard
+	toldAt    int64 // when news was last told
+	overshoot float64
 	again     bool // there is more to tell than went into the last round
 	syncs     []*request
 	resets    []*request
@@ -210,7 +219,12 @@ func (s *syncer) step(now int64) {
 }
 
 func (s *syncer) roundDue(now int64) bool {
-	return now >= s.nextRound || s.again || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load()
+	return now >= s.nextRound || s.again || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.tellDue(now)
+}
+
+// tellDue reports whether there is news that need not wait for the next round.
+func (s *syncer) tellDue(now int64) bool {
+	return !s.outbox.Empty() && s.courier.FleetAnswers() && now-s.toldAt >= int64(s.local.world.Load().interval/tellPart)
 }
 
 // judge tells deciders which partitions are stale.
@@ -255,8 +269,12 @@ func (s *syncer) round(now int64) {
 	whole := now >= s.nextRound || s.again || len(s.syncs) > 0
 	by := int64(dueUrgent)
 	var fleet *exchange.FleetCall
+	if whole || s.tellDue(now) {
+		fleet = s.fleetCall(now)
+		s.tell(fleet, now)
+	}
 	if whole {
-		by, fleet = now, s.fleetCall(now)
+		by = now
 		interval := float64(s.local.world.Load().interval)
 		s.nextRound = now + int64(interval*(1+roundJitter*(2*s.random.Float64()-1)))
 	}
@@ -275,6 +293,14 @@ func (s *syncer) round(now int64) {
 	s.forced, s.syncs = s.syncs, nil
 	s.regular = b
 	s.send(b)
+}
+
+// tell puts what there is to tell into a call of the fleet's key that will be
+// sent. News that gets lost is told again by whoever sees it unsaid.
+func (s *syncer) tell(fleet *exchange.FleetCall, now int64) {
+	if s.courier.FleetAnswers() {
+		fleet.Tell, s.toldAt = s.outbox.Take(now), now
+	}
 }
 
 func (s *syncer) send(b *batch) {
@@ -407,7 +433,7 @@ func (s *syncer) finish(b *batch, now int64) {
 		s.settle(o, now)
 	}
 	if res.Fleet != nil {
-		s.join(res.Fleet, res.Back, now)
+		s.join(b.Fleet, res.Back, now)
 	}
 	if res.Failures > 0 {
 		s.counts.roundErrors.Add(1)
@@ -535,6 +561,9 @@ func (s *syncer) failResets(r *report) {
 
 func (s *syncer) concludeReset(e *entry, err error) {
 	if q := s.resetting[e]; q != nil {
+		if err == nil {
+			s.outbox.Put(news.Item{Field: e.name, Reset: true})
+		}
 		delete(s.resetting, e)
 		s.answer(q, err)
 	}
@@ -606,6 +635,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 			}
 			e.settle(&e.bucket, r.Reply.Keys[i], r.Reply.Now, r.Records[i].Attempts, now, w)
 			e.redraw(w)
+			s.judgeCharge(e, &r.Records[i], r.Reply.Keys[i].Demand, now, w)
 		}
 		granted := e.granted
 		e.granted = nil
@@ -619,18 +649,59 @@ func (s *syncer) acknowledge(r *report, now int64) {
 	s.counts.keys.Add(uint64(len(r.Cargo)))
 }
 
+// judgeCharge notes what a charge has shown: a key that runs low, a debt.
+func (s *syncer) judgeCharge(e *entry, rec *exchange.Record, demand, now int64, w *world) {
+	if e.tat < e.said { // given back, or reset
+		e.said = 0
+		s.outbox.Drop(e.name)
+	}
+	if rec.Op != exchange.Charge {
+		return
+	}
+	charged := time.Duration(rec.Delta) * time.Microsecond
+	s.overshoot += e.overshoot(&e.bucket, charged, now)
+	s.counts.overshoot.Store(uint64(s.overshoot))
+	if e.worthTelling(&e.bucket, charged, now, w) {
+		e.said = e.tat
+		s.outbox.Put(news.Item{Field: e.name, TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst})
+	}
+}
+
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
-	return s.fleet.Call(s.process, s.local.world.Load().rtt, now)
+	c := s.fleet.Call(s.process, s.local.world.Load().rtt, now)
+	c.Heard = s.heard
+	return c
+}
+
+// hear takes in the news that came with a call, but for what the call itself
+// told: of that its sender may know better by now.
+func (s *syncer) hear(c *exchange.FleetCall, now int64) {
+	r := &c.Reply
+	s.heard = r.Latest
+	for _, n := range r.News {
+		if slices.ContainsFunc(c.Tell, func(mine exchange.News) bool { return mine.Field == n.Field }) {
+			continue
+		}
+		if n.Reset {
+			s.outbox.Drop(n.Field)
+		}
+		s.local.hear(news.Item{
+			Field: strings.Clone(n.Field), Reset: n.Reset, Demand: n.Demand,
+			TAT: later(now, time.Duration(min(n.ToGo, maxMicros))*time.Microsecond),
+		}, now)
+	}
+	s.counts.news.Add(uint64(len(r.News)))
 }
 
 // join takes in what the fleet's key says.
-func (s *syncer) join(r *exchange.FleetReply, back bool, now int64) {
+func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
 	w := s.local.world.Load()
 	if back {
 		s.nextRound = now + s.random.Int64N(int64(w.interval)) // not all at the same time
 	}
-	s.fleet.Joined(r, back, holdTaus*w.tau, now)
+	s.fleet.Joined(&c.Reply, back, holdTaus*w.tau, now)
 	s.publishWorld(w.rtt)
+	s.hear(c, now)
 }
 
 // publishWorld tells deciders and grants of the fleet as it is now.

@@ -80,8 +80,9 @@ func (c *Client) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk
 func (c *Client) calls(fleet *FleetCall, chunks []*Chunk) []*call {
 	calls := make([]*call, 0, len(chunks)+1)
 	if fleet != nil {
-		fleet.Err = nil
-		calls = append(calls, newFleetCall(c.fleet, fleet))
+		if fleet.Err = fleet.check(); fleet.Err == nil {
+			calls = append(calls, newFleetCall(c.fleet, fleet))
+		}
 	}
 	for _, chunk := range chunks {
 		if chunk.Err = chunk.check(len(c.names)); chunk.Err == nil {

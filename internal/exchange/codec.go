@@ -16,9 +16,11 @@ import (
 // TAT − now, demand.
 //
 // Request of the fleet call: version (1 byte), flags (1 byte), silent µs, forget µs,
-// since µs (−1: never).
+// since µs (−1: never), number of the last news heard; then per piece of news
+// to tell: length of the field (1 byte), field, flags (1 byte), TAT − now, demand.
 // Reply: 0 (1 byte), now, members, silent members, how long ago the last gap
-// began and ended (0, 0: none).
+// began and ended (0, 0: none), number of the latest news; then per piece of
+// news the same as in the request.
 const (
 	wireVersion = 1
 
@@ -29,7 +31,7 @@ const (
 
 	chunkReplyHead = 17
 	chunkReplyKey  = 16
-	fleetReplySize = 41
+	fleetReplyHead = 49
 )
 
 var errReply = errors.New("the server's reply is not of the limiter's script")
@@ -101,25 +103,34 @@ func (f *FleetCall) request() []byte {
 	if f.Leave {
 		b[1] = flagFleetLeave
 	}
-	return appendInts(b, micros(f.Silent), micros(f.Forget), sinceMicros(f.Since))
+	b = appendInts(b, micros(f.Silent), micros(f.Forget), sinceMicros(f.Since), min(max(f.Heard, 0), maxSeq))
+	for i := range f.Tell {
+		b = f.Tell[i].appendTo(b)
+	}
+	return b
 }
 
 // parse is to FleetReply what it is to Reply.
 func (r *FleetReply) parse(s string) error {
-	if len(s) != fleetReplySize || s[0] != 0 {
+	if len(s) < fleetReplyHead || s[0] != 0 {
 		return fmt.Errorf("%w: %d bytes for the fleet", errReply, len(s))
 	}
 	in := ints{s: s[1:]}
 	now, members := in.within(0, maxTime), in.within(0, 1<<31-1)
 	silent, begin := in.within(0, members), in.within(0, maxTime)
-	end := in.within(0, begin)
+	end, latest := in.within(0, begin), in.within(0, maxSeq)
 	if in.wild {
 		return fmt.Errorf("%w: a number out of bounds", errReply)
+	}
+	news, err := parseNews(in.s, nil)
+	if err != nil {
+		return err
 	}
 	*r = FleetReply{
 		Now: now, Members: int(members), Silent: int(silent),
 		GapBegin: time.Duration(begin) * time.Microsecond,
 		GapEnd:   time.Duration(end) * time.Microsecond,
+		Latest:   latest, News: news,
 	}
 	return nil
 }

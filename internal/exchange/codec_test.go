@@ -25,8 +25,9 @@ func TestWire(t *testing.T) {
 	require.Equal(t, "01"+"00", hex.EncodeToString(c.request())[:4])
 	require.Len(t, c.request(), 26+5+33)
 
-	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Since: -1, Leave: true}
-	require.Equal(t, "01"+"01"+"e803000000000000"+"40420f0000000000"+"ffffffffffffffff", hex.EncodeToString(f.request()))
+	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Since: -1, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3}}}
+	require.Equal(t, "01"+"01"+"e803000000000000"+"40420f0000000000"+"ffffffffffffffff"+"0700000000000000"+
+		"03"+"6b6162"+"01"+"0200000000000000"+"0300000000000000", hex.EncodeToString(f.request()))
 }
 
 func TestWireBounds(t *testing.T) {
@@ -65,15 +66,24 @@ func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
 	t.Parallel()
 	encode := func(ns ...int64) string { return string(appendInts([]byte{0}, ns...)) }
 	var r FleetReply
-	require.NoError(t, r.parse(encode(epoch, 5, 2, 9, 3)))
-	require.Equal(t, FleetReply{epoch, 5, 2, 9 * time.Microsecond, 3 * time.Microsecond}, r)
+	heard := []News{{"kab", true, 0, 4}, {"d0123", false, maxTime, maxTime}}
+	said := string(heard[1].appendTo(heard[0].appendTo(nil)))
+	said = strings.Replace(said, string(appendInts(nil, maxSpan)), string(appendInts(nil, maxTime)), 1)
+	require.NoError(t, r.parse(encode(epoch, 5, 2, 9, 3, 8)+said))
+	require.Equal(t, FleetReply{epoch, 5, 2, 9 * time.Microsecond, 3 * time.Microsecond, 8, heard}, r)
 	for name, s := range map[string]string{
-		"short":   encode(1, 2, 3, 4),
-		"status":  "\x01" + encode(epoch, 5, 2, 9, 3)[1:],
-		"now":     encode(-1, 5, 2, 9, 3),
-		"members": encode(epoch, 1<<31, 2, 9, 3),
-		"silent":  encode(epoch, 5, 6, 9, 3),
-		"gap":     encode(epoch, 5, 2, 3, 9),
+		"short":        encode(1, 2, 3, 4, 5),
+		"status":       "\x01" + encode(epoch, 5, 2, 9, 3, 8)[1:],
+		"now":          encode(-1, 5, 2, 9, 3, 8),
+		"members":      encode(epoch, 1<<31, 2, 9, 3, 8),
+		"silent":       encode(epoch, 5, 6, 9, 3, 8),
+		"gap":          encode(epoch, 5, 2, 3, 9, 8),
+		"latest":       encode(epoch, 5, 2, 9, 3, -1),
+		"cut news":     encode(epoch, 5, 2, 9, 3, 8) + said[:len(said)-1],
+		"long news":    encode(epoch, 5, 2, 9, 3, 8) + said + "\x09",
+		"much news":    encode(epoch, 5, 2, 9, 3, 8) + strings.Repeat(said, MaxHeard),
+		"news of \\0":  encode(epoch, 5, 2, 9, 3, 8) + string((&News{Field: "\x00m"}).appendTo(nil)),
+		"news of none": encode(epoch, 5, 2, 9, 3, 8) + string((&News{}).appendTo(nil)),
 	} {
 		require.ErrorIs(t, r.parse(s), errReply, name)
 	}
@@ -106,11 +116,15 @@ func FuzzReply(f *testing.F) {
 }
 
 func FuzzFleetReply(f *testing.F) {
-	f.Add(string(appendInts([]byte{0}, epoch, 5, 2, 9, 3)))
+	f.Add(string((&News{Field: "kab", ToGo: 5}).appendTo(appendInts([]byte{0}, epoch, 5, 2, 9, 3, 8))))
 	f.Fuzz(func(t *testing.T, s string) {
 		var r FleetReply
 		if r.parse(s) == nil {
 			require.True(t, 0 <= r.Silent && r.Silent <= r.Members && 0 <= r.GapEnd && r.GapEnd <= r.GapBegin)
+			for i := range r.News {
+				require.NoError(t, r.News[i].check())
+				require.True(t, r.News[i].ToGo >= 0 && r.News[i].ToGo <= maxTime)
+			}
 		}
 	})
 }

@@ -115,14 +115,24 @@ func (s *schedule) chunk(t *rapid.T) *Chunk {
 }
 
 func (s *schedule) fleet(t *rapid.T) FleetCall {
-	duration := rapid.SampledFrom(durations)
-	return FleetCall{
+	duration, amount := rapid.SampledFrom(durations), rapid.SampledFrom(amounts)
+	f := FleetCall{
 		Process: [8]byte{rapid.Byte().Draw(t, "member") % 5},
 		Silent:  duration.Draw(t, "silent"),
 		Forget:  duration.Draw(t, "forget"),
 		Since:   duration.Draw(t, "since"),
 		Leave:   rapid.IntRange(0, 5).Draw(t, "leave") == 0,
+		Heard:   rapid.SampledFrom([]int64{0, 1, 3, 70, 300, -1, math.MaxInt64}).Draw(t, "heard"),
 	}
+	for range rapid.SampledFrom([]int{0, 0, 1, 2, MaxTold}).Draw(t, "news") {
+		f.Tell = append(f.Tell, News{
+			Field:  rapid.SampledFrom(fields).Draw(t, "field"),
+			Reset:  rapid.Bool().Draw(t, "reset"),
+			ToGo:   amount.Draw(t, "to go"),
+			Demand: amount.Draw(t, "demand"),
+		})
+	}
+	return f
 }
 
 func sameChunk(t require.TestingT, script, memory *Chunk) {

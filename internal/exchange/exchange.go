@@ -87,6 +87,8 @@ type FleetCall struct {
 	Forget  time.Duration // a member not seen for longer is gone
 	Since   time.Duration // since this process last had contact, to begin a gap with where Redis has lost its own record; negative: never
 	Leave   bool          // this process leaves
+	Tell    []News        // at most MaxTold
+	Heard   int64         // number of the last news that this process has heard; 0: none
 
 	Reply FleetReply // valid where Err is nil
 	Err   error
@@ -99,6 +101,8 @@ type FleetReply struct {
 	Silent   int           // those of them not seen within Silent; up to an eighth of it late
 	GapBegin time.Duration // how long ago the last spell without contact by anybody began; 0 with GapEnd 0: none known
 	GapEnd   time.Duration // how long ago it ended
+	Latest   int64         // number of the latest news
+	News     []News        // what was told after Heard, oldest first; only the last MaxHeard, what this call told included
 }
 
 // Exchanger does one batch: the fleet call, where there is one, and the chunks,

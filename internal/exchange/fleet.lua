@@ -5,7 +5,10 @@
 --   \0p<process>  last seen
 --   \0g           last contact by anybody; begin and end of the last gap without any
 --   \0m           expiry (ms of TIME), clock when last written, offset of the clock;
---                 when members were last counted, how many, how many of them silent
+--                 when members were last counted, how many, how many of them silent;
+--                 number of the latest news
+--   \0e<slot>     news of a number: the number, TAT, demand; flags (1 byte), field of the key.
+--                 The slot, 2 bytes, is the number modulo the number of news kept.
 
 local key, request = KEYS[1], ARGV[2]
 local own, meta, gap = '\0p' .. ARGV[1], '\0m', '\0g'
@@ -14,14 +17,18 @@ local version = string.byte(request, 1)
 if version ~= 1 then
   return redis.error_reply('ERR limiter: unknown request version ' .. tostring(version))
 end
-local _, flags, silent, forget, since = unpacked('<BBi8i8i8', request)
+local _, flags, silent, forget, since, heard, at = unpacked('<BBi8i8i8i8', request)
 local leave = flags % 2 == 1
+
+-- What is kept of news, and told in one call at the most.
+local KEPT, MOST = 256, 64
 
 local stored = redis.call('HMGET', key, own, meta, gap)
 
-local expire, last, offset, counted, members, mute = 0, 0, 0, 0, 0, 0
-if stored[2] and #stored[2] == 48 then
-  expire, last, offset, counted, members, mute = unpacked('<i8i8i8i8i8i8', stored[2])
+local expire, last, offset, counted, members, mute, latest = 0, 0, 0, 0, 0, 0, 0
+if stored[2] and #stored[2] == 56 then
+  expire, last, offset, counted, members, mute, latest = unpacked('<i8i8i8i8i8i8i8', stored[2])
+  if latest < 0 or latest > HUGE then latest = 0 end
 end
 local time, now
 time, now, offset = clock(last, offset)
@@ -91,13 +98,50 @@ if leave then
 else
   writes[5], writes[6] = own, pack('<i8', now)
 end
+
+local function slot(number)
+  number = number % KEPT
+  return '\0e' .. string.char(number % 256, math.floor(number / 256))
+end
+
+-- What this process tells goes to the places of the oldest, and back to it
+-- with the rest, as the others hear it.
+local told = {}
+while at <= #request do
+  local field, word, togo, demand
+  field, word, togo, demand, at = unpacked('<Bc0Bi8i8', request, at)
+  latest = latest + 1
+  local value = pack('<i8i8i8B', latest, now + togo, demand, word) .. field
+  told[latest] = value
+  writes[#writes + 1] = slot(latest)
+  writes[#writes + 1] = value
+end
+
+if heard > latest then heard = 0 end
+local slots, news = {}, {}
+local from = math.max(heard, latest - MOST) + 1
+for number = from, latest do slots[#slots + 1] = slot(number) end
+local kept = {}
+if #slots > 0 then kept = redis.call('HMGET', key, unpack(slots)) end
+for i = 1, #slots do
+  local number = from + i - 1
+  local value = told[number] or kept[i]
+  if value and #value > 25 then
+    local n, tat, demand, word = unpacked('<i8i8i8B', value)
+    local field = string.sub(value, 26)
+    if n == number and (tat > now or word == 1) and tat <= now + HUGE and demand >= 0 and demand <= HUGE and #field < 256 then
+      news[#news + 1] = pack('<B', #field) .. field .. pack('<Bi8i8', word, math.max(0, tat - now), demand)
+    end
+  end
+end
+
 local renew
 expire, renew = renewed(expire, time, DAY)
-writes[2] = pack('<i8i8i8i8i8i8', expire, now, offset, counted, members, mute)
+writes[2] = pack('<i8i8i8i8i8i8i8', expire, now, offset, counted, members, mute, latest)
 redis.call('HSET', key, unpack(writes))
 drop(key, over)
 if renew then redis.call('PEXPIREAT', key, decimal(expire)) end
 
 local beginAgo, endAgo = 0, 0
 if ended > 0 then beginAgo, endAgo = now - begun, now - ended end
-return pack('<Bi8i8i8i8i8', 0, now, members, mute, beginAgo, endAgo)
+return pack('<Bi8i8i8i8i8i8', 0, now, members, mute, beginAgo, endAgo, latest) .. table.concat(news)

@@ -38,7 +38,7 @@ func newMemoryState(partitions int) memoryState {
 	for p := range s.parts {
 		s.parts[p] = memoryPartition{keys: map[string]*memoryKey{}, seqs: map[ID]memorySeq{}}
 	}
-	s.fleet.seen = map[[8]byte]int64{}
+	s.fleet.seen, s.fleet.news = map[[8]byte]int64{}, map[int64]memoryNews{}
 	return s
 }
 
@@ -53,6 +53,9 @@ func (m *Memory) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk
 	time := m.now().UnixMicro()
 	if fleet != nil {
 		if fleet.Err = err; err == nil {
+			fleet.Err = fleet.check()
+		}
+		if fleet.Err == nil {
 			m.state.fleet.call(time, fleet)
 		}
 	}
@@ -97,7 +100,7 @@ func (s memoryState) clone() memoryState {
 		parts[i] = s.parts[i].clone()
 	}
 	fleet := s.fleet
-	fleet.seen = maps.Clone(fleet.seen)
+	fleet.seen, fleet.news = maps.Clone(fleet.seen), maps.Clone(fleet.news)
 	return memoryState{parts: parts, fleet: fleet}
 }
 

@@ -9,6 +9,13 @@ type memoryFleet struct {
 	contacted               bool // somebody was ever in contact
 	contact, begun, ended   int64
 	counted, members, quiet int64
+	latest                  int64
+	news                    map[int64]memoryNews // by number, the last newsKept
+}
+
+type memoryNews struct {
+	News
+	tat int64
 }
 
 func (f *memoryFleet) call(time int64, c *FleetCall) {
@@ -25,6 +32,33 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 	if f.ended > 0 {
 		c.Reply.GapBegin, c.Reply.GapEnd = ago(now, f.begun), ago(now, f.ended)
 	}
+	f.tell(now, c.Tell)
+	c.Reply.Latest, c.Reply.News = f.latest, f.since(now, c.Heard)
+}
+
+// tell keeps news, in the places of the oldest.
+func (f *memoryFleet) tell(now int64, told []News) {
+	for _, n := range told {
+		f.latest++
+		delete(f.news, f.latest-newsKept)
+		f.news[f.latest] = memoryNews{n, now + span(n.ToGo)}
+	}
+}
+
+// since is the news after a number, but for what is over. Who has heard of more
+// than there is has heard it from a state that is lost.
+func (f *memoryFleet) since(now, heard int64) (news []News) {
+	if heard > f.latest {
+		heard = 0
+	}
+	for i := max(heard, f.latest-MaxHeard) + 1; i <= f.latest; i++ {
+		n := f.news[i]
+		if n.tat > now || n.Reset {
+			n.ToGo, n.Demand = max(0, n.tat-now), min(max(n.Demand, 0), maxTime)
+			news = append(news, n.News)
+		}
+	}
+	return news
 }
 
 func ago(now, then int64) time.Duration { return time.Duration(now-then) * time.Microsecond }

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"testing"
@@ -176,6 +177,35 @@ func TestClockNeverGoesBack(t *testing.T) {
 		now := meet(t, w, m).Now
 		w.set(epoch - 7200*second)
 		require.Equal(t, now, meet(t, w, m).Now)
+	})
+}
+
+func TestNews(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		now := int64(epoch)
+		call := func(d time.Duration, heard int64, tell ...News) FleetReply {
+			now += d.Microseconds()
+			w.set(now)
+			return meet(t, w, FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Since: -1, Heard: heard, Tell: tell})
+		}
+		low := News{Field: "ka", ToGo: 5_000_000, Demand: 7}
+		r := call(0, 0, low, News{Field: "kb", Reset: true})
+		require.Equal(t, []News{low, {Field: "kb", Reset: true}}, r.News, "who tells hears it too")
+		require.EqualValues(t, 2, r.Latest)
+		low.ToGo -= 2_000_000
+		r = call(2*time.Second, 0)
+		require.Equal(t, low, r.News[0], "it holds until the bucket is full,")
+		require.Empty(t, call(0, 2).News, "is told once to whoever has heard it,")
+		require.Len(t, call(0, 99).News, 2, "and again to one that has heard a lost state")
+		require.Len(t, call(4*time.Second, 0).News, 1, "what is over is not told")
+
+		for i := range newsKept {
+			r = call(0, r.Latest, News{Field: fmt.Sprint("k", i), ToGo: 9e9})
+		}
+		require.EqualValues(t, newsKept+2, r.Latest)
+		r = call(0, 1)
+		require.Len(t, r.News, MaxHeard, "only so many at a time, the newest")
+		require.Equal(t, fmt.Sprint("k", newsKept-1), r.News[MaxHeard-1].Field)
 	})
 }
 
