@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
@@ -142,7 +143,8 @@ type Config struct {
 	// limiter. [Tune] makes the best of one. Nil: purely local, no goroutine.
 	Redis redis.UniversalClient
 	// Prefix is the namespace of all keys in Redis. Processes that share
-	// limits have the same. Default "limiter".
+	// limits have the same; limits of different kinds, say two windows on the
+	// same keys, have different ones, and may share a client. Default "limiter".
 	Prefix string
 	// MaxKeys bounds the keys resident in this process; the least recently
 	// used makes room. More cost memory, fewer make keys in use forget their
@@ -270,7 +272,9 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 }
 
 // clock is the limiter's time: nanoseconds that never go back and are never 0.
-func clock(base time.Time) int64 { return int64(time.Since(base)) + int64(time.Second) }
+func clock(base time.Time) int64 { return clockAt(base, time.Now()) }
+
+func clockAt(base, t time.Time) int64 { return int64(t.Sub(base)) + int64(time.Second) }
 
 func (l *Limiter) now() int64 { return clock(l.base) }
 
@@ -323,8 +327,7 @@ func (l *Limiter) glimpse(key string, now int64) entry {
 		return *e
 	}
 	sh.mu.Unlock()
-	lim, _, _ := l.limitOf(key)
-	e, _ := l.local.newEntry(held, lim, now)
+	e, _ := l.local.newEntry(held, l.ruleOf(key).limit, now)
 	return *e
 }
 
@@ -350,37 +353,50 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 // and again if limits changed meanwhile.
 func (l *Limiter) meet(key, held string, sh *shard, now int64) *entry {
 	for {
-		lim, byDefault, version := l.limitOf(key)
+		r := l.ruleOf(key)
 		sh.mu.Lock()
-		if l.limits.Load() != version {
-			sh.mu.Unlock()
-			continue
+		if l.limits.Load() == r.version {
+			return l.applyLocked(held, sh, r, now)
 		}
-		e, ok := sh.lru.Get(held)
-		if !ok {
-			var own string
-			e, own = l.local.newEntry(held, lim, now)
-			e.byDefault = byDefault
-			sh.insertLocked(own, e)
-		} else if e.relimited {
-			l.local.relimitLocked(e, lim, byDefault, now)
-		}
-		return e
+		sh.mu.Unlock()
 	}
 }
 
-// limitOf is the limit of a key, and the version of the limits that it is of.
-func (l *Limiter) limitOf(key string) (lim Limit, byDefault bool, version uint64) {
-	version = l.limits.Load()
+// applyLocked makes a key resident by a rule, or gives it to one that is
+// resident and has to have its limit asked for.
+func (l *Limiter) applyLocked(held string, sh *shard, r rule, now int64) *entry {
+	e, ok := sh.lru.Get(held)
+	if !ok {
+		var own string
+		e, own = l.local.newEntry(held, r.limit, now)
+		e.byDefault = r.byDefault
+		sh.insertLocked(own, e)
+	} else if e.relimited {
+		l.local.relimitLocked(e, r.limit, r.byDefault, now)
+	}
+	return e
+}
+
+// rule is what the configuration says of a key, and the version of the limits
+// that it is of.
+type rule struct {
+	limit     Limit
+	byDefault bool // the limit is Config.Limit
+	version   uint64
+}
+
+// ruleOf asks the configuration; never under a lock.
+func (l *Limiter) ruleOf(key string) rule {
+	version := l.limits.Load()
 	if l.limitFor != nil {
 		if lim, ok := l.limitFor(key); ok {
 			if lim.validate() == nil {
-				return lim, false, version
+				return rule{limit: lim, version: version}
 			}
 			l.badLimits.Add(1)
 		}
 	}
-	return *l.limit.Load(), true, version
+	return rule{limit: *l.limit.Load(), byDefault: true, version: version}
 }
 
 // tokens is a cost as it is counted.
@@ -435,8 +451,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 		l.local.resetLocked(e, now)
 	} else {
 		sh.mu.Unlock()
-		lim, _, _ := l.limitOf(key)
-		e, _ = l.local.newEntry(held, lim, now)
+		e, _ = l.local.newEntry(held, l.ruleOf(key).limit, now)
 		e.shard, e.evicted = sh, true
 		sh.mu.Lock()
 	}
@@ -483,12 +498,12 @@ func (l *Limiter) Reload() {
 	l.changing.Unlock()
 	now := l.now()
 	for _, key := range keys {
-		lim, byDefault, version := l.limitOf(key)
+		r := l.ruleOf(key)
 		sh := l.local.shardOf(key)
 		sh.mu.Lock()
 		// Where limits have changed again meanwhile, the next decision asks.
-		if e, ok := sh.lru.Peek(key); ok && e.relimited && l.limits.Load() == version {
-			l.local.relimitLocked(e, lim, byDefault, now)
+		if e, ok := sh.lru.Peek(key); ok && e.relimited && l.limits.Load() == r.version {
+			l.local.relimitLocked(e, r.limit, r.byDefault, now)
 		}
 		sh.mu.Unlock()
 	}
@@ -576,26 +591,26 @@ func (l *Limiter) reserve(key string, n int64, most time.Duration) (Reservation,
 	now := l.now()
 	e := l.acquire(key, now)
 	defer e.shard.mu.Unlock()
-	if e.unlimited() {
-		e.shard.allowed++
-		return Reservation{l: l, act: now, ok: true}, 0
-	}
-	if float64(n) > e.burst {
-		e.shard.denied++
-		return Reservation{l: l}, -1
-	}
-	d := l.local.delayLocked(e, now, -float64(n))
-	if d > most {
+	d := l.local.waitLocked(e, now, n)
+	if d < 0 || d > most {
 		e.shard.denied++
 		return Reservation{l: l}, d
 	}
+	return l.reserveLocked(e, now, n, d), d
+}
+
+// reserveLocked takes n tokens that may be used after d.
+func (l *Limiter) reserveLocked(e *entry, now, n int64, d time.Duration) Reservation {
 	e.shard.allowed++
+	if e.unlimited() {
+		return Reservation{l: l, act: now, ok: true}
+	}
 	e.charge(now, float64(n))
 	e.lastEvent = later(now, d)
 	if e.part != nil && n > 0 {
 		l.local.noteLocked(e, now, n, true)
 	}
-	return Reservation{l: l, e: e, n: n, act: e.lastEvent, taken: e.taken, ok: true}, d
+	return Reservation{l: l, e: e, n: n, act: e.lastEvent, taken: e.taken, ok: true}
 }
 
 // OK reports whether the tokens were taken: false if n exceeds the burst.
@@ -648,6 +663,23 @@ func (r *Reservation) pending() (time.Duration, <-chan struct{}) {
 	return r.leftLocked(now), e.granted
 }
 
+// undo gives back what the reservation took, be its time come or not: for one
+// of several that are of use only together.
+func (r *Reservation) undo() {
+	e, now := r.e, r.l.now()
+	if e == nil || r.act > now {
+		r.Cancel()
+		return
+	}
+	r.e = nil
+	e.shard.mu.Lock()
+	defer e.shard.mu.Unlock()
+	if !e.unlimited() {
+		r.l.local.giveBackLocked(e, now, r.n)
+		e.refund(now, float64(r.n))
+	}
+}
+
 // Cancel gives back what later reservations have not overtaken, if there is
 // still a wait to call off. Cancelling again does nothing.
 func (r *Reservation) Cancel() {
@@ -685,20 +717,30 @@ func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	most := rate.InfDuration
-	if deadline, ok := ctx.Deadline(); ok {
-		most = time.Until(deadline)
-	}
-	r, d := l.reserve(key, tokens(n), most)
+	r, d := l.reserve(key, tokens(n), longestWait(ctx))
 	switch {
 	case r.ok && d == 0:
 		return nil
 	case r.ok:
 		return r.wait(ctx)
-	case d < 0:
+	}
+	return waitError(key, tokens(n), d)
+}
+
+// longestWait is the longest wait that the deadline of ctx allows.
+func longestWait(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return time.Until(deadline)
+	}
+	return rate.InfDuration
+}
+
+// waitError says why a wait of d was not begun.
+func waitError(key string, n int64, d time.Duration) error {
+	if d < 0 {
 		return fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)
 	}
-	return fmt.Errorf("limiter: a wait of %v would pass the deadline: %w", d, context.DeadlineExceeded)
+	return fmt.Errorf("limiter: a wait of %v for %q would pass the deadline: %w", d, key, context.DeadlineExceeded)
 }
 
 func (r *Reservation) wait(ctx context.Context) error {
@@ -719,6 +761,227 @@ func (r *Reservation) wait(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// Part is one limit's part in a decision on several: see [TakeAll]. Make one
+// with [Limiter.Part]; the zero Part can't be used.
+type Part struct {
+	l   *Limiter
+	key string
+	n   int
+}
+
+// Part is n tokens of a key, counted as AllowN counts them.
+func (l *Limiter) Part(key string, n int) Part { return Part{l: l, key: key, n: n} }
+
+// AllowAll is [TakeAll] that says less.
+func AllowAll(parts ...Part) bool {
+	r, _ := TakeAll(parts...)
+	return r.Allowed
+}
+
+// TakeAll takes the tokens of all parts, or, where one of them would be
+// denied, none at all: several windows on one key; limits for a user, a tenant
+// and everybody.
+//
+//	r, i := limiter.TakeAll(perSecond.Part(user, 1), perHour.Part(user, 1), tenants.Part(tenant, 1))
+//
+// It is one decision: nothing else in this process comes between its parts,
+// which may be of one limiter or of many. What parts ask of the same key of the
+// same limiter adds up. Up to four parts it allocates nothing.
+//
+// The result is that of the tightest part, whose index among the parts is told
+// too: of those denied the one that takes longest, else the one that would
+// admit the fewest further calls. No parts at all are Allowed, and -1.
+//
+// A denial counts, in [Stats] and in what the fleet is told of demand, with
+// the parts that denied and with no other: a user far above a limit of its own
+// would else take for this process a share of everybody's limit that it could
+// not use.
+func TakeAll(parts ...Part) (r Result, tightest int) {
+	var room [fewParts]stake
+	stakes := lockAll(stakesOf(parts, room[:0]))
+	defer unlockAll(stakes)
+	allowed := true
+	for i := range stakes {
+		s := &stakes[i]
+		s.ok = s.e.admitsAt(s.now, float64(s.cost))
+		allowed = allowed && s.ok
+	}
+	r, tightest = Result{Allowed: true, Remaining: math.MaxInt}, -1
+	most := int64(math.MinInt64)
+	for i := range stakes {
+		s := &stakes[i]
+		if s.ok != allowed {
+			continue
+		}
+		s.l.local.decideLocked(s.e, s.now, s.cost)
+		own := s.l.local.resultLocked(s.e, s.now, s.cost, s.ok)
+		if t := own.tightness(s.cost); t > most {
+			r, tightest, most = own, s.index, t
+		}
+	}
+	return r, tightest
+}
+
+// WaitAll takes the tokens of all parts and returns when all of them may be
+// used. It fails at once, having taken nothing, with [ErrExceedsBurst] where a
+// cost exceeds its burst, and with [context.DeadlineExceeded] where the
+// deadline of ctx would pass first; if ctx is done while it waits, it gives
+// back what it can of every part and returns the context's error.
+func WaitAll(ctx context.Context, parts ...Part) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var room [fewParts]Reservation
+	taken, err := reserveAll(parts, longestWait(ctx), room[:0])
+	for i := 0; i < len(taken) && err == nil; i++ {
+		err = taken[i].wait(ctx)
+	}
+	if err != nil {
+		for i := range taken {
+			taken[i].undo()
+		}
+	}
+	return err
+}
+
+// reserveAll reserves all parts, if they may be used within most, or none.
+func reserveAll(parts []Part, most time.Duration, room []Reservation) (taken []Reservation, err error) {
+	var stakeRoom [fewParts]stake
+	stakes := lockAll(stakesOf(parts, stakeRoom[:0]))
+	defer unlockAll(stakes)
+	for i := range stakes {
+		s := &stakes[i]
+		s.wait = s.l.local.waitLocked(s.e, s.now, s.cost)
+		if s.wait < 0 || s.wait > most {
+			s.e.shard.denied++
+			err = waitError(s.key, s.cost, s.wait)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	taken = room
+	for i := range stakes {
+		s := &stakes[i]
+		taken = append(taken, s.l.reserveLocked(s.e, s.now, s.cost, s.wait))
+	}
+	return taken, nil
+}
+
+// fewParts is how many parts a decision on several may have without
+// allocating.
+const fewParts = 4
+
+// stake is what a decision on several keeps of one key.
+type stake struct {
+	Part
+	index  int   // of the first part on the key
+	cost   int64 // of all parts on the key
+	now    int64
+	digest [maxKey + 1]byte // of a long key
+	shard  *shard
+	rule   rule // valid where asked
+	asked  bool
+
+	e    *entry
+	ok   bool
+	wait time.Duration
+}
+
+// stakesOf puts the keys of the parts into room, which grows where there are
+// many.
+func stakesOf(parts []Part, room []stake) []stake {
+	t := time.Now()
+	for i, p := range parts {
+		j := 0
+		for j < len(room) && (room[j].l != p.l || room[j].key != p.key) {
+			j++
+		}
+		if j == len(room) {
+			room = append(room, stake{Part: p, index: i, now: clockAt(p.l.base, t)})
+			s := &room[j]
+			s.shard = p.l.local.shardOf(heldKey(p.key, &s.digest))
+		}
+		room[j].cost = addTokens(room[j].cost, tokens(p.n))
+	}
+	return room
+}
+
+// lockAll locks the shards of all stakes, in the one order in which everybody
+// takes several, and finds their entries. Limits are asked for without a lock.
+func lockAll(stakes []stake) []stake {
+	for {
+		for sh := nextShard(stakes, 0); sh != nil; sh = nextShard(stakes, sh.order) {
+			sh.mu.Lock()
+		}
+		unmet := findAllLocked(stakes)
+		if unmet == nil {
+			return stakes
+		}
+		unlockAll(stakes)
+		unmet.rule, unmet.asked = unmet.l.ruleOf(unmet.key), true
+	}
+}
+
+func unlockAll(stakes []stake) {
+	for sh := nextShard(stakes, 0); sh != nil; sh = nextShard(stakes, sh.order) {
+		sh.mu.Unlock()
+	}
+}
+
+// nextShard is the shard of a stake that comes next after a place in the order.
+func nextShard(stakes []stake, place uint64) (next *shard) {
+	for i := range stakes {
+		if sh := stakes[i].shard; sh.order > place && (next == nil || sh.order < next.order) {
+			next = sh
+		}
+	}
+	return next
+}
+
+// findAllLocked finds the entries of all stakes, their grants up to date, or
+// returns a stake whose limit has to be asked for first. An entry that makes
+// room for a later one is used all the same: a key that is evicted in mid-decision
+// loses no more than one evicted after it.
+func findAllLocked(stakes []stake) (unmet *stake) {
+	for i := range stakes {
+		s := &stakes[i]
+		held := s.held()
+		e, ok := s.shard.lru.Get(held)
+		if !ok || e.relimited {
+			if !s.asked || s.rule.version != s.l.limits.Load() {
+				return s
+			}
+			e = s.l.applyLocked(held, s.shard, s.rule, s.now)
+		}
+		if !e.fresh(s.now) {
+			e.renew(s.now, s.l.local.world.Load())
+		}
+		s.e = e
+	}
+	return nil
+}
+
+// held is the form in which the key is held.
+func (s *stake) held() string {
+	if len(s.key) <= maxKey {
+		return s.key
+	}
+	return unsafe.String(&s.digest[0], len(s.digest))
+}
+
+// tightness orders results of one decision by how little they leave to the
+// next one that costs n.
+func (r *Result) tightness(n int64) int64 {
+	switch {
+	case !r.Allowed && r.RetryAfter < 0:
+		return math.MaxInt64
+	case !r.Allowed:
+		return int64(r.RetryAfter)
+	}
+	return -int64(r.Remaining) / max(1, n)
 }
 
 // State is how a limiter stands with Redis.

@@ -53,6 +53,8 @@ type partition struct {
 
 // shard is one lock's part of the keys.
 type shard struct {
+	order uint64 // its place among all shards of this program: who holds several locks takes them in this order
+
 	mu  sync.Mutex
 	lru *simplelru.LRU[string, *entry]
 	all []*entry // the resident ones again, so that they can be walked one by one
@@ -64,6 +66,9 @@ type shard struct {
 
 	allowed, denied, evictions, dropped uint64
 }
+
+// shardsMade numbers the shards of all limiters.
+var shardsMade atomic.Uint64
 
 // local holds the buckets of this process.
 type local struct {
@@ -89,7 +94,7 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	}
 	size := (maxKeys + n - 1) / n
 	for range n {
-		sh := &shard{maxOrphans: size}
+		sh := &shard{order: shardsMade.Add(1), maxOrphans: size}
 		sh.lru, _ = simplelru.NewLRU(size, sh.onEvict) // its one error is a size below 1
 		lo.shards = append(lo.shards, sh)
 	}
@@ -449,6 +454,18 @@ func (lo *local) delayLocked(e *entry, now int64, extra float64) time.Duration {
 	}
 	w := lo.world.Load()
 	return min(d, max(e.sharedDelay(&e.bucket, -extra, now), e.nextGrant(now, w)))
+}
+
+// waitLocked is how long n tokens that were taken now would have to be waited
+// for; negative: no wait would be long enough.
+func (lo *local) waitLocked(e *entry, now, n int64) time.Duration {
+	switch {
+	case e.unlimited():
+		return 0
+	case float64(n) > e.burst:
+		return -1
+	}
+	return lo.delayLocked(e, now, -float64(n))
 }
 
 // fleetKnown reports whether the entry's level is part of a bucket that others

@@ -1,0 +1,428 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
+	"pgregory.net/rapid"
+)
+
+// joint is a decision on several limits, as a test asks for it.
+type joint struct {
+	pause time.Duration // before it
+	parts []asked
+}
+
+type asked struct{ limiter, key, n int }
+
+// drawJoints draws up to three limits, and a schedule of decisions on three keys of each.
+func drawJoints(t *rapid.T) (limits []Limit, schedule []joint) {
+	limits = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Limit {
+		return Limit{Rate: rate.Limit(rapid.Float64Range(0.01, 1000).Draw(t, "rate")), Burst: rapid.IntRange(1, 20).Draw(t, "burst")}
+	}), 1, 3).Draw(t, "limits")
+	part := rapid.Custom(func(t *rapid.T) asked {
+		return asked{
+			rapid.IntRange(0, len(limits)-1).Draw(t, "limiter"), rapid.IntRange(0, 2).Draw(t, "key"), rapid.IntRange(-1, 8).Draw(t, "n"),
+		}
+	})
+	schedule = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) joint {
+		return joint{
+			time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "pause")), rapid.SliceOfN(part, 0, 6).Draw(t, "parts"),
+		}
+	}), 1, 60).Draw(t, "schedule")
+	return limits, schedule
+}
+
+// reference is an x/time/rate limiter for each pair of limit and key.
+type reference struct {
+	limits   []Limit
+	limiters map[asked]*rate.Limiter // n = 0
+}
+
+// sums is what a decision asks of each, in the order of first mention.
+func (r *reference) sums(parts []asked) (order []asked, sums map[asked]int) {
+	sums = map[asked]int{}
+	for _, p := range parts {
+		of := asked{p.limiter, p.key, 0}
+		if r.limiters[of] == nil {
+			lim := r.limits[p.limiter]
+			r.limiters[of] = rate.NewLimiter(lim.Rate, lim.Burst)
+		}
+		if !slices.Contains(order, of) {
+			order = append(order, of)
+		}
+		sums[of] += max(0, p.n)
+	}
+	return order, sums
+}
+
+// allow decides the slow way: look at all, then take from all.
+func (r *reference) allow(now time.Time, parts []asked) (ok, certain bool) {
+	order, sums := r.sums(parts)
+	ok = true
+	for _, of := range order {
+		l, n := r.limiters[of], sums[of]
+		if n <= l.Burst() && edge(l, now, n) {
+			return false, false
+		}
+		ok = ok && n <= l.Burst() && l.TokensAt(now) >= float64(n)
+	}
+	for _, of := range order {
+		if ok && !r.limiters[of].AllowN(now, sums[of]) {
+			panic("the reference takes what it does not have")
+		}
+	}
+	return ok, true
+}
+
+// TestAllPartsOrNone: decisions on several limits are those of looking at an
+// x/time/rate limiter for each, and taking from all only if none denies. So a
+// denial consumes nothing, and costs of one key add up.
+func TestAllPartsOrNone(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		limits, schedule := drawJoints(rt)
+		var err error
+		synctest.Test(t, func(t *testing.T) { err = playJoints(t, limits, schedule) })
+		if err != nil {
+			rt.Fatal(err)
+		}
+	})
+}
+
+func playJoints(t *testing.T, limits []Limit, schedule []joint) error {
+	var limiters []*Limiter
+	for _, lim := range limits {
+		limiters = append(limiters, newTestLocal(t, lim))
+	}
+	ref := &reference{limits: limits, limiters: map[asked]*rate.Limiter{}}
+	for i, j := range schedule {
+		time.Sleep(j.pause)
+		var parts []Part
+		for _, p := range j.parts {
+			parts = append(parts, limiters[p.limiter].Part(fmt.Sprint("key", p.key), p.n))
+		}
+		want, certain := ref.allow(time.Now(), j.parts)
+		if !certain {
+			return nil // within 2 ns of the edge either answer is right
+		}
+		r, tightest := TakeAll(parts...)
+		if r.Allowed != want {
+			return fmt.Errorf("step %d, %+v: Allowed = %v, want %v", i, j, r.Allowed, want)
+		}
+		if err := ref.checkTightest(j.parts, r, tightest); err != nil {
+			return fmt.Errorf("step %d, %+v: %w", i, j, err)
+		}
+	}
+	return nil
+}
+
+// checkTightest: the part that is told is one that denies for longest, or one
+// that leaves the fewest further calls.
+func (r *reference) checkTightest(parts []asked, got Result, tightest int) error {
+	if len(parts) == 0 {
+		if tightest != -1 {
+			return fmt.Errorf("tightest of none is %d", tightest)
+		}
+		return nil
+	}
+	order, sums := r.sums(parts)
+	now := time.Now()
+	left := func(of asked) float64 {
+		l, n := r.limiters[of], float64(sums[of])
+		if got.Allowed {
+			return math.Floor(math.Max(0, math.Floor(l.TokensAt(now)+1e-6)) / max(1, n))
+		}
+		if int(n) > l.Burst() {
+			return math.Inf(-1)
+		}
+		return min(0, l.TokensAt(now)-n) / float64(l.Limit())
+	}
+	least := math.Inf(1)
+	for _, of := range order {
+		least = min(least, left(of))
+	}
+	of := asked{parts[tightest].limiter, parts[tightest].key, 0}
+	if have := left(of); have > least+1e-6 {
+		return fmt.Errorf("tightest is part %d, which has %v left; another has %v", tightest, have, least)
+	}
+	if want := r.limits[of.limiter]; got.Limit != want {
+		return fmt.Errorf("the result's limit is %v, that of part %d is %v", got.Limit, tightest, want)
+	}
+	return nil
+}
+
+// TestPartsOfDenialsConsumeNothing: nothing is taken, counted or told to the
+// fleet for parts that would have admitted; the part that denied counts an
+// attempt.
+func TestPartsOfDenialsConsumeNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wide, _, f := tapped(t, Config{Limit: Per(100, time.Hour)})
+		defer f.close()
+		narrow, _, g := tapped(t, Config{Limit: Per(1, time.Hour)})
+		defer g.close()
+		parts := []Part{wide.Part("all", 2), narrow.Part("user", 1)}
+		require.True(t, AllowAll(parts...))
+		for range 50 {
+			r, i := TakeAll(parts...)
+			if r.Allowed || i != 1 || r.Limit != Per(1, time.Hour) || r.RetryAfter <= 0 {
+				t.Fatalf("TakeAll = %+v, %d", r, i)
+			}
+		}
+		for _, tc := range []struct {
+			l         *Limiter
+			key       string
+			asked     int64
+			remaining int
+			stats     Stats
+		}{
+			{wide, "all", 2, 98, Stats{Allowed: 1}},
+			{narrow, "user", 51, 0, Stats{Allowed: 1, Denied: 50}},
+		} {
+			if got := tc.l.Peek(tc.key).Remaining; got != tc.remaining {
+				t.Errorf("%s: %d remaining, want %d", tc.key, got, tc.remaining)
+			}
+			if s := tc.l.Stats(); s.Allowed != tc.stats.Allowed || s.Denied != tc.stats.Denied {
+				t.Errorf("%s: %d allowed, %d denied, want %+v", tc.key, s.Allowed, s.Denied, tc.stats)
+			}
+			e := tc.l.acquire(tc.key, tc.l.now())
+			if e.asked != tc.asked {
+				t.Errorf("%s: demand of %d tokens, want %d", tc.key, e.asked, tc.asked)
+			}
+			e.shard.mu.Unlock()
+		}
+	})
+}
+
+// TestPartsOfFleets: what several limiters admit together is charged to each
+// in Redis, and a denial to none.
+func TestPartsOfFleets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		users, _, f := tapped(t, Config{Limit: Per(3, 1000*time.Hour)})
+		defer f.close()
+		everybody, _, g := tapped(t, Config{Limit: Per(10, 1000*time.Hour)})
+		defer g.close()
+		for user := range 4 {
+			for range 5 {
+				AllowAll(users.Part(fmt.Sprint(user), 1), everybody.Part("", 1))
+			}
+			time.Sleep(time.Second)
+		}
+		require.NoError(t, syncNow(users))
+		require.NoError(t, syncNow(everybody))
+		for _, tc := range []struct {
+			f    *fleet
+			key  string
+			rate rate.Limit
+			want int // tokens charged
+		}{
+			{f, "0", Per(3, 1000*time.Hour).Rate, 3},
+			{f, "2", Per(3, 1000*time.Hour).Rate, 3},
+			{f, "3", Per(3, 1000*time.Hour).Rate, 1},
+			{g, "", Per(10, 1000*time.Hour).Rate, 10},
+		} {
+			if got := int(math.Round(tc.f.toGo(tc.key).Seconds() * float64(tc.rate))); got != tc.want {
+				t.Errorf("%q: %d tokens charged, want %d", tc.key, got, tc.want)
+			}
+		}
+	})
+}
+
+// TestPartsInAnyOrder: goroutines that name the same keys in opposite orders
+// neither wait for each other for ever nor take more than there is, while
+// limits change, keys are evicted and shards are shared.
+func TestPartsInAnyOrder(t *testing.T) {
+	const burst, goroutines, each = 5000, 8, 3000
+	one, err := New(Config{Limit: Limit{Rate: 1e-9, Burst: burst}, MaxKeys: 1 << 14})
+	require.NoError(t, err)
+	other, err := New(Config{Limit: Limit{Rate: 1e-9, Burst: burst}, LimitFor: func(string) (Limit, bool) { return Limit{}, false }})
+	require.NoError(t, err)
+	tiny, err := New(Config{Limit: Limit{Rate: 1e9, Burst: 1e9}, MaxKeys: 1})
+	require.NoError(t, err)
+	parts := []Part{one.Part("a", 1), other.Part("a", 1), one.Part("b", 1), other.Part("c", 2), tiny.Part("x", 1), tiny.Part("y", 1)}
+	var wg sync.WaitGroup
+	admitted := make([]int, goroutines)
+	for g := range goroutines {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(1, uint64(g)))
+			mine := slices.Clone(parts)
+			for range each {
+				rng.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
+				if AllowAll(mine...) {
+					admitted[g]++
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for range 200 {
+			other.Reload()
+			_ = one.SetLimit(Limit{Rate: 1e-9, Burst: burst})
+		}
+	})
+	wg.Wait()
+	sum := 0
+	for _, n := range admitted {
+		sum += n
+	}
+	if sum != burst/2 {
+		t.Errorf("%d admitted, want %d: what the tightest part has", sum, burst/2)
+	}
+	for _, tc := range []struct {
+		l    *Limiter
+		key  string
+		want int
+	}{{one, "a", burst / 2}, {other, "a", burst / 2}, {one, "b", burst / 2}, {other, "c", 0}} {
+		if got := tc.l.Peek(tc.key).Remaining; got != tc.want {
+			t.Errorf("%q: %d remaining, want %d", tc.key, got, tc.want)
+		}
+	}
+}
+
+// TestPartsNeedNotFit: more keys than a limiter holds are decided all the same.
+func TestPartsNeedNotFit(t *testing.T) {
+	l, err := New(Config{Limit: Per(2, time.Hour), MaxKeys: 1})
+	require.NoError(t, err)
+	if !AllowAll(l.Part("a", 1), l.Part("b", 1), l.Part("a", 1), l.Part("c", 1)) {
+		t.Error("full buckets deny")
+	}
+	if AllowAll(l.Part("a", 2), l.Part("b", 1), l.Part("a", 1)) {
+		t.Error("costs of one key do not add up when it is evicted in between")
+	}
+	if n := l.Stats().Keys; n != 1 {
+		t.Errorf("%d keys resident, want 1", n)
+	}
+}
+
+// TestPartsAllocateNothing: up to four parts, of keys of any kind, allowed,
+// denied and waited for.
+func TestPartsAllocateNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newTestLocal(t, Limit{Rate: 1e9, Burst: 1e6})
+		b, _, f := tapped(t, Config{Limit: Limit{Rate: 1e9, Burst: 1e6}})
+		defer f.close()
+		long := strings.Repeat("k", 100)
+		for name, do := range map[string]func(){
+			"AllowAll of 2": func() { AllowAll(a.Part("k", 1), b.Part("k", 1)) },
+			"TakeAll of 4":  func() { TakeAll(a.Part("k", 1), b.Part(long, 1), b.Part("k", 1), b.Part("k", 2)) },
+			"denied":        func() { AllowAll(a.Part(long, 1), b.Part("k", 1e7)) },
+			"WaitAll of 4":  func() { _ = WaitAll(t.Context(), a.Part("k", 1), b.Part(long, 1), b.Part("k", 1), a.Part(long, 2)) },
+		} {
+			do()
+			if n := testing.AllocsPerRun(100, do); n != 0 {
+				t.Errorf("%s allocates %v times", name, n)
+			}
+		}
+	})
+}
+
+// TestWaitAll: it returns when the last part may be used; where that would be
+// never, too late, or is called off, nothing is consumed anywhere.
+func TestWaitAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fast, slow := newTestLocal(t, Limit{Rate: 10, Burst: 5}), newTestLocal(t, Limit{Rate: 1, Burst: 2})
+		parts := []Part{fast.Part("k", 1), slow.Part("k", 1)}
+		begin := time.Now()
+		for range 4 {
+			require.NoError(t, WaitAll(t.Context(), parts...))
+		}
+		if d := time.Since(begin); d != 2*time.Second {
+			t.Errorf("4 waits on 1/s burst 2 took %v, want 2s", d)
+		}
+		untouched := func(what string) {
+			t.Helper()
+			if r := fast.Peek("k"); r.Remaining != 5 {
+				t.Errorf("%s: the fast part has %d left, want 5", what, r.Remaining)
+			}
+			if r := slow.Peek("k"); r.ResetAfter != 2*time.Second {
+				t.Errorf("%s: the slow part is full in %v, want 2s", what, r.ResetAfter)
+			}
+		}
+		if err := WaitAll(t.Context(), fast.Part("k", 1), slow.Part("k", 3)); !errors.Is(err, ErrExceedsBurst) {
+			t.Errorf("above the burst: %v", err)
+		}
+		fast.Refund("k", 5)
+		untouched("above the burst")
+
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		if err := WaitAll(ctx, parts...); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("too late: %v", err)
+		}
+		untouched("too late")
+
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(0, cancel)
+		if err := WaitAll(ctx, parts...); !errors.Is(err, context.Canceled) {
+			t.Errorf("called off: %v", err)
+		}
+		untouched("called off")
+		if err := WaitAll(ctx, parts...); !errors.Is(err, context.Canceled) {
+			t.Errorf("called off before: %v", err)
+		}
+		untouched("called off before")
+		require.NoError(t, WaitAll(t.Context()))
+	})
+}
+
+// TestWaitAllCalledOffLate: a part whose time had come while another was still
+// waited for is given back too, and reaches the fleet as given back.
+func TestWaitAllCalledOffLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared, _, f := tapped(t, Config{Limit: Limit{Rate: 0.001, Burst: 10}})
+		defer f.close()
+		slow := newTestLocal(t, Limit{Rate: 0.001, Burst: 1})
+		require.True(t, slow.Allow("k"))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(5*time.Second, cancel)
+		require.ErrorIs(t, WaitAll(ctx, shared.Part("k", 4), slow.Part("k", 1)), context.Canceled)
+		require.NoError(t, syncNow(shared))
+		if r := shared.Peek("k"); r.Remaining != 10 {
+			t.Errorf("%d remaining, want 10", r.Remaining)
+		}
+		if r := slow.Peek("k"); r.ResetAfter > 1000*time.Second {
+			t.Errorf("the slow part is full in %v, want less than 1000s", r.ResetAfter)
+		}
+	})
+}
+
+// BenchmarkParts is a decision on several keys that all admit.
+func BenchmarkParts(b *testing.B) {
+	for _, n := range []int{1, 2, 3, 4} {
+		limiters := []*Limiter{benchFleet(b, Config{Limit: many}), benchFleet(b, Config{Limit: many}), benchFleet(b, Config{Limit: many})}
+		var parts []Part
+		for i := range n {
+			parts = append(parts, limiters[i%3].Part(fmt.Sprint("user:0000000", i), 1))
+		}
+		b.Run(fmt.Sprintf("parts=%d/serial", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				AllowAll(parts...)
+			}
+		})
+		b.Run(fmt.Sprintf("parts=%d/parallel", n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					AllowAll(parts...)
+				}
+			})
+		})
+	}
+	l := benchFleet(b, Config{Limit: many})
+	b.Run("one after the other=2/serial", func(b *testing.B) {
+		for b.Loop() {
+			_ = l.Allow("user:00000000") && l.Allow("user:00000001")
+		}
+	})
+}
