@@ -1,0 +1,86 @@
+// Asynq is a consumer of a queue of hibiken/asynq whose tasks start no faster,
+// over all processes, than a limit says.
+//
+//	go run . -redis localhost:6379 -enqueue 10
+//
+// Look at limited: a task that is over its limit is not waited for, which would
+// hold a worker, but goes back to Redis until the limiter expects a token for it,
+// and that is no failure and uses up no retry.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+func main() {
+	addr := flag.String("redis", "localhost:6379", "`address` of Redis")
+	enqueue := flag.Int("enqueue", 0, "`tasks` to enqueue before consuming")
+	flag.Parse()
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*addr}}))
+	defer client.Close()
+	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 2, Burst: 1}, Redis: client, Processes: 1})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer l.Close()
+	at := asynq.RedisClientOpt{Addr: *addr}
+	tasks := asynq.NewClient(at)
+	defer tasks.Close()
+	for range *enqueue {
+		if _, err := tasks.Enqueue(asynq.NewTask("email:send", nil)); err != nil {
+			log.Print(err)
+			return
+		}
+	}
+	mux := asynq.NewServeMux()
+	mux.Use(limited(l))
+	mux.HandleFunc("email:send", func(context.Context, *asynq.Task) error {
+		fmt.Println(time.Now().Format("15:04:05.0"), "sent")
+		return nil
+	})
+	log.Print(asynq.NewServer(at, settings()).Run(mux))
+}
+
+// overLimitError says that a task has to come again.
+type overLimitError struct{ after time.Duration }
+
+func (e *overLimitError) Error() string { return fmt.Sprintf("over the limit for %v", e.after) }
+
+// limited lets no more tasks of a type start than the limit says.
+func limited(l *limiter.Limiter) asynq.MiddlewareFunc {
+	return func(next asynq.Handler) asynq.Handler {
+		return asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
+			if r := l.Take(task.Type()); !r.Allowed {
+				return &overLimitError{after: r.RetryAfter}
+			}
+			return next.ProcessTask(ctx, task)
+		})
+	}
+}
+
+// settings tell asynq what an overLimitError is.
+func settings() asynq.Config {
+	return asynq.Config{
+		Concurrency:              4,
+		DelayedTaskCheckInterval: 200 * time.Millisecond,
+		IsFailure:                func(err error) bool { return !errors.As(err, new(*overLimitError)) },
+		RetryDelayFunc: func(n int, err error, task *asynq.Task) time.Duration {
+			var over *overLimitError
+			if errors.As(err, &over) && over.after > 0 {
+				return over.after
+			}
+			return asynq.DefaultRetryDelayFunc(n, err, task)
+		},
+	}
+}

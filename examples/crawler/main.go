@@ -1,0 +1,70 @@
+// Crawler fetches pages, many hosts at once and each host politely.
+//
+//	go run ./examples/crawler https://go.dev https://go.dev/doc https://pkg.go.dev
+//
+// Look at crawl: the key is the host, so that a slow or busy host holds back
+// its own pages alone. With Config.Redis the pace is that of all crawlers
+// together; LimitFor gives a host a pace of its own, say that of its robots.txt.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+func main() {
+	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 1, Burst: 1}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	begin := time.Now()
+	crawl(ctx, l, http.DefaultClient, os.Args[1:], func(page, outcome string) {
+		fmt.Printf("%4.1f s  %s: %s\n", time.Since(begin).Seconds(), page, outcome)
+	})
+}
+
+// crawl fetches all pages and tells what came of each, one at a time.
+func crawl(ctx context.Context, l *limiter.Limiter, client *http.Client, pages []string, tell func(page, outcome string)) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, page := range pages {
+		wg.Go(func() {
+			outcome := fetch(ctx, l, client, page)
+			mu.Lock()
+			defer mu.Unlock()
+			tell(page, outcome)
+		})
+	}
+	wg.Wait()
+}
+
+func fetch(ctx context.Context, l *limiter.Limiter, client *http.Client, page string) string {
+	u, err := url.Parse(page)
+	if err != nil {
+		return err.Error()
+	}
+	if err := l.Wait(ctx, u.Host); err != nil {
+		return err.Error()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page, http.NoBody)
+	if err != nil {
+		return err.Error()
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	_ = resp.Body.Close()
+	return resp.Status
+}

@@ -1,0 +1,60 @@
+// Tenants is a server whose requests must fit three limits: that of the user,
+// that of the user's tenant, and that of the whole service.
+//
+//	go run ./examples/tenants
+//	for i in 1 2 3 4; do curl -s -H 'X-User: ada' -H 'X-Tenant: acme' localhost:8080; done
+//
+// Look at ServeHTTP: a request that one of the limits denies takes nothing from
+// the others, so that one user can't use up the tenant, nor a tenant the service.
+package main
+
+import (
+	"fmt"
+	"log"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+func main() {
+	s := newService()
+	log.Print("http://localhost:8080")
+	log.Fatal(http.ListenAndServe("localhost:8080", s))
+}
+
+// service has a limiter for each kind of limit; with Config.Redis they share a
+// client, under prefixes of their own.
+type service struct{ users, tenants, all *limiter.Limiter }
+
+func newService() *service {
+	return &service{
+		users:   open("user", limiter.Per(3, 10*time.Second)),
+		tenants: open("tenant", limiter.Per(5, 10*time.Second)),
+		all:     open("all", limiter.Per(100, 10*time.Second)),
+	}
+}
+
+func open(prefix string, lim limiter.Limit) *limiter.Limiter {
+	l, err := limiter.New(limiter.Config{Limit: lim, Prefix: prefix}) // Redis: client
+	if err != nil {
+		log.Fatal(err)
+	}
+	return l
+}
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	user, tenant := r.Header.Get("X-User"), r.Header.Get("X-Tenant")
+	res, i := limiter.TakeAll(s.users.Part(user, 1), s.tenants.Part(tenant, 1), s.all.Part("", 1))
+	if res.Allowed {
+		fmt.Fprintln(w, "hello", user)
+		return
+	}
+	if res.RetryAfter > 0 { // -1: never
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(res.RetryAfter.Seconds()))))
+	}
+	w.WriteHeader(http.StatusTooManyRequests)
+	fmt.Fprintf(w, "too many requests: the limit of %s is %v\n", []string{"user " + user, "tenant " + tenant, "the service"}[i], res.Limit)
+}

@@ -1,0 +1,46 @@
+// Windows holds each key to several limits at once: ten a second, and no more
+// than fifteen a minute.
+//
+//	go run ./examples/windows
+//
+// Look at request: one decision on both windows takes from both or from
+// neither, so that what one denies does not use up the other. Two windows are
+// two limiters; with Config.Redis they may share a client, under different
+// prefixes.
+package main
+
+import (
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+func main() {
+	second, minute := open("second", limiter.Per(10, time.Second)), open("minute", limiter.Per(15, time.Minute))
+	defer second.Close()
+	defer minute.Close()
+	for i := range 30 {
+		fmt.Printf("%2d  %s\n", i, request(second, minute, "user:42"))
+		time.Sleep(30 * time.Millisecond)
+	}
+}
+
+func open(prefix string, lim limiter.Limit) *limiter.Limiter {
+	l, err := limiter.New(limiter.Config{Limit: lim, Prefix: prefix}) // Redis: client
+	if err != nil {
+		log.Fatal(err)
+	}
+	return l
+}
+
+// request says what becomes of one request.
+func request(second, minute *limiter.Limiter, user string) string {
+	r, window := limiter.TakeAll(second.Part(user, 1), minute.Part(user, 1))
+	name := []string{"second", "minute"}[window]
+	if !r.Allowed {
+		return fmt.Sprintf("denied by the %s (%v), again in %v", name, r.Limit, r.RetryAfter.Round(10*time.Millisecond))
+	}
+	return fmt.Sprintf("ok, %d left in the %s", r.Remaining, name)
+}
