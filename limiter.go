@@ -138,6 +138,11 @@ type Config struct {
 	// asks about the key, never under a lock, maybe from many at once. An
 	// invalid limit counts as !ok, and in [Stats]. Nil means Limit for all.
 	LimitFor func(key string) (l Limit, ok bool)
+	// Shadow says of a key that its limit is only on trial: decisions over it
+	// are counted, in Stats.Shadowed, and let through without taking anything,
+	// as a denial takes nothing; Wait and Reserve never wait. It is called when
+	// LimitFor is, likewise never under a lock. Nil means that every limit holds.
+	Shadow func(key string) bool
 	// Redis is where the fleet shares its limits: a standalone, Sentinel,
 	// Cluster or Ring client, owned by the caller, who closes it after the
 	// limiter. [Tune] makes the best of one. Nil: purely local, no goroutine.
@@ -231,6 +236,7 @@ type Limiter struct {
 	local    *local
 	syncer   *syncer // nil without Redis
 	limitFor func(string) (Limit, bool)
+	shadow   func(string) bool
 
 	changing  sync.Mutex // one SetLimit or Reload at a time
 	limit     atomic.Pointer[Limit]
@@ -259,6 +265,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 		base:     time.Now(),
 		local:    newLocal(cfg.MaxKeys, partitions, seed),
 		limitFor: cfg.LimitFor,
+		shadow:   cfg.Shadow,
 	}
 	l.limit.Store(&cfg.Limit)
 	if s != nil {
@@ -287,7 +294,7 @@ func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
 func (l *Limiter) AllowN(key string, n int) bool {
 	now := l.now()
 	e := l.acquire(key, now)
-	ok := l.local.decideLocked(e, now, tokens(n))
+	ok := l.local.decideLocked(e, now, tokens(n)) || e.shadow
 	e.shard.mu.Unlock()
 	return ok
 }
@@ -299,8 +306,8 @@ func (l *Limiter) Take(key string) Result { return l.TakeN(key, 1) }
 func (l *Limiter) TakeN(key string, n int) Result {
 	now := l.now()
 	e := l.acquire(key, now)
-	ok := l.local.decideLocked(e, now, tokens(n))
-	r := l.local.resultLocked(e, now, tokens(n), ok)
+	taken := l.local.decideLocked(e, now, tokens(n))
+	r := l.local.resultLocked(e, now, tokens(n), taken)
 	e.shard.mu.Unlock()
 	return r
 }
@@ -327,7 +334,9 @@ func (l *Limiter) glimpse(key string, now int64) entry {
 		return *e
 	}
 	sh.mu.Unlock()
-	e, _ := l.local.newEntry(held, l.ruleOf(key).limit, now)
+	r := l.ruleOf(key)
+	e, _ := l.local.newEntry(held, r.limit, now)
+	e.shadow = r.shadow
 	return *e
 }
 
@@ -369,12 +378,18 @@ func (l *Limiter) applyLocked(held string, sh *shard, r rule, now int64) *entry 
 	if !ok {
 		var own string
 		e, own = l.local.newEntry(held, r.limit, now)
-		e.byDefault = r.byDefault
+		e.byDefault, e.shadow = r.byDefault, r.shadow
 		sh.insertLocked(own, e)
 	} else if e.relimited {
-		l.local.relimitLocked(e, r.limit, r.byDefault, now)
+		l.relimitLocked(e, r, now)
 	}
 	return e
+}
+
+// relimitLocked gives an entry what its rule says.
+func (l *Limiter) relimitLocked(e *entry, r rule, now int64) {
+	e.shadow = r.shadow
+	l.local.relimitLocked(e, r.limit, r.byDefault, now)
 }
 
 // rule is what the configuration says of a key, and the version of the limits
@@ -382,21 +397,25 @@ func (l *Limiter) applyLocked(held string, sh *shard, r rule, now int64) *entry 
 type rule struct {
 	limit     Limit
 	byDefault bool // the limit is Config.Limit
+	shadow    bool // the limit is on trial
 	version   uint64
 }
 
 // ruleOf asks the configuration; never under a lock.
 func (l *Limiter) ruleOf(key string) rule {
-	version := l.limits.Load()
+	r := rule{byDefault: true, version: l.limits.Load()}
+	r.shadow = l.shadow != nil && l.shadow(key)
 	if l.limitFor != nil {
 		if lim, ok := l.limitFor(key); ok {
 			if lim.validate() == nil {
-				return rule{limit: lim, version: version}
+				r.limit, r.byDefault = lim, false
+				return r
 			}
 			l.badLimits.Add(1)
 		}
 	}
-	return rule{limit: *l.limit.Load(), byDefault: true, version: version}
+	r.limit = *l.limit.Load()
+	return r
 }
 
 // tokens is a cost as it is counted.
@@ -483,8 +502,8 @@ func (l *Limiter) SetLimit(lim Limit) error {
 	return nil
 }
 
-// Reload asks [Config.LimitFor] again for every resident key; for one held as
-// a digest (above 64 bytes) at its next decision.
+// Reload asks [Config.LimitFor] and [Config.Shadow] again for every resident
+// key; for one held as a digest (above 64 bytes) at its next decision.
 func (l *Limiter) Reload() {
 	var keys []string
 	l.changing.Lock()
@@ -503,7 +522,7 @@ func (l *Limiter) Reload() {
 		sh.mu.Lock()
 		// Where limits have changed again meanwhile, the next decision asks.
 		if e, ok := sh.lru.Peek(key); ok && e.relimited && l.limits.Load() == r.version {
-			l.local.relimitLocked(e, r.limit, r.byDefault, now)
+			l.relimitLocked(e, r, now)
 		}
 		sh.mu.Unlock()
 	}
@@ -533,8 +552,11 @@ func (l *Limiter) Close() error {
 
 // Result says what became of a decision, and what to tell the one who asked.
 type Result struct {
-	// Allowed: the tokens were taken.
+	// Allowed: the tokens were taken, or Shadow.
 	Allowed bool
+	// Shadow: it was let through only because the limit is on trial (see
+	// [Config.Shadow]); nothing was taken, so that there is nothing to refund.
+	Shadow bool
 	// Limit is the limit that was applied.
 	Limit Limit
 	// Remaining is the number of whole tokens that this process could admit
@@ -551,14 +573,14 @@ type Result struct {
 	Age time.Duration
 }
 
-func (lo *local) resultLocked(e *entry, now, n int64, ok bool) Result {
-	r := Result{Allowed: ok, Limit: e.limit(), Age: e.age(now)}
+func (lo *local) resultLocked(e *entry, now, n int64, taken bool) Result {
+	r := Result{Allowed: taken || e.shadow, Shadow: !taken && e.shadow, Limit: e.limit(), Age: e.age(now)}
 	if e.unlimited() {
 		r.Remaining = math.MaxInt
 		return r
 	}
 	r.Remaining = e.remaining(now)
-	if !ok {
+	if !r.Allowed {
 		r.RetryAfter = lo.retryAfter(e, now, float64(n))
 	}
 	r.ResetAfter = e.resetAfter(now)
@@ -592,15 +614,20 @@ func (l *Limiter) reserve(key string, n int64, most time.Duration) (Reservation,
 	e := l.acquire(key, now)
 	defer e.shard.mu.Unlock()
 	d := l.local.waitLocked(e, now, n)
-	if d < 0 || d > most {
+	if (d < 0 || d > most) && !e.shadow {
 		e.shard.denied++
 		return Reservation{l: l}, d
 	}
 	return l.reserveLocked(e, now, n, d), d
 }
 
-// reserveLocked takes n tokens that may be used after d.
+// reserveLocked takes n tokens that may be used after d, or, where the limit is
+// on trial and there would be a wait, none.
 func (l *Limiter) reserveLocked(e *entry, now, n int64, d time.Duration) Reservation {
+	if d != 0 && e.shadow {
+		l.local.passLocked(e, now, n)
+		return Reservation{l: l, act: now, ok: true}
+	}
 	e.shard.allowed++
 	if e.unlimited() {
 		return Reservation{l: l, act: now, ok: true}
@@ -805,7 +832,7 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 	allowed := true
 	for i := range stakes {
 		s := &stakes[i]
-		s.ok = s.e.admitsAt(s.now, float64(s.cost))
+		s.ok = s.e.shadow || s.e.admitsAt(s.now, float64(s.cost))
 		allowed = allowed && s.ok
 	}
 	r, tightest = Result{Allowed: true, Remaining: math.MaxInt}, -1
@@ -815,8 +842,8 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 		if s.ok != allowed {
 			continue
 		}
-		s.l.local.decideLocked(s.e, s.now, s.cost)
-		own := s.l.local.resultLocked(s.e, s.now, s.cost, s.ok)
+		taken := s.l.local.decideLocked(s.e, s.now, s.cost)
+		own := s.l.local.resultLocked(s.e, s.now, s.cost, taken)
 		if t := own.tightness(s.cost); t > most {
 			r, tightest, most = own, s.index, t
 		}
@@ -854,7 +881,7 @@ func reserveAll(parts []Part, most time.Duration, room []Reservation) (taken []R
 	for i := range stakes {
 		s := &stakes[i]
 		s.wait = s.l.local.waitLocked(s.e, s.now, s.cost)
-		if s.wait < 0 || s.wait > most {
+		if (s.wait < 0 || s.wait > most) && !s.e.shadow {
 			s.e.shard.denied++
 			err = waitError(s.key, s.cost, s.wait)
 		}
@@ -980,6 +1007,8 @@ func (r *Result) tightness(n int64) int64 {
 		return math.MaxInt64
 	case !r.Allowed:
 		return int64(r.RetryAfter)
+	case r.Shadow:
+		return 1
 	}
 	return -int64(r.Remaining) / max(1, n)
 }
@@ -1034,6 +1063,7 @@ func (l *Limiter) Status() Status {
 type Stats struct {
 	Allowed         uint64 // decisions that admitted
 	Denied          uint64 // decisions that denied
+	Shadowed        uint64 // of those that admitted, the ones that would have denied but for Config.Shadow
 	BadLimits       uint64 // invalid limits that LimitFor returned
 	Keys            int    // keys resident now
 	Evicted         uint64 // keys that made room for others
@@ -1054,6 +1084,7 @@ func (l *Limiter) Stats() Stats {
 		sh.mu.Lock()
 		s.Allowed += sh.allowed
 		s.Denied += sh.denied
+		s.Shadowed += sh.shadowed
 		s.Keys += len(sh.all)
 		s.Evicted += sh.evictions
 		s.DroppedTokens += sh.dropped

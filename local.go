@@ -40,6 +40,7 @@ type entry struct {
 	index      int32 // in shard.all
 	queuedAt   int32 // in shard.due, from 1; 0: not queued
 	byDefault  bool  // its limit is Config.Limit
+	shadow     bool  // its limit is on trial: what is over it is let through
 	relimited  bool  // its limit has to be asked for again at its next decision
 	frozen     bool  // part of a report without a reply yet
 	evicted    bool
@@ -64,7 +65,7 @@ type shard struct {
 	orphans    int // evicted entries in due
 	maxOrphans int
 
-	allowed, denied, evictions, dropped uint64
+	allowed, denied, shadowed, evictions, dropped uint64
 }
 
 // shardsMade numbers the shards of all limiters.
@@ -278,12 +279,17 @@ func (e *entry) redraw(w *world) {
 	e.threshold = float64(z>>11+1) / (1 << 53)
 }
 
-// decideLocked admits a cost of n, or counts a denial.
+// decideLocked takes n tokens and says so, or counts a denial; one that is let
+// through where the limit is on trial.
 func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
 	ok := e.unlimited() || e.take(now, float64(n))
-	if ok {
+	switch {
+	case ok:
 		e.shard.allowed++
-	} else {
+	case e.shadow:
+		lo.passLocked(e, now, n)
+		return false
+	default:
 		e.shard.denied++
 	}
 	if n > 0 && e.part != nil {
@@ -293,6 +299,15 @@ func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
 		}
 	}
 	return ok
+}
+
+// passLocked lets a cost through that a limit on trial would have denied.
+func (lo *local) passLocked(e *entry, now, n int64) {
+	e.shard.allowed++
+	e.shard.shadowed++
+	if n > 0 && e.part != nil {
+		lo.noteLocked(e, now, n, false)
+	}
 }
 
 // noteLocked writes down what was asked for, and taken if ok, for the syncer.

@@ -101,7 +101,7 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		m.Denied.ServeHTTP(w, r)
 	case !res.Allowed:
 		m.denial.write(w, res)
-	case m.SkipFailed || m.SkipSuccessful:
+	case (m.SkipFailed || m.SkipSuccessful) && !res.Shadow: // nothing was taken of a limit on trial
 		m.serveAndSettle(w, r, next, key, cost)
 	default:
 		next.ServeHTTP(w, r)

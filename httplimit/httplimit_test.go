@@ -342,3 +342,26 @@ func TestAllocationsStayWithinBudget(t *testing.T) {
 		t.Errorf("%v allocations, want at most 5", allocs)
 	}
 }
+
+// TestShadowedRequestsGiveNothingBack: a request that only a limit on trial let
+// through has taken nothing that could be given back.
+func TestShadowedRequestsGiveNothingBack(t *testing.T) {
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(2, 1000*time.Hour), Shadow: func(string) bool { return true }})
+	require.NoError(t, err)
+	defer l.Close()
+	status := http.StatusOK
+	h := New(l, Options{SkipFailed: true})(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+	}))
+	for i, want := range []int{200, 200, 200, 500, 500} {
+		status = want
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+		if w.Code != want {
+			t.Errorf("request %d: %d, want %d", i, w.Code, want)
+		}
+	}
+	if s := l.Stats(); s.Allowed != 5 || s.Shadowed != 3 {
+		t.Errorf("%d allowed, %d shadowed; want 5, 3", s.Allowed, s.Shadowed)
+	}
+}
