@@ -1,0 +1,160 @@
+package limits
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// Options of [Open]; zero fields have defaults.
+type Options struct {
+	// Interval is the time between two looks at the source. Default 5 s.
+	Interval time.Duration
+	// Logger receives changes, and faults, each once until it changes.
+	// Default [slog.Default].
+	Logger *slog.Logger
+}
+
+const (
+	defaultInterval = 5 * time.Second
+	longestRead     = 10 * time.Second // a look that takes longer is given up
+)
+
+// Limits is a set of limits that follows its source. Its methods may be called
+// from any goroutine; looking a key up takes no lock.
+type Limits struct {
+	source Source
+	opts   Options
+	table  atomic.Pointer[table]
+	fault  atomic.Pointer[error] // of the last look; never nil
+
+	stop    context.CancelFunc
+	ctx     context.Context
+	watcher sync.WaitGroup
+
+	mu       sync.Mutex // one change at a time
+	limiters []*limiter.Limiter
+}
+
+// Open reads the limits, or says what is wrong with them. It does not watch
+// them yet.
+func Open(ctx context.Context, source Source, opts Options) (*Limits, error) {
+	if opts.Interval < 0 {
+		return nil, fmt.Errorf("limits: an interval of %v", opts.Interval)
+	}
+	if opts.Interval == 0 {
+		opts.Interval = defaultInterval
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	ls := &Limits{source: source, opts: opts}
+	t, err := ls.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ls.table.Store(t)
+	ls.fault.Store(new(error))
+	ls.ctx, ls.stop = context.WithCancel(context.Background())
+	return ls, nil
+}
+
+// Default is the limit of all keys that no other rule fits, for
+// [limiter.Config.Limit].
+func (ls *Limits) Default() limiter.Limit { return ls.table.Load().beginnings[""].limit }
+
+// LimitFor is for [limiter.Config.LimitFor]: !ok means the default.
+func (ls *Limits) LimitFor(key string) (lim limiter.Limit, ok bool) {
+	t := ls.table.Load()
+	lim = t.of(key).limit
+	return lim, lim != t.beginnings[""].limit
+}
+
+// Shadow is for [limiter.Config.Shadow].
+func (ls *Limits) Shadow(key string) bool { return ls.table.Load().of(key).shadow }
+
+// Err is what was wrong at the last look at the source; nil: nothing, the
+// limits are those that it has.
+func (ls *Limits) Err() error { return *ls.fault.Load() }
+
+// Watch has a limiter follow the limits, on one goroutine for all limiters that
+// follow the same, until Close.
+func (ls *Limits) Watch(l *limiter.Limiter) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.apply(l)
+	ls.limiters = append(ls.limiters, l)
+	if len(ls.limiters) == 1 {
+		ls.watcher.Go(ls.watch)
+	}
+}
+
+// Close ends the watch. Limits stay what they are.
+func (ls *Limits) Close() {
+	ls.stop()
+	ls.watcher.Wait()
+}
+
+func (ls *Limits) watch() {
+	tick := time.NewTicker(ls.opts.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ls.ctx.Done():
+			return
+		case <-tick.C:
+			ls.look()
+		}
+	}
+}
+
+// look takes over what the source has, if it has something new and all of it is
+// good.
+func (ls *Limits) look() {
+	t, err := ls.read(ls.ctx)
+	if ls.ctx.Err() != nil {
+		return // Close
+	}
+	if err != nil {
+		if last := ls.Err(); last == nil || last.Error() != err.Error() {
+			ls.opts.Logger.Error("limits: the last good ones stay", "err", err)
+		}
+		ls.fault.Store(&err)
+		return
+	}
+	ls.fault.Store(new(error))
+	if reflect.DeepEqual(t, ls.table.Load()) {
+		return
+	}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.table.Store(t)
+	for _, l := range ls.limiters {
+		ls.apply(l)
+	}
+	ls.opts.Logger.Info("limits: changed", "rules", len(t.keys)+len(t.beginnings))
+}
+
+// apply has a limiter ask for all limits again.
+func (ls *Limits) apply(l *limiter.Limiter) {
+	if err := l.SetLimit(ls.Default()); err != nil {
+		ls.opts.Logger.Error("limits: the default stays", "err", err)
+	}
+	l.Reload()
+}
+
+func (ls *Limits) read(ctx context.Context) (*table, error) {
+	ctx, cancel := context.WithTimeout(ctx, longestRead)
+	defer cancel()
+	rules, err := ls.source(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newTable(rules)
+}

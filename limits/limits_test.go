@@ -1,0 +1,329 @@
+package limits
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path+".new", []byte(text), 0o600))
+	require.NoError(t, os.Rename(path+".new", path))
+}
+
+func file(t *testing.T, text string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "limits.json")
+	write(t, path, text)
+	return path
+}
+
+const good = `{
+  "*": "100/1m",
+  "user:*": "10/s burst 50",
+  "user:vip:*": "50/s burst 50 shadow",
+  "user:42": "1000/1m shadow",
+  "admin:*": "unlimited",
+  "": "1/1h"
+}`
+
+// TestMostSpecificRuleFits: the whole key, then the longest beginning, then the
+// default; and shadow is of the rule.
+func TestMostSpecificRuleFits(t *testing.T) {
+	ls, err := Open(t.Context(), File(file(t, good)), Options{})
+	require.NoError(t, err)
+	defer ls.Close()
+	l, err := limiter.New(limiter.Config{Limit: ls.Default(), LimitFor: ls.LimitFor, Shadow: ls.Shadow})
+	require.NoError(t, err)
+	for _, tc := range []struct {
+		key, limit string
+		shadow     bool
+	}{
+		{"user:1", "10/s burst 50", false},
+		{"user:", "10/s burst 50", false},
+		{"user:42", "1000/1m", true},
+		{"user:421", "10/s burst 50", false},
+		{"user:vip:1", "50/s burst 50", true},
+		{"admin:root", "unlimited", false},
+		{"user", "100/1m", false},
+		{"other", "100/1m", false},
+		{"*", "100/1m", false},
+		{"", "1/1h", false},
+	} {
+		want, err := limiter.ParseLimit(tc.limit)
+		require.NoError(t, err)
+		if got := l.Take(tc.key).Limit; got != want || ls.Shadow(tc.key) != tc.shadow {
+			t.Errorf("%q: %v, shadow %v; want %v, %v", tc.key, got, ls.Shadow(tc.key), want, tc.shadow)
+		}
+	}
+}
+
+// TestFaultsSayWhereAndWhy: every fault of a file, with its line, its pattern
+// and a reason.
+func TestFaultsSayWhereAndWhy(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		want []string
+	}{
+		{"", []string{"limits.json:1", "ends too early"}},
+		{"{\n\"*\": \"1/s\",\n", []string{"limits.json:2", "ends too early"}},
+		{"[]", []string{"limits.json:1", "want one JSON object"}},
+		{"{\n\"*\": \"1/s\"\n}\n{}", []string{"limits.json:4", "something follows the object"}},
+		{"{\n\"*\": 5\n}", []string{"limits.json:2", `"*"`, "want a limit in quotes"}},
+		{"{\n\"*\": {\"limit\": \"1/s\"}\n}", []string{"limits.json:2", `"*"`, "want a limit in quotes"}},
+		{"{\n\"*\": nope\n}", []string{"limits.json:2", "invalid character"}},
+		{"{\n\"a\": \"1/s\"\n}", []string{`no limit for "*"`}},
+		{"{\n\"*\": \"1/s\",\n\"a*b\": \"1/s\",\n\"c\": \"often\"\n}", []string{
+			`limits.json:3: "a*b": a * may stand only at the end`, `limits.json:4: "c": limiter: limit "often": no time given`,
+		}},
+		{"{\n\"*\": \"1/s\",\n\"*\": \"2/s\"\n}", []string{`limits.json:3: "*": stands there twice`}},
+		{"{\"*\": \"shadow\"}", []string{`limiter: limit "shadow"`}},
+		{"{\"*\": \"1/s shadow shadow\"}", []string{`limiter: limit "1/s shadow"`}},
+	} {
+		_, err := Open(t.Context(), File(file(t, tc.text)), Options{})
+		if err == nil {
+			t.Errorf("%q is good", tc.text)
+			continue
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %v; want %q in it", tc.text, err, want)
+			}
+		}
+	}
+	if _, err := Open(t.Context(), File("nowhere.json"), Options{}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	if _, err := Open(t.Context(), File(file(t, good)), Options{Interval: -1}); err == nil {
+		t.Error("a negative interval is good")
+	}
+}
+
+// fake is a source whose rules a test sets.
+type fake struct {
+	mu    sync.Mutex
+	rules []Rule
+	err   error
+	looks int
+}
+
+func (f *fake) read(context.Context) ([]Rule, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.looks++
+	return f.rules, f.err
+}
+
+func (f *fake) set(err error, rules ...Rule) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules, f.err = rules, err
+}
+
+// TestChangesAreFollowed: within an interval, for resident keys too; what is
+// wrong changes nothing and is logged once until it changes; Close ends it.
+func TestChangesAreFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		src := &fake{}
+		src.set(nil, Rule{"*", "5/1h", "here"}, Rule{"a", "3/1h", "here"})
+		ls, err := Open(t.Context(), src.read, Options{Interval: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		require.NoError(t, err)
+		var limiters []*limiter.Limiter
+		for range 2 {
+			l, err := limiter.New(limiter.Config{Limit: ls.Default(), LimitFor: ls.LimitFor, Shadow: ls.Shadow})
+			require.NoError(t, err)
+			ls.Watch(l)
+			l.Allow("a")
+			l.Allow("b")
+			limiters = append(limiters, l)
+		}
+		for _, step := range []struct {
+			err      error
+			rules    []Rule
+			a, b     int // bursts
+			fault    string
+			logLines int // more of them
+		}{
+			{nil, []Rule{{"*", "5/1h", "here"}, {"a", "3/1h", "here"}}, 3, 5, "", 0},
+			{nil, []Rule{{"*", "6/1h", "here"}, {"a", "4/1h", "here"}}, 4, 6, "", 1},
+			{errors.New("gone"), nil, 4, 6, "gone", 1},
+			{nil, nil, 4, 6, `no limit for "*"`, 1},
+			{nil, []Rule{{"*", "9/1h", "here"}, {"a", "never", "here"}}, 4, 6, `here: "a"`, 1},
+			{nil, []Rule{{"*", "6/1h", "here"}, {"a", "4/1h", "here"}}, 4, 6, "", 0},
+			{errors.New("gone"), nil, 4, 6, "gone", 1},
+			{nil, []Rule{{"*", "7/1h", "here"}}, 7, 7, "", 1},
+			{nil, []Rule{{"*", "7/1h shadow", "here"}}, 7, 7, "", 1},
+		} {
+			before := strings.Count(log.String(), "\n")
+			src.set(step.err, step.rules...)
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			for i, l := range limiters {
+				if a, b := l.Peek("a").Limit.Burst, l.Peek("b").Limit.Burst; a != step.a || b != step.b {
+					t.Errorf("%+v: limiter %d has bursts %d and %d", step, i, a, b)
+				}
+			}
+			if err := ls.Err(); (err == nil) != (step.fault == "") || err != nil && !strings.Contains(err.Error(), step.fault) {
+				t.Errorf("%+v: Err = %v", step, err)
+			}
+			if got := strings.Count(log.String(), "\n") - before; got != step.logLines {
+				t.Errorf("%+v: %d lines logged:\n%s", step, got, log.String())
+			}
+		}
+		if !limiters[0].AllowN("b", 8) || limiters[0].Stats().Shadowed != 1 {
+			t.Error("the last change did not put the default on trial")
+		}
+		ls.Close()
+		ls.Close()
+		looks := src.looks
+		time.Sleep(time.Minute)
+		if src.looks != looks {
+			t.Error("looks go on after Close")
+		}
+	})
+}
+
+// TestLateWatcherIsUpToDate: a limiter that was made before a change and is
+// watched after it has the new limits at once.
+func TestLateWatcherIsUpToDate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &fake{}
+		src.set(nil, Rule{"*", "5/1h", "here"})
+		ls, err := Open(t.Context(), src.read, Options{Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		defer ls.Close()
+		first, err := limiter.New(limiter.Config{Limit: ls.Default(), LimitFor: ls.LimitFor})
+		require.NoError(t, err)
+		late, err := limiter.New(limiter.Config{Limit: ls.Default(), LimitFor: ls.LimitFor})
+		require.NoError(t, err)
+		ls.Watch(first)
+		src.set(nil, Rule{"*", "6/1h", "here"})
+		time.Sleep(defaultInterval)
+		synctest.Wait()
+		ls.Watch(late)
+		if got := late.Peek("k").Limit.Burst; got != 6 {
+			t.Errorf("burst %d, want 6", got)
+		}
+	})
+}
+
+// eventually asks again and again for at most half a minute.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(30 * time.Second); !holds(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+// TestFileIsFollowed: a real file, changed, broken, gone and back, while keys
+// are decided.
+func TestFileIsFollowed(t *testing.T) {
+	path := file(t, `{"*": "5/1h"}`)
+	ls, err := Open(t.Context(), File(path), Options{Interval: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	defer ls.Close()
+	l, err := limiter.New(limiter.Config{Limit: ls.Default(), LimitFor: ls.LimitFor, Shadow: ls.Shadow})
+	require.NoError(t, err)
+	ls.Watch(l)
+	ctx, cancel := context.WithCancel(t.Context())
+	var deciders sync.WaitGroup
+	defer deciders.Wait()
+	defer cancel()
+	for range 2 {
+		deciders.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				l.Allow(fmt.Sprint(i % 1000))
+			}
+		})
+	}
+	burst := func(n int) func() bool { return func() bool { return l.Peek("7").Limit.Burst == n } }
+	write(t, path, `{"*": "6/1h"}`)
+	eventually(t, "the change is taken over", burst(6))
+	write(t, path, `{"*": "6/1h"`)
+	eventually(t, "the fault is seen", func() bool { return ls.Err() != nil })
+	require.NoError(t, os.Remove(path))
+	eventually(t, "the loss is seen", func() bool { return errors.Is(ls.Err(), os.ErrNotExist) })
+	require.True(t, burst(6)())
+	write(t, path, `{"*": "6/1h", "7": "8/1h"}`)
+	eventually(t, "the file is back", burst(8))
+}
+
+// TestHashIsFollowed: a hash in Redis, changed, wiped and out of reach.
+func TestHashIsFollowed(t *testing.T) {
+	server := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1})
+	defer client.Close()
+	server.HSet("limits", "*", "5/1h", "a", "3/1h")
+	ls, err := Open(t.Context(), Hash(client, "limits"), Options{Interval: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	defer ls.Close()
+	l, err := limiter.New(limiter.Config{Limit: ls.Default(), LimitFor: ls.LimitFor})
+	require.NoError(t, err)
+	ls.Watch(l)
+	burst := func(n int) func() bool { return func() bool { return l.Peek("a").Limit.Burst == n } }
+	require.True(t, burst(3)())
+	server.HSet("limits", "a", "4/1h")
+	eventually(t, "the change is taken over", burst(4))
+	server.HSet("limits", "b", "no")
+	eventually(t, "the fault is seen", func() bool {
+		return ls.Err() != nil && strings.Contains(ls.Err().Error(), `hash "limits": "b": limiter: limit "no"`)
+	})
+	server.FlushAll()
+	eventually(t, "the loss is seen", func() bool { return ls.Err() != nil && strings.Contains(ls.Err().Error(), `"*"`) })
+	server.Close()
+	eventually(t, "the outage is seen", func() bool { return ls.Err() != nil && strings.Contains(ls.Err().Error(), "refused") })
+	require.True(t, burst(4)())
+	if _, err := Open(t.Context(), Hash(client, "limits"), Options{}); err == nil {
+		t.Error("Open without Redis succeeds")
+	}
+}
+
+// TestLookUpsAllocateNothing: be the key a whole one, a beginning's or neither.
+func TestLookUpsAllocateNothing(t *testing.T) {
+	ls, err := Open(t.Context(), File(file(t, good)), Options{})
+	require.NoError(t, err)
+	defer ls.Close()
+	if n := testing.AllocsPerRun(100, func() {
+		for _, key := range []string{"user:42", "user:1", "other"} {
+			ls.LimitFor(key)
+			ls.Shadow(key)
+		}
+	}); n != 0 {
+		t.Errorf("look-ups allocate %v times", n)
+	}
+}
+
+func BenchmarkLimitFor(b *testing.B) {
+	t, err := newTable([]Rule{{"*", "1/s", ""}, {"user:*", "2/s", ""}, {"user:vip:*", "3/s", ""}, {"user:42", "4/s", ""}})
+	require.NoError(b, err)
+	ls := &Limits{}
+	ls.table.Store(t)
+	for _, key := range []string{"user:42", "user:vip:7", "user:7", "other"} {
+		b.Run(key, func(b *testing.B) {
+			for b.Loop() {
+				ls.LimitFor(key)
+			}
+		})
+	}
+}

@@ -1,0 +1,105 @@
+package limits
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Source reads all rules as they stand now. It is called by one goroutine at a
+// time, and should give up when ctx is done.
+type Source func(ctx context.Context) ([]Rule, error)
+
+// File reads the rules from a file, a JSON object of strings. Replace it as a
+// whole (write another file, then rename it): of one that is half written the
+// fault is logged, and the next look mends it.
+func File(path string) Source {
+	return func(context.Context) ([]Rule, error) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("limits: %w", err)
+		}
+		return readObject(path, data)
+	}
+}
+
+// Hash reads the rules from a hash in Redis: HSET limits 'user:*' '10/s burst 50'.
+// The client may be the limiter's.
+func Hash(client redis.UniversalClient, name string) Source {
+	return func(ctx context.Context) ([]Rule, error) {
+		fields, err := client.HGetAll(ctx, name).Result()
+		if err != nil {
+			return nil, fmt.Errorf("limits: hash %q: %w", name, err)
+		}
+		var rules []Rule
+		for _, field := range slices.Sorted(maps.Keys(fields)) {
+			rules = append(rules, Rule{Pattern: field, Limit: fields[field], Place: fmt.Sprintf("hash %q", name)})
+		}
+		return rules, nil
+	}
+}
+
+// readObject reads a JSON object token by token, since decoding it into a map
+// would hide lines and repetitions.
+func readObject(name string, data []byte) ([]Rule, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	place := func() string {
+		return fmt.Sprintf("%s:%d", name, 1+bytes.Count(data[:min(int(dec.InputOffset()), len(data))], []byte("\n")))
+	}
+	rules, err := readRules(dec, place)
+	if err == nil {
+		err = readEnd(dec)
+	}
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("limits: %s: ends too early", place())
+	case err != nil:
+		return nil, fmt.Errorf("limits: %s: %w", place(), err)
+	}
+	return rules, nil
+}
+
+func readRules(dec *json.Decoder, place func() string) ([]Rule, error) {
+	var rules []Rule
+	if begin, err := dec.Token(); err != nil {
+		return nil, err
+	} else if begin != json.Delim('{') {
+		return nil, errors.New("want one JSON object")
+	}
+	for dec.More() {
+		pattern, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		limit, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		text, ok := limit.(string)
+		if !ok {
+			return nil, fmt.Errorf("%q: want a limit in quotes", pattern)
+		}
+		rules = append(rules, Rule{Pattern: pattern.(string), Limit: text, Place: place()})
+	}
+	_, err := dec.Token() // the closing brace
+	return rules, err
+}
+
+// readEnd reports whether nothing follows.
+func readEnd(dec *json.Decoder) error {
+	switch _, err := dec.Token(); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errors.New("something follows the object")
+}
