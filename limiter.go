@@ -279,9 +279,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 }
 
 // clock is the limiter's time: nanoseconds that never go back and are never 0.
-func clock(base time.Time) int64 { return clockAt(base, time.Now()) }
-
-func clockAt(base, t time.Time) int64 { return int64(t.Sub(base)) + int64(time.Second) }
+func clock(base time.Time) int64 { return int64(time.Since(base)) + int64(time.Second) }
 
 func (l *Limiter) now() int64 { return clock(l.base) }
 
@@ -918,16 +916,21 @@ type stake struct {
 }
 
 // stakesOf puts the keys of the parts into room, which grows where there are
-// many.
+// many. It reads the clock once, and lets the limiters' clocks differ by what
+// their beginnings do.
 func stakesOf(parts []Part, room []stake) []stake {
-	t := time.Now()
+	if len(parts) == 0 {
+		return room
+	}
+	first := parts[0].l
+	now := first.now()
 	for i, p := range parts {
 		j := 0
 		for j < len(room) && (room[j].l != p.l || room[j].key != p.key) {
 			j++
 		}
 		if j == len(room) {
-			room = append(room, stake{Part: p, index: i, now: clockAt(p.l.base, t)})
+			room = append(room, stake{Part: p, index: i, now: now + int64(first.base.Sub(p.l.base))})
 			s := &room[j]
 			s.shard = p.l.local.shardOf(heldKey(p.key, &s.digest))
 		}

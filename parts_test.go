@@ -104,6 +104,7 @@ func playJoints(t *testing.T, limits []Limit, schedule []joint) error {
 	var limiters []*Limiter
 	for _, lim := range limits {
 		limiters = append(limiters, newTestLocal(t, lim))
+		time.Sleep(time.Second) // each has a clock of its own
 	}
 	ref := &reference{limits: limits, limiters: map[asked]*rate.Limiter{}}
 	for i, j := range schedule {
