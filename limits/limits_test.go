@@ -68,6 +68,9 @@ func TestMostSpecificRuleFits(t *testing.T) {
 	} {
 		want, err := limiter.ParseLimit(tc.limit)
 		require.NoError(t, err)
+		if _, ok := ls.LimitFor(tc.key); ok != (want != ls.Default()) {
+			t.Errorf("%q: LimitFor is ok: %v", tc.key, ok)
+		}
 		if got := l.Take(tc.key).Limit; got != want || ls.Shadow(tc.key) != tc.shadow {
 			t.Errorf("%q: %v, shadow %v; want %v, %v", tc.key, got, ls.Shadow(tc.key), want, tc.shadow)
 		}
