@@ -12,7 +12,7 @@ import (
 // fleet is the workers of a run, goroutines or processes alike.
 type fleet struct {
 	reports chan worker.Report // closed when all have ended
-	starts  []chan time.Time
+	orders  []chan worker.Order
 
 	mu   sync.Mutex
 	errs []error
@@ -25,10 +25,10 @@ func startFleet(ctx context.Context, run worker.Runner, workers []worker.Config)
 	f := &fleet{reports: make(chan worker.Report, len(workers))}
 	var wg sync.WaitGroup
 	for _, cfg := range workers {
-		start := make(chan time.Time, 1)
-		f.starts = append(f.starts, start)
+		orders := make(chan worker.Order, 1)
+		f.orders = append(f.orders, orders)
 		wg.Go(func() {
-			if err := run(ctx, cfg, start, func(r worker.Report) { f.reports <- r }); err != nil {
+			if err := run(ctx, cfg, orders, func(r worker.Report) { f.reports <- r }); err != nil {
 				f.fail(err)
 				cancel()
 			}
@@ -46,7 +46,7 @@ func startFleet(ctx context.Context, run worker.Runner, workers []worker.Config)
 // fewer where the fleet ends instead.
 func (f *fleet) awaitReady() []worker.Report {
 	var first []worker.Report
-	for range f.starts {
+	for range f.orders {
 		r, ok := <-f.reports
 		if !ok {
 			break
@@ -62,10 +62,10 @@ func (f *fleet) drain() {
 	}
 }
 
-// begin tells every worker when the run starts.
-func (f *fleet) begin(epoch time.Time) {
-	for _, start := range f.starts {
-		start <- epoch
+// begin tells every worker when the run starts, and the rate of its calls.
+func (f *fleet) begin(epoch time.Time, rates []float64) {
+	for k, orders := range f.orders {
+		orders <- worker.Order{Epoch: epoch, Rate: rates[k]}
 	}
 }
 

@@ -75,7 +75,7 @@ func (l *lab) play(ctx context.Context, st store.Store) (*collector, []trace.Spa
 		return nil, nil, f.err()
 	}
 	epoch := time.Now()
-	f.begin(epoch)
+	f.begin(epoch, l.rates())
 	c := newCollector(l.n, epoch, l.observer())
 	s := startScript(ctx, st, epoch, middleThird(l.duration), cancel)
 	for _, r := range first {
@@ -92,17 +92,24 @@ func (l *lab) runner() worker.Runner {
 	return worker.Run
 }
 
-// workers divides the traffic over the fleet.
+// rates divides the traffic over the fleet, in calls per second.
+func (l *lab) rates() []float64 {
+	rates := traffic.Shares(l.n)
+	for k := range rates {
+		rates[k] *= l.rate()
+	}
+	return rates
+}
+
 func (l *lab) workers(redis store.Endpoint) []worker.Config {
 	var workers []worker.Config
-	for k, share := range traffic.Shares(l.n) {
+	for k := range l.n {
 		workers = append(workers, worker.Config{
 			Process:   k,
 			Processes: l.n,
 			Limit:     l.limit,
 			Redis:     redis,
 			Prefix:    l.prefix,
-			Rate:      l.rate() * share,
 			Seed:      l.seed,
 			For:       l.duration,
 		})
@@ -158,10 +165,8 @@ func (l *lab) intro(st store.Store) report.Facts {
 		Store:    st.String(),
 		Prefix:   l.prefix,
 		Outage:   middleThird(l.duration)[0],
+		Rates:    l.rates(),
 	}
 	f.Dies, f.Returns = st.Fate()
-	for _, w := range l.workers(st.Endpoint()) {
-		f.Rates = append(f.Rates, w.Rate)
-	}
 	return f
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -174,7 +173,7 @@ func TestLabWithoutItsRedis(t *testing.T) {
 // would go on for ever.
 func TestFleetEndsWithItsFirstFailure(t *testing.T) {
 	broken := errors.New("broken")
-	f := startFleet(t.Context(), func(ctx context.Context, cfg worker.Config, _ <-chan time.Time, report func(worker.Report)) error {
+	f := startFleet(t.Context(), func(ctx context.Context, cfg worker.Config, _ <-chan worker.Order, report func(worker.Report)) error {
 		report(worker.Report{Process: cfg.Process})
 		if cfg.Process == 1 {
 			return broken

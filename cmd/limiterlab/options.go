@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/live"
 )
 
 // options is what the flags say.
@@ -28,13 +30,15 @@ type options struct {
 	processes bool
 	svg       string // path; empty: no chart
 	quiet     bool
+	http      string // host:port of the page; empty: none
 }
 
 const (
 	defaultLimit = "1000/s burst 100"
 	redisServer  = "redis-server"
-	maxProcesses = 200
-	maxRequests  = 50e6 // they are kept in memory, 24 bytes each
+	maxProcesses = live.MaxProcesses
+	maxPageRate  = 100_000 // calls per second at the largest demand that the page can wish
+	maxRequests  = 50e6    // they are kept in memory, 24 bytes each
 	minDuration  = 3 * time.Second
 )
 
@@ -52,6 +56,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.StringVar(&o.redis, "redis", "", "use a Redis that runs, at this `URL`, and cut it off by a proxy; it is not harmed")
 	fs.BoolVar(&o.processes, "processes", false, "run every limiter as an operating-system process of its own")
 	fs.StringVar(&o.svg, "svg", "limiterlab.svg", "`path` of the chart; empty for none")
+	fs.StringVar(&o.http, "http", "", "serve a live page at this `address`; :8080 is localhost only, 0.0.0.0:8080 is for all")
 	fs.BoolVar(&o.quiet, "q", false, "no line a second, only the report at the end")
 	return fs
 }
@@ -81,6 +86,11 @@ func parseOptions(args []string) (options, error) {
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("there is no argument beside flags, but %q was given", fs.Arg(0))
 	}
+	if o.http != "" {
+		if err := o.forPage(fs); err != nil {
+			return o, err
+		}
+	}
 	if err := o.validate(); err != nil {
 		return o, err
 	}
@@ -105,9 +115,32 @@ func (o *options) validate() error {
 		check(err == nil, "-redis: %w", err)
 	}
 	check(folderExists(o.svg), "-svg: there is no folder %s", filepath.Dir(o.svg))
-	if requests := o.rate() * o.duration.Seconds(); len(errs) == 0 {
+	if requests := o.rate() * o.duration.Seconds(); len(errs) == 0 && o.http == "" {
 		check(requests <= maxRequests, "that would be %.0f million requests, more than the %.0f million that the lab keeps: lower -limit, -load or -for",
 			requests/1e6, maxRequests/1e6)
+	}
+	return errors.Join(errs...)
+}
+
+// forPage completes the address of the page, and names the flags that are of no
+// use with it.
+func (o *options) forPage(fs *flag.FlagSet) error {
+	var errs []error
+	fs.Visit(func(f *flag.Flag) {
+		if f.Name == "for" || f.Name == "svg" || f.Name == "q" {
+			errs = append(errs, fmt.Errorf("-%s is not for a run with -http, which has no end and draws its own chart", f.Name))
+		}
+	})
+	host, port, err := net.SplitHostPort(o.http)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("-http: want :8080 or host:8080: %w", err))
+	}
+	if host == "" {
+		host = "localhost"
+	}
+	o.http = net.JoinHostPort(host, port)
+	if most := float64(o.limit.Rate) * max(o.load, live.MaxDemand); most > maxPageRate {
+		errs = append(errs, fmt.Errorf("that could be %.0f calls per second, more than the %d that the page can follow: lower -limit or -load", most, maxPageRate))
 	}
 	return errors.Join(errs...)
 }

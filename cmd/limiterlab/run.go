@@ -52,11 +52,24 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return usageError(stderr, err)
 	}
-	code, err := newLab(o, stdout).run(ctx)
+	l := newLab(o, stdout)
+	if o.http != "" {
+		return servePage(ctx, l, stderr)
+	}
+	code, err := l.run(ctx)
 	if err != nil {
 		fmt.Fprintln(stderr, "limiterlab:", err)
 	}
 	return code
+}
+
+// servePage runs the page: Ctrl-C is how it is meant to end.
+func servePage(ctx context.Context, l *lab, stderr io.Writer) int {
+	if err := l.serve(ctx); err != nil {
+		fmt.Fprintln(stderr, "limiterlab:", err)
+		return exitFailed
+	}
+	return exitOK
 }
 
 // work is one process of a fleet (see [worker.Spawn]).

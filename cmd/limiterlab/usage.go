@@ -22,6 +22,11 @@ The exit code is 0 if the fleet was within 10 % of the central bucket in every
 phase, 1 if it was not or the lab could not run, 2 for wrong flags, 130 after
 Ctrl-C (which still prints the table for what has run).
 
+With -http the run has no end and a page shows it live, with buttons that kill
+Redis, freeze it, wipe it, slow it down, bring it back, add and stop processes
+and move the load (docs/lab.md). -limit, -n, -load, -seed, -server, -redis and
+-processes are as without.
+
 The subcommand replay reads real logs instead and says what a limit would have
 done to their requests: limiterlab replay -h.
 
@@ -31,6 +36,7 @@ Flags:
 const usageTail = `
 Examples:
   limiterlab                              with nothing installed
+  limiterlab -http :8080                  a live page; open http://localhost:8080/
   limiterlab -server redis-server         with a real Redis that is really killed
   limiterlab -processes -n 10 -for 1m     ten operating-system processes
   limiterlab -redis redis://localhost:6379 -limit "100/s burst 10"

@@ -44,6 +44,12 @@ func (e *Embedded) Up(context.Context) error {
 	return nil
 }
 
+// Wipe implements [Store].
+func (e *Embedded) Wipe(context.Context) error {
+	e.srv.FlushAll()
+	return nil
+}
+
 // Close implements [Store].
 func (e *Embedded) Close() error {
 	if e.srv != nil {

@@ -8,7 +8,8 @@ import (
 )
 
 // proxy carries TCP connections to a target, until it is cut: then the
-// connections break and new ones are refused, as by a process that died.
+// connections break and new ones are refused, as by a process that died. It may
+// also hold back everything, as a process that hangs, or every answer for a while.
 type proxy struct {
 	network, target string
 	addr            string // the same after every restore
@@ -16,6 +17,8 @@ type proxy struct {
 	mu       sync.Mutex
 	listener net.Listener // nil while cut
 	conns    map[net.Conn]struct{}
+	frozen   chan struct{} // closed at the thaw; nil while nothing is held back
+	delay    time.Duration // of every answer
 	wg       sync.WaitGroup
 }
 
@@ -45,6 +48,7 @@ func (p *proxy) restore() error {
 // cut ends everything and returns when nothing is left.
 func (p *proxy) cut() {
 	p.mu.Lock()
+	p.thawLocked()
 	if p.listener != nil {
 		_ = p.listener.Close()
 		p.listener = nil
@@ -54,6 +58,43 @@ func (p *proxy) cut() {
 	}
 	p.mu.Unlock()
 	p.wg.Wait()
+}
+
+// freeze holds back what either side sends, until the next thaw or cut.
+func (p *proxy) freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.frozen == nil {
+		p.frozen = make(chan struct{})
+	}
+}
+
+// thaw lets through what was held back; from now on each answer takes delay more.
+func (p *proxy) thaw(delay time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = delay
+	p.thawLocked()
+}
+
+func (p *proxy) thawLocked() {
+	if p.frozen != nil {
+		close(p.frozen)
+		p.frozen = nil
+	}
+}
+
+// holdBack returns when something may pass.
+func (p *proxy) holdBack(answer bool) {
+	p.mu.Lock()
+	frozen, delay := p.frozen, p.delay
+	p.mu.Unlock()
+	if answer && delay > 0 {
+		time.Sleep(delay)
+	}
+	if frozen != nil {
+		<-frozen
+	}
 }
 
 func (p *proxy) accept(ln net.Listener) {
@@ -77,13 +118,26 @@ func (p *proxy) serve(down net.Conn) {
 		return
 	}
 	defer p.drop(up)
-	p.wg.Go(func() { pipe(up, down) })
-	pipe(down, up)
+	p.wg.Go(func() { p.pipe(up, down, false) })
+	p.pipe(down, up, true)
+}
+
+// gate is one direction of a connection.
+type gate struct {
+	to      io.Writer
+	proxy   *proxy
+	answers bool
+}
+
+// Write implements [io.Writer].
+func (g gate) Write(b []byte) (int, error) {
+	g.proxy.holdBack(g.answers)
+	return g.to.Write(b)
 }
 
 // pipe copies until either side ends, and then ends both.
-func pipe(to, from net.Conn) {
-	_, _ = io.Copy(to, from)
+func (p *proxy) pipe(to, from net.Conn, answers bool) {
+	_, _ = io.Copy(gate{to: to, proxy: p, answers: answers}, from)
 	_ = to.Close()
 	_ = from.Close()
 }

@@ -24,7 +24,7 @@ func NewRemote(ctx context.Context, url, prefix string) (*Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ping(ctx, Endpoint{URL: url}); err != nil {
+	if err := (Endpoint{URL: url}).ping(ctx); err != nil {
 		return nil, err
 	}
 	p, err := newProxy(o.Network, o.Addr)
@@ -55,27 +55,23 @@ func (r *Remote) Down(context.Context) error {
 // Up implements [Store].
 func (r *Remote) Up(context.Context) error { return r.proxy.restore() }
 
-// Close implements [Store].
-func (r *Remote) Close() error {
-	r.proxy.cut()
-	return r.tidy()
+// Wipe implements [Store]: it deletes the fleet's keys and no others.
+func (r *Remote) Wipe(ctx context.Context) error {
+	return Endpoint{URL: r.endpoint.URL}.once(func(client redis.UniversalClient) error {
+		keys := client.Scan(ctx, 0, r.prefix+":*", 1000).Iterator()
+		for keys.Next(ctx) {
+			if err := client.Unlink(ctx, keys.Val()).Err(); err != nil {
+				return err
+			}
+		}
+		return keys.Err()
+	})
 }
 
-// tidy deletes the fleet's keys. Any that stay behind expire by themselves.
-func (r *Remote) tidy() error {
-	o, err := Endpoint{URL: r.endpoint.URL}.Options()
-	if err != nil {
-		return err
-	}
-	client := redis.NewUniversalClient(o)
-	defer client.Close()
+// Close implements [Store]. Keys that it can't delete expire by themselves.
+func (r *Remote) Close() error {
+	r.proxy.cut()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	keys := client.Scan(ctx, 0, r.prefix+":*", 1000).Iterator()
-	for keys.Next(ctx) {
-		if err := client.Unlink(ctx, keys.Val()).Err(); err != nil {
-			return err
-		}
-	}
-	return keys.Err()
+	return r.Wipe(ctx)
 }

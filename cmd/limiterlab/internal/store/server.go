@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/seed-e56e777b/limiter/internal/redisserver"
 )
 
@@ -33,6 +35,11 @@ func (s *Server) Down(context.Context) error { return s.srv.Kill() }
 
 // Up implements [Store].
 func (s *Server) Up(context.Context) error { return s.srv.Restart(false) }
+
+// Wipe implements [Store].
+func (s *Server) Wipe(ctx context.Context) error {
+	return s.Endpoint().once(func(c redis.UniversalClient) error { return c.FlushAll(ctx).Err() })
+}
 
 // Close implements [Store].
 func (s *Server) Close() error { return s.srv.Close() }

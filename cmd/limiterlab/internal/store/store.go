@@ -18,6 +18,7 @@ type Store interface {
 	Fate() (dies, returns string)   // how it goes and comes back, likewise: "is killed", "is started again, empty"
 	Down(ctx context.Context) error // returns when nobody reaches it any more
 	Up(ctx context.Context) error   // returns when it answers again
+	Wipe(ctx context.Context) error // forgets, while it is up, all that the fleet has told it
 	Close() error                   // leaves nothing behind; may be called at any time
 }
 
@@ -49,8 +50,8 @@ func (e Endpoint) Options() (*redis.UniversalOptions, error) {
 	}, nil
 }
 
-// ping asks the endpoint once, as a client of the fleet would.
-func ping(ctx context.Context, e Endpoint) error {
+// once has a client of the endpoint, which repeats nothing, do one thing.
+func (e Endpoint) once(do func(redis.UniversalClient) error) error {
 	o, err := e.Options()
 	if err != nil {
 		return err
@@ -60,8 +61,13 @@ func ping(ctx context.Context, e Endpoint) error {
 	o.DialTimeout = 2 * time.Second
 	client := redis.NewUniversalClient(o)
 	defer client.Close()
-	if err := client.Ping(ctx).Err(); err != nil {
+	if err := do(client); err != nil {
 		return fmt.Errorf("no answer from Redis: %w", err)
 	}
 	return nil
+}
+
+// ping asks the endpoint once, as a client of the fleet would.
+func (e Endpoint) ping(ctx context.Context) error {
+	return e.once(func(c redis.UniversalClient) error { return c.Ping(ctx).Err() })
 }

@@ -22,6 +22,15 @@ func Shares(n int) []float64 {
 	return shares
 }
 
+// Even divides 1 over n processes evenly.
+func Even(n int) []float64 {
+	shares := make([]float64, n)
+	for k := range shares {
+		shares[k] = 1 / float64(n)
+	}
+	return shares
+}
+
 // Arrivals are the instants at which one process is asked: a Poisson process.
 type Arrivals struct {
 	rate float64 // per second
@@ -32,6 +41,12 @@ type Arrivals struct {
 // NewArrivals returns the arrivals of one process at a rate per second.
 func NewArrivals(rate float64, seed uint64, process int) *Arrivals {
 	return &Arrivals{rate: rate, rng: rand.New(rand.NewPCG(seed, uint64(process)))}
+}
+
+// Change gives the arrivals from an instant on another rate, which may be 0. A
+// Poisson process has no memory: what was to come before is drawn anew.
+func (a *Arrivals) Change(rate float64, from time.Duration) {
+	a.rate, a.at = rate, from.Seconds()
 }
 
 // Next is the instant of the next arrival, since the start.

@@ -22,7 +22,9 @@ type driver struct {
 	cfg      Config
 	limiter  *limiter.Limiter
 	arrivals *traffic.Arrivals
-	epoch    time.Time // the start of the run
+	next     time.Duration // the arrival to come
+	epoch    time.Time     // the start of the run
+	orders   <-chan Order
 	notes    *journal
 	report   func(Report)
 
@@ -31,7 +33,7 @@ type driver struct {
 
 // drive asks until the run or ctx ends.
 func (d *driver) drive(ctx context.Context) {
-	arrival, flush := d.arrivals.Next(), reportEvery
+	flush := time.Since(d.epoch) + reportEvery
 	alarm := time.NewTimer(0)
 	defer alarm.Stop()
 	for {
@@ -46,11 +48,12 @@ func (d *driver) drive(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-		case now >= arrival:
+			d.listen()
+		case now >= d.next:
 			d.ask(now)
-			arrival = d.arrivals.Next()
+			d.next = d.arrivals.Next()
 		default:
-			alarm.Reset(min(arrival, flush, d.cfg.For) - now)
+			alarm.Reset(min(d.next, flush, d.cfg.For) - now)
 			select {
 			case <-alarm.C:
 			case <-ctx.Done():
@@ -59,6 +62,20 @@ func (d *driver) drive(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// listen takes an order, if there is one.
+func (d *driver) listen() {
+	select {
+	case o := <-d.orders:
+		d.obey(o)
+	default:
+	}
+}
+
+func (d *driver) obey(o Order) {
+	d.arrivals.Change(o.Rate, o.From)
+	d.next = d.arrivals.Next()
 }
 
 func (d *driver) ask(now time.Duration) {
@@ -76,7 +93,7 @@ func (d *driver) flush(through time.Duration) {
 		Process:  d.cfg.Process,
 		Through:  through,
 		Requests: d.asked,
-		Status:   statusOf(d.limiter.Status(), time.Now()),
+		Status:   statusOf(d.limiter, time.Now()),
 		Notes:    d.notes.take(),
 	})
 	d.asked = nil // the receiver has it now

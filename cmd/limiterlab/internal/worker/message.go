@@ -18,10 +18,26 @@ type Config struct {
 	Processes int // size of the fleet
 	Limit     limiter.Limit
 	Redis     store.Endpoint
-	Prefix    string  // of everything in Redis
-	Rate      float64 // calls per second
+	Prefix    string // of everything in Redis
 	Seed      uint64
-	For       time.Duration
+	For       time.Duration // since Order.Epoch
+}
+
+// Order is what a worker is asked for. The first starts it.
+type Order struct {
+	Epoch time.Time     // when the run began; the same in all orders
+	From  time.Duration // since then: when the rate begins
+	Rate  float64       // calls per second
+}
+
+// Post leaves an order where a worker takes its orders from, which has room for
+// one, in place of one that was not taken. Only one goroutine may post.
+func Post(orders chan Order, o Order) {
+	select {
+	case <-orders:
+	default:
+	}
+	orders <- o
 }
 
 // Report is what a worker says: once when it is ready to start, with nothing
@@ -36,8 +52,9 @@ type Report struct {
 
 // Status is a limiter's state at the time of a report.
 type Status struct {
-	State string
-	Age   time.Duration // since the last exchange; negative: there was none
+	State     string
+	Age       time.Duration // since the last exchange; negative: there was none
+	Remaining int           // whole tokens that it could admit, as limiter.Result has them
 }
 
 // Note is something that a limiter has logged.
@@ -46,7 +63,7 @@ type Note struct {
 	Text string
 }
 
-// Runner does a worker's work: it reports that it is ready, takes the instant
-// at which the run starts, and reports until the run or ctx ends. Only what
-// kept it from its work is an error.
-type Runner func(ctx context.Context, cfg Config, start <-chan time.Time, report func(Report)) error
+// Runner does a worker's work: it reports that it is ready, starts with its
+// first order, and reports until the run or ctx ends. Only what kept it from its
+// work is an error.
+type Runner func(ctx context.Context, cfg Config, orders <-chan Order, report func(Report)) error

@@ -23,7 +23,7 @@ const grace = 5 * time.Second
 // again, with the subcommand [Command]. What it is to do goes to its standard
 // input, reports come from its standard output. The end of its input tells it
 // to end; so it does not outlive this process, however that dies.
-func Spawn(ctx context.Context, cfg Config, start <-chan time.Time, report func(Report)) error {
+func Spawn(ctx context.Context, cfg Config, orders <-chan Order, report func(Report)) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func Spawn(ctx context.Context, cfg Config, start <-chan time.Time, report func(
 	}
 	var sender sync.WaitGroup
 	ended := make(chan struct{})
-	sender.Go(func() { instruct(stdin, cfg, start, ended) })
+	sender.Go(func() { instruct(stdin, cfg, orders, ended) })
 	received := receive(stdout, report)
 	close(ended)
 	sender.Wait()
@@ -63,17 +63,20 @@ func unlessEnded(ctx context.Context, err error) error {
 	return err
 }
 
-// instruct tells a worker what to do and, in time, when to start. What can't
-// be written shows by the worker's end.
-func instruct(w io.Writer, cfg Config, start <-chan time.Time, ended <-chan struct{}) {
+// instruct tells a worker what to do and hands on its orders. What can't be
+// written shows by the worker's end.
+func instruct(w io.Writer, cfg Config, orders <-chan Order, ended <-chan struct{}) {
 	enc := gob.NewEncoder(w)
 	if enc.Encode(cfg) != nil {
 		return
 	}
-	select {
-	case epoch := <-start:
-		_ = enc.Encode(epoch)
-	case <-ended:
+	for {
+		select {
+		case o := <-orders:
+			_ = enc.Encode(o)
+		case <-ended:
+			return
+		}
 	}
 }
 
@@ -102,26 +105,26 @@ func Serve(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	if err := dec.Decode(&cfg); err != nil {
 		return err
 	}
-	start := make(chan time.Time, 1)
+	orders := make(chan Order, 1)
 	go func() {
 		defer cancel()
-		awaitStart(dec, start)
+		handOn(dec, orders)
 	}()
 	enc := gob.NewEncoder(stdout)
-	return Run(ctx, cfg, start, func(r Report) {
+	return Run(ctx, cfg, orders, func(r Report) {
 		if enc.Encode(r) != nil {
 			cancel() // nobody listens any more
 		}
 	})
 }
 
-// awaitStart hands on the start and returns at the end of the input.
-func awaitStart(dec *gob.Decoder, start chan<- time.Time) {
-	var epoch time.Time
-	for dec.Decode(&epoch) == nil {
-		select {
-		case start <- epoch:
-		default:
+// handOn hands on orders and returns at the end of the input.
+func handOn(dec *gob.Decoder, orders chan Order) {
+	for {
+		var o Order
+		if dec.Decode(&o) != nil {
+			return
 		}
+		Post(orders, o)
 	}
 }

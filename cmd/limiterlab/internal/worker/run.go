@@ -17,7 +17,7 @@ import (
 const joinPatience = 2 * time.Second
 
 // Run is a [Runner] in this process.
-func Run(ctx context.Context, cfg Config, start <-chan time.Time, report func(Report)) error {
+func Run(ctx context.Context, cfg Config, orders <-chan Order, report func(Report)) error {
 	notes := &journal{}
 	client, l, err := connect(cfg, slog.New(newHandler(notes)))
 	if err != nil {
@@ -27,17 +27,19 @@ func Run(ctx context.Context, cfg Config, start <-chan time.Time, report func(Re
 	defer l.Close()
 
 	join(ctx, l)
-	report(Report{Process: cfg.Process, Status: statusOf(l.Status(), time.Now()), Notes: notes.take()})
+	report(Report{Process: cfg.Process, Status: statusOf(l, time.Now()), Notes: notes.take()})
 	select {
-	case epoch := <-start:
+	case first := <-orders:
 		d := driver{
 			cfg:      cfg,
 			limiter:  l,
-			arrivals: traffic.NewArrivals(cfg.Rate, cfg.Seed, cfg.Process),
-			epoch:    onThisClock(epoch),
+			arrivals: traffic.NewArrivals(0, cfg.Seed, cfg.Process),
+			epoch:    onThisClock(first.Epoch),
+			orders:   orders,
 			notes:    notes,
 			report:   report,
 		}
+		d.obey(first)
 		d.drive(ctx)
 	case <-ctx.Done():
 	}
@@ -72,12 +74,13 @@ func join(ctx context.Context, l *limiter.Limiter) {
 	_ = l.Sync(ctx)
 }
 
-func statusOf(s limiter.Status, now time.Time) Status {
+func statusOf(l *limiter.Limiter, now time.Time) Status {
+	s := l.Status()
 	age := time.Duration(-1)
 	if !s.LastSync.IsZero() {
 		age = now.Sub(s.LastSync)
 	}
-	return Status{State: s.State.String(), Age: age}
+	return Status{State: s.State.String(), Age: age, Remaining: l.Peek(key).Remaining}
 }
 
 // onThisClock gives an instant that came from another process a reading of

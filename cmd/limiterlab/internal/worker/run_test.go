@@ -21,6 +21,8 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
+const rate = 1000 // calls per second
+
 func config(t *testing.T) Config {
 	return Config{
 		Process:   1,
@@ -28,7 +30,6 @@ func config(t *testing.T) Config {
 		Limit:     limiter.Limit{Rate: 100, Burst: 10},
 		Redis:     store.Endpoint{URL: "redis://" + miniredis.RunT(t).Addr()},
 		Prefix:    "limiterlab-test",
-		Rate:      1000,
 		Seed:      1,
 		For:       300 * time.Millisecond,
 	}
@@ -53,10 +54,10 @@ func checkReports(t *testing.T, cfg Config, reports []Report) []trace.Request {
 
 func TestRun(t *testing.T) {
 	cfg := config(t)
-	start := make(chan time.Time, 1)
-	start <- time.Now()
+	orders := make(chan Order, 1)
+	orders <- Order{Epoch: time.Now(), Rate: rate}
 	var reports []Report
-	require.NoError(t, Run(t.Context(), cfg, start, func(r Report) { reports = append(reports, r) }))
+	require.NoError(t, Run(t.Context(), cfg, orders, func(r Report) { reports = append(reports, r) }))
 	requests := checkReports(t, cfg, reports)
 	require.NotEmpty(t, requests)
 	require.True(t, requests[0].Admitted)
@@ -69,13 +70,13 @@ func TestRunCatchesUp(t *testing.T) {
 	cfg := config(t)
 	cfg.For = time.Minute
 	const late = 10 * time.Second
-	start := make(chan time.Time, 1)
-	start <- time.Now().Add(-late)
+	orders := make(chan Order, 1)
+	orders <- Order{Epoch: time.Now().Add(-late), Rate: rate}
 	ctx, cancel := context.WithCancel(t.Context())
 	var reports []Report
-	require.NoError(t, Run(ctx, cfg, start, func(r Report) {
+	require.NoError(t, Run(ctx, cfg, orders, func(r Report) {
 		reports = append(reports, r)
-		if n := len(checkReports(t, cfg, reports)); float64(n) >= cfg.Rate*late.Seconds() {
+		if n := len(checkReports(t, cfg, reports)); float64(n) >= rate*late.Seconds() {
 			cancel()
 		}
 	}))
@@ -109,7 +110,7 @@ func TestServeEndsWithItsParent(t *testing.T) {
 	}()
 	enc := gob.NewEncoder(toWorker)
 	require.NoError(t, enc.Encode(cfg))
-	require.NoError(t, enc.Encode(time.Now()))
+	require.NoError(t, enc.Encode(Order{Epoch: time.Now(), Rate: rate}))
 
 	var reports []Report
 	require.NoError(t, receive(fromWorker, func(r Report) {

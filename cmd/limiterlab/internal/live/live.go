@@ -1,0 +1,158 @@
+// Package live is a run of the lab without an end: a fleet that grows and
+// shrinks, whose load moves, in front of a Redis that comes and goes, all at
+// somebody's word; and what is seen of it. It remembers the last minutes.
+package live
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
+)
+
+// MaxProcesses is the largest fleet.
+const MaxProcesses = 200
+
+const (
+	history  = 5 * time.Minute // what is remembered of a run
+	maxNews  = 50              // what happened, likewise
+	recently = 3               // seconds over which a process's part is measured
+	patience = 2 * time.Second // how long a silent process holds the accounts up
+	forever  = 100 * 365 * 24 * time.Hour
+)
+
+// Config is what a run begins with.
+type Config struct {
+	Limit     limiter.Limit
+	Processes int
+	Demand    float64 // in times the limit
+	Seed      uint64
+	Run       worker.Runner
+	Redis     *store.Rig // which the run does not close
+	Prefix    string     // of everything in Redis
+}
+
+// Lab is a run. Its methods may be called from any goroutine.
+type Lab struct {
+	cfg   Config
+	name  string
+	ctx   context.Context // of the run
+	epoch time.Time
+	wg    sync.WaitGroup
+
+	commands sync.Mutex // one at a time; taken before mu
+
+	mu      sync.Mutex
+	fleet   []*process // by their numbers
+	started int        // processes, ever
+	demand  float64    // times the limit
+	load    Load
+	heavy   int // the process that has all the load, where the load says so
+	account *account
+	mode    store.Mode // of Redis
+	since   time.Duration
+	news    []Event
+}
+
+// Start begins a run, which ends with ctx.
+func Start(ctx context.Context, cfg Config) *Lab {
+	l := &Lab{
+		cfg:     cfg,
+		name:    rand.Text(),
+		ctx:     ctx,
+		epoch:   time.Now(),
+		demand:  cfg.Demand,
+		load:    Skewed,
+		account: newAccount(cfg.Limit),
+		mode:    cfg.Redis.Mode(),
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for range cfg.Processes {
+		l.startLocked(cfg.Processes)
+	}
+	return l
+}
+
+// Wait returns when the run has ended, with all its processes.
+func (l *Lab) Wait() { l.wg.Wait() }
+
+// startLocked starts a process that assumes a fleet of n until it knows better.
+func (l *Lab) startLocked(n int) *process {
+	ctx, cancel := context.WithCancel(l.ctx)
+	p := &process{number: l.started, orders: make(chan worker.Order, 1), cancel: cancel}
+	l.started++
+	l.fleet = append(l.fleet, p)
+	cfg := worker.Config{
+		Process:   p.number,
+		Processes: n,
+		Limit:     l.cfg.Limit,
+		Redis:     l.cfg.Redis.Endpoint(),
+		Prefix:    l.cfg.Prefix,
+		Seed:      l.cfg.Seed,
+		For:       forever,
+	}
+	l.wg.Go(func() {
+		defer cancel()
+		l.ended(p, l.cfg.Run(ctx, cfg, p.orders, func(r worker.Report) { l.take(p, r) }))
+	})
+	return p
+}
+
+// take takes one report.
+func (l *Lab) take(p *process, r worker.Report) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	p.status = r.Status
+	for _, n := range r.Notes {
+		l.sayLocked(n.Time.Sub(l.epoch), fmt.Sprintf("%v: %s", p, n.Text))
+	}
+	if !p.ready { // it has nothing more to say until it is told to start
+		p.ready, p.through = true, now
+		l.spreadLocked()
+		return
+	}
+	p.through = r.Through
+	l.account.add(r.Requests)
+	l.advanceLocked(now)
+}
+
+// ended notes the end of a process, and what it came of where nobody wished it.
+func (l *Lab) ended(p *process, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.removeLocked(p)
+	switch {
+	case l.ctx.Err() != nil:
+	case p.stopping:
+		l.sayLocked(l.now(), fmt.Sprintf("%v has left the fleet", p))
+	default:
+		l.sayLocked(l.now(), fmt.Sprintf("%v has ended by itself: %v", p, err))
+		l.spreadLocked()
+	}
+}
+
+// advanceLocked counts what every process has reported in full, or might have.
+func (l *Lab) advanceLocked(now time.Duration) {
+	through := now
+	for _, p := range l.fleet {
+		if p.ready && !p.stopping {
+			through = min(through, p.through)
+		}
+	}
+	l.account.advance(max(through, now-patience))
+}
+
+func (l *Lab) now() time.Duration { return time.Since(l.epoch) }
+
+// sayLocked notes something that happened.
+func (l *Lab) sayLocked(at time.Duration, text string) {
+	l.news = append(l.news, Event{At: at.Seconds(), Text: text})
+	l.news = l.news[max(0, len(l.news)-maxNews):]
+}

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Mode is how the Redis behind a [Rig] behaves.
+type Mode string
+
+// The modes of a Redis.
+const (
+	Up     Mode = "up"
+	Slow   Mode = "slow"   // every answer takes Delay more
+	Frozen Mode = "frozen" // connections stay open, nothing is answered
+	Dead   Mode = "dead"
+)
+
+// Delay is what a slow Redis takes more for an answer: less than the time-out
+// of limiter.Tune, so that the fleet keeps exchanging.
+const Delay = 150 * time.Millisecond
+
+// Rig is a store whose way to the fleet leads through a proxy, so that it can
+// also hang and be slow. Its methods are called by one goroutine at a time.
+type Rig struct {
+	store Store
+	proxy *proxy
+	mode  Mode
+}
+
+// NewRig takes over a store that is up: closing the rig closes it.
+func NewRig(st Store) (*Rig, error) {
+	e := st.Endpoint()
+	network, addr := "tcp", e.Via
+	if addr == "" {
+		o, err := redis.ParseURL(e.URL)
+		if err != nil {
+			return nil, err
+		}
+		network, addr = o.Network, o.Addr
+	}
+	p, err := newProxy(network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &Rig{store: st, proxy: p, mode: Up}, nil
+}
+
+// Endpoint is where the fleet finds the Redis.
+func (r *Rig) Endpoint() Endpoint {
+	return Endpoint{URL: r.store.Endpoint().URL, Via: r.proxy.addr}
+}
+
+// String says what is behind the rig.
+func (r *Rig) String() string { return r.store.String() }
+
+// Fate is that of the store.
+func (r *Rig) Fate() (dies, returns string) { return r.store.Fate() }
+
+// Mode is the mode now.
+func (r *Rig) Mode() Mode { return r.mode }
+
+// Set changes the mode. Where that fails, the Redis may be dead.
+func (r *Rig) Set(ctx context.Context, m Mode) error {
+	if m == Dead {
+		return r.kill(ctx)
+	}
+	if r.mode == Dead {
+		if err := r.revive(ctx); err != nil {
+			return err
+		}
+	}
+	switch m {
+	case Frozen:
+		r.proxy.freeze()
+	case Slow:
+		r.proxy.thaw(Delay)
+	default:
+		r.proxy.thaw(0)
+	}
+	r.mode = m
+	return nil
+}
+
+func (r *Rig) kill(ctx context.Context) error {
+	if r.mode == Dead {
+		return nil
+	}
+	r.mode = Dead
+	r.proxy.cut()
+	return r.store.Down(ctx)
+}
+
+func (r *Rig) revive(ctx context.Context) error {
+	if err := r.store.Up(ctx); err != nil {
+		return err
+	}
+	if err := r.proxy.restore(); err != nil {
+		return fmt.Errorf("the proxy can't listen again: %w", err)
+	}
+	return nil
+}
+
+// Wipe has the Redis, which must not be dead, forget all that the fleet has
+// told it.
+func (r *Rig) Wipe(ctx context.Context) error { return r.store.Wipe(ctx) }
+
+// Close leaves nothing behind.
+func (r *Rig) Close() error {
+	r.proxy.cut()
+	return r.store.Close()
+}

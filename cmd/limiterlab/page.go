@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/live"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/page"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
+)
+
+// serve runs the lab's page until ctx ends.
+func (l *lab) serve(ctx context.Context) (err error) {
+	ln, err := net.Listen("tcp", l.http)
+	if err != nil {
+		return fmt.Errorf("the page: %w", err)
+	}
+	defer ln.Close() // the server does, but for a lab that fails before
+	rig, err := l.openRig(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rig.Close()) }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	run := live.Start(ctx, live.Config{
+		Limit:     l.limit,
+		Processes: l.n,
+		Demand:    l.load,
+		Seed:      l.seed,
+		Run:       l.runner(),
+		Redis:     rig,
+		Prefix:    l.prefix,
+	})
+	defer run.Wait()
+	defer cancel()
+	host, _, _ := net.SplitHostPort(l.http) // it has been validated
+	fmt.Fprintf(l.out, "%d limiters share %v in front of %v.\nOpen http://%s/ and take Redis away. Ctrl-C ends the lab.\n",
+		l.n, l.limit, rig, openAt(host, ln.Addr()))
+	return serveUntil(ctx, ln, page.New(run, host))
+}
+
+func (l *lab) openRig(ctx context.Context) (*store.Rig, error) {
+	st, err := l.openStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rig, err := store.NewRig(st)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return rig, nil
+}
+
+// openAt is what a browser on this machine is to open: the host as it was
+// given, unless that stands for all addresses.
+func openAt(host string, addr net.Addr) string {
+	_, port, _ := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// serveUntil serves until ctx ends.
+func serveUntil(ctx context.Context, ln net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	stopped := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stopped()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
