@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/live"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/page"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/report"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
 )
 
@@ -39,8 +40,8 @@ func (l *lab) serve(ctx context.Context) (err error) {
 	defer run.Wait()
 	defer cancel()
 	host, _, _ := net.SplitHostPort(l.http) // it has been validated
-	fmt.Fprintf(l.out, "%d limiters share %v in front of %v.\nOpen http://%s/ and take Redis away. Ctrl-C ends the lab.\n",
-		l.n, l.limit, rig, openAt(host, ln.Addr()))
+	fmt.Fprintf(l.out, "%d limiters share %s in front of %v.\nOpen http://%s/ and take Redis away. Ctrl-C ends the lab.\n",
+		l.n, report.LimitText(l.limit), rig, openAt(host, ln.Addr()))
 	return serveUntil(ctx, ln, page.New(run, host))
 }
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/report"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
 )
@@ -72,7 +73,7 @@ func (l *Lab) State(from int) State {
 	s := State{
 		Run:       l.name,
 		Now:       now.Seconds(),
-		Limit:     Limit{l.cfg.Limit.String(), float64(l.cfg.Limit.Rate), l.cfg.Limit.Burst},
+		Limit:     Limit{report.LimitText(l.cfg.Limit), float64(l.cfg.Limit.Rate), l.cfg.Limit.Burst},
 		Demand:    l.demand,
 		Load:      l.load,
 		Redis:     Redis{l.cfg.Redis.String(), l.mode, l.since.Seconds()},

@@ -148,7 +148,7 @@ func addOutage(p *plot.Plot, o trace.Span) error {
 // newPlot has a title and axes, and no data; p.Y.Max is still to be set.
 func newPlot(r model.Result) *plot.Plot {
 	p := plot.New()
-	p.Title.Text = fmt.Sprintf("Admitted under %s", limitText(r.Limit))
+	p.Title.Text = fmt.Sprintf("Admitted under %s", LimitText(r.Limit))
 	p.Title.Padding = 8
 	p.X.Label.Text = "seconds"
 	p.X.Max = max(r.End, r.Bin).Seconds()

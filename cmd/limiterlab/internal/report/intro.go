@@ -34,7 +34,7 @@ func Intro(w io.Writer, f Facts) {
 	if f.Separate {
 		what = "limiters, each an operating-system process,"
 	}
-	fmt.Fprintf(w, "%d %s share %s.\n", len(f.Rates), what, limitText(f.Limit))
+	fmt.Fprintf(w, "%d %s share %s.\n", len(f.Rates), what, LimitText(f.Limit))
 	fmt.Fprintf(w, "They are asked for %.0f a second: %s.\n", sum, strings.Join(each, " + "))
 	fmt.Fprintf(w, "Redis: %s; every key there begins with %q.\n", f.Store, f.Prefix)
 	fmt.Fprintf(w, "After %.1f s it %s, after %.1f s it %s; the run ends after %.1f s.\n\n",

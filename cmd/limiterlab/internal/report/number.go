@@ -39,8 +39,8 @@ func ago(age time.Duration) string {
 	return fmt.Sprintf("%.1f s ago", age.Seconds())
 }
 
-// limitText writes a limit as a rate and a burst, which suits a report better
+// LimitText writes a limit as a rate and a burst, which suits a report better
 // than its String.
-func limitText(l limiter.Limit) string {
+func LimitText(l limiter.Limit) string {
 	return fmt.Sprintf("%g/s burst %d", math.Round(float64(l.Rate)*1000)/1000, l.Burst)
 }

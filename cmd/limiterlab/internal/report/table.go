@@ -10,7 +10,7 @@ import (
 // Table prints what each policy admitted in each phase, and what that is of
 // one central bucket's.
 func Table(w io.Writer, r model.Result) {
-	fmt.Fprintf(w, "\nAdmitted under %s, and as a ratio to one central bucket fed the same requests:\n\n", limitText(r.Limit))
+	fmt.Fprintf(w, "\nAdmitted under %s, and as a ratio to one central bucket fed the same requests:\n\n", LimitText(r.Limit))
 	rows := []model.Outcome{r.Asked, r.Central, r.Measured, r.FailOpen, r.FailClosed, r.Private}
 	tableHead(w, r)
 	for _, o := range rows {

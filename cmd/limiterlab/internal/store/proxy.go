@@ -1,7 +1,6 @@
 package store
 
 import (
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -84,17 +83,24 @@ func (p *proxy) thawLocked() {
 	}
 }
 
-// holdBack returns when something may pass.
-func (p *proxy) holdBack(answer bool) {
+// awaitThaw returns when something may pass.
+func (p *proxy) awaitThaw() {
 	p.mu.Lock()
-	frozen, delay := p.frozen, p.delay
+	frozen := p.frozen
 	p.mu.Unlock()
-	if answer && delay > 0 {
-		time.Sleep(delay)
-	}
 	if frozen != nil {
 		<-frozen
 	}
+}
+
+// due is when what has come now is to arrive.
+func (p *proxy) due(answer bool) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !answer {
+		return time.Time{}
+	}
+	return time.Now().Add(p.delay)
 }
 
 func (p *proxy) accept(ln net.Listener) {
@@ -122,22 +128,41 @@ func (p *proxy) serve(down net.Conn) {
 	p.pipe(down, up, true)
 }
 
-// gate is one direction of a connection.
-type gate struct {
-	to      io.Writer
-	proxy   *proxy
-	answers bool
+// parcel is some bytes on their way.
+type parcel struct {
+	data []byte
+	due  time.Time
 }
 
-// Write implements [io.Writer].
-func (g gate) Write(b []byte) (int, error) {
-	g.proxy.holdBack(g.answers)
-	return g.to.Write(b)
-}
-
-// pipe copies until either side ends, and then ends both.
+// pipe copies until either side ends, and then ends both. The delay is one of
+// the way, not of the pace: many answers that come together arrive together.
 func (p *proxy) pipe(to, from net.Conn, answers bool) {
-	_, _ = io.Copy(gate{to: to, proxy: p, answers: answers}, from)
+	way := make(chan parcel, 64)
+	var delivery sync.WaitGroup
+	delivery.Go(func() { p.deliver(to, from, way) })
+	defer delivery.Wait()
+	defer close(way)
+	for {
+		buf := make([]byte, 16<<10)
+		n, err := from.Read(buf)
+		if n > 0 {
+			way <- parcel{data: buf[:n], due: p.due(answers)}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// deliver is the other end of the way.
+func (p *proxy) deliver(to, from net.Conn, way <-chan parcel) {
+	for b := range way {
+		time.Sleep(time.Until(b.due))
+		p.awaitThaw()
+		if _, err := to.Write(b.data); err != nil {
+			_ = from.Close() // so that nothing more comes
+		}
+	}
 	_ = to.Close()
 	_ = from.Close()
 }

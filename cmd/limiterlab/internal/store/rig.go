@@ -21,7 +21,7 @@ const (
 
 // Delay is what a slow Redis takes more for an answer: less than the time-out
 // of limiter.Tune, so that the fleet keeps exchanging.
-const Delay = 150 * time.Millisecond
+const Delay = 100 * time.Millisecond
 
 // Rig is a store whose way to the fleet leads through a proxy, so that it can
 // also hang and be slow. Its methods are called by one goroutine at a time.

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// servedLab is a lab that serves its page.
+type servedLab struct {
+	url   string
+	end   func()
+	ended chan int // the exit code
+}
+
+// serveLab serves the page of a lab until the test ends.
+func serveLab(t *testing.T, args ...string) *servedLab {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	out, in := io.Pipe()
+	s := &servedLab{end: cancel, ended: make(chan int, 1)}
+	var stderr strings.Builder
+	go func() {
+		s.ended <- run(ctx, args, in, &stderr)
+		in.CloseWithError(io.EOF)
+	}()
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if m := regexp.MustCompile(`^Open (http://\S+)`).FindStringSubmatch(lines.Text()); m != nil {
+			s.url = m[1]
+			break
+		}
+	}
+	require.NotEmpty(t, s.url, stderr.String())
+	t.Cleanup(func() {
+		cancel()
+		_, _ = io.Copy(io.Discard, out)
+	})
+	return s
+}
+
+// shots is the environment variable that names a folder in which to leave
+// pictures of the page, those of docs/lab.md among them.
+const shots = "LIMITERLAB_SHOTS"
+
+// shoot takes a picture, if there is a folder for it.
+func (b *browser) shoot(name string) {
+	if dir := os.Getenv(shots); dir != "" {
+		b.screenshot(filepath.Join(dir, name+".png"))
+	}
+}
+
+// button is the selector of a button that does something.
+func button(do string) string { return fmt.Sprintf("button[data-do=%q]", do) }
+
+// said is a condition: that the page says this of the last button.
+func said(text string) string {
+	return fmt.Sprintf("document.getElementById('said').textContent.startsWith(%q)", text)
+}
+
+// status is a condition: that this is part of the state.
+func status(text string) string {
+	return fmt.Sprintf("document.getElementById('status').textContent.includes(%q)", text)
+}
+
+// lastSecond is the value of a line of the chart in its last second.
+func lastSecond(line string) string {
+	return fmt.Sprintf("chart.data[1 + LINES.findIndex((line) => line.name === %q)].at(-1)", line)
+}
+
+// outage is what a line says of the last outage, in times the limit.
+func outage(line string) string {
+	return fmt.Sprintf("parseFloat(document.querySelector('#lines .%s').cells[2].textContent)", line)
+}
+
+// process is one cell of the table of processes.
+func process(n, cell int) string {
+	return fmt.Sprintf("document.querySelector('tr[data-process=\"%d\"]')?.cells[%d].textContent", n, cell)
+}
+
+// TestPage takes a fleet through everything that its page offers. The limit of
+// the accuracy is not for this test: what is checked holds on any machine.
+func TestPage(t *testing.T) {
+	b := newBrowser(t)
+	args := []string{"-http", "127.0.0.1:0", "-limit", "300/s burst 30", "-n", "3"}
+	lab := serveLab(t, args...)
+	b.width(960, 900)
+	b.scheme("light")
+	b.open(lab.url)
+	b.await(status("Redis answers.") + "&&" + status("3 synced"))
+	b.await("tallies.length >= 8")
+	b.shoot("before")
+
+	// With keys alone: the first tab stop is Kill, and one sees where one is.
+	b.press(keyTab)
+	require.True(t, b.truth("document.activeElement.dataset.do === 'kill'"))
+	require.True(t, b.truth("getComputedStyle(document.activeElement).outlineStyle === 'solid'"))
+	b.press(keyEnter)
+	b.await(said("Redis is stopped."))
+	b.await(status("Redis is dead.") + "&&" + status("3 degraded"))
+	require.True(t, b.truth("document.activeElement.dataset.do === 'kill'"), "the focus stays")
+	b.await("state.outages.length === 1 && state.outages[0].on && state.outages[0].to - state.outages[0].from > 4")
+	require.True(t, b.truth(outage("closed")+" === 0"))
+	require.True(t, b.truth(lastSecond("closed")+" === 0"))
+	require.True(t, b.truth(lastSecond("open")+" === "+lastSecond("asked")))
+	require.True(t, b.truth(outage("open")+" > 2"))
+	require.True(t, b.truth(outage("private")+" > 1.5"))
+	var kept float64
+	b.eval(outage("admitted"), &kept)
+	require.InDelta(t, 1, kept, 0.35, "times the limit")
+	b.shoot("outage")
+
+	b.click(button("kill"))
+	b.await(said("Redis is dead already."))
+	b.click(button("restore"))
+	b.await(said("Redis is started again, empty."))
+	b.await(status("Redis answers.") + "&&" + status("3 synced"))
+	b.await(lastSecond("closed") + " > 0")
+
+	checkOtherFaults(t, b)
+	checkLoad(t, b)
+	checkFleet(t, b)
+	checkPhone(t, b)
+	checkLostLab(t, b, lab, args)
+}
+
+// checkOtherFaults freezes Redis, slows it down, wipes it.
+func checkOtherFaults(t *testing.T, b *browser) {
+	b.click(button("freeze"))
+	b.await(said("Redis is frozen"))
+	b.await(status("frozen") + "&&" + status("3 degraded"))
+	b.await(lastSecond("closed") + " === 0")
+	b.click(button("slow"))
+	b.await(said("Redis is slow"))
+	b.await(status("Redis is slow.") + "&&" + status("3 synced"))
+	require.True(t, b.truth("state.outages.length === 2 && !state.outages[1].on"))
+	b.click(button("wipe"))
+	b.await(said("Redis is wiped"))
+	b.click(button("restore"))
+	b.await(said("Redis is as quick as before."))
+	b.await(status("Redis answers.") + "&&" + status("3 synced"))
+	b.shoot("after")
+}
+
+// checkLoad moves the load and changes the demand.
+func checkLoad(t *testing.T, b *browser) {
+	pressed := func(selector string) string {
+		return fmt.Sprintf("document.querySelector('%s').getAttribute('aria-pressed') === 'true'", selector)
+	}
+	one := `button[data-load="one"]`
+	b.click(one)
+	b.await(said("The load moves: process 3 gets all of it."))
+	b.await(process(3, 1) + " === '100 %' && " + process(1, 1) + " === '0 %'")
+	b.await(pressed(one))
+	b.click(one)
+	b.await(said("The load moves: process 1 gets all of it."))
+	b.click(`button[data-load="even"]`)
+	b.await(said("The load moves: all 3 processes get as much."))
+	b.await("state.processes.every((p) => p.asked > 150)")
+	b.click(`button[data-demand="10"]`)
+	b.await(said("The fleet is asked for 10 times the limit."))
+	b.await(lastSecond("asked") + " > 2400")
+	b.await(pressed(`button[data-demand="10"]`))
+	b.click(`button[data-demand="0.5"]`)
+	b.await(lastSecond("asked") + " < 250")
+	require.False(t, b.truth(pressed(`button[data-demand="10"]`)))
+}
+
+// checkFleet adds a process and stops them all.
+func checkFleet(t *testing.T, b *browser) {
+	b.click(button("add"))
+	b.await(said("Process 4 starts"))
+	b.await(status("4 synced"))
+	b.click(`tr[data-process="2"] button`)
+	b.await(said("Process 2 stops"))
+	b.await("!" + "document.querySelector('tr[data-process=\"2\"]')")
+	b.await(status("3 synced"))
+	for _, n := range []int{1, 3, 4} {
+		b.click(fmt.Sprintf(`tr[data-process="%d"] button`, n))
+		b.await(said(fmt.Sprintf("Process %d stops", n)))
+	}
+	b.await(status("No process runs") + "&&" + lastSecond("asked") + " === 0")
+	require.True(t, b.truth("document.getElementById('processes').hidden"))
+	b.click(button("add"))
+	b.await(status("1 synced") + "&&" + lastSecond("admitted") + " > 0")
+}
+
+// checkPhone looks at the page on a phone, in the dark and in the light.
+func checkPhone(t *testing.T, b *browser) {
+	b.width(390, 844)
+	for _, scheme := range []string{"light", "dark"} {
+		b.scheme(scheme)
+		b.await("document.querySelector('#chart canvas')?.clientWidth <= 390")
+		require.True(t, b.truth("document.documentElement.scrollWidth <= 390"), "nothing sticks out")
+		b.shoot("phone-" + scheme)
+	}
+	require.True(t, b.truth("getComputedStyle(document.body).backgroundColor === 'rgb(20, 23, 26)'"))
+	b.width(960, 900)
+}
+
+// checkLostLab ends the lab under the page, and starts another in its place.
+func checkLostLab(t *testing.T, b *browser, lab *servedLab, args []string) {
+	lab.end()
+	require.Equal(t, exitOK, <-lab.ended)
+	b.await(status("Connection lost."))
+	b.shoot("lost")
+	b.click(button("kill"))
+	b.await(said("Not connected"))
+	args[1] = strings.Trim(strings.TrimPrefix(lab.url, "http://"), "/")
+	serveLab(t, args...)
+	b.await(status("Redis answers.") + "&&" + status("3 synced"))
+	b.await("first === 0 && tallies.length >= 2 && tallies.length < 20")
+}
