@@ -34,27 +34,44 @@ func TestOptions(t *testing.T) {
 		processes: true,
 		quiet:     true,
 	}, o)
+
+	for given, want := range map[string]string{
+		":8080":           "localhost:8080",
+		"0.0.0.0:8080":    "0.0.0.0:8080",
+		"[::1]:0":         "[::1]:0",
+		"my.machine:http": "my.machine:http",
+	} {
+		o, err = parseOptions([]string{"-http", given})
+		require.NoError(t, err)
+		require.Equal(t, want, o.http)
+	}
 }
 
 func TestWrongFlags(t *testing.T) {
 	for args, want := range map[string]string{
-		"-for 1s":                "-for must be at least 3s",
-		"-for soon":              `invalid value "soon" for flag -for`,
-		"-n 0":                   "-n must be 1 to 200",
-		"-n 1000":                "-n must be 1 to 200",
-		"-load 0":                "-load must be above 0",
-		"-load NaN":              "-load must be above 0",
-		"-load Inf":              "-load must be above 0",
-		"-limit fast":            `invalid value "fast" for flag -limit`,
-		"-limit unlimited":       "neither unlimited nor nothing",
-		"-limit 1000000/s":       "90 million requests",
-		"-server valkey":         `-server can only be "redis-server"`,
-		"-redis ftp://here":      "-redis: redis: invalid URL scheme",
-		"-svg no/such/place.svg": "-svg: there is no folder no/such",
-		"-nonsense":              "not defined: -nonsense",
-		"-q extra":               `"extra" was given`,
-		"nonsense":               `there is no subcommand "nonsense"`,
-		"-n 0 -load 0":           "-n must be 1 to 200\n-load",
+		"-for 1s":                          "-for must be at least 3s",
+		"-for soon":                        `invalid value "soon" for flag -for`,
+		"-n 0":                             "-n must be 1 to 200",
+		"-n 1000":                          "-n must be 1 to 200",
+		"-load 0":                          "-load must be above 0",
+		"-load NaN":                        "-load must be above 0",
+		"-load Inf":                        "-load must be above 0",
+		"-limit fast":                      `invalid value "fast" for flag -limit`,
+		"-limit unlimited":                 "neither unlimited nor nothing",
+		"-limit 1000000/s":                 "90 million requests",
+		"-server valkey":                   `-server can only be "redis-server"`,
+		"-redis ftp://here":                "-redis: redis: invalid URL scheme",
+		"-svg no/such/place.svg":           "-svg: there is no folder no/such",
+		"-nonsense":                        "not defined: -nonsense",
+		"-http 8080":                       "-http: want :8080 or host:8080",
+		"-http :1 -for 5s -q":              "-for is not for a run with -http, which has no end and draws its own chart\n-q is not",
+		"-http :1 -svg x.svg":              "-svg is not for a run with -http",
+		"-http :1 -limit 10001/s":          "100010 calls per second",
+		"-http :1 -limit 100/s -load 2000": "200000 calls per second",
+		"-http :1 -n 0":                    "-n must be 1 to 200",
+		"-q extra":                         `"extra" was given`,
+		"nonsense":                         `there is no subcommand "nonsense"`,
+		"-n 0 -load 0":                     "-n must be 1 to 200\n-load",
 		"-server redis-server -redis redis://here": "exclude each other",
 	} {
 		t.Run(args, func(t *testing.T) {

@@ -219,3 +219,14 @@ func checkLostLab(t *testing.T, b *browser, lab *servedLab, args []string) {
 	b.await(status("Redis answers.") + "&&" + status("3 synced"))
 	b.await("first === 0 && tallies.length >= 2 && tallies.length < 20")
 }
+
+func TestPageWithoutItsAddress(t *testing.T) {
+	lab := serveLab(t, "-http", "localhost:0", "-n", "1")
+	require.Contains(t, lab.url, "http://localhost:")
+	var stdout, stderr strings.Builder
+	taken := strings.Trim(strings.TrimPrefix(lab.url, "http://"), "/")
+	require.Equal(t, exitFailed, run(t.Context(), []string{"-http", taken}, &stdout, &stderr))
+	require.Contains(t, stderr.String(), "limiterlab: the page: listen tcp")
+	lab.end()
+	require.Equal(t, exitOK, <-lab.ended)
+}

@@ -39,3 +39,19 @@ func TestArrivalsComeAgainFromTheirSeed(t *testing.T) {
 func TestArrivalsOfNextToNothing(t *testing.T) {
 	require.Positive(t, NewArrivals(1e-300, 1, 0).Next())
 }
+
+func TestEven(t *testing.T) {
+	require.Equal(t, []float64{0.25, 0.25, 0.25, 0.25}, Even(4))
+	require.Empty(t, Even(0))
+}
+
+func TestArrivalsChange(t *testing.T) {
+	a := NewArrivals(0, 1, 0)
+	require.Greater(t, a.Next(), 1000*time.Hour, "never")
+	a.Change(1000, time.Minute)
+	next := a.Next()
+	require.Greater(t, next, time.Minute)
+	require.Less(t, next, time.Minute+time.Second)
+	a.Change(0, 2*time.Minute)
+	require.Greater(t, a.Next(), 1000*time.Hour)
+}

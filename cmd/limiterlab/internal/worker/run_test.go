@@ -127,3 +127,28 @@ func TestServeWithoutInstructions(t *testing.T) {
 	_ = toWorker.Close()
 	require.Error(t, Serve(t.Context(), in, io.Discard))
 }
+
+// TestRunFollowsOrders begins with an order to ask for nothing.
+func TestRunFollowsOrders(t *testing.T) {
+	cfg := config(t)
+	cfg.For = time.Hour
+	epoch := time.Now()
+	orders := make(chan Order, 1)
+	orders <- Order{Epoch: epoch}
+	ctx, cancel := context.WithCancel(t.Context())
+	var from time.Duration
+	require.NoError(t, Run(ctx, cfg, orders, func(r Report) {
+		switch {
+		case r.Through == 0:
+		case from == 0:
+			require.Empty(t, r.Requests)
+			from = time.Since(epoch)
+			Post(orders, Order{Epoch: epoch, From: from, Rate: 1})
+			Post(orders, Order{Epoch: epoch, From: from, Rate: rate}) // in its place
+		case len(r.Requests) > 10:
+			require.GreaterOrEqual(t, r.Requests[0].At, from)
+			cancel()
+		}
+	}))
+	require.Error(t, ctx.Err())
+}

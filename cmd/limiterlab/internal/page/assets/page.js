@@ -12,10 +12,10 @@ const EVENTS = 12; // shown
 const LINES = [
   { name: 'asked', label: 'asked for', width: 1.5 },
   { name: 'open', label: 'fail open', width: 1.5 },
-  { name: 'private', label: 'private fallback', width: 1.5 },
+  { name: 'private', label: 'private full limit', width: 1.5 },
   { name: 'closed', label: 'fail closed', width: 1.5 },
   { name: 'limit', label: 'limit', width: 1.5, dash: [6, 4] },
-  { name: 'admitted', label: 'admitted by this fleet', width: 3 },
+  { name: 'admitted', label: 'this limiter', width: 3 },
 ];
 
 // And of the table.
@@ -339,7 +339,7 @@ function newChart() {
     cursor: { drag: { x: false, y: false }, y: false },
     scales: { x: { time: false, range }, y: { range: (u, least, most) => [0, Math.max(most, state.limit.rate) * 1.08] } },
     axes: [
-      { ...axis, values: (u, ticks) => ticks.map(clock), incrs: [1, 5, 10, 15, 30, 60, 120] },
+      { ...axis, size: 28, values: (u, ticks) => ticks.map(clock), incrs: [1, 5, 10, 15, 30, 60, 120] },
       { ...axis, size: 56, values: (u, ticks) => ticks.map((v) => (v < 10 ? String(v) : number.format(v))) },
     ],
     series: [{}, ...LINES.map(({ name, width, dash }) => ({ stroke: color(name), width, dash, points: { show: false } }))],

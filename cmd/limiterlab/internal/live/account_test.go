@@ -1,0 +1,120 @@
+package live
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
+)
+
+func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// calls are n calls of one process, evenly over a span, none of them admitted.
+func calls(process int32, from, to time.Duration, n int) []trace.Request {
+	requests := make([]trace.Request, n)
+	for i := range requests {
+		requests[i] = trace.Request{At: from + (to-from)*time.Duration(i)/time.Duration(n), Process: process, Cost: 1}
+	}
+	return requests
+}
+
+// TestPoliciesOfAnOutage has two processes ask for 200/s each under 100/s burst
+// 10, with Redis away in the third second.
+func TestPoliciesOfAnOutage(t *testing.T) {
+	a := newAccount(limiter.Limit{Rate: 100, Burst: 10})
+	a.outage(ms(2000), true)
+	a.outage(ms(3000), false)
+	for process := range int32(2) {
+		requests := calls(process, 0, ms(4000), 800)
+		for i := range requests {
+			requests[i].Admitted = i%4 == 0
+		}
+		a.add(requests)
+	}
+	a.advance(ms(4000))
+	first, seconds := a.complete(0)
+	require.Equal(t, 0, first)
+	require.Len(t, seconds, 4)
+	for i, want := range []Tally{
+		{Asked: 400, Admitted: 100, Open: 109, Closed: 109, Private: 109},
+		{Asked: 400, Admitted: 100, Open: 100, Closed: 100, Private: 100},
+		{Asked: 400, Admitted: 100, Open: 400, Closed: 0, Private: 219}, // each its burst of 10 and 100/s
+		{Asked: 400, Admitted: 100, Open: 109, Closed: 109, Private: 109},
+	} {
+		got := seconds[i].Tally
+		for _, line := range []struct {
+			name      string
+			got, want int
+		}{
+			{"asked", got.Asked, want.Asked},
+			{"admitted", got.Admitted, want.Admitted},
+			{"open", got.Open, want.Open},
+			{"closed", got.Closed, want.Closed},
+			{"private", got.Private, want.Private},
+		} {
+			if line.got < line.want-1 || line.got > line.want+1 { // where a token falls on the edge of a second
+				t.Errorf("second %d: %s %d, want %d", i, line.name, line.got, line.want)
+			}
+		}
+	}
+	require.Equal(t, seconds[2].Tally, a.outages[0].Tally)
+	require.Equal(t, map[int32]int{0: 200, 1: 200}, seconds[2].asked)
+	require.Equal(t, map[int32]int{0: 50, 1: 50}, seconds[2].admitted)
+}
+
+// TestOrderOfReportsDoesNotMatter gives the same requests at once, and in
+// parts, one process long after the other.
+func TestOrderOfReportsDoesNotMatter(t *testing.T) {
+	limit := limiter.Limit{Rate: 100, Burst: 10}
+	one, two := calls(0, 0, ms(3000), 700), calls(1, ms(3), ms(3000), 500)
+	at, parts := newAccount(limit), newAccount(limit)
+	at.add(one)
+	at.add(two)
+	at.advance(ms(3000))
+	parts.add(two[:400])
+	parts.advance(0)
+	parts.add(one[:350])
+	parts.advance(ms(1400))
+	parts.add(two[400:])
+	parts.add(one[350:])
+	parts.advance(ms(1200)) // never back
+	parts.advance(ms(3000))
+	_, want := at.complete(0)
+	_, got := parts.complete(0)
+	require.Equal(t, want, got)
+}
+
+func TestLateRequestsCountWhenTheyCome(t *testing.T) {
+	a := newAccount(limiter.Limit{Rate: 100, Burst: 10})
+	a.advance(ms(1500))
+	a.add(calls(0, ms(100), ms(200), 3))
+	a.advance(ms(2100))
+	_, seconds := a.complete(0)
+	require.Equal(t, []int{0, 3}, []int{seconds[0].Asked, seconds[1].Asked})
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	a := newAccount(limiter.Limit{Rate: 100, Burst: 10})
+	const end = 3 * history
+	for at := time.Duration(0); at < end; at += time.Second {
+		a.outage(at, true)
+		a.outage(at+ms(500), false)
+		a.add(calls(0, at, at+time.Second, 1))
+		a.advance(at + time.Second)
+	}
+	kept := int(history / time.Second)
+	first, seconds := a.complete(0)
+	require.Equal(t, 2*kept, first)
+	require.Len(t, seconds, kept)
+	require.LessOrEqual(t, len(a.outages), kept)
+	require.Empty(t, a.pending)
+	for from, want := range map[int]int{0: kept, 3*kept - 2: 2, 3 * kept: 0, 9 * kept: 0, -5: kept} {
+		first, seconds := a.complete(from)
+		if len(seconds) != want || first != 3*kept-want {
+			t.Errorf("complete(%d) = %d seconds from %d, want %d from %d", from, len(seconds), first, want, 3*kept-want)
+		}
+	}
+}
