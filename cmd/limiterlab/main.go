@@ -5,7 +5,8 @@
 //	go run ./cmd/limiterlab -h
 //
 // Its subcommand replay says what a limit would have done to the requests of
-// real logs (docs/replay.md).
+// real logs (docs/replay.md), its subcommand inspect how a key of a real fleet
+// stands in Redis; with -http it serves a live page (docs/lab.md).
 //
 // Its words (limit, burst, cost, share) are those of docs/design.md; what the
 // fleet has to keep is promised there in section 1.

@@ -26,6 +26,7 @@ type command func(ctx context.Context, args []string, stdout, stderr io.Writer) 
 
 // commands are the subcommands; without one, the lab runs its demonstration.
 var commands = map[string]command{
+	inspectCommand: inspect,
 	replayCommand:  replayLogs,
 	worker.Command: work,
 }

@@ -10,6 +10,7 @@ import (
 
 const usageHead = `Usage: limiterlab [flags]
        limiterlab replay -limit 100/m [flags] [access.log ...]
+       limiterlab inspect -limit 100/m [flags] KEY
 
 A fleet of limiters, each with its own Redis client, shares one limit while
 skewed traffic (the k-th process gets 1/k of what the first gets) asks for more.
@@ -28,7 +29,8 @@ and move the load (docs/lab.md). -limit, -n, -load, -seed, -server, -redis and
 -processes are as without.
 
 The subcommand replay reads real logs instead and says what a limit would have
-done to their requests: limiterlab replay -h.
+done to their requests: limiterlab replay -h. The subcommand inspect says how a
+key of a real fleet stands in Redis: limiterlab inspect -h.
 
 Flags:
 `
@@ -66,6 +68,31 @@ Examples:
 // usage is what -h prints.
 func usage() string {
 	return usageHead + listFlags((&options{}).flags()) + usageTail
+}
+
+const inspectUsageHead = `Usage: limiterlab inspect -limit 100/m [flags] KEY
+
+Says how a key stands in the Redis that a fleet shares: its level or debt, when
+it is full again, what the fleet asks of it, and which processes the fleet has.
+It only reads (TIME, HMGET, HSCAN, INFO).
+
+The exit code is 0 if Redis has told, also where it knows nothing of the key; 1
+if it could not or there is nothing under the prefix; 2 for wrong flags.
+
+Flags:
+`
+
+const inspectUsageTail = `
+Examples:
+  limiterlab inspect -limit 100/m user:42
+  limiterlab inspect -redis redis://:secret@10.0.0.7:6379 -prefix api -limit "10/s burst 50" user:42
+  limiterlab inspect -cluster -redis redis://10.0.0.7:7000 -limit 100/m user:42
+  limiterlab inspect -sentinel mymaster -redis redis://10.0.0.7:26379 -limit 100/m user:42
+`
+
+// inspectUsage is what inspect -h prints.
+func inspectUsage() string {
+	return inspectUsageHead + listFlags((&inspectOptions{}).flags()) + inspectUsageTail
 }
 
 // replayUsage is what replay -h prints.

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+const inspectCommand = "inspect"
+
+// inspectPatience is how long Redis may take for all that is asked.
+const inspectPatience = 10 * time.Second
+
+// demandIntervals is the time constant of demand, in intervals (docs/design.md §2).
+const demandIntervals = 5
+
+// inspect says how a key stands in Redis.
+func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parseInspectOptions(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, inspectUsage())
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "limiterlab inspect: %v\nlimiterlab inspect -h lists the flags.\n", err)
+		return exitUsage
+	}
+	text, err := o.look(ctx)
+	if err != nil {
+		fmt.Fprintln(stderr, "limiterlab inspect:", err)
+		return exitFailed
+	}
+	fmt.Fprint(stdout, text)
+	return exitOK
+}
+
+// look asks Redis and returns what to tell.
+func (o *inspectOptions) look(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, inspectPatience)
+	defer cancel()
+	client, err := o.client()
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	s, err := exchange.New(client, o.prefix).Inspect(ctx, exchange.FieldOf(o.key), demandIntervals*o.interval)
+	if err != nil {
+		return "", o.explain(err)
+	}
+	switch {
+	case s.Key == nil && !o.cluster && ofCluster(ctx, client):
+		return "", errCluster
+	case !s.Exists && len(s.Fleet) == 0:
+		return "", fmt.Errorf("there is nothing under the prefix %q: no process has exchanged anything there for a day, or its prefix is another", o.prefix)
+	}
+	return o.describe(s), nil
+}
+
+func (o *inspectOptions) client() (redis.UniversalClient, error) {
+	u, err := redis.ParseURL(o.redis)
+	if err != nil {
+		return nil, fmt.Errorf("-redis: %w", err)
+	}
+	if u.Network == "unix" {
+		return nil, errors.New("-redis: want an address, not a socket")
+	}
+	universal := &redis.UniversalOptions{
+		Addrs:         []string{u.Addr},
+		Username:      u.Username,
+		Password:      u.Password,
+		DB:            u.DB,
+		Protocol:      u.Protocol,
+		TLSConfig:     u.TLSConfig,
+		IsClusterMode: o.cluster,
+		MasterName:    o.sentinel,
+	}
+	if o.sentinel != "" {
+		universal.SentinelUsername, universal.SentinelPassword = u.Username, u.Password
+	}
+	return redis.NewUniversalClient(limiter.Tune(universal)), nil
+}
+
+// errCluster: a fleet with a Cluster client has more partitions, with other names.
+var errCluster = errors.New("this is a node of a Redis Cluster: use -cluster")
+
+// ofCluster says whether Redis owns up to being a Cluster's.
+func ofCluster(ctx context.Context, client redis.UniversalClient) bool {
+	info, err := client.Info(ctx, "cluster").Result()
+	return err == nil && strings.Contains(info, "cluster_enabled:1")
+}
+
+// explain adds what the flags have to do with an error.
+func (o *inspectOptions) explain(err error) error {
+	switch _, moved := redis.IsMovedError(err); {
+	case moved:
+		return fmt.Errorf("%w (%w)", errCluster, err)
+	case strings.Contains(err.Error(), "cluster support disabled"):
+		return fmt.Errorf("this is no Redis Cluster: leave -cluster out (%w)", err)
+	}
+	return err
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"log/slog"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/redistest"
+)
+
+// look runs the subcommand and returns what it prints.
+func look(t *testing.T, want int, args ...string) string {
+	t.Helper()
+	var stdout, stderr strings.Builder
+	code := run(t.Context(), append([]string{inspectCommand}, args...), &stdout, &stderr)
+	require.Equal(t, want, code, stdout.String()+stderr.String())
+	if code == exitOK {
+		require.Empty(t, stderr.String())
+		return stdout.String()
+	}
+	require.Empty(t, stdout.String())
+	return stderr.String()
+}
+
+// fleetOf is a process of a fleet that shares 60 tokens an hour; it has taken
+// some of three keys, the last of them long.
+func fleetOf(t *testing.T, client redis.UniversalClient, prefix string) (longKey string) {
+	t.Cleanup(func() { client.Close() })
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(60, time.Hour), Redis: client, Prefix: prefix, Processes: 1, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	longKey = strings.Repeat("long ", 20)
+	l.AllowN("user:42", 20)
+	l.Charge("deep", 90)
+	l.AllowN(longKey, 10)
+	require.NoError(t, l.Sync(t.Context()))
+	return longKey
+}
+
+func TestInspect(t *testing.T) {
+	server := miniredis.RunT(t)
+	url := "redis://" + server.Addr()
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
+	longKey := fleetOf(t, client, "fleet")
+	of := func(key string) string {
+		return look(t, exitOK, "-redis", url, "-prefix", "fleet", "-limit", "60/h", key)
+	}
+	for key, patterns := range map[string][]string{
+		"user:42": {
+			`^"user:42" under the prefix "fleet", at 60/1h0m0s\n\nlevel          40\.\d of 60 tokens\n`,
+			`\nfull           in (20m0s|19m5\S+)\n`,
+			`\ndemand         \S+ tokens per second asked for by the whole fleet, \S+ × the limit\n`,
+			`\nlast report    \S+ ago\n`,
+			`\nwhere          field "kuser:42" of fleet:16:\{\d+-\d+\}\n`,
+			`\nfleet          processes: 1, silent: 0\n {15}[0-9a-f]{16}  seen \S+ ago\n$`,
+		},
+		"deep":  {`\nlevel          -(30\.0|29\.9) of 60 tokens\ndebt           (30\.0|29\.9) tokens\nnext token     in 3\dm\S+, by one bucket`},
+		longKey: {`\nlevel          50\.\d of 60 tokens\n`, `\nwhere          field "d`},
+		"fresh": {`\nlevel          60 of 60 tokens: full\n`, `Redis knows nothing of this key`},
+	} {
+		got := of(key)
+		for _, p := range patterns {
+			if !regexp.MustCompile(p).MatchString(got) {
+				t.Errorf("%q: %s is not in\n%s", key, p, got)
+			}
+		}
+	}
+}
+
+func TestInspectSaysWhatIsWrong(t *testing.T) {
+	server := miniredis.RunT(t)
+	url := "redis://" + server.Addr()
+	require.Contains(t, look(t, exitFailed, "-redis", url, "-limit", "60/h", "x"), `there is nothing under the prefix "limiter"`)
+	require.NoError(t, server.Set("limiter:fleet:{f}", "theirs"))
+	require.Contains(t, look(t, exitFailed, "-redis", url, "-limit", "60/h", "x"), "the limiter's key holds something else")
+	server.Close()
+	require.Contains(t, look(t, exitFailed, "-redis", url, "-limit", "60/h", "x"), "connection refused")
+}
+
+func TestInspectOptions(t *testing.T) {
+	for args, want := range map[string]string{
+		"x":                                      "-limit is required",
+		"-limit 1/s":                             "want one key after the flags, but 0 were given",
+		"-limit 1/s x y":                         "but 2 were given",
+		"-limit unlimited x":                     "has no state",
+		"-limit x x":                             "no time given",
+		"-limit 1/s -interval 0s x":              "-interval must be above 0",
+		"-limit 1/s -redis nonsense x":           "-redis: ",
+		"-limit 1/s -cluster -sentinel primus x": "exclude each other",
+		"-nonsense":                              "not defined: -nonsense",
+	} {
+		got := look(t, exitUsage, strings.Fields(args)...)
+		if !strings.Contains(got, want) || !strings.Contains(got, "limiterlab inspect -h") {
+			t.Errorf("%s: %q is not in %q", args, want, got)
+		}
+	}
+	require.Contains(t, look(t, exitOK, "-h"), "Usage: limiterlab inspect -limit 100/m [flags] KEY")
+}
+
+func TestInspectCluster(t *testing.T) {
+	cluster := redistest.Cluster(t)
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: cluster.Addrs()}))
+	fleetOf(t, client, "fleet")
+	args := []string{"-redis", "redis://" + cluster.Addrs()[0], "-prefix", "fleet", "-limit", "60/h", "user:42"}
+	require.Regexp(t, `level          40\.\d of 60 tokens\n`, look(t, exitOK, append([]string{"-cluster"}, args...)...))
+	require.Contains(t, look(t, exitFailed, args...), "this is a node of a Redis Cluster: use -cluster")
+	alone := redistest.Server(t, redisserver.Options{})
+	require.Contains(t, look(t, exitFailed, "-cluster", "-redis", "redis://"+alone.Addr(), "-limit", "60/h", "x"), "leave -cluster out")
+}
+
+func TestInspectSentinel(t *testing.T) {
+	s := redistest.Sentinel(t)
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: s.Addrs(), MasterName: redisserver.MasterName}))
+	fleetOf(t, client, "fleet")
+	got := look(t, exitOK, "-sentinel", redisserver.MasterName, "-redis", "redis://"+s.Addrs()[0], "-prefix", "fleet", "-limit", "60/h", "user:42")
+	require.Regexp(t, `level          40\.\d of 60 tokens\n`, got)
+}

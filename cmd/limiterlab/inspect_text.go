@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// silentAfter is when a process counts as silent: unseen for so many intervals,
+// and for a second at least (docs/design.md §7).
+const silentAfter = 10
+
+// describe says what is seen, in words.
+func (o *inspectOptions) describe(s exchange.Sight) string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(&b, "%q under the prefix %q, at %v\n\n", o.key, o.prefix, o.limit)
+	if s.Key == nil {
+		line("level", "%d of %d tokens: full", o.limit.Burst, o.limit.Burst)
+		line("", "Redis knows nothing of this key: it was never reported, or has been full for more than a minute.")
+	} else {
+		o.describeKey(*s.Key, line)
+	}
+	line("where", "field %q of %s", exchange.FieldOf(o.key), s.Hash)
+	b.WriteString("\n")
+	o.describeFleet(s.Fleet, line)
+	return b.String()
+}
+
+func (o *inspectOptions) describeKey(k exchange.KeySight, line func(name, format string, args ...any)) {
+	r, burst := float64(o.limit.Rate), float64(o.limit.Burst)
+	level := min(burst, burst-k.ToGo.Seconds()*r)
+	line("level", "%.1f of %d tokens", level, o.limit.Burst)
+	if level < 0 {
+		line("debt", "%.1f tokens", -level)
+	}
+	if level < 1 {
+		line("next token", "in %v, by one bucket for the whole fleet", seconds((1-level)/r))
+	}
+	if k.ToGo > 0 {
+		line("full", "in %v", short(k.ToGo))
+	} else {
+		line("full", "now")
+	}
+	line("demand", "%.3g tokens per second asked for by the whole fleet, %.2f × the limit", k.Demand, k.Demand/r)
+	line("last report", "%v ago", short(k.Written))
+}
+
+// describeFleet lists the members.
+func (o *inspectOptions) describeFleet(fleet []exchange.MemberSight, line func(name, format string, args ...any)) {
+	if len(fleet) == 0 {
+		line("fleet", "no process: all have left")
+		return
+	}
+	silent, after := 0, max(time.Second, silentAfter*o.interval)
+	for _, m := range fleet {
+		if m.Seen > after {
+			silent++
+		}
+	}
+	line("fleet", "processes: %d, silent: %d", len(fleet), silent)
+	for _, m := range fleet {
+		word := ""
+		if m.Seen > after {
+			word = ": silent"
+		}
+		line("", "%x  seen %v ago%s", m.Process, short(m.Seen), word)
+	}
+}
+
+func seconds(s float64) time.Duration { return short(time.Duration(s * float64(time.Second))) }
+
+// short rounds to what a reader can use.
+func short(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(100 * time.Millisecond)
+}

@@ -1,0 +1,174 @@
+package exchange
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// errState stands for a field that holds something else.
+var errState = errors.New("not the limiter's (another program's, or another version's)")
+
+// Sight is what Redis holds of one key, and of the fleet.
+type Sight struct {
+	Hash   string // the name of the partition's hash
+	Exists bool   // there is such a hash
+	Key    *KeySight
+	Fleet  []MemberSight // by when they were last seen, the latest first
+}
+
+// KeySight is the state of a key; there is none where it was never exchanged,
+// or has been full for so long that it was swept.
+type KeySight struct {
+	ToGo    time.Duration // TAT − now; not above 0: full
+	Demand  float64       // tokens asked for per second by the whole fleet
+	Written time.Duration // how long ago something was reported
+}
+
+// MemberSight is a process that has not left.
+type MemberSight struct {
+	Process [8]byte
+	Seen    time.Duration // how long ago
+}
+
+// FieldOf is the field of a key: itself or, above 64 bytes, its digest.
+func FieldOf(key string) string {
+	if len(key) <= 64 {
+		return "k" + key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return "d" + string(sum[:16])
+}
+
+// Inspect looks at a field and at the fleet, and changes nothing. tau is the
+// time constant of demand that the fleet reports with.
+func (c *Client) Inspect(ctx context.Context, field string, tau time.Duration) (Sight, error) {
+	s := Sight{Hash: c.names[Partition(field, len(c.names))]}
+	err := c.inspectKey(ctx, &s, field, tau)
+	if err == nil {
+		err = c.inspectFleet(ctx, &s)
+	}
+	if err != nil {
+		return Sight{}, explain(err)
+	}
+	return s, nil
+}
+
+func (c *Client) inspectKey(ctx context.Context, s *Sight, field string, tau time.Duration) error {
+	node, err := c.node(ctx, s.Hash)
+	if err != nil {
+		return err
+	}
+	values, now, err := glance(ctx, node, s.Hash, field)
+	if err != nil {
+		return err
+	}
+	s.Exists = values[0] != nil
+	if values[1] == nil {
+		return nil
+	}
+	state, ok := numbers(values[1], 3)
+	if !ok || len(values[1].(string)) != 24 {
+		return fmt.Errorf("the field %q of %s is %w", field, s.Hash, errState)
+	}
+	tat, demand, since := state[0], state[1], state[2]
+	ago := max(0, now-since)
+	s.Key = &KeySight{
+		ToGo:    time.Duration(min(max(tat-now, LongAgo), maxSpan)) * time.Microsecond,
+		Demand:  float64(demand) / 1000 / tau.Seconds() * math.Exp(-float64(ago)/float64(tau.Microseconds())),
+		Written: time.Duration(min(ago, maxSpan)) * time.Microsecond,
+	}
+	return nil
+}
+
+// inspectFleet reads the fields of members and leaves others alone.
+func (c *Client) inspectFleet(ctx context.Context, s *Sight) error {
+	node, err := c.node(ctx, c.fleet)
+	if err != nil {
+		return err
+	}
+	_, now, err := glance(ctx, node, c.fleet)
+	if err != nil {
+		return err
+	}
+	seen := map[[8]byte]time.Duration{} // a scan may give a field twice
+	fields := node.HScan(ctx, c.fleet, 0, "\x00p*", 1000).Iterator()
+	for fields.Next(ctx) {
+		field := fields.Val()
+		if !fields.Next(ctx) {
+			break
+		}
+		at, ok := numbers(fields.Val(), 1)
+		if len(field) == 2+8 && ok {
+			seen[[8]byte([]byte(field[2:]))] = time.Duration(min(max(0, now-at[0]), maxSpan)) * time.Microsecond
+		}
+	}
+	for process, ago := range seen {
+		s.Fleet = append(s.Fleet, MemberSight{Process: process, Seen: ago})
+	}
+	slices.SortFunc(s.Fleet, func(a, b MemberSight) int {
+		return cmp.Or(cmp.Compare(a.Seen, b.Seen), slices.Compare(a.Process[:], b.Process[:]))
+	})
+	return fields.Err()
+}
+
+// node is the server that has a hash: in a Cluster, clocks are its own.
+func (c *Client) node(ctx context.Context, hash string) (redis.Cmdable, error) {
+	if cluster, ok := c.rdb.(interface {
+		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+	}); ok {
+		return cluster.MasterForKey(ctx, hash)
+	}
+	return c.rdb, nil
+}
+
+// glance reads the hash's own state and more fields, and its clock by now.
+func glance(ctx context.Context, node redis.Cmdable, hash string, fields ...string) (values []any, now int64, err error) {
+	pipe := node.Pipeline()
+	clock := pipe.Time(ctx)
+	read := pipe.HMGet(ctx, hash, append([]string{"\x00m"}, fields...)...)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, 0, err
+	}
+	values = read.Val()
+	now = clock.Val().UnixMicro()
+	last, offset := clockOf(values[0])
+	return values, max(now+offset, last), nil
+}
+
+// clockOf reads the clock when last written and its offset from a hash's own
+// state: of 72 bytes a partition's, else the fleet's, which has no sweep cursor.
+func clockOf(meta any) (last, offset int64) {
+	if s, ok := meta.(string); ok {
+		at := 8
+		if len(s) == 72 {
+			at = 16
+		}
+		if clock, ok := numbers(s[min(at, len(s)):], 2); ok && clock[0] >= 0 && clock[1] >= 0 {
+			return clock[0], clock[1]
+		}
+	}
+	return 0, 0
+}
+
+// numbers are the first n numbers of a value, if it has as many and all are
+// within what is believed.
+func numbers(value any, n int) ([]int64, bool) {
+	s, ok := value.(string)
+	if !ok || len(s) < 8*n {
+		return nil, false
+	}
+	in := ints{s: s}
+	list := make([]int64, n)
+	for i := range list {
+		list[i] = in.within(-maxTime, maxTime)
+	}
+	return list, !in.wild
+}
