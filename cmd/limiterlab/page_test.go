@@ -48,7 +48,7 @@ func serveLab(t *testing.T, args ...string) *servedLab {
 }
 
 // shots is the environment variable that names a folder in which to leave
-// pictures of the page, those of docs/lab.md among them.
+// pictures of the page, for somebody to look at.
 const shots = "LIMITERLAB_SHOTS"
 
 // shoot takes a picture, if there is a folder for it.
@@ -229,4 +229,24 @@ func TestPageWithoutItsAddress(t *testing.T) {
 	require.Contains(t, stderr.String(), "limiterlab: the page: listen tcp")
 	lab.end()
 	require.Equal(t, exitOK, <-lab.ended)
+}
+
+// TestLabGuideExplainsEveryButton: docs/lab.md has a row for each.
+func TestLabGuideExplainsEveryButton(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/lab.md")
+	require.NoError(t, err)
+	html, err := os.ReadFile("internal/page/assets/index.html")
+	require.NoError(t, err)
+	buttons := regexp.MustCompile(`<button [^>]*>([^<]+)</button>`).FindAllStringSubmatch(string(html), -1)
+	require.NotEmpty(t, buttons)
+	for _, b := range append(buttons, []string{"", "Stop"}) {
+		if !regexp.MustCompile(`(?m)^\|.*\*\*` + regexp.QuoteMeta(b[1]) + `\*\*`).Match(guide) {
+			t.Errorf("the guide does not explain %s", b[1])
+		}
+	}
+	for _, picture := range regexp.MustCompile(`\]\((lab/[^)]+)\)`).FindAllStringSubmatch(string(guide), -1) {
+		info, err := os.Stat(filepath.Join("../../docs", picture[1]))
+		require.NoError(t, err)
+		require.Less(t, info.Size(), int64(150_000), picture[1])
+	}
 }

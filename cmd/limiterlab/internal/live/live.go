@@ -4,9 +4,12 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -133,7 +136,7 @@ func (l *Lab) ended(p *process, err error) {
 	case p.stopping:
 		l.sayLocked(l.now(), fmt.Sprintf("%v has left the fleet", p))
 	default:
-		l.sayLocked(l.now(), fmt.Sprintf("%v has ended by itself: %v", p, err))
+		l.sayLocked(l.now(), fmt.Sprintf("%v has ended by itself: %s", p, strings.TrimPrefix(fmt.Sprint(err), p.String()+": ")))
 		l.spreadLocked()
 	}
 }
@@ -151,8 +154,9 @@ func (l *Lab) advanceLocked(now time.Duration) {
 
 func (l *Lab) now() time.Duration { return time.Since(l.epoch) }
 
-// sayLocked notes something that happened.
+// sayLocked notes something that happened, maybe a while ago.
 func (l *Lab) sayLocked(at time.Duration, text string) {
 	l.news = append(l.news, Event{At: at.Seconds(), Text: text})
+	slices.SortStableFunc(l.news, func(a, b Event) int { return cmp.Compare(a.At, b.At) })
 	l.news = l.news[max(0, len(l.news)-maxNews):]
 }

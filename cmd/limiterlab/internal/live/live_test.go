@@ -137,7 +137,7 @@ func TestAddedProcessStartsNow(t *testing.T) {
 func TestProcessThatEndsByItselfIsReported(t *testing.T) {
 	lab, _, by := fleet(t, 2)
 	rates(by, 2)
-	by[0].fail <- errors.New("killed")
+	by[0].fail <- errors.New("process 1: killed")
 	require.InDelta(t, 300, (<-by[1].orders).Rate, 1e-9, "its load goes to the other")
 	s := lab.State(0)
 	require.Len(t, s.Processes, 1)

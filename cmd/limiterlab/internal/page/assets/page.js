@@ -173,6 +173,7 @@ function fleetNow() {
 }
 
 function showButtons() {
+  document.body.classList.toggle('stale', lost);
   for (const button of document.querySelectorAll('button[data-do]')) {
     button.setAttribute('aria-disabled', String(lost));
     const { mode, load, demand } = button.dataset;
