@@ -52,7 +52,7 @@ func newBrowser(t *testing.T) *browser {
 }
 
 func chromiumFlags(t *testing.T) []string {
-	profile, err := os.MkdirTemp("", "limiterlab-chromium-")
+	profile, err := os.MkdirTemp("", "limiterlab-chromium-") //nolint:usetesting // a Chromium that has not quite ended must not fail the test
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(profile) })
 	return []string{
