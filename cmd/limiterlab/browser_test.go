@@ -30,25 +30,35 @@ const browserRequired = "LIMITERLAB_BROWSER"
 // newBrowser lends a browser until the test ends.
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	for _, program := range []string{"chromium", "chromedriver"} {
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv(browserRequired) == "required" {
-				t.Fatalf("%s=required, but %v (Debian: apt-get install chromium chromium-driver)", browserRequired, err)
-			}
-			t.Skipf("the page is not tested in a browser: %v (Debian: apt-get install chromium chromium-driver)", err)
+	driver, chromium := findAny("chromedriver"), findAny("chromium", "google-chrome", "chromium-browser")
+	if driver == "" || chromium == "" {
+		const missing = "the page is not tested in a browser: chromium and chromedriver are not on the PATH (Debian: apt-get install chromium chromium-driver)"
+		if os.Getenv(browserRequired) == "required" {
+			t.Fatal(missing)
 		}
+		t.Skip(missing)
 	}
 	b := &browser{t: t}
-	base := startDriver(t)
+	base := startDriver(t, driver)
 	var created struct {
 		ID string `json:"sessionId"`
 	}
 	b.call(http.MethodPost, base+"/session", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
-		"goog:chromeOptions": map[string]any{"args": chromiumFlags(t)},
+		"goog:chromeOptions": map[string]any{"binary": chromium, "args": chromiumFlags(t)},
 	}}}, &created)
 	b.session = base + "/session/" + created.ID
 	t.Cleanup(func() { b.call(http.MethodDelete, b.session, nil, nil) })
 	return b
+}
+
+// findAny returns the path of the first program that there is; empty: none.
+func findAny(programs ...string) string {
+	for _, p := range programs {
+		if path, err := exec.LookPath(p); err == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 func chromiumFlags(t *testing.T) []string {
@@ -62,8 +72,8 @@ func chromiumFlags(t *testing.T) []string {
 }
 
 // startDriver starts chromedriver on a free port and returns its URL.
-func startDriver(t *testing.T) string {
-	cmd := exec.Command("chromedriver", "--port=0")
+func startDriver(t *testing.T, driver string) string {
+	cmd := exec.Command(driver, "--port=0")
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())

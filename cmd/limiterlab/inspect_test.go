@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/redisserver"
 	"github.com/seed-e56e777b/limiter/internal/redistest"
 )
@@ -73,6 +75,34 @@ func TestInspect(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestInspectInWords has the example of docs/lab.md, and states that it lacks.
+func TestInspectInWords(t *testing.T) {
+	o := inspectOptions{prefix: "limiter", limit: limiter.Per(100, time.Minute), interval: 100 * time.Millisecond, key: "user:42"}
+	guide, err := os.ReadFile("../../docs/lab.md")
+	require.NoError(t, err)
+	require.Contains(t, string(guide), "```\n"+o.describe(exchange.Sight{
+		Hash: "limiter:16:{3-11205}", Exists: true,
+		Key: &exchange.KeySight{ToGo: 62400 * time.Millisecond, Demand: 3.21, Written: 87 * time.Millisecond},
+		Fleet: []exchange.MemberSight{
+			{Process: [8]byte{0x5c, 0x1d, 0x6f, 0x0e, 0x9a, 0x7b, 0x23, 0x84}, Seen: 12 * time.Millisecond},
+			{Process: [8]byte{0xe0, 0x7b, 0x1c, 0x52, 0xaa, 0x90, 0x4d, 0x1f}, Seen: 64 * time.Millisecond},
+			{Process: [8]byte{0x13, 0xf8, 0xd2, 0xb9, 0x4c, 0x6e, 0x7a, 0x05}, Seen: 21340 * time.Millisecond},
+		},
+	})+"```\n")
+	for togo, want := range map[time.Duration]string{
+		-time.Hour:               "level          100.0 of 100 tokens\nfull           now\n",
+		30 * time.Second:         "level          50.0 of 100 tokens\nfull           in 30s\n",
+		time.Minute:              "level          0.0 of 100 tokens\nnext token     in 600ms, by one bucket for the whole fleet\nfull           in 1m0s\n",
+		60600 * time.Millisecond: "level          -1.0 of 100 tokens\ndebt           1.0 tokens\nnext token     in 1.2s,",
+	} {
+		got := o.describe(exchange.Sight{Key: &exchange.KeySight{ToGo: togo}})
+		if !strings.Contains(got, want) {
+			t.Errorf("%v to go: %q is not in\n%s", togo, want, got)
+		}
+	}
+	require.Contains(t, o.describe(exchange.Sight{}), "fleet          no process: all have left\n")
 }
 
 func TestInspectSaysWhatIsWrong(t *testing.T) {

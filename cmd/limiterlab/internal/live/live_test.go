@@ -248,3 +248,15 @@ func TestRealFleet(t *testing.T) {
 	_, err = lab.Do(t.Context(), Command{Do: "add"})
 	require.Error(t, err)
 }
+
+func TestNewsAreBoundedAndInOrder(t *testing.T) {
+	lab, _, _ := fleet(t, 1)
+	lab.mu.Lock()
+	for i := range 3 * maxNews {
+		lab.sayLocked(time.Duration(i^1)*time.Second, "word")
+	}
+	lab.mu.Unlock()
+	events := lab.State(0).Events
+	require.Len(t, events, maxNews)
+	require.IsIncreasing(t, []float64{events[0].At, events[1].At, events[maxNews-1].At})
+}
