@@ -66,7 +66,7 @@ func (c *Client) inspectKey(ctx context.Context, s *Sight, field string, tau tim
 	if err != nil {
 		return err
 	}
-	values, now, err := glance(ctx, node, s.Hash, field)
+	values, now, err := glance(ctx, node, s.Hash, clockInPartition, field)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (c *Client) inspectFleet(ctx context.Context, s *Sight) error {
 	if err != nil {
 		return err
 	}
-	_, now, err := glance(ctx, node, c.fleet)
+	_, now, err := glance(ctx, node, c.fleet, clockInFleet)
 	if err != nil {
 		return err
 	}
@@ -129,8 +129,15 @@ func (c *Client) node(ctx context.Context, hash string) (redis.Cmdable, error) {
 	return c.rdb, nil
 }
 
-// glance reads the hash's own state and more fields, and its clock by now.
-func glance(ctx context.Context, node redis.Cmdable, hash string, fields ...string) (values []any, now int64, err error) {
+// Where the clock stands in a hash's own state: behind the sweep cursor and the
+// expiry of a partition's, behind the expiry of the fleet's.
+const (
+	clockInPartition = 16
+	clockInFleet     = 8
+)
+
+// glance reads fields of a hash, and its clock by now.
+func glance(ctx context.Context, node redis.Cmdable, hash string, clockAt int, fields ...string) (values []any, now int64, err error) {
 	pipe := node.Pipeline()
 	clock := pipe.Time(ctx)
 	read := pipe.HMGet(ctx, hash, append([]string{"\x00m"}, fields...)...)
@@ -138,20 +145,14 @@ func glance(ctx context.Context, node redis.Cmdable, hash string, fields ...stri
 		return nil, 0, err
 	}
 	values = read.Val()
-	now = clock.Val().UnixMicro()
-	last, offset := clockOf(values[0])
-	return values, max(now+offset, last), nil
+	last, offset := clockOf(values[0], clockAt)
+	return values, max(clock.Val().UnixMicro()+offset, last), nil
 }
 
-// clockOf reads the clock when last written and its offset from a hash's own
-// state: of 72 bytes a partition's, else the fleet's, which has no sweep cursor.
-func clockOf(meta any) (last, offset int64) {
-	if s, ok := meta.(string); ok {
-		at := 8
-		if len(s) == 72 {
-			at = 16
-		}
-		if clock, ok := numbers(s[min(at, len(s)):], 2); ok && clock[0] >= 0 && clock[1] >= 0 {
+// clockOf reads the clock when last written and its offset from a hash's own state.
+func clockOf(meta any, at int) (last, offset int64) {
+	if s, ok := meta.(string); ok && len(s) >= at {
+		if clock, ok := numbers(s[at:], 2); ok && clock[0] >= 0 && clock[1] >= 0 {
 			return clock[0], clock[1]
 		}
 	}

@@ -122,7 +122,7 @@ func TestInspectByTheClockOfTheHash(t *testing.T) {
 	one(t, c, charge(id(1, 0), 2, 0))
 	server.SetTime(time.UnixMicro(epoch - 3590e6))
 	state := c.rdb.HGet(context.Background(), c.names[0], "kx").Val()
-	_, now, err := glance(t.Context(), c.rdb, c.names[0])
+	_, now, err := glance(t.Context(), c.rdb, c.names[0], clockInPartition)
 	require.NoError(t, err)
 	require.Equal(t, int64(epoch+10e6), now)
 	tat, ok := numbers(state, 1)

@@ -21,6 +21,7 @@ type fake struct {
 	from int
 	told []live.Command
 	err  error
+	ctx  error // of the last command's context
 }
 
 func (f *fake) State(from int) live.State {
@@ -28,7 +29,8 @@ func (f *fake) State(from int) live.State {
 	return live.State{Run: "x", Seconds: []live.Tally{{Asked: 1}}}
 }
 
-func (f *fake) Do(_ context.Context, c live.Command) (string, error) {
+func (f *fake) Do(ctx context.Context, c live.Command) (string, error) {
+	f.ctx = ctx.Err()
 	f.told = append(f.told, c)
 	return "Done so.", f.err
 }
@@ -78,6 +80,18 @@ func TestCommands(t *testing.T) {
 		require.JSONEq(t, `{"said": "Done so.", "done": true}`, w.Body.String())
 		require.Equal(t, []live.Command{want}, f.told)
 	}
+}
+
+// TestCommandOutlivesItsPage: a page that is closed must not leave Redis half dead.
+func TestCommandOutlivesItsPage(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := httptest.NewRequestWithContext(ctx, "POST", "http://localhost/do", strings.NewReader("do=kill"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	f := &fake{}
+	New(f, "localhost").ServeHTTP(httptest.NewRecorder(), r)
+	require.Len(t, f.told, 1)
+	require.NoError(t, f.ctx)
 }
 
 func TestRefusedCommands(t *testing.T) {

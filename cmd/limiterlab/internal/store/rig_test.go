@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -99,4 +101,27 @@ func TestRigWipes(t *testing.T) {
 		require.NoError(t, r.Wipe(t.Context()))
 		require.ErrorIs(t, c.Get(t.Context(), "limiterlab-x:a").Err(), redis.Nil)
 	})
+}
+
+// TestLastWordsArrive has a server that answers and hangs up, behind a slow proxy.
+func TestLastWordsArrive(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	go func() {
+		if conn, err := ln.Accept(); err == nil {
+			_, _ = conn.Write([]byte("bye"))
+			_ = conn.Close()
+		}
+	}()
+	p, err := newProxy("tcp", ln.Addr().String())
+	require.NoError(t, err)
+	defer p.cut()
+	p.thaw(Delay)
+	conn, err := net.Dial("tcp", p.addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	got, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, "bye", string(got))
 }
