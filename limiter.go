@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -151,6 +152,15 @@ type Config struct {
 	// limits have the same; limits of different kinds, say two windows on the
 	// same keys, have different ones, and may share a client. Default "limiter".
 	Prefix string
+	// KeySecret, at least 16 bytes, keeps the text of keys out of Redis: what
+	// is sent in place of a key is its HMAC-SHA-256 under the secret, cut to 16
+	// bytes. All processes that share limits have the same; one with another
+	// secret, or with none, meets every key as a fresh one, and so does the
+	// fleet when the secret changes. In this process keys up to 64 bytes are
+	// still held as they are. [Limiter.Reload] then acts at each key's next
+	// decision. Nil: keys travel as they are, those above 64 bytes as digests
+	// that anybody can compute.
+	KeySecret []byte
 	// MaxKeys bounds the keys resident in this process; the least recently
 	// used makes room. More cost memory, fewer make keys in use forget their
 	// debts. Default 65536.
@@ -173,6 +183,7 @@ type Config struct {
 
 const (
 	defaultPrefix   = "limiter"
+	minSecret       = 16 // bytes: 128 random bits are beyond guessing
 	defaultMaxKeys  = 65536
 	defaultInterval = 100 * time.Millisecond
 	minInterval     = time.Millisecond
@@ -191,6 +202,9 @@ func (c Config) checked() (Config, error) {
 		fault("Limit", errors.New("required, and the zero Limit would deny everything"))
 	} else {
 		fault("Limit", c.Limit.validate())
+	}
+	if c.KeySecret != nil && len(c.KeySecret) < minSecret {
+		fault("KeySecret", fmt.Errorf("%d bytes: want at least %d, or nil for none", len(c.KeySecret), minSecret))
 	}
 	if c.MaxKeys < 0 || c.MaxKeys > math.MaxInt32 {
 		fault("MaxKeys", fmt.Errorf("%d: want 0 (default) to %d", c.MaxKeys, math.MaxInt32))
@@ -267,6 +281,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 		limitFor: cfg.LimitFor,
 		shadow:   cfg.Shadow,
 	}
+	l.local.secret = bytes.Clone(cfg.KeySecret)
 	l.limit.Store(&cfg.Limit)
 	if s != nil {
 		if cfg.Processes == 0 {
@@ -501,7 +516,8 @@ func (l *Limiter) SetLimit(lim Limit) error {
 }
 
 // Reload asks [Config.LimitFor] and [Config.Shadow] again for every resident
-// key; for one held as a digest (above 64 bytes) at its next decision.
+// key; for one held as a digest (above 64 bytes, or with a Config.KeySecret) at
+// its next decision.
 func (l *Limiter) Reload() {
 	var keys []string
 	l.changing.Lock()

@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"container/heap"
+	"crypto/hmac"
 	"crypto/sha256"
 	"hash/maphash"
 	"slices"
@@ -76,6 +77,7 @@ type local struct {
 	shards []*shard
 	seed   maphash.Seed
 	random uint64 // seed of the thresholds
+	secret []byte // of the digests that stand for keys in Redis; nil: none
 	parts  []partition
 	world  atomic.Pointer[world]
 	urgent atomic.Bool // some key is to be told at once
@@ -115,13 +117,23 @@ func heldKey(key string, buf *[maxKey + 1]byte) string {
 
 // fieldOf returns the field that a held key has in Redis, and the held key as
 // a string of its own.
-func fieldOf(held string) (field, own string) {
+func (lo *local) fieldOf(held string) (field, own string) {
+	if lo.secret != nil {
+		return "d" + keyedDigest(lo.secret, held), strings.Clone(held)
+	}
 	if len(held) <= maxKey {
 		field = "k" + held
 		return field, field[1:]
 	}
 	own = strings.Clone(held)
 	return "d" + own[:digestSize], own
+}
+
+// keyedDigest says nothing of a key to those who don't have the secret.
+func keyedDigest(secret []byte, held string) string {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(held))
+	return string(mac.Sum(nil)[:digestSize])
 }
 
 func (lo *local) shardOf(held string) *shard {
@@ -131,7 +143,7 @@ func (lo *local) shardOf(held string) *shard {
 // newEntry makes the entry of a held key, not resident yet.
 func (lo *local) newEntry(held string, lim Limit, now int64) (e *entry, own string) {
 	e = &entry{bucket: newBucket(lim, now), account: newAccount(now)}
-	e.name, own = fieldOf(held)
+	e.name, own = lo.fieldOf(held)
 	if len(lo.parts) == 0 || !e.shared() {
 		e.until = forever
 		return e, own
