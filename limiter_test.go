@@ -192,13 +192,19 @@ func TestParseLimit(t *testing.T) {
 }
 
 func FuzzParseLimit(f *testing.F) {
-	for _, s := range []string{"100/15m", "10/s burst 50", "unlimited", "0.5/s burst 10"} {
+	for _, s := range []string{
+		"100/15m", "10/s burst 50", "unlimited", "0.5/s burst 10", "0/s burst 0", "-0/s burst 0", "1e-320/s burst 1", "1/2562047h", "1/1ns",
+		"9007199254740992/1ns", "9007199254740993/s", "NaN/s burst 1", "-1/s burst 1", "1e308/1ns burst 1", "1/s burst 9223372036854775807", "1_0/s", "0x1p4/s",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		lim, err := ParseLimit(s)
 		if err != nil {
 			return
+		}
+		if r := float64(lim.Rate); !(r >= 0) || math.IsInf(r, 0) || lim.Burst < 0 {
+			t.Errorf("ParseLimit(%q) = %#v", s, lim)
 		}
 		if again, err := ParseLimit(lim.String()); err != nil || again != lim {
 			t.Errorf("ParseLimit(%q) = %#v, its String %q is read as %#v, %v", s, lim, lim, again, err)

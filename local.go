@@ -150,8 +150,10 @@ func (lo *local) newEntry(held string, lim Limit, now int64) (e *entry, own stri
 	}
 	lo.attach(e)
 	if it, ok := lo.heard.Get(e.name, now); ok {
-		e.tat, e.said = it.TAT, it.TAT
-		e.others = float64(it.Demand) / attemptsMilli / lo.world.Load().tau.Seconds()
+		w := lo.world.Load()
+		e.tat = min(it.TAT, e.furthest(now, w))
+		e.said = e.tat
+		e.others = float64(it.Demand) / attemptsMilli / w.tau.Seconds()
 		e.meanOthers = e.others
 	}
 	return e, own

@@ -22,6 +22,7 @@ const (
 	alarmPart      = 4                // a pool-mode key that has used 1/alarmPart of its level is told at once
 	headroom       = 0.25             // of what a round asks for on the mean, or of the burst, that it may ask for beyond, before shares are kept to
 	steadyRequests = 8                // in τ; demand that is made of fewer is too rough to share by
+	floorDebt      = time.Hour        // debt beyond an empty bucket that is told again after a loss
 	attemptsMilli  = 1000             // attempts travel in thousandths
 )
 
@@ -300,9 +301,19 @@ func (a *account) forget(b *bucket, now int64, w *world) {
 	}
 }
 
-// floor is the last TAT seen, held to what the fleet can have run up.
+// floor is the last TAT seen, as far as it is believed.
 func (a *account) floor(b *bucket, now int64, w *world) int64 {
-	return min(a.tat, later(now, seconds(w.fleet*b.burst/b.rate)))
+	return min(a.tat, b.furthest(now, w))
+}
+
+// furthest is the latest TAT that is believed on another's word: an empty
+// bucket, and a debt of a burst for each of the others. The debt is believed up
+// to an hour only: who told the TAT, and the size of the fleet, may have lost
+// its state, or have been wrong.
+func (b *bucket) furthest(now int64, w *world) int64 {
+	full := b.burst / b.rate
+	debt := min(seconds((w.fleet-1)*full), floorDebt)
+	return later(later(now, seconds(full)), debt)
 }
 
 // outlasts reports whether a Redis that has lost the last TAT seen has to be
@@ -436,6 +447,7 @@ func (a *account) worthTelling(b *bucket, charged time.Duration, now int64, w *w
 // may take from the bucket, not give; from a share its part of the new debt
 // alone, or what it has saved up would be gone at every word.
 func (a *account) hear(b *bucket, tat, demand, now int64, w *world) {
+	tat = min(tat, b.furthest(now, w))
 	a.said = max(a.said, tat)
 	if tat <= a.tat || b.mode == modeStale {
 		return

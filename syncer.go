@@ -108,7 +108,8 @@ type syncer struct {
 	heard     int64 // number of the last news heard
 	toldAt    int64 // when news was last told
 	overshoot float64
-	again     bool // there is more to tell than went into the last round
+	healed    int64 // when a loss was last seen
+	again     bool  // there is more to tell than went into the last round
 	syncs     []*request
 	resets    []*request
 	resetting map[*entry]*request // in a report
@@ -620,7 +621,8 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 			}
 		}
 	})
-	s.nextRound = min(s.nextRound, now)
+	s.nextRound = min(s.nextRound, max(now, s.healed+int64(s.interval))) // at once, but a server that loses everything all the time is no reason to hurry
+	s.healed = now
 }
 
 // acknowledge gives every key of a report its new grant.
@@ -702,6 +704,7 @@ func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
 	s.fleet.Joined(&c.Reply, back, holdTaus*w.tau, now)
 	s.publishWorld(w.rtt)
 	s.hear(c, now)
+	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // where the interval was much longer
 }
 
 // publishWorld tells deciders and grants of the fleet as it is now.

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
@@ -34,6 +35,9 @@ type Results[T any] struct {
 	Err      error // one of them
 }
 
+// errLost is a server's that is not, or no longer, sound.
+var errLost = errors.New("delivery: a report with floors is refused as if it had none")
+
 // Finish takes in what a call brought.
 func (c *Courier[T]) Finish(b *Batch[T], now int64) Results[T] {
 	var res Results[T]
@@ -64,6 +68,9 @@ func (c *Courier[T]) finishLane(l *lane[T], now int64, res *Results[T]) Outcome[
 	sent := p.sentAt
 	l.calling, p.sentAt = false, 0
 	out := Outcome[T]{Report: r}
+	if r.Err == nil && r.Reply.Status == exchange.Lost && r.Floors {
+		r.Err = errLost // to send it again at once, and again, would be a loop without a pause
+	}
 	if r.Err != nil {
 		p.failed = true
 		res.Failures, res.Err = res.Failures+1, r.Err

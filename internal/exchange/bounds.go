@@ -15,6 +15,11 @@ const (
 	maxSeq  = 1 << 53
 )
 
+// MaxMembers is the largest fleet that is believed: a larger number comes from
+// a server that lies, or from rubbish in its data, and would leave every
+// process next to nothing.
+const MaxMembers = 1 << 16
+
 // LongAgo is the least KeyState.ToGo: full for 50 days or more, or never charged.
 const LongAgo = -1 << 42
 

@@ -116,7 +116,7 @@ func (r *FleetReply) parse(s string) error {
 		return fmt.Errorf("%w: %d bytes for the fleet", errReply, len(s))
 	}
 	in := ints{s: s[1:]}
-	now, members := in.within(0, maxTime), in.within(0, 1<<31-1)
+	now, members := in.within(0, maxTime), in.within(0, MaxMembers)
 	silent, begin := in.within(0, members), in.within(0, maxTime)
 	end, latest := in.within(0, begin), in.within(0, maxSeq)
 	if in.wild {

@@ -75,7 +75,7 @@ func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
 		"short":        encode(1, 2, 3, 4, 5),
 		"status":       "\x01" + encode(epoch, 5, 2, 9, 3, 8)[1:],
 		"now":          encode(-1, 5, 2, 9, 3, 8),
-		"members":      encode(epoch, 1<<31, 2, 9, 3, 8),
+		"members":      encode(epoch, MaxMembers+1, 2, 9, 3, 8),
 		"silent":       encode(epoch, 5, 6, 9, 3, 8),
 		"gap":          encode(epoch, 5, 2, 3, 9, 8),
 		"latest":       encode(epoch, 5, 2, 9, 3, -1),

@@ -19,6 +19,9 @@ const (
 	forgetSilences  = 2           // and no sooner than this many times what makes it silent
 	callCost        = 25e-6       // seconds of Redis time that a call takes beside its keys
 	callPart        = 0.25        // part of a Redis core that the fleet's calls may take
+	stretchMost     = time.Minute // of an interval
+	stretchGrowth   = 2           // of an interval, from one call to the next: after a lie about the fleet's size it is soon made good
+	leastScale      = 1. / 64     // of a rate, whoever is silent: admits 1.6 % too much at worst, and charges no token more than 64-fold
 	meanWeight      = 1. / 8      // of the newest in the mean of calls
 )
 
@@ -30,29 +33,31 @@ type Fleet struct {
 	interval time.Duration // T as configured
 	members  float64
 	scale    float64
-	calls    float64 // running mean of the calls in a round
-	contact  int64   // the last, or when this process started
-	regain   int64   // until then the fleet does not shrink: it is being learnt anew
-	gap      spell   // the last in which nobody had contact
-	cut      spell   // the last in which this process had none
+	longest  time.Duration // that the interval may be by now
+	calls    float64       // running mean of the calls in a round
+	contact  int64         // the last, or when this process started
+	regain   int64         // until then the fleet does not shrink: it is being learnt anew
+	gap      spell         // the last in which nobody had contact
+	cut      spell         // the last in which this process had none
 }
 
 // New returns a fleet of the size to assume until one is known.
 func New(members int, interval time.Duration, now int64) *Fleet {
-	return &Fleet{interval: interval, members: float64(max(1, members)), scale: 1, calls: 1, contact: now}
+	return &Fleet{interval: interval, members: float64(max(1, members)), scale: 1, calls: 1, contact: now, longest: interval}
 }
 
 // Members is N, the processes, the silent ones included.
 func (f *Fleet) Members() float64 { return f.members }
 
-// Scale is (N − s)/N: what the s silent ones leave of every rate.
+// Scale is (N − s)/N: what the s silent ones leave of every rate, at least
+// leastScale.
 func (f *Fleet) Scale() float64 { return f.scale }
 
 // Interval is T, stretched where the fleet's calls alone would take too much
-// of a Redis core.
+// of a Redis core: little by little, and to a minute at most.
 func (f *Fleet) Interval() time.Duration {
 	stretched := time.Duration(f.members * f.calls * callCost / callPart * 1e9)
-	return max(f.interval, stretched)
+	return max(f.interval, min(stretched, f.longest, stretchMost))
 }
 
 // Called notes how many calls a round took.
@@ -95,8 +100,9 @@ func (f *Fleet) Joined(r *exchange.FleetReply, back bool, hold time.Duration, no
 		f.members = max(f.members, n)
 		return
 	}
+	f.longest = stretchGrowth * f.Interval()
 	f.members = n
-	f.scale = max(1, n-float64(r.Silent)) / n
+	f.scale = max(leastScale, max(1, n-float64(r.Silent))/n)
 }
 
 // Regain keeps the fleet from shrinking for a while: Redis has lost what it

@@ -42,8 +42,37 @@ func TestIntervalStretches(t *testing.T) {
 	for range 100 {
 		f.Called(17)
 	}
-	if got := f.Interval(); (got - 1700*ms).Abs() > ms {
+	told := func(members int) time.Duration {
+		f.Joined(&exchange.FleetReply{Members: members}, false, 0, sec)
+		return f.Interval()
+	}
+	if got := told(1000); got != 200*ms {
+		t.Errorf("1000 processes with 17 calls, told once: %v, want twice what it was", got)
+	}
+	for range 4 {
+		told(1000)
+	}
+	if got := told(1000); (got - 1700*ms).Abs() > ms {
 		t.Errorf("1000 processes with 17 calls: %v, want 1.7s", got)
+	}
+	for range 20 {
+		told(exchange.MaxMembers)
+	}
+	if got := f.Interval(); got != time.Minute {
+		t.Errorf("as many processes as are believed: %v, want 1m", got)
+	}
+	if got := told(2); got != 100*ms {
+		t.Errorf("told of two processes: %v, want 100ms", got)
+	}
+}
+
+// TestScaleHasALeast: whatever is said of the silent, a token is not charged
+// more than 64-fold.
+func TestScaleHasALeast(t *testing.T) {
+	f := New(1, 100*ms, sec)
+	f.Joined(&exchange.FleetReply{Members: exchange.MaxMembers, Silent: exchange.MaxMembers}, false, 0, sec)
+	if got := f.Scale(); got != leastScale {
+		t.Errorf("Scale = %v", got)
 	}
 }
 
