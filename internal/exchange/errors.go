@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -26,6 +27,8 @@ func advice(err error) string {
 		return "redis refuses the login (check user, password and database)"
 	case redis.IsPermissionError(err), scriptForbidden(err):
 		return "redis forbids what the limiter needs (check the user's ACL)"
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return "redis shows a certificate that is not trusted (check RootCAs and ServerName of the client's TLSConfig)"
 	case redis.IsOOMError(err):
 		return "redis is out of memory (raise maxmemory)"
 	case redis.IsMaxClientsError(err):

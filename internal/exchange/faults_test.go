@@ -124,33 +124,6 @@ func TestTooManyClients(t *testing.T) {
 	require.Error(t, allFail(t, client, 1))
 }
 
-func TestDocumentedACLSuffices(t *testing.T) {
-	t.Parallel()
-	server, _ := newReal(t, redisserver.Options{})
-	rdb := server.Client()
-	closeLater(t, rdb)
-	acl := []any{
-		"acl", "setuser", "limiter", "reset", "on", ">pw", "~limiter:*",
-		"+evalsha", "+eval", "+time", "+hmget", "+hset", "+hscan", "+hdel", "+pexpireat",
-	}
-	require.NoError(t, rdb.Do(t.Context(), acl...).Err())
-	client := New(tuned(t, &redis.UniversalOptions{Addrs: []string{server.Addr()}, Username: "limiter", Password: "pw"}), "limiter")
-	require.NoError(t, try(t.Context(), client, 1))
-	c := charge(id(1, 0), 2, 5)
-	c.Leave = true
-	one(t, client, c)
-	meet(t, client, FleetCall{Process: [8]byte{1}, Leave: true})
-	denied, err := rdb.Do(t.Context(), "acl", "log").Slice()
-	require.NoError(t, err)
-	require.Empty(t, denied)
-
-	require.ErrorContains(t, allFail(t, New(client.rdb, "elsewhere"), 1), "check the user's ACL")
-	require.NoError(t, rdb.Do(t.Context(), "acl", "setuser", "limiter", "-hset").Err())
-	c = charge(id(2, 0), 1, 5)
-	client.Exchange(t.Context(), nil, []*Chunk{c})
-	require.ErrorContains(t, c.Err, "check the user's ACL")
-}
-
 // A frozen server costs one timeout, whatever there is to send, also through a
 // client with go-redis's own retries; and no report counts twice.
 func TestFrozenServer(t *testing.T) {

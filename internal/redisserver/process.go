@@ -44,25 +44,25 @@ func (p *process) kill() error {
 }
 
 // ready waits until the server answers PING.
-func (p *process) ready(addr string) error {
+func (p *process) ready(dial func() (net.Conn, error)) error {
 	deadline := time.After(patience)
 	for {
-		if answers(addr) {
+		if answers(dial) {
 			return nil
 		}
 		select {
 		case <-p.done:
 			return fmt.Errorf("redisserver: %s ended: %v", program, p.cmd.ProcessState)
 		case <-deadline:
-			return fmt.Errorf("redisserver: %s does not answer on %s", program, addr)
+			return fmt.Errorf("redisserver: %s does not answer", program)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
 
 // answers says whether a server is at work; one that asks for a password is.
-func answers(addr string) bool {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+func answers(dial func() (net.Conn, error)) bool {
+	conn, err := dial()
 	if err != nil {
 		return false
 	}

@@ -101,7 +101,7 @@ func startSentinel(primary *Server) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{port: port, dir: dir}
+	s := &Server{opts: Options{Password: primary.opts.Sentinel}, port: port, dir: dir}
 	file := filepath.Join(dir, "sentinel.conf") // a Sentinel keeps its state in its configuration
 	s.conf = []string{file, "--sentinel"}
 	if err := os.WriteFile(file, []byte(sentinelConf(s, primary)), 0o600); err != nil {
@@ -119,6 +119,9 @@ func sentinelConf(s, primary *Server) string {
 	fmt.Fprintf(&b, "sentinel monitor %s 127.0.0.1 %d 2\n", MasterName, primary.Port())
 	fmt.Fprintf(&b, "sentinel down-after-milliseconds %s 1000\n", MasterName)
 	fmt.Fprintf(&b, "sentinel failover-timeout %s 3000\n", MasterName)
+	if s.opts.Password != "" { // also what they show each other
+		fmt.Fprintf(&b, "requirepass %s\n", s.opts.Password)
+	}
 	if primary.opts.Password != "" {
 		fmt.Fprintf(&b, "sentinel auth-pass %s %s\n", MasterName, primary.opts.Password)
 	}

@@ -5,6 +5,7 @@ package redisserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -38,9 +39,29 @@ func Find() error {
 // Options of a server. The zero value is a server without password, limit or persistence.
 type Options struct {
 	Password   string
+	Sentinel   string   // password of the Sentinels of StartSentinel
 	MaxMemory  string   // as in redis.conf: "4mb"
+	TLS        *TLS     // nothing but TLS is spoken
 	AppendOnly bool     // every write reaches the disk, so a killed server loses nothing
 	Args       []string // further arguments: "--maxclients", "10"
+}
+
+// TLS is what a server that speaks TLS needs: files, and how to reach it.
+type TLS struct {
+	CertFile, KeyFile string
+	CAFile            string // of the clients' certificates; empty: clients need none
+	Client            *tls.Config
+}
+
+func (t *TLS) arguments(port int) []string {
+	args := []string{
+		"--port", "0", "--tls-port", strconv.Itoa(port),
+		"--tls-cert-file", t.CertFile, "--tls-key-file", t.KeyFile,
+	}
+	if t.CAFile == "" {
+		return append(args, "--tls-ca-cert-file", t.CertFile, "--tls-auth-clients", "no")
+	}
+	return append(args, "--tls-ca-cert-file", t.CAFile)
 }
 
 // Server is one running redis-server process.
@@ -106,9 +127,16 @@ func (s *Server) Dir() string { return s.dir }
 func (s *Server) Client() *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr: s.Addr(), Password: s.opts.Password,
-		MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Second,
+		TLSConfig: s.tls(), MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Second,
 		PoolSize: 4, PipelinePoolSize: -1, ContextTimeoutEnabled: true,
 	})
+}
+
+func (s *Server) tls() *tls.Config {
+	if s.opts.TLS == nil {
+		return nil
+	}
+	return s.opts.TLS.Client
 }
 
 // Kill ends the server as a crash would.
@@ -201,13 +229,22 @@ func (s *Server) Close() error {
 	return errors.Join(s.kill(), os.RemoveAll(s.dir))
 }
 
+// dial opens a connection as the server's clients do.
+func (s *Server) dial() (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: time.Second}
+	if config := s.tls(); config != nil {
+		return tls.DialWithDialer(dialer, "tcp", s.Addr(), config)
+	}
+	return dialer.Dial("tcp", s.Addr())
+}
+
 func (s *Server) launch() error {
 	p, err := launch(s.dir, s.arguments())
 	if err != nil {
 		return err
 	}
 	s.process = p
-	if err := p.ready(s.Addr()); err != nil {
+	if err := p.ready(s.dial); err != nil {
 		return errors.Join(fmt.Errorf("%w: %s", err, logTail(s.dir)), s.kill())
 	}
 	return nil
@@ -217,8 +254,12 @@ func (s *Server) arguments() []string {
 	if s.conf != nil {
 		return s.conf
 	}
+	listen := []string{"--port", strconv.Itoa(s.port)}
+	if s.opts.TLS != nil {
+		listen = s.opts.TLS.arguments(s.port)
+	}
 	args := []string{
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
+		"--bind", "127.0.0.1",
 		"--dir", s.dir, "--logfile", logFile, "--save", "", "--daemonize", "no",
 	}
 	if s.opts.Password != "" {
@@ -230,5 +271,5 @@ func (s *Server) arguments() []string {
 	if s.opts.AppendOnly {
 		args = append(args, "--appendonly", "yes", "--appendfsync", "always")
 	}
-	return append(args, s.opts.Args...)
+	return slices.Concat(listen, args, s.opts.Args)
 }

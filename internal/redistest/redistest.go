@@ -37,7 +37,13 @@ func Cluster(t testing.TB) *redisserver.Cluster {
 // Sentinel lends a primary, a replica and their Sentinels until the test ends.
 func Sentinel(t testing.TB) *redisserver.Sentinel {
 	t.Helper()
-	return lend(t, func() (*redisserver.Sentinel, error) { return redisserver.StartSentinel(redisserver.Options{}) })
+	return SentinelWith(t, redisserver.Options{})
+}
+
+// SentinelWith is Sentinel with options.
+func SentinelWith(t testing.TB, opts redisserver.Options) *redisserver.Sentinel {
+	t.Helper()
+	return lend(t, func() (*redisserver.Sentinel, error) { return redisserver.StartSentinel(opts) })
 }
 
 func lend[S interface{ Close() error }](t testing.TB, start func() (S, error)) S {
