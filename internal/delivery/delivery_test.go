@@ -200,3 +200,35 @@ func TestLeaveForgetsNumbers(t *testing.T) {
 		require.True(t, chunk.Leave)
 	}
 }
+
+// TestNonsenseIsNoAnswer: what no sound state says is a failure, after which
+// the report is tried again in due time, not at once and for ever.
+func TestNonsenseIsNoAnswer(t *testing.T) {
+	c := newCourier(t)
+	put(c, 2, "a", sec)
+	c.Finish(answer(c.Round(sec, nil), exchange.Lost, sec), sec)
+	b := c.Round(sec, nil)
+	require.True(t, b.Chunks[0].Floors)
+	res := c.Finish(answer(b, exchange.Lost, sec), sec)
+	require.Equal(t, Failed, res.Outcomes[0].Fate, "floors are never refused")
+	require.ErrorIs(t, res.Err, errLost)
+	require.False(t, c.Usable(2))
+
+	c = newCourier(t)
+	put(c, 2, "a", sec)
+	b = c.Round(sec, nil)
+	answer(b, exchange.Duplicate, sec)
+	chunk := b.Chunks[0]
+	before := chunk.ID
+	chunk.Reply.Prev = chunk.Seq + 1
+	res = c.Finish(b, sec)
+	require.Equal(t, Failed, res.Outcomes[0].Fate, "this number was never given")
+	require.ErrorIs(t, res.Err, errNumber)
+	b = c.Probe(2*sec, nil)
+	require.Same(t, chunk, b.Chunks[0])
+	require.NotEqual(t, before, chunk.ID, "under a name that nobody has written to")
+	require.EqualValues(t, 1, chunk.Seq)
+	require.Equal(t, Delivered, c.Finish(answer(b, exchange.Applied, 2*sec), 2*sec).Outcomes[0].Fate)
+	put(c, 2, "c", 3*sec)
+	require.EqualValues(t, 2, c.Round(3*sec, nil).Chunks[0].Seq)
+}

@@ -38,6 +38,10 @@ type Results[T any] struct {
 // errLost is a server's that is not, or no longer, sound.
 var errLost = errors.New("delivery: a report with floors is refused as if it had none")
 
+// errNumber: Redis says that it has applied reports that were never made.
+// Somebody else has written a number under this lane's name.
+var errNumber = errors.New("delivery: a sequence number that was never given")
+
 // Finish takes in what a call brought.
 func (c *Courier[T]) Finish(b *Batch[T], now int64) Results[T] {
 	var res Results[T]
@@ -70,6 +74,10 @@ func (c *Courier[T]) finishLane(l *lane[T], now int64, res *Results[T]) Outcome[
 	out := Outcome[T]{Report: r}
 	if r.Err == nil && r.Reply.Status == exchange.Lost && r.Floors {
 		r.Err = errLost // to send it again at once, and again, would be a loop without a pause
+	}
+	if r.Err == nil && r.Reply.Status == exchange.Duplicate && r.Reply.Prev > r.Seq {
+		r.Err = errNumber
+		l.rename()
 	}
 	if r.Err != nil {
 		p.failed = true

@@ -67,6 +67,13 @@ type lane[T any] struct {
 	okAt      int64 // last answer
 }
 
+// rename begins the lane's numbers anew, under a name that no other lane has.
+func (l *lane[T]) rename() {
+	l.id[8] += maxLanes
+	l.seq = 1
+	l.report.ID, l.report.Seq = l.id, l.seq
+}
+
 // open begins a report in a free lane.
 func (l *lane[T]) open(tau time.Duration, now int64) *Report[T] {
 	l.seq++

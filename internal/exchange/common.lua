@@ -91,11 +91,11 @@ end
 -- but never goes back: where TIME did (another primary, a corrected clock), the
 -- offset between the two grows.
 local function clock(last, offset)
-  if last < 0 or last > HUGE or offset < 0 or offset > HUGE then
-    last, offset = 0, 0
-  end
   local parts = redis.call('TIME')
   local time = parts[1] * 1000000 + parts[2]
+  if last < 0 or last > HUGE or offset < 0 or time + offset > HUGE then
+    last, offset = 0, 0
+  end
   if time + offset < last then offset = last - time end
   return time, time + offset, offset
 end
