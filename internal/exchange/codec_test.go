@@ -120,7 +120,7 @@ func FuzzFleetReply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		var r FleetReply
 		if r.parse(s) == nil {
-			require.True(t, 0 <= r.Silent && r.Silent <= r.Members && 0 <= r.GapEnd && r.GapEnd <= r.GapBegin)
+			require.True(t, 0 <= r.Silent && r.Silent <= r.Members && r.Members <= MaxMembers && 0 <= r.GapEnd && r.GapEnd <= r.GapBegin)
 			for i := range r.News {
 				require.NoError(t, r.News[i].check())
 				require.True(t, r.News[i].ToGo >= 0 && r.News[i].ToGo <= maxTime)
