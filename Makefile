@@ -8,7 +8,7 @@ LINT       = go tool -modfile="$$root/tools/go.mod" golangci-lint
 # The folders of the modules of this repository, tools/ apart.
 MODULES = find . -name go.mod ! -path './tools/*' ! -path './.*' ! -path '*/testdata/*' -exec dirname {} ';' | sort
 
-.PHONY: help demo test bench lint fmt redis modules
+.PHONY: help demo test accuracy bench lint fmt redis modules
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ test: redis ## test every module with the race detector, on Redis too where it c
 		echo "--- go test $(TESTFLAGS) ./... in $$m"; \
 		(cd "$$m" && go test $(TESTFLAGS) ./...) || exit 1; \
 	done
+
+accuracy: ## run every fleet of docs/accuracy.md under virtual time, and write that page and its charts
+	go test -run '^TestAccuracy$$' -timeout 60m . -accuracy docs
 
 bench: ## run the benchmarks (BENCHFLAGS="-benchmem -cpu=1,4 -count=10" for numbers to compare)
 	go test -run '^$$' -bench . $(BENCHFLAGS) ./...

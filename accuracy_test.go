@@ -19,7 +19,11 @@ type scenario struct {
 	during  func(*fleet) []event // what happens meanwhile
 	without mechanism
 	figures []figure
-	fast    bool // part of every go test
+	chart   string // file of a chart over time, beside the page
+	fast    bool   // part of every go test
+
+	tally   *tally // of the run that has been made
+	results []result
 }
 
 // figure is one number that a run is judged by.
@@ -30,6 +34,7 @@ type figure struct {
 	digits      int
 	unit        string
 	least, most float64 // as shown; NaN: no such bound
+	own         bool    // the bound is of this scenario alone
 }
 
 // result is a figure of a run that has been made.
@@ -51,8 +56,14 @@ func (g figure) within(least, most float64) figure {
 
 func (g figure) atMost(most float64) figure { return g.within(none, most) }
 
+// alone says that the bound is not that of the rows around it.
+func (g figure) alone() figure {
+	g.own = true
+	return g
+}
+
 func percent(name string, of func(*tally) float64) figure {
-	return figure{name, of, 100, 2, " %", none, none}
+	return figure{name, of, 100, 2, " %", none, none, false}
 }
 
 // admittedIn is the admission in a phase against the central bucket's, as a
@@ -63,27 +74,27 @@ func admittedIn(name string) figure {
 
 // burstIn is the worst window of a phase.
 func burstIn(name string) figure {
-	return figure{name + ": worst window", func(y *tally) float64 { return y.phase(name).window.most / float64(y.lim.Burst) }, 1, 2, " b", none, none}
+	return figure{name + ": worst window", func(y *tally) float64 { return y.phase(name).window.most / float64(y.lim.Burst) }, 1, 2, " b", none, none, false}
 }
 
 // spellIn is the longest spell of a phase without an admission.
 func spellIn(name string) figure {
-	return figure{name + ": longest denial", func(y *tally) float64 { return y.phase(name).spell.Seconds() }, 1, 2, " s", none, none}
+	return figure{name + ": longest denial", func(y *tally) float64 { return y.phase(name).spell.Seconds() }, 1, 2, " s", none, none, false}
 }
 
 // settledAfter is how long it took from an instant on until no more was
 // admitted too much or too little, up to the end of the run.
 func settledAfter(what string, at time.Duration) figure {
-	return figure{"settled after " + what, func(y *tally) float64 { return y.settled(at, y.dur).Seconds() }, 1, 1, " s", none, none}
+	return figure{"settled after " + what, func(y *tally) float64 { return y.settled(at, y.dur).Seconds() }, 1, 1, " s", none, none, false}
 }
 
 var (
 	over      = percent("admitted, against central", func(y *tally) float64 { return y.over(y.warm, y.dur) })
-	worst     = figure{"worst window", (*tally).excess, 1, 2, " b", none, none}
+	worst     = figure{"worst window", (*tally).excess, 1, 2, " b", none, none, false}
 	falsely   = percent("denied beyond central", (*tally).falseDenials)
 	spreads   = percent("spread of chances", func(y *tally) float64 { s, _ := y.spread(); return s })
 	centrally = percent("spread, central", func(y *tally) float64 { _, s := y.spread(); return s })
-	exchanges = figure{"exchanges per token", (*tally).perToken, 1, 3, "", none, none}
+	exchanges = figure{"exchanges per token", (*tally).perToken, 1, 3, "", none, none, false}
 )
 
 func (y *tally) phase(name string) *phaseTally {
@@ -140,23 +151,38 @@ func (r result) bounds() string {
 // TestAccuracy holds the fleet to the figures of docs/accuracy.md: in a few of
 // the scenarios, or with -accuracy in all of them, which writes that page.
 func TestAccuracy(t *testing.T) {
-	for _, g := range groups() {
-		for _, sc := range g.scenarios {
-			if !sc.fast && *accuracyPage == "" {
-				continue
-			}
-			t.Run(g.title+"/"+sc.name, func(t *testing.T) {
-				t.Parallel()
-				_, results := sc.run(t)
-				line := ""
-				for _, r := range results {
-					line += fmt.Sprintf(" | %s %v", r.name, r)
-					if !r.met() {
-						line += " MISSED " + r.bounds()
-					}
+	list := groups()
+	t.Run("scenarios", func(t *testing.T) {
+		for i := range list {
+			for j := range list[i].scenarios {
+				sc := &list[i].scenarios[j]
+				if !sc.fast && *accuracyFolder == "" {
+					continue
 				}
-				t.Log(line)
-			})
+				t.Run(list[i].title+"/"+sc.name, func(t *testing.T) {
+					t.Parallel()
+					sc.tally, sc.results = sc.run(t)
+					line := ""
+					for _, r := range sc.results {
+						line += fmt.Sprintf(" | %s %v %s", r.name, r, r.verdict())
+						if !r.met() && *accuracyFolder == "" {
+							t.Errorf("%s: %v, want %s", r.name, r, r.bounds())
+						}
+					}
+					t.Log(line)
+				})
+			}
 		}
+	})
+	if *accuracyFolder != "" && !t.Failed() {
+		writeAccuracy(t, *accuracyFolder, list)
 	}
+}
+
+// verdict is nothing where all is well.
+func (r result) verdict() string {
+	if r.met() {
+		return ""
+	}
+	return "MISSED " + r.bounds()
 }

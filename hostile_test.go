@@ -96,6 +96,10 @@ func (x *liar) lieOfFleet(fl *exchange.FleetCall) {
 		Silent:   int(s.between(0, members, 0)),
 		GapBegin: time.Duration(begin) * time.Microsecond,
 		GapEnd:   time.Duration(s.between(0, begin, 0)) * time.Microsecond,
+		Latest:   s.between(0, 1<<53, fl.Reply.Latest),
+	}
+	if s.next()%2 == 1 {
+		fl.Reply.News = []exchange.News{{Field: "k" + hostileKeys[1], Reset: s.next()%2 == 1, ToGo: s.between(0, 1<<52, 0), Demand: s.between(0, 1<<52, 0)}}
 	}
 }
 

@@ -1,0 +1,149 @@
+package limiter
+
+import (
+	"fmt"
+	"image/color"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+)
+
+const accuracyIntro = `# How accurate it is
+
+Written by ` + "`make accuracy`" + `, which runs real limiters (not a model of them) under virtual time against a shared state in memory that merges by
+the same rules as the script in Redis, and beside each fleet one central token bucket fed the very same requests. Demand, delays, losses and
+thresholds come from a seed, so that every figure is the same again on any machine.
+
+Unless said otherwise: 1000 tokens/s, burst b = 100, T = 100 ms, round trip 2 ms, Poisson arrivals, cost 1, N processes; what comes before
+warm-up (5 s) does not count. **admitted, against central** is the fleet's admission over the central bucket's. **worst window** is the largest
+admission beyond r·t + b in any window of any length, in bursts. **denied beyond central** is in points of all requests. **spread of chances**
+is how much a request's chance of admission differs between processes, the 90th less the 10th percentile, over the mean; for the central bucket
+it is chance alone. A figure with a target has it in brackets where it was missed, in **bold**.
+
+`
+
+// writeAccuracy writes the page and its charts.
+func writeAccuracy(t *testing.T, folder string, list []group) {
+	var b strings.Builder
+	b.WriteString(accuracyIntro)
+	missed, wanted := 0, 0
+	for _, g := range list {
+		m, w := g.targets()
+		missed, wanted = missed+m, wanted+w
+	}
+	fmt.Fprintf(&b, "%d of %d targets are met. %s, seeds as in scenarios_test.go.\n", wanted-missed, wanted, runtime.Version())
+	for _, g := range list {
+		g.writeTo(&b)
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "accuracy.md"), []byte(b.String()), 0o600))
+	for _, g := range list {
+		for i := range g.scenarios {
+			if sc := &g.scenarios[i]; sc.chart != "" {
+				require.NoError(t, sc.draw(filepath.Join(folder, sc.chart)))
+			}
+		}
+	}
+}
+
+func (g group) targets() (missed, wanted int) {
+	for i := range g.scenarios {
+		for _, r := range g.scenarios[i].results {
+			if r.bounds() != "" {
+				wanted++
+			}
+			if !r.met() {
+				missed++
+			}
+		}
+	}
+	return missed, wanted
+}
+
+// writeTo writes a table for each set of figures that rows of the group have.
+func (g group) writeTo(b *strings.Builder) {
+	fmt.Fprintf(b, "\n## %s\n\n%s\n", g.title, g.intro)
+	header := ""
+	for i := range g.scenarios {
+		sc := &g.scenarios[i]
+		if sc.chart != "" {
+			fmt.Fprintf(b, "\n![%s](%s)\n", sc.name, sc.chart)
+			header = ""
+		}
+		if h := sc.header(); h != header {
+			header = h
+			fmt.Fprintf(b, "\n%s\n|%s\n", h, strings.Repeat(" --- |", len(sc.results)+1))
+		}
+		fmt.Fprintf(b, "| %s |", sc.name)
+		for _, r := range sc.results {
+			if r.met() {
+				fmt.Fprintf(b, " %v |", r)
+			} else {
+				fmt.Fprintf(b, " **%v** (%s) |", r, r.bounds())
+			}
+		}
+		b.WriteByte('\n')
+	}
+}
+
+// header has the targets that all rows below it share, but for those of a row's own.
+func (sc *scenario) header() string {
+	h := "| |"
+	for _, r := range sc.results {
+		h += " " + r.name
+		if w := r.bounds(); w != "" && !r.own {
+			h += " (" + w + ")"
+		}
+		h += " |"
+	}
+	return h
+}
+
+// draw draws what was admitted over time, beside the central bucket.
+func (sc *scenario) draw(path string) error {
+	p := plot.New()
+	p.BackgroundColor = color.White
+	p.Title.Text = sc.name
+	p.X.Label.Text = "seconds"
+	p.Y.Label.Text = "tokens per second"
+	p.Y.Min = 0
+	for _, line := range []struct {
+		name  string
+		bins  []float64
+		color color.Color
+		width vg.Length
+	}{
+		{"asked for", sc.tally.asked, color.Gray{170}, 1},
+		{"one central bucket", sc.tally.central, color.RGBA{0xd5, 0x5e, 0, 255}, 1},
+		{"the fleet", sc.tally.admitted, color.RGBA{0, 0x72, 0xb2, 255}, 2},
+	} {
+		l, err := plotter.NewLine(perSecond(line.bins))
+		if err != nil {
+			return err
+		}
+		l.Color, l.Width = line.color, line.width
+		p.Add(l)
+		p.Legend.Add(line.name, l)
+	}
+	p.Legend.Top = true
+	p.Y.Max *= 1.25 // room for the legend
+	return p.Save(18*vg.Centimeter, 7*vg.Centimeter, path)
+}
+
+// perSecond makes points of half-second means.
+func perSecond(bins []float64) (points plotter.XYs) {
+	const width = 5
+	for i, chunk := range slices.Collect(slices.Chunk(bins, width)) {
+		at := time.Duration(i) * width * bin
+		points = append(points, plotter.XY{X: at.Seconds(), Y: sum(chunk) / (width * bin).Seconds()})
+	}
+	return points
+}
