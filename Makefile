@@ -8,7 +8,7 @@ LINT       = go tool -modfile="$$root/tools/go.mod" golangci-lint
 # The folders of the modules of this repository, tools/ apart.
 MODULES = find . -name go.mod ! -path './tools/*' ! -path './.*' ! -path '*/testdata/*' -exec dirname {} ';' | sort
 
-.PHONY: help demo test accuracy bench lint fmt redis modules
+.PHONY: help demo test accuracy bench lint fmt servers browser modules
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
@@ -16,7 +16,7 @@ help: ## list the targets
 demo: ## run the lab: a fleet through an outage of Redis (ARGS="-h" for its flags)
 	go run ./cmd/limiterlab $(ARGS)
 
-test: redis ## test every module with the race detector, on Redis too where it can be had
+test: servers ## test every module with the race detector, on real servers too where they can be had
 	@for m in $$($(MODULES)); do \
 		echo "--- go test $(TESTFLAGS) ./... in $$m"; \
 		(cd "$$m" && go test $(TESTFLAGS) ./...) || exit 1; \
@@ -37,8 +37,11 @@ lint: ## check every module with golangci-lint
 fmt: ## format the code with gofumpt and goimports
 	@root=$$PWD; $(LINT) fmt
 
-redis: ## install redis-server and redis-sentinel where they are missing (Debian and its kin)
-	@sh tools/ensure-redis.sh
+servers: ## install redis-server, redis-sentinel and prometheus where they are missing (Debian and its kin)
+	@sh tools/ensure-packages.sh redis-server redis-sentinel prometheus
+
+browser: ## install chromium and chromedriver where they are missing (likewise)
+	@command -v chromedriver >/dev/null || sh tools/ensure-packages.sh chromium chromium-driver
 
 modules: ## print the folders of all modules but tools/
 	@$(MODULES)

@@ -20,8 +20,13 @@
 // [Limiter.Allow] drops what exceeds the limit, [Limiter.Wait] paces it,
 // [Limiter.Reserve] says how long to wait, [Limiter.Take] says what to tell
 // the one who asked. [Limiter.Charge] and [Limiter.Refund] settle costs that
-// are known only afterwards. Without Config.Redis the limiter is local, and an
-// exact token bucket.
+// are known only afterwards. [TakeAll] and [WaitAll] decide on several limits at
+// once, [Config.Shadow] tries a limit out. Without Config.Redis the limiter is
+// local, and an exact token bucket.
+//
+// Package httplimit is net/http middleware, package limits keeps limits in a
+// file or in Redis; modules grpclimit, promlimit and otellimit adapt to gRPC,
+// Prometheus and OpenTelemetry.
 //
 // # Terms
 //
@@ -41,6 +46,7 @@
 //     and until when they hold.
 //   - stale: a bucket whose grant can't be renewed; degraded: a process that
 //     has stale buckets.
+//   - news: what the processes tell each other of keys that run low.
 //
 // # Guarantees
 //
@@ -54,8 +60,20 @@
 //     golang.org/x/time/rate [TestAloneEqualsXTimeRate].
 //   - While Redis answers, N processes admit what one bucket would admit under
 //     steady demand. A sudden rise to D tokens per second over-admits at most
-//     min((N−1)·b, D·(T + round trip)), a debt that is repaid
-//     [TestFleetIsOneBucket, TestRiseIsBounded].
+//     min((N−1)·(b + r·H), D·H), H = T + round trip, a debt that is repaid
+//     [TestFleetIsOneBucket, TestRiseIsBounded, TestAccuracy].
+//   - A key that runs low elsewhere is known before its first request here, and
+//     a reset is, too [TestNewsReachesFirstContacts]; what was admitted beyond
+//     one bucket is counted [TestOverAdmissionIsCounted].
+//   - A decision on several limits takes from all or from none; a denial
+//     consumes nothing anywhere, and counts with the limits that denied alone
+//     [TestAllPartsOrNone, TestPartsOfDenialsConsumeNothing, TestPartsInAnyOrder,
+//     TestPartsAllocateNothing, TestWaitAllCalledOffLate].
+//   - Limits under different prefixes share a Redis without mixing
+//     [TestPrefixesDoNotMix].
+//   - A limit on trial denies nothing, takes what it would have taken, and counts
+//     exactly what it would have denied [TestShadowCountsWhatWouldBeDenied,
+//     TestShadowNeverWaits, TestShadowPartDeniesNothing].
 //   - While Redis does not answer, for whatever reason, the fleet's total stays
 //     at the limit: neither nothing, nor everything, nor N times the limit; and
 //     its return gives neither a burst nor a pause [TestOutageKeepsTheLimit,
@@ -66,10 +84,38 @@
 //     request, a reply, the connection, the script cache
 //     [TestReportsAreCountedOnce, TestCutRepliesAreCountedOnce,
 //     TestRedisFaultsAreSurvived].
+//   - Whatever is lost, doubled, late or out of order, tokens taken less those
+//     given back are charged, in a report, or still to be told, each once; what
+//     is dropped is counted [TestLawConservation, TestLawChargesInAnyOrder].
+//   - A TAT goes back by a refund, a reset or a loss alone
+//     [TestLawTATNeverGoesBack].
+//   - Processes that agree on demand grant themselves no more than the rate;
+//     without Redis the idle among them may together exceed it by a quarter
+//     [TestLawGrantsSumToTheRate, TestLawOutageSharesSumToTheRate].
+//   - A debt is gone in debt/r, and nobody who knows of it admits anything before
+//     [TestLawDebtIsRepaid, TestLawDebtHoldsBack].
+//   - What was taken while nobody reached Redis, and reported after, makes no debt
+//     [TestLawBacklogMakesNoDebt].
+//   - Whatever Redis replies, no answer is absurd, no bucket gives more than its
+//     burst at once, no process calls without a pause, and lies are forgotten
+//     within seconds of their end, but for a debt of at most an hour, which a
+//     Reset ends [FuzzHostileReplies, TestLiesAreForgotten].
+//   - Whatever is written over the limiter's keys in Redis, decisions go on;
+//     rubbish in fields heals, another type is reported
+//     [TestRubbishInRedisStopsNothing].
+//   - Any bytes are a key; what stands for one in Redis is nobody else's and none
+//     of the scripts' own names [FuzzKeys]. With Config.KeySecret no key's text is
+//     in Redis [TestKeySecretKeepsKeysOutOfRedis, TestKeySecretIsChecked,
+//     TestKeySecretCostsResidentKeysNothing].
+//   - TLS that fails is an outage whose Status.Err says what is not trusted
+//     [TestTLS].
 //   - What Redis loses (a wipe, a restart without data, a stale replica) is told
-//     again by the processes that saw it [TestWipeIsHealed,
-//     TestRedisFaultsAreSurvived].
-//   - Denied requests consume nothing [TestDenialConsumesNothing].
+//     again by the processes that saw it: the shared TAT is again at least what
+//     any live process knew and has charged since; only reports that Redis had
+//     applied without an answer may count twice [TestWipeIsHealed,
+//     TestLawLossIsHealed, TestRedisFaultsAreSurvived].
+//   - Denied requests consume nothing [TestDenialConsumesNothing,
+//     TestLawDenialConsumesNothing].
 //   - Only monotonic clocks count: a step of the wall clock changes nothing, and
 //     a pause of the process or the machine grants at most one burst
 //     [TestPauseGrantsOneBurst].
@@ -104,7 +150,8 @@
 //
 // A key goes stale when its last exchange failed or hangs for 3·T. It then has
 // the share that the averages of the last half minute give, of the rate and of
-// what the shared bucket held, drifting to 1/N in about a minute. Usage is
+// what the shared bucket held; a process that was idle gets a quarter of an
+// equal share within about a minute. Usage is
 // charged in full when Redis is back, except that what was admitted while
 // nobody reached it may empty the bucket but not put it into debt.
 // [Limiter.Status] and Config.OnChange tell.
@@ -115,6 +162,13 @@
 // each with a lock that is held for one bucket's arithmetic and never during
 // I/O, a callback or a log call. A limiter with Redis has one goroutine of its
 // own, and up to two that carry calls; one without has none.
+//
+// # How sure it is
+//
+// [Result].Age is how old the exchange behind a decision is, and
+// [Stats].OverAdmitted how many tokens were found to have been admitted beyond
+// one central bucket. docs/accuracy.md has the fleet measured against one, over
+// demand, size, limits, outages and losses.
 //
 // # Cost
 //

@@ -454,12 +454,12 @@ func (a *account) hear(b *bucket, tat, demand, now int64, w *world) {
 	}
 	debt := min(0, a.sharedLevel(b, now, b.rate))
 	a.tat = tat
-	a.others = max(a.others, float64(demand)/attemptsMilli/w.tau.Seconds()-a.demandAfter(now, w))
 	level := b.levelAt(now)
 	if b.mode == modeShare {
 		b.set(now, level+a.share*min(0, a.sharedLevel(b, now, b.rate)-debt))
 		return
 	}
+	a.others = max(a.others, float64(demand)/attemptsMilli/w.tau.Seconds()-a.demandAfter(now, w))
 	a.regrant(b, now, w)
 	b.level = min(b.level, level)
 }

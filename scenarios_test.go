@@ -61,7 +61,8 @@ const (
 	slowIntro      = "5 per minute, burst 5, requests evenly spaced and dealt to the processes in turn, from a first contact on. At 1000/s a hundred processes meet the key\n" +
 		"within 100 ms, before anybody could tell them; what that lets through is a debt and is repaid."
 	costIntro = "All requests cost b/2; or one in a hundred costs b and the others 1. With costs of b/2 and two processes the fleet admits what the central bucket\n" +
-		"wastes while it is full between two requests; in larger fleets a share saves up for long, and some of it is never used."
+		"wastes while it is full between two requests. In larger fleets each process asks about once a second: it saves up for one request, and every\n" +
+		"word of a debt takes its part of that. Taking it only for debts of more than a burst gives −4 %, and costs slow keys their target (+56 % in the first minute)."
 	openIntro = "Costs equal to the burst were under-served (0.69 to 0.89) by the first rules; slow keys over many processes kept a standing debt with windows of\n" +
 		"+10 b. What helped: shares by long averages where requests are few, and saving up for the cost that is asked for. Against the central bucket\n" +
 		"costs of b are now over-served, because it admits them at two thirds of its rate only; the fleet stays at the rate."

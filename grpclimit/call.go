@@ -23,6 +23,9 @@ func newCall(ctx context.Context, l *limiter.Limiter, opts Options, method strin
 func (c *call) take(msg any) (cost int, err error) {
 	cost = c.opts.Cost(c.ctx, c.method, msg)
 	r := c.limiter.TakeN(c.key, cost)
+	if r.Shadow {
+		return 0, nil // a limit on trial: nothing was taken
+	}
 	if r.Allowed {
 		return cost, nil
 	}

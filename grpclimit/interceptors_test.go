@@ -82,6 +82,20 @@ func TestGivesBackByOutcome(t *testing.T) {
 	}
 }
 
+// TestTrialTakesNothingToGiveBack: a call that only a limit on trial let through
+// took nothing.
+func TestTrialTakesNothingToGiveBack(t *testing.T) {
+	cfg := limiter.Config{Limit: hourly(1), Shadow: func(string) bool { return true }}
+	f := startWith(t, cfg, grpclimit.Options{SkipFailed: true})
+	require.NoError(t, f.unary(t, nil))
+	for range 3 {
+		require.Equal(t, codes.NotFound, status.Code(f.unary(t, &pb.SimpleRequest{ResponseStatus: failing()})))
+	}
+	if s := f.limiter.Stats(); s.Shadowed != 3 || f.limiter.Peek(bufconnKey).Remaining != 0 {
+		t.Errorf("%d calls on trial, want 3; %d tokens left, want 0", s.Shadowed, f.limiter.Peek(bufconnKey).Remaining)
+	}
+}
+
 // TestDenialIsNotGivenBack: it took nothing, so giving back would be a gift.
 func TestDenialIsNotGivenBack(t *testing.T) {
 	f := start(t, hourly(1), grpclimit.Options{SkipFailed: true})

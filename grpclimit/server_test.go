@@ -90,7 +90,12 @@ const bufconnKey = "bufconn"
 
 func start(t *testing.T, lim limiter.Limit, opts grpclimit.Options) fixture {
 	t.Helper()
-	l, err := limiter.New(limiter.Config{Limit: lim})
+	return startWith(t, limiter.Config{Limit: lim}, opts)
+}
+
+func startWith(t *testing.T, cfg limiter.Config, opts grpclimit.Options) fixture {
+	t.Helper()
+	l, err := limiter.New(cfg)
 	require.NoError(t, err)
 	f := fixture{service: &service{}, limiter: l}
 	server := grpc.NewServer(

@@ -1,3 +1,0 @@
-#!/bin/sh
-# See ensure-packages.sh.
-exec sh "${0%/*}/ensure-packages.sh" redis-server redis-sentinel
