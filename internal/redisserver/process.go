@@ -20,9 +20,10 @@ type process struct {
 	done chan struct{} // closed when it has ended
 }
 
-func launch(dir string, args []string) (*process, error) {
+func launch(dir string, args, env []string) (*process, error) {
 	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.Dir = dir
+	p.cmd.Env = append(os.Environ(), env...)
 	dieWithParent(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		return nil, err

@@ -70,6 +70,7 @@ type Server struct {
 	port int
 	dir  string
 	conf []string // arguments in place of the usual ones
+	env  []string // beside this process's own
 
 	mu      sync.Mutex
 	process *process // nil when it does not run
@@ -153,6 +154,14 @@ func (s *Server) kill() error {
 	}
 	s.process = nil
 	return p.kill()
+}
+
+// Setenv gives the server's next runs variables of the environment: a clock of
+// libfaketime, say.
+func (s *Server) Setenv(env ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.env = env
 }
 
 // Freeze stops the server from running, its connections open: a hang.
@@ -239,7 +248,7 @@ func (s *Server) dial() (net.Conn, error) {
 }
 
 func (s *Server) launch() error {
-	p, err := launch(s.dir, s.arguments())
+	p, err := launch(s.dir, s.arguments(), s.env)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,116 @@
+// Limiterfaults does to real Redis servers whatever can happen to one, with two
+// fleets of operating-system processes on them, and writes down what came of
+// it: the table of docs/faults.md.
+//
+//	go run ./cmd/limiterfaults -h
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/faultmatrix"
+)
+
+// pace is that of a run whose figures are kept.
+var pace = faultmatrix.Pace{Settle: 2 * time.Second, Before: 4 * time.Second, After: 3 * time.Second, Patience: 90 * time.Second}
+
+type options struct {
+	pattern *regexp.Regexp
+	list    bool
+	long    bool
+	stories bool
+	out     string
+}
+
+func main() {
+	if faultmatrix.Serve() {
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second Ctrl-C ends the program at once
+	if err := run(ctx, os.Args[1:]); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (o options, err error) {
+	fs := flag.NewFlagSet("limiterfaults", flag.ContinueOnError)
+	pattern := fs.String("run", "", "only the faults whose names match this regular `expression`")
+	fs.BoolVar(&o.list, "list", false, "name the faults and end")
+	fs.BoolVar(&o.long, "long", false, "with those that take long")
+	fs.BoolVar(&o.stories, "v", false, "print what a process of each fleet said, and when")
+	fs.StringVar(&o.out, "o", "", "write the page to this `file`")
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	o.pattern, err = regexp.Compile(*pattern)
+	return o, err
+}
+
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	p := newPage()
+	for _, f := range faultmatrix.Faults(o.long) {
+		switch {
+		case !o.pattern.MatchString(f.Name):
+			continue
+		case o.list:
+			fmt.Println(f.Name)
+			continue
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), f.Name)
+		found, err := faultmatrix.Run(ctx, f, []faultmatrix.Kind{faultmatrix.Tuned, faultmatrix.Default}, pace)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			p.notRun = append(p.notRun, err)
+			continue
+		}
+		p.add(found)
+		tell(os.Stderr, found, o.stories)
+	}
+	if o.list {
+		return nil
+	}
+	return write(p, o.out)
+}
+
+func tell(w io.Writer, found []*faultmatrix.Measured, stories bool) {
+	for _, m := range found {
+		for _, mark := range m.Failed() {
+			fmt.Fprintf(w, "  %s: not as required: %s: %s\n", m.Kind, mark.What, mark.Note)
+		}
+		if stories {
+			fmt.Fprintf(w, "  %s:\n%s", m.Kind, m.Story())
+		}
+	}
+}
+
+func write(p *page, name string) error {
+	if name == "" {
+		p.write(os.Stdout)
+		return nil
+	}
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	p.write(file)
+	return file.Close()
+}

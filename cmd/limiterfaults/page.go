@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/faultmatrix"
+)
+
+// page is what is written down.
+type page struct {
+	began    time.Time
+	load     string // of the machine, at first
+	measured []*faultmatrix.Measured
+	notRun   []error
+}
+
+func newPage() *page { return &page{began: time.Now(), load: load()} }
+
+func (p *page) add(found []*faultmatrix.Measured) { p.measured = append(p.measured, found...) }
+
+const method = `# Faults
+
+Written by ` + "`make faults`" + `, which does all of this again in about 20 minutes; ` + "`go run ./cmd/limiterfaults -h`" + ` has more.
+
+Every fault happens to a real Redis on which two fleets are at work at the same time: three operating-system processes
+with clients of ` + "`limiter.Tune`" + `, and three with go-redis's defaults. Each asks for three times the limit (300/s, burst 30) of one
+key, and for 16 other keys beside, on 100 ms rounds.
+
+- **admitted** is over the limit, before the fault, while it lasts, and after its end and the return.
+- **p99.99** and **slowest** are of all calls of Allow in the fleet, beside those of a bare ` + "`rate.Limiter`" + ` in the same loop: what the two
+  have in common is the machine. Required: within the larger of twice the fault-free p99.99 and 1 ms.
+- **Synced again** counts from the end of the cause; with Sentinel from the new primary's announcement, on a Cluster from the
+  failure, until the last process says so for good. Required of tuned clients: 1 s, 1 s, 10 s.
+- **lost / doubled**: a second limiter in each process has a bucket so large that it is never full. What Redis has of its key
+  in the end is compared with what the processes admitted. Where Redis itself lost data, what was exchanged in the last
+  round or two before, and seen by nobody else, may be lost or told twice: 0.3 s of the key's 90 tokens/s is allowed there.
+- **log lines / changes / go-redis**: lines of the limiter's own log from the fault on, changes of state, and lines of go-redis on standard
+  error, by the process that wrote most. Required: a line for each change, one a minute, and that the fault's name is in it.
+- **not as required**: every requirement that this run did not meet, as judged by the program.
+
+The network's faults are those of a proxy in between: what it drops is accepted by the kernel and goes no farther, so that
+connections hang and are not reset. Clocks are stepped by libfaketime, on a server that comes back with its data.
+
+`
+
+func (p *page) write(w io.Writer) {
+	fmt.Fprint(w, method)
+	fmt.Fprintln(w, p.machine())
+	fmt.Fprintln(w)
+	faultmatrix.WriteTable(w, p.measured)
+	if len(p.notRun) > 0 {
+		fmt.Fprint(w, "\nNot run:\n\n")
+	}
+	for _, err := range p.notRun {
+		fmt.Fprintf(w, "- %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+}
+
+// machine says on what this was measured.
+func (p *page) machine() string {
+	return fmt.Sprintf("Measured on %s in %s: %s/%s, %d cores, load %s at first and %s at the end; %s, go-redis %s, %s.",
+		p.began.Format(time.DateOnly), time.Since(p.began).Round(time.Second), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(),
+		p.load, load(), runtime.Version(), version("github.com/redis/go-redis/v9"), redisVersion())
+}
+
+// load is the mean number of processes that wanted to run in the last minute.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}
+
+func version(module string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, d := range info.Deps {
+		if d.Path == module {
+			return d.Version
+		}
+	}
+	return "unknown"
+}
+
+func redisVersion() string {
+	out, err := exec.Command("redis-server", "--version").Output()
+	if err != nil {
+		return "Redis of an unknown version"
+	}
+	words := strings.Fields(string(out))
+	return "Redis " + strings.TrimPrefix(words[min(2, len(words)-1)], "v=")
+}

@@ -1,0 +1,76 @@
+package faultmatrix
+
+import (
+	"encoding/json"
+	"io"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Event is something that a process says, a line each.
+type Event struct {
+	At      time.Time
+	State   string `json:",omitempty"` // of the limiter, from now on
+	Err     string `json:",omitempty"` // why
+	Log     string `json:",omitempty"` // a line of the limiter's log
+	Drained *int   `json:",omitempty"` // all is exchanged: the tokens of the exact key admitted
+	Phase   *Phase `json:",omitempty"` // that has ended
+}
+
+// Phase is what a process did between two commands.
+type Phase struct {
+	Name     string
+	Took     time.Duration
+	Admitted int  // of the shared key
+	Allow    Tail // how long Allow took
+	Bare     Tail // the same of a bare rate.Limiter in the same loop
+}
+
+// Tail is the longest of many durations.
+type Tail struct {
+	Of      int
+	Longest []time.Duration // falling
+}
+
+const tailLength = 64
+
+func tailOf(d []time.Duration) Tail {
+	slices.Sort(d)
+	slices.Reverse(d)
+	return Tail{Of: len(d), Longest: slices.Clone(d[:min(len(d), tailLength)])}
+}
+
+func (t Tail) merge(o Tail) Tail {
+	m := tailOf(slices.Concat(t.Longest, o.Longest))
+	m.Of = t.Of + o.Of
+	return m
+}
+
+// Slowest is the longest of all.
+func (t Tail) Slowest() time.Duration { return t.at(0) }
+
+// P9999 is the 99.99th percentile.
+func (t Tail) P9999() time.Duration { return t.at(t.Of / 10000) }
+
+func (t Tail) at(i int) time.Duration {
+	if len(t.Longest) == 0 {
+		return 0
+	}
+	return t.Longest[min(i, len(t.Longest)-1)]
+}
+
+// teller writes events.
+type teller struct {
+	mu  sync.Mutex
+	enc *json.Encoder
+}
+
+func newTeller(w io.Writer) *teller { return &teller{enc: json.NewEncoder(w)} }
+
+func (t *teller) tell(e Event) {
+	e.At = time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_ = t.enc.Encode(e) // nobody to tell that nobody listens
+}

@@ -1,0 +1,113 @@
+package faultmatrix
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
+)
+
+// processFaults happen to the server as a process.
+func processFaults() []*Fault {
+	kill := do(func(h *House) error { return h.server.Kill() })
+	restart := func(keep bool) func(context.Context, *House) error {
+		return do(func(h *House) error { return h.server.Restart(keep) })
+	}
+	loses := Want{Outage: true, Loses: true}
+	return []*Fault{
+		{Name: "not running at start", House: plain, Start: true, Lasts: lasting, Inject: kill, Heal: restart(false), Want: outage},
+		{Name: "killed, back empty", House: plain, Lasts: lasting, Inject: kill, Heal: restart(false), Want: loses},
+		{Name: "killed, back with an RDB file 1.5 s old", House: plain, Lasts: lasting, Inject: saveAndKill, Heal: restart(true), Want: loses},
+		{Name: "killed, back with its AOF", House: standalone(redisserver.Options{AppendOnly: true}), Lasts: lasting, Inject: kill, Heal: restart(true), Want: outage},
+		frozen(3 * time.Second),
+		{Name: "loading its data", House: slowLoader, Inject: load, Heal: waitForIt, Want: outage},
+		{Name: "a script that runs on (BUSY)", House: plain, Lasts: lasting, Inject: runOn, Heal: admin(cmd("script", "kill")), Want: outage},
+		clockStep("clock an hour ahead after a restart", "+1h"),
+		clockStep("clock an hour behind after a restart", "-1h"),
+	}
+}
+
+// frozen is SIGSTOP.
+func frozen(d time.Duration) *Fault {
+	return &Fault{
+		Name: fmt.Sprintf("SIGSTOP for %v", d), House: plain, Lasts: d,
+		Inject: do(func(h *House) error { return h.server.Freeze() }),
+		Heal:   do(func(h *House) error { return h.server.Thaw() }),
+		Want:   outage,
+	}
+}
+
+func saveAndKill(ctx context.Context, h *House) error {
+	if err := h.Admin.Save(ctx).Err(); err != nil {
+		return err
+	}
+	pause(ctx, 1500*time.Millisecond)
+	return h.server.Kill()
+}
+
+// slowLoader is a server that takes about 4 s to load the data that it is
+// given: 1 ms for each of 4000 keys.
+func slowLoader() (*House, error) {
+	h, err := standalone(redisserver.Options{Args: []string{
+		"--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024",
+	}})()
+	if err != nil {
+		return nil, err
+	}
+	return h, fill(context.Background(), h, 4000)
+}
+
+func fill(ctx context.Context, h *House, keys int) error {
+	const script = "for i = 1, ARGV[1] do redis.call('set', 'filler:' .. i, string.rep('x', 100)) end"
+	return h.Admin.Eval(ctx, script, nil, keys).Err()
+}
+
+// load restarts the server, which is at work again only when it has loaded.
+func load(_ context.Context, h *House) error {
+	h.patient = make(chan error, 1)
+	go func() { h.patient <- h.server.Restart(true) }()
+	return nil
+}
+
+func waitForIt(_ context.Context, h *House) error { return <-h.patient }
+
+// runOn starts a script without end.
+func runOn(ctx context.Context, h *House) error {
+	if err := h.Admin.ConfigSet(ctx, "busy-reply-threshold", "100").Err(); err != nil {
+		return err
+	}
+	h.patient = make(chan error, 1)
+	go func() { h.patient <- h.Admin.Eval(ctx, "while true do end", nil).Err() }()
+	return nil
+}
+
+// clockStep is a server that comes back with its data and another clock, as
+// a new primary may have it.
+func clockStep(name, step string) *Fault {
+	return &Fault{
+		Name: name, House: standalone(redisserver.Options{AppendOnly: true}), Lasts: lasting, Want: outage,
+		Inject: do(func(h *House) error { return h.server.Kill() }),
+		Heal: do(func(h *House) error {
+			library, err := fakeTime()
+			if err != nil {
+				return err
+			}
+			h.server.Setenv("LD_PRELOAD="+library, "FAKETIME="+step, "DONT_FAKE_MONOTONIC=1")
+			return h.server.Restart(true)
+		}),
+	}
+}
+
+// fakeTime is where libfaketime is (Debian: apt-get install faketime).
+func fakeTime() (string, error) {
+	found, err := filepath.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+	if err != nil {
+		return "", err
+	}
+	if len(found) == 0 {
+		return "", fmt.Errorf("%w: libfaketime", ErrNotHere)
+	}
+	return found[0], nil
+}

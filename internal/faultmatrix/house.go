@@ -1,0 +1,155 @@
+package faultmatrix
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
+)
+
+// House is the Redis that a fault happens to, and the way to it.
+type House struct {
+	Topology string
+	Job      Job           // how to reach it
+	Admin    *redis.Client // of the server that faults happen to
+	Back     time.Time     // when it was in order again, where Heal alone does not say
+
+	server   *redisserver.Server // the only one, or the first master
+	sentinel *redisserver.Sentinel
+	cluster  *redisserver.Cluster
+	proxy    *proxy
+	names    *nameServer
+	patient  chan error // what runs while the fault lasts
+	move     *move
+	closers  []interface{ Close() error }
+}
+
+// Close ends whatever runs.
+func (h *House) Close() error {
+	var errs []error
+	for i := len(h.closers) - 1; i >= 0; i-- {
+		errs = append(errs, h.closers[i].Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (h *House) closeLater(c interface{ Close() error }) { h.closers = append(h.closers, c) }
+
+// administer makes Admin a client of the server.
+func (h *House) administer(s *redisserver.Server) {
+	h.server, h.Admin = s, s.Client()
+	h.closeLater(h.Admin)
+}
+
+// standalone is one server.
+func standalone(opts redisserver.Options) func() (*House, error) {
+	return func() (*House, error) {
+		s, err := redisserver.Start(opts)
+		if err != nil {
+			return nil, err
+		}
+		h := &House{Topology: "standalone", server: s, Job: Job{Addrs: []string{s.Addr()}, Password: opts.Password}}
+		h.closeLater(s)
+		h.administer(s)
+		return h, nil
+	}
+}
+
+var plain = standalone(redisserver.Options{})
+
+// proxied is one server behind a proxy.
+func proxied() (*House, error) {
+	h, err := plain()
+	if err != nil {
+		return nil, err
+	}
+	if h.proxy, err = newProxy(h.server.Addr()); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	h.closeLater(h.proxy)
+	h.Job.Addrs = []string{h.proxy.addr()}
+	return h, nil
+}
+
+// named is one server with a name that has to be looked up.
+func named() (*House, error) {
+	h, err := plain()
+	if err != nil {
+		return nil, err
+	}
+	if h.names, err = newNameServer(); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	h.closeLater(h.names)
+	h.Job.Addrs = []string{net.JoinHostPort("redis.test", strconv.Itoa(h.server.Port()))}
+	h.Job.Resolver = h.names.addr()
+	return h, nil
+}
+
+// withUser is one server whose clients log in as the user that docs/design.md
+// recommends.
+func withUser() (*House, error) {
+	h, err := plain()
+	if err != nil {
+		return nil, err
+	}
+	h.Job.Username, h.Job.Password = aclUser, aclPassword
+	if err := allowUser(context.Background(), h); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+const (
+	aclUser     = "limiter"
+	aclPassword = "pw"
+)
+
+func allowUser(ctx context.Context, h *House) error {
+	return h.Admin.Do(
+		ctx, "acl", "setuser", aclUser, "reset", "on", ">"+aclPassword, "~tuned*", "~default*",
+		"+evalsha", "+eval", "+time", "+hmget", "+hset", "+hscan", "+hdel", "+pexpireat",
+	).Err()
+}
+
+// watched is a primary and a replica with three Sentinels.
+func watched() (*House, error) {
+	s, err := redisserver.StartSentinel(redisserver.Options{})
+	if err != nil {
+		return nil, err
+	}
+	h := &House{Topology: "Sentinel", sentinel: s, Job: Job{Addrs: s.Addrs(), MasterName: redisserver.MasterName}}
+	h.closeLater(s)
+	h.administer(s.Primary)
+	return h, nil
+}
+
+// clustered is three masters with a replica each.
+func clustered() (*House, error) {
+	c, err := redisserver.StartCluster(redisserver.Options{Args: []string{"--cluster-node-timeout", "5000"}})
+	if err != nil {
+		return nil, err
+	}
+	h := &House{Topology: "Cluster", cluster: c, Job: Job{Addrs: c.Addrs()}}
+	h.closeLater(c)
+	h.administer(c.Nodes[0])
+	return h, nil
+}
+
+// reader is a client that follows the data wherever it is served by now.
+func (h *House) reader() redis.UniversalClient {
+	j := h.Job
+	j.Kind, j.Resolver = Tuned, ""
+	if j.Username != "" {
+		j.Username, j.Password = "", ""
+	}
+	if h.server != nil && h.cluster == nil && h.sentinel == nil {
+		j.Addrs = []string{h.server.Addr()}
+	}
+	return j.client()
+}

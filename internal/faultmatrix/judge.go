@@ -1,0 +1,132 @@
+package faultmatrix
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// Mark is one thing that was required.
+type Mark struct {
+	What string
+	OK   bool
+	Note string // why not
+}
+
+const (
+	leastRatio = 0.95
+	mostRatio  = 1.10
+	leastP9999 = time.Millisecond
+	// A round of each process may be lost unseen with what Redis loses, and
+	// what was run up while the loss went unnoticed counts twice at most.
+	unseenRounds = 3
+)
+
+// Failed is what was required and is not so.
+func (m *Measured) Failed() []Mark {
+	var failed []Mark
+	for _, mark := range m.Marks() {
+		if !mark.OK {
+			failed = append(failed, mark)
+		}
+	}
+	return failed
+}
+
+// Marks says of each thing that is required whether it is so.
+func (m *Measured) Marks() []Mark {
+	marks := append(m.Sound(), m.p9999(), m.back(), m.logged())
+	if m.Fault.Want.Outage {
+		marks = append(marks, m.total())
+	}
+	if m.Fault.Want.Says != "" {
+		marks = append(marks, m.says())
+	}
+	return marks
+}
+
+// Sound is what is required that no speed of the machine may change.
+func (m *Measured) Sound() []Mark {
+	within := 0.5
+	if m.Fault.Want.Loses {
+		within += unseenRounds * syncEvery.Seconds() * m.Rate
+	}
+	marks := []Mark{
+		{"all is exchanged in the end", m.Drained, "not within 30 s"},
+		{"nothing lost", m.Off() >= -within, fmt.Sprintf("%.1f tokens lost", -m.Off())},
+		{"nothing doubled", m.Off() <= within, fmt.Sprintf("%.1f tokens doubled", m.Off())},
+		{"Synced again", m.Back >= 0, "not at the end of the run"},
+	}
+	if m.Fault.Want.Outage && m.Fault.Lasts > 0 {
+		marks = append(marks, Mark{"the outage was seen", m.Degraded, "a process stayed Synced"})
+	}
+	return marks
+}
+
+// Off is what Redis has too much of the exact key, in tokens.
+func (m *Measured) Off() float64 { return math.Round(10*(m.Charged-float64(m.Admitted))) / 10 }
+
+// FaultFree is the phase without the fault.
+func (m *Measured) FaultFree() FleetPhase {
+	if m.Fault.Start {
+		return m.Phases[after]
+	}
+	return m.Phases[before]
+}
+
+func (m *Measured) p9999() Mark {
+	bound := max(2*m.FaultFree().Allow.P9999(), leastP9999)
+	p := m.Phases[during]
+	got, bare := p.Allow.P9999(), p.Bare.P9999()
+	note := fmt.Sprintf("p99.99 of Allow %v, bound %v", got, bound)
+	if bare > bound {
+		note += fmt.Sprintf(", which the bare limiter broke too (%v): the machine", bare)
+	}
+	return Mark{"Allow as fast as ever", got <= bound, note}
+}
+
+// Return is the time until Synced again, from where Want.Back counts.
+func (m *Measured) Return() time.Duration {
+	if m.Back >= 0 && m.Fault.Want.FromIt {
+		return m.Back + m.Ended.Sub(m.Began)
+	}
+	return m.Back
+}
+
+func (m *Measured) back() Mark {
+	if m.Kind != Tuned { // as measured
+		return Mark{What: "Synced again in time", OK: true}
+	}
+	got := m.Return()
+	return Mark{"Synced again in time", got >= 0 && got <= m.Fault.Want.Back, fmt.Sprintf("after %v, bound %v", got.Round(time.Millisecond), m.Fault.Want.Back)}
+}
+
+func (m *Measured) logged() Mark {
+	most := m.Changes + int(m.Lasted/time.Minute)
+	return Mark{"a line for each change, one a minute", m.Lines <= most, fmt.Sprintf("%d lines for %d changes", m.Lines, m.Changes)}
+}
+
+func (m *Measured) total() Mark {
+	r := m.Phases[during].Ratio
+	return Mark{"the limit is kept", r >= leastRatio && r <= mostRatio, fmt.Sprintf("%.3f of it", r)}
+}
+
+func (m *Measured) says() Mark {
+	for _, e := range m.Events {
+		if strings.Contains(e.Log, m.Fault.Want.Says) {
+			return Mark{What: "the log says what to do", OK: true}
+		}
+	}
+	return Mark{"the log says what to do", false, fmt.Sprintf("no %q in %q", m.Fault.Want.Says, m.lastLog())}
+}
+
+func (m *Measured) lastLog() string {
+	last := ""
+	for _, e := range m.Events {
+		if e.Log != "" && !strings.Contains(e.Log, "in step") {
+			last = e.Log
+		}
+	}
+	return last
+}

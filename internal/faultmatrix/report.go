@@ -1,0 +1,86 @@
+package faultmatrix
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// WriteTable writes what was measured, a row for each fault and kind of client.
+func WriteTable(w io.Writer, all []*Measured) {
+	fmt.Fprintln(w, "| fault | client | admitted: before, during, after | p99.99 of Allow: fault-free, during (bare) | slowest (bare) | Synced again | lost / doubled | log lines / changes / go-redis | not as required |")
+	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	for _, m := range all {
+		fmt.Fprintln(w, m.row())
+	}
+}
+
+func (m *Measured) row() string {
+	d := m.Phases[during]
+	return "| " + strings.Join([]string{
+		m.Fault.Name, string(m.Kind), m.ratios(),
+		fmt.Sprintf("%s, %s (%s)", short(m.FaultFree().Allow.P9999()), short(d.Allow.P9999()), short(d.Bare.P9999())),
+		fmt.Sprintf("%s (%s)", short(d.Allow.Slowest()), short(d.Bare.Slowest())),
+		m.returned(), m.off(),
+		fmt.Sprintf("%d / %d / %d", m.Lines, m.Changes, m.Foreign),
+		m.failures(),
+	}, " | ") + " |"
+}
+
+func (m *Measured) ratios() string {
+	texts := []string{"–", fmt.Sprintf("%.3f", m.Phases[during].Ratio), fmt.Sprintf("%.3f", m.Phases[after].Ratio)}
+	if !m.Fault.Start {
+		texts[0] = fmt.Sprintf("%.3f", m.Phases[before].Ratio)
+	}
+	return strings.Join(texts, ", ")
+}
+
+func (m *Measured) returned() string {
+	if m.Back < 0 {
+		return "never"
+	}
+	return short(m.Return())
+}
+
+func (m *Measured) off() string {
+	return fmt.Sprintf("%.0f / %.0f of %d", max(0, -m.Off()), max(0, m.Off()), m.Admitted)
+}
+
+func (m *Measured) failures() string {
+	var notes []string
+	for _, f := range m.Failed() {
+		notes = append(notes, "**"+f.What+"**: "+strings.ReplaceAll(f.Note, "|", "¦"))
+	}
+	if notes == nil {
+		return "–"
+	}
+	return strings.Join(notes, "; ")
+}
+
+// short is a duration to three digits or so.
+func short(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(10 * time.Microsecond).String()
+	}
+	return d.Round(10 * time.Millisecond).String()
+}
+
+// Story is what one process of the fleet said, and when.
+func (m *Measured) Story() string {
+	var b strings.Builder
+	for _, e := range m.Events {
+		at := fmt.Sprintf("%+.2f s", e.At.Sub(m.Began).Seconds())
+		switch {
+		case e.State != "":
+			fmt.Fprintln(&b, at, "OnChange:", e.State, e.Err)
+		case e.Log != "":
+			_, line, _ := strings.Cut(e.Log, " ") // without the time
+			fmt.Fprintln(&b, at, "log:", line)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,295 @@
+package faultmatrix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// Pace is how long the parts of a run take.
+type Pace struct {
+	Settle   time.Duration // after all are synced, before it counts
+	Before   time.Duration
+	After    time.Duration
+	Patience time.Duration // for the return to Synced
+}
+
+// Measured is what came of a fault for one fleet.
+type Measured struct {
+	Fault    *Fault
+	Topology string
+	Kind     Kind
+	Began    time.Time // the fault
+	Ended    time.Time // its cause
+
+	Phases   map[string]FleetPhase
+	Back     time.Duration // from the end of the cause until all processes were synced for good; negative: never
+	Degraded bool          // all processes said so, or had not been reached yet
+	Drained  bool          // all that was admitted of the exact key was exchanged
+	Admitted int           // tokens of it
+	Charged  float64       // tokens that Redis has of it
+	Rate     float64       // admitted per second of it, by the fleet
+	Lines    int           // of the log, by the process that wrote most, after it began
+	Changes  int           // of state, by the same process
+	Foreign  int           // lines that go-redis wrote, by the process in which it wrote most
+	Events   []Event       // of that process
+	Lasted   time.Duration // of the run, from the fault's begin
+}
+
+// FleetPhase is what a fleet did in a phase.
+type FleetPhase struct {
+	Ratio       float64 // admitted over the limit
+	Allow, Bare Tail
+}
+
+// The phases of a run.
+const (
+	before    = "before"
+	during    = "during"
+	returning = "returning"
+	after     = "after"
+	end       = "end"
+)
+
+// Run has a fault happen to a fleet of each kind.
+func Run(ctx context.Context, f *Fault, kinds []Kind, pace Pace) (out []*Measured, err error) {
+	h, err := f.House()
+	if err != nil {
+		return nil, fmt.Errorf("faultmatrix: %s: %w", f.Name, err)
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	r := &run{fault: f, house: h, pace: pace}
+	defer func() {
+		for _, fl := range r.fleets {
+			fl.stop()
+		}
+	}()
+	if err := r.upToTheEnd(ctx, kinds); err != nil {
+		return nil, fmt.Errorf("faultmatrix: %s: %w", f.Name, err)
+	}
+	var all sync.WaitGroup
+	out = make([]*Measured, len(r.fleets))
+	errs := make([]error, len(r.fleets))
+	for i, fl := range r.fleets {
+		all.Go(func() { out[i], errs[i] = r.after(ctx, fl) })
+	}
+	all.Wait()
+	return out, errors.Join(errs...)
+}
+
+type run struct {
+	fault  *Fault
+	house  *House
+	pace   Pace
+	fleets []*fleet
+	began  time.Time
+	ended  time.Time
+}
+
+// upToTheEnd starts the fleets and has the fault begin and end.
+func (r *run) upToTheEnd(ctx context.Context, kinds []Kind) error {
+	if r.fault.Start {
+		if err := r.inject(ctx); err != nil {
+			return err
+		}
+	}
+	for _, k := range kinds {
+		j := r.house.Job
+		j.Kind = k
+		fl, err := startFleet(j)
+		if err != nil {
+			return err
+		}
+		r.fleets = append(r.fleets, fl)
+	}
+	if !r.fault.Start {
+		if err := r.settle(); err != nil {
+			return err
+		}
+		if err := r.inject(ctx); err != nil {
+			return err
+		}
+	} else if err := r.tell(during); err != nil {
+		return err
+	}
+	pause(ctx, time.Until(r.began.Add(r.fault.Lasts)))
+	return r.heal(ctx)
+}
+
+// settle waits until the fleets are in step, and for the phase before.
+func (r *run) settle() error {
+	for _, fl := range r.fleets {
+		if !fl.every(20*time.Second, isSynced) {
+			return fmt.Errorf("the %s fleet never got in step", fl.kind)
+		}
+	}
+	<-time.After(r.pace.Settle)
+	if err := r.tell(before); err != nil {
+		return err
+	}
+	<-time.After(r.pace.Before)
+	return nil
+}
+
+func (r *run) inject(ctx context.Context) error {
+	r.began = time.Now()
+	if err := r.tell(during); err != nil {
+		return err
+	}
+	if err := r.fault.Inject(ctx, r.house); err != nil {
+		return fmt.Errorf("inject: %w", err)
+	}
+	r.ended = time.Now()
+	return nil
+}
+
+func (r *run) heal(ctx context.Context) error {
+	if r.fault.Heal == nil {
+		return nil
+	}
+	if err := r.fault.Heal(ctx, r.house); err != nil {
+		return fmt.Errorf("heal: %w", err)
+	}
+	r.ended = time.Now()
+	if !r.house.Back.IsZero() {
+		r.ended = r.house.Back
+	}
+	return nil
+}
+
+func (r *run) tell(phase string) error {
+	for _, fl := range r.fleets {
+		if err := fl.tell(phase); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// after sees one fleet through its return, and takes its accounts.
+func (r *run) after(ctx context.Context, fl *fleet) (*Measured, error) {
+	m := &Measured{
+		Fault: r.fault, Topology: r.house.Topology, Kind: fl.kind, Began: r.began, Ended: r.ended,
+		Phases: map[string]FleetPhase{},
+	}
+	if err := fl.tell(returning); err != nil {
+		return nil, err
+	}
+	pause(ctx, time.Second) // a fleet that has not noticed yet is not back
+	fl.every(r.pace.Patience, isSynced)
+	if err := fl.tell(after); err != nil {
+		return nil, err
+	}
+	pause(ctx, r.pace.After)
+	m.Lasted = time.Since(r.began)
+	if err := errors.Join(fl.tell(end), fl.tell(drainCommand)); err != nil {
+		return nil, err
+	}
+	m.Drained = fl.every(30*time.Second, func(p *process) bool { return p.drained() != nil })
+	m.account(fl)
+	var err error
+	m.Charged, err = r.house.charged(ctx, fl.kind)
+	return m, err
+}
+
+// account takes in what the processes said.
+func (m *Measured) account(fl *fleet) {
+	m.Degraded = true
+	for _, p := range fl.all {
+		if n := p.drained(); n != nil {
+			m.Admitted += *n
+		}
+		m.judgeStates(p)
+	}
+	for _, name := range []string{before, during, returning, after} {
+		m.Phases[name] = fl.phase(name)
+	}
+	m.Rate = processes / (10 * period().Seconds())
+}
+
+// judgeStates finds when a process was back, and how much it said.
+func (m *Measured) judgeStates(p *process) {
+	lines, changes, state, degraded := 0, 0, "connecting", false
+	back := time.Time{}
+	for _, e := range p.said() {
+		state, back = following(e, state, back)
+		if e.At.Before(m.Began) {
+			continue
+		}
+		degraded = degraded || state != "synced"
+		if e.Log != "" {
+			lines++
+		}
+		if e.State != "" {
+			changes++
+		}
+	}
+	switch {
+	case state != "synced" || m.Back < 0:
+		m.Back = -1
+	default:
+		m.Back = max(m.Back, back.Sub(m.Ended), 0)
+	}
+	m.Degraded = m.Degraded && degraded
+	if lines >= m.Lines {
+		m.Lines, m.Changes, m.Events = lines, changes, p.said()
+	}
+	m.Foreign = max(m.Foreign, p.foreign)
+}
+
+// following is the state after an event, and since when it is synced.
+func following(e Event, state string, since time.Time) (string, time.Time) {
+	if e.State == "" || e.State == state {
+		return state, since
+	}
+	return e.State, e.At
+}
+
+// phase adds up what the processes did in a phase.
+func (f *fleet) phase(name string) FleetPhase {
+	var sum FleetPhase
+	f.every(5*time.Second, func(p *process) bool { return p.phase(name) != nil || name == before })
+	for _, p := range f.all {
+		ph := p.phase(name)
+		if ph == nil {
+			continue
+		}
+		sum.Ratio += float64(ph.Admitted) / ph.Took.Seconds() / float64(sharedLimit.Rate)
+		sum.Allow, sum.Bare = sum.Allow.merge(ph.Allow), sum.Bare.merge(ph.Bare)
+	}
+	return sum
+}
+
+// charged is what Redis has of a fleet's exact key, in tokens.
+func (h *House) charged(ctx context.Context, k Kind) (float64, error) {
+	client := h.reader()
+	defer client.Close()
+	c, field := exchange.New(client, k.exactPrefix()), "k"+exactKey
+	chunk := &exchange.Chunk{
+		Partition: exchange.Partition(field, c.Partitions()), ID: exchange.ID{0xff}, Seq: time.Now().UnixMicro(), Floors: true,
+		Tau: time.Second, Records: []exchange.Record{{Field: field}},
+	}
+	for range 50 {
+		c.Exchange(ctx, nil, []*exchange.Chunk{chunk})
+		if chunk.Err == nil {
+			return time.Duration(chunk.Reply.Keys[0].ToGo*1000).Seconds() * float64(exactLimit.Rate), nil
+		}
+		pause(ctx, syncEvery)
+	}
+	return math.NaN(), fmt.Errorf("what Redis has can't be read: %w", chunk.Err)
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,202 @@
+package faultmatrix
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// jobVariable, in the environment, makes a program that calls Serve a process
+// of a fleet.
+const jobVariable = "LIMITER_FAULT_JOB"
+
+const drainCommand = "drain"
+
+// Serve does what a process of a fleet has to do, and returns true, where this
+// process is one.
+func Serve() bool {
+	text := os.Getenv(jobVariable)
+	if text == "" {
+		return false
+	}
+	var job Job
+	if err := json.Unmarshal([]byte(text), &job); err != nil {
+		panic(err)
+	}
+	if err := job.run(os.Stdin, newTeller(os.Stdout)); err != nil {
+		panic(err)
+	}
+	return true
+}
+
+// run asks until its input ends. What it reads is names of phases, and the
+// command to tell all that was admitted.
+func (j *Job) run(in io.Reader, t *teller) error {
+	client, exactClient := j.client(), j.client()
+	defer client.Close()
+	defer exactClient.Close()
+	watched, err := limiter.New(limiter.Config{
+		Limit: sharedLimit, Redis: client, Prefix: j.Kind.prefix(), Processes: processes,
+		Logger:   slog.New(slog.NewTextHandler(&logLines{t: t}, nil)),
+		OnChange: t.change,
+	})
+	if err != nil {
+		return err
+	}
+	defer watched.Close()
+	exact, err := limiter.New(limiter.Config{
+		Limit: exactLimit, Redis: exactClient, Prefix: j.Kind.exactPrefix(), Processes: processes,
+		SyncInterval: exactInterval, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return err
+	}
+	defer exact.Close()
+	a := asker{watched: watched, exact: exact, bare: bareLimiter(), t: t}
+	a.run(lines(in))
+	return nil
+}
+
+func (t *teller) change(st limiter.Status) {
+	e := Event{State: st.State.String()}
+	if st.Err != nil {
+		e.Err = st.Err.Error()
+	}
+	t.tell(e)
+}
+
+// logLines tells what is logged.
+type logLines struct{ t *teller }
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.t.tell(Event{Log: strings.TrimSpace(string(p))})
+	return len(p), nil
+}
+
+func lines(in io.Reader) <-chan string {
+	c := make(chan string)
+	go func() {
+		defer close(c)
+		for s := bufio.NewScanner(in); s.Scan(); {
+			c <- s.Text()
+		}
+	}()
+	return c
+}
+
+// asker asks one process's limiters.
+type asker struct {
+	watched, exact *limiter.Limiter
+	bare           interface{ Allow() bool }
+	t              *teller
+	ticks, counted int
+	drained        bool
+}
+
+// syncEvery is how often the exact limiter tells what it has: as often as any
+// other, though its interval is long.
+const syncEvery = 100 * time.Millisecond
+
+func (a *asker) run(commands <-chan string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go a.syncAgainAndAgain(ctx)
+	tick := time.NewTicker(period())
+	defer tick.Stop()
+	rec := newRecorder("start")
+	for {
+		select {
+		case command, ok := <-commands:
+			switch {
+			case !ok:
+				return
+			case command == drainCommand:
+				a.drain(ctx)
+			default:
+				rec.tell(a.t)
+				rec = newRecorder(command)
+			}
+		case <-tick.C:
+			a.ask(rec)
+		}
+	}
+}
+
+func (a *asker) syncAgainAndAgain(ctx context.Context) {
+	tick := time.NewTicker(syncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_ = a.exact.Sync(ctx) // faults are what it is here for
+		}
+	}
+}
+
+func (a *asker) ask(rec *recorder) {
+	a.ticks++
+	if rec.ask(a.watched, a.bare, sharedKey) {
+		rec.admitted++
+	}
+	for i := range perTick {
+		rec.ask(a.watched, a.bare, spareKeys[(a.ticks*perTick+i)%spares])
+	}
+	if a.ticks%10 == 0 && !a.drained && a.exact.Allow(exactKey) {
+		a.counted++
+	}
+}
+
+// drain tells all of the exact key, in the background, and takes no more of it.
+func (a *asker) drain(ctx context.Context) {
+	a.drained = true
+	go func() {
+		for ctx.Err() == nil && a.exact.Sync(ctx) != nil {
+			<-time.After(syncEvery)
+		}
+		a.t.tell(Event{Drained: &a.counted})
+	}()
+}
+
+var spareKeys = func() (keys [spares]string) {
+	for i := range keys {
+		keys[i] = fmt.Sprint("spare ", i)
+	}
+	return keys
+}()
+
+// recorder notes one phase.
+type recorder struct {
+	name        string
+	begin       time.Time
+	admitted    int
+	allow, bare []time.Duration
+}
+
+func newRecorder(name string) *recorder { return &recorder{name: name, begin: time.Now()} }
+
+func (r *recorder) ask(l *limiter.Limiter, bare interface{ Allow() bool }, key string) bool {
+	t0 := time.Now()
+	ok := l.Allow(key)
+	t1 := time.Now()
+	bare.Allow()
+	r.allow, r.bare = append(r.allow, t1.Sub(t0)), append(r.bare, time.Since(t1))
+	return ok
+}
+
+func (r *recorder) tell(t *teller) {
+	p := Phase{Name: r.name, Took: time.Since(r.begin), Admitted: r.admitted}
+	go func() { // sorting is not to delay the next phase
+		p.Allow, p.Bare = tailOf(r.allow), tailOf(r.bare)
+		t.tell(Event{Phase: &p})
+	}()
+}
