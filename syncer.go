@@ -29,6 +29,7 @@ const (
 	meanWeight   = 1. / 8                 // of the newest in the mean of round trips
 	closeFlush   = time.Second            // for the last round of Close
 	closeMost    = 1800 * time.Millisecond
+	warnEvery    = time.Minute // while it lasts, the log says again that Redis can't be used
 )
 
 // errNoAnswer is what is wrong while a call hangs.
@@ -116,6 +117,7 @@ type syncer struct {
 	crowded   map[int]bool        // partitions without room for more, in this round
 	answered  []*request
 	err       error // why the last call failed; nil once nothing is failing
+	warnedAt  int64 // when that was last logged; 0: not since all was well
 }
 
 func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed uint64) *syncer {
@@ -788,15 +790,23 @@ func (s *syncer) publishStatus(now int64) {
 	if st != *old {
 		s.status.Store(&st)
 	}
-	if st.State == old.State {
-		return
+	s.log(&st, old, now)
+	if st.State != old.State {
+		s.notices.Add(st)
 	}
-	if st.State == Synced {
+}
+
+// log tells of a change of state; that Redis can't be used also while there
+// never was another state, and again now and then.
+func (s *syncer) log(st, old *Status, now int64) {
+	switch {
+	case st.State == Synced && old.State != Synced:
+		s.warnedAt = 0
 		s.logger.Info("limiter: in step with the fleet", "processes", st.Processes, "was", old.State.String(), "for", st.Since.Sub(old.Since))
-	} else {
-		s.logger.Warn("limiter: Redis does not answer: going on with the last shares", "processes", st.Processes, "err", st.Err)
+	case st.State != Synced && st.Err != nil && (s.warnedAt == 0 || now-s.warnedAt >= int64(warnEvery)):
+		s.warnedAt = now
+		s.logger.Warn("limiter: Redis can't be used: going on with the last shares", "processes", st.Processes, "since", st.Since, "err", st.Err)
 	}
-	s.notices.Add(st)
 }
 
 func (s *syncer) state() State {

@@ -1,0 +1,50 @@
+package limiter
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestLogSaysOnceAMinuteThatRedisIsGone: an outage is logged when it begins,
+// or when it is found at the start, once a minute while it lasts, and when it
+// ends. What is logged says why.
+func TestLogSaysOnceAMinuteThatRedisIsGone(t *testing.T) {
+	for name, reachedFirst := range map[string]bool{"never reached": false, "reached": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				f := newFleet(t, 0, Config{})
+				defer f.close()
+				f.down.Store(!reachedFirst)
+				m := f.join(Config{Limit: busy, Processes: 1, Logger: slog.New(slog.NewTextHandler(&out, nil))}, 1)
+				run := func(d time.Duration) {
+					for range d / (10 * time.Millisecond) {
+						m.Allow("k")
+						m.sleep(10*time.Millisecond, 0)
+					}
+				}
+				run(2 * time.Second)
+				f.down.Store(true)
+				run(150 * time.Second)
+				f.down.Store(false)
+				run(2 * time.Second)
+				synctest.Wait()
+				warnings := strings.Count(out.String(), "level=WARN")
+				if warnings != 3 || strings.Count(out.String(), errCut.Error()) != warnings {
+					t.Errorf("want three warnings in 150 s, each with its reason:\n%s", out.String())
+				}
+				want := 1
+				if reachedFirst {
+					want = 2
+				}
+				if got := strings.Count(out.String(), "in step with the fleet"); got != want {
+					t.Errorf("in step %d times, want %d:\n%s", got, want, out.String())
+				}
+			})
+		})
+	}
+}
