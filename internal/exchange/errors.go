@@ -5,7 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -21,16 +24,23 @@ func explain(err error) error {
 	return err
 }
 
+// aclNeeds is what an ACL user has to be allowed, beside the keys.
+const (
+	aclNeeds        = "+evalsha +eval +time +hmget +hset +hscan +hdel +pexpireat"
+	aclNeedsCluster = "+cluster|slots +asking"
+)
+
 func advice(err error) string {
+	var lookup *net.DNSError
 	switch {
 	case redis.IsAuthError(err):
 		return "redis refuses the login (check user, password and database)"
 	case redis.IsPermissionError(err), scriptForbidden(err):
-		return "redis forbids what the limiter needs (check the user's ACL)"
+		return "redis forbids what the limiter needs (check the user's ACL: ~<prefix>:* " + aclNeeds + ", on a Cluster " + aclNeedsCluster + ")"
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return "redis shows a certificate that is not trusted (check RootCAs and ServerName of the client's TLSConfig)"
 	case redis.IsOOMError(err):
-		return "redis is out of memory (raise maxmemory)"
+		return "redis is out of memory (raise maxmemory, or have it evict: maxmemory-policy)"
 	case redis.IsMaxClientsError(err):
 		return "redis has no connection left (raise maxclients)"
 	case redis.HasErrorPrefix(err, "MISCONF"):
@@ -41,8 +51,19 @@ func advice(err error) string {
 		return "redis refuses writes for want of replicas (min-replicas-to-write)"
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return "the limiter's key holds something else (delete it, or choose another prefix)"
+	case hungUp(err):
+		return "the connection was closed (if that goes on: raise maxclients, or it is no Redis)"
+	case errors.As(err, &lookup):
+		return "the name of the Redis server is not known (check its address and the name service)"
 	}
 	return ""
+}
+
+// hungUp says whether the other side closed the connection. A Redis that has
+// too many of them says so only to who reads before the end: mostly the write
+// fails first.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // scriptForbidden says whether the ACL forbids a command of the script; up to

@@ -1,0 +1,67 @@
+package exchange
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// said is the error that comes of what a server says.
+func said(t *testing.T, reply string) error {
+	t.Helper()
+	server, client := newMini(t)
+	server.SetError(reply)
+	err := client.rdb.Ping(t.Context()).Err()
+	require.ErrorContains(t, err, reply)
+	return err
+}
+
+// TestErrorsSayWhatToDo: what a server refuses and an operator can change is
+// named, and the error is still there to be matched.
+func TestErrorsSayWhatToDo(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		says string
+	}{
+		{said(t, "WRONGPASS invalid username-password pair or user is disabled."), "password"},
+		{said(t, "NOAUTH Authentication required."), "password"},
+		{said(t, "NOPERM this user has no permissions to run the 'evalsha' command"), "~<prefix>:* +evalsha"},
+		{said(t, "ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1."), "+pexpireat"},
+		{said(t, "OOM command not allowed when used memory > 'maxmemory'."), "maxmemory"},
+		{said(t, "ERR max number of clients reached"), "maxclients"},
+		{said(t, "MISCONF Redis is configured to save RDB snapshots"), "disk"},
+		{said(t, "READONLY You can't write against a read only replica."), "primary"},
+		{said(t, "NOREPLICAS Not enough good replicas to write."), "min-replicas-to-write"},
+		{said(t, "WRONGTYPE Operation against a key holding the wrong kind of value"), "delete it"},
+		{io.EOF, "maxclients"},
+		{&net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.EPIPE)}, "maxclients"},
+		{&net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, "maxclients"},
+		{&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "redis.test"}}, "name service"},
+	} {
+		got := explain(fmt.Errorf("wrapped: %w", c.err))
+		if !strings.Contains(got.Error(), c.says) || !strings.HasSuffix(got.Error(), c.err.Error()) || !errors.Is(got, c.err) {
+			t.Errorf("explain(%q) = %q, want %q in it and the error at its end", c.err, got, c.says)
+		}
+	}
+}
+
+// TestPlainErrorsStay: where there is nothing to advise, the error says it all.
+func TestPlainErrorsStay(t *testing.T) {
+	for _, err := range []error{
+		&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
+		said(t, "LOADING Redis is loading the dataset in memory"),
+		said(t, "BUSY Redis is busy running a script."),
+		os.ErrDeadlineExceeded, errNoReply,
+	} {
+		if got := explain(err); got.Error() != err.Error() {
+			t.Errorf("explain(%q) = %q", err, got)
+		}
+	}
+}
