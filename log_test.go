@@ -48,3 +48,34 @@ func TestLogSaysOnceAMinuteThatRedisIsGone(t *testing.T) {
 		})
 	}
 }
+
+// TestLogDoesNotFollowAFlappingRedis: where Redis comes and goes many times a
+// second the log says so now and then, not each time, and when it has come to stay.
+func TestLogDoesNotFollowAFlappingRedis(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		f := newFleet(t, 0, Config{})
+		defer f.close()
+		changes := 0
+		m := f.join(Config{
+			Limit: busy, Processes: 1, Logger: slog.New(slog.NewTextHandler(&out, nil)), OnChange: func(Status) { changes++ },
+		}, 1)
+		for i := range 3000 {
+			f.down.Store(i/50%2 == 1)
+			m.Allow("k")
+			m.sleep(10*time.Millisecond, 0)
+		}
+		f.down.Store(false)
+		m.sleep(2*time.Second, 0)
+		synctest.Wait()
+		if changes < 30 {
+			t.Fatalf("only %d changes of state", changes)
+		}
+		if lines := strings.Count(out.String(), "\n"); lines < 4 || lines > 8 {
+			t.Errorf("%d lines for %d changes in 30 s:\n%s", lines, changes, out.String())
+		}
+		if last := out.String()[strings.LastIndex(strings.TrimSpace(out.String()), "\n")+1:]; !strings.Contains(last, "in step") {
+			t.Errorf("the last line is %s", last)
+		}
+	})
+}

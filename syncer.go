@@ -29,7 +29,8 @@ const (
 	meanWeight   = 1. / 8                 // of the newest in the mean of round trips
 	closeFlush   = time.Second            // for the last round of Close
 	closeMost    = 1800 * time.Millisecond
-	warnEvery    = time.Minute // while it lasts, the log says again that Redis can't be used
+	warnEvery    = time.Minute      // while it lasts, the log says again that Redis can't be used
+	warnCalm     = 10 * time.Second // and does not follow a way to Redis that comes and goes faster than that
 )
 
 // errNoAnswer is what is wrong while a call hangs.
@@ -117,7 +118,8 @@ type syncer struct {
 	crowded   map[int]bool        // partitions without room for more, in this round
 	answered  []*request
 	err       error // why the last call failed; nil once nothing is failing
-	warnedAt  int64 // when that was last logged; 0: not since all was well
+	warnedAt  int64 // when that was last logged; 0: never
+	warned    bool  // it was, since all was well
 }
 
 func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed uint64) *syncer {
@@ -796,17 +798,28 @@ func (s *syncer) publishStatus(now int64) {
 	}
 }
 
-// log tells of a change of state; that Redis can't be used also while there
-// never was another state, and again now and then.
+// log tells of changes of state, but not of each where they come fast; that
+// Redis can't be used also while there never was another state, and again now
+// and then.
 func (s *syncer) log(st, old *Status, now int64) {
 	switch {
-	case st.State == Synced && old.State != Synced:
-		s.warnedAt = 0
-		s.logger.Info("limiter: in step with the fleet", "processes", st.Processes, "was", old.State.String(), "for", st.Since.Sub(old.Since))
-	case st.State != Synced && st.Err != nil && (s.warnedAt == 0 || now-s.warnedAt >= int64(warnEvery)):
-		s.warnedAt = now
+	case st.State == Synced:
+		if old.State == Connecting || old.State == Degraded && s.warned {
+			s.logger.Info("limiter: in step with the fleet", "processes", st.Processes, "was", old.State.String(), "for", st.Since.Sub(old.Since))
+		}
+		s.warned = false
+	case st.Err != nil && s.warningDue(now):
+		s.warnedAt, s.warned = now, true
 		s.logger.Warn("limiter: Redis can't be used: going on with the last shares", "processes", st.Processes, "since", st.Since, "err", st.Err)
 	}
+}
+
+func (s *syncer) warningDue(now int64) bool {
+	pause := warnCalm
+	if s.warned {
+		pause = warnEvery
+	}
+	return s.warnedAt == 0 || now-s.warnedAt >= int64(pause)
 }
 
 func (s *syncer) state() State {

@@ -46,7 +46,8 @@ key, and for 16 other keys beside, on 100 ms rounds.
 - **not as required**: every requirement that this run did not meet, as judged by the program.
 
 The network's faults are those of a proxy in between: what it drops is accepted by the kernel and goes no farther, so that
-connections hang and are not reset. Clocks are stepped by libfaketime, on a server that comes back with its data.
+connections hang and are not reset. Clocks are stepped for a server that comes back with its data, by a library that is
+preloaded into it.
 
 `
 

@@ -1,0 +1,62 @@
+package faultmatrix
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
+)
+
+// clockStep is a server that comes back with its data and another clock, as a
+// new primary may have it.
+func clockStep(name string, step time.Duration) *Fault {
+	return &Fault{
+		Name: name, House: standalone(redisserver.Options{AppendOnly: true}), Lasts: lasting, Want: outage,
+		Inject: do(func(h *House) error { return h.server.Kill() }),
+		Heal: func(ctx context.Context, h *House) error {
+			library, err := clockLibrary(ctx, h.server.Dir(), step)
+			if err != nil {
+				return err
+			}
+			h.server.Setenv("LD_PRELOAD=" + library)
+			return h.server.Restart(true)
+		},
+	}
+}
+
+// otherClock has a program's wall clock go wrong by STEP seconds. (libfaketime
+// does the same, but allocates while it does, which Redis's allocator, asking
+// for the time, does not survive.)
+const otherClock = `
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t id, struct timespec *ts) {
+	int err = syscall(SYS_clock_gettime, id, ts);
+	if (!err && id == CLOCK_REALTIME) ts->tv_sec += STEP;
+	return err;
+}
+int gettimeofday(struct timeval *tv, void *tz) {
+	struct timespec ts;
+	int err = clock_gettime(CLOCK_REALTIME, &ts);
+	tv->tv_sec = ts.tv_sec;
+	tv->tv_usec = ts.tv_nsec / 1000;
+	return err;
+}
+`
+
+// clockLibrary compiles otherClock.
+func clockLibrary(ctx context.Context, dir string, step time.Duration) (string, error) {
+	name := filepath.Join(dir, "clock.so")
+	cc := exec.CommandContext(ctx, "cc", "-shared", "-fPIC", fmt.Sprintf("-DSTEP=(%d)", int(step.Seconds())), "-x", "c", "-", "-o", name)
+	cc.Stdin = strings.NewReader(otherClock)
+	if out, err := cc.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: a C compiler for another clock: %w: %s", ErrNotHere, err, out)
+	}
+	return name, nil
+}
