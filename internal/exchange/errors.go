@@ -53,6 +53,8 @@ func advice(err error) string {
 		return "the limiter's key holds something else (delete it, or choose another prefix)"
 	case hungUp(err):
 		return "the connection was closed (if that goes on: raise maxclients, or it is no Redis)"
+	case strings.Contains(err.Error(), "redis: can't parse"):
+		return "what answers is no Redis (check the address)"
 	case errors.As(err, &lookup):
 		return "the name of the Redis server is not known (check its address and the name service)"
 	}

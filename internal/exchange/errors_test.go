@@ -40,6 +40,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{said(t, "READONLY You can't write against a read only replica."), "primary"},
 		{said(t, "NOREPLICAS Not enough good replicas to write."), "min-replicas-to-write"},
 		{said(t, "WRONGTYPE Operation against a key holding the wrong kind of value"), "delete it"},
+		{errors.New(`redis: can't parse map reply: "HTTP/1.1 400 Bad Request"`), "no Redis"},
 		{io.EOF, "maxclients"},
 		{&net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.EPIPE)}, "maxclients"},
 		{&net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, "maxclients"},

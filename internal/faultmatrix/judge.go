@@ -18,6 +18,10 @@ const (
 	leastRatio = 0.95
 	mostRatio  = 1.10
 	leastP9999 = time.Millisecond
+
+	leastAfter = 0.90
+	mostAfter  = 1.10
+
 	// A round of each process may be lost unseen with what Redis loses, and
 	// what was run up while the loss went unnoticed counts twice at most.
 	unseenRounds = 3
@@ -36,7 +40,7 @@ func (m *Measured) Failed() []Mark {
 
 // Marks says of each thing that is required whether it is so.
 func (m *Measured) Marks() []Mark {
-	marks := append(m.Sound(), m.p9999(), m.back(), m.logged())
+	marks := append(m.Sound(), m.p9999(), m.back(), m.afterwards(), m.logged())
 	if m.Fault.Want.Outage {
 		marks = append(marks, m.total())
 	}
@@ -110,6 +114,12 @@ func (m *Measured) logged() Mark {
 func (m *Measured) total() Mark {
 	r := m.Phases[during].Ratio
 	return Mark{"the limit is kept", r >= leastRatio && r <= mostRatio, fmt.Sprintf("%.3f of it", r)}
+}
+
+// afterwards finds a burst or a pause in the seconds after the return.
+func (m *Measured) afterwards() Mark {
+	r := m.Phases[after].Ratio
+	return Mark{"neither a burst nor a pause after it", r >= leastAfter && r <= mostAfter, fmt.Sprintf("%.3f of the limit", r)}
 }
 
 func (m *Measured) says() Mark {

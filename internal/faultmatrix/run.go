@@ -236,7 +236,7 @@ func (m *Measured) judgeStates(p *process) {
 		m.Back = max(m.Back, back.Sub(m.Ended), 0)
 	}
 	m.Degraded = m.Degraded && degraded
-	if lines >= m.Lines {
+	if m.Events == nil || lines > m.Lines || lines == m.Lines && changes > m.Changes {
 		m.Lines, m.Changes, m.Events = lines, changes, p.said()
 	}
 	m.Foreign = max(m.Foreign, p.foreign)

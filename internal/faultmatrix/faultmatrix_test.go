@@ -1,0 +1,74 @@
+package faultmatrix
+
+import (
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter/internal/redistest"
+)
+
+func TestMain(m *testing.M) {
+	if Serve() {
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// quick are faults that lose nothing, and where the whole matrix is too long
+// these are done.
+var quick = []string{
+	"not running at start",
+	"killed, back with its AOF",
+	"SIGSTOP for 3s",
+	"packets dropped both ways",
+	"replies cut in their middle, one in five",
+	"password changed, connections killed",
+	"SCRIPT FLUSH",
+}
+
+// TestFaultsLoseAndDoubleNothing: real processes on a real Redis through some
+// of the faults: each is seen, all processes come back by themselves, and every
+// token is charged once.
+func TestFaultsLoseAndDoubleNothing(t *testing.T) {
+	redistest.Need(t)
+	pace := Pace{Settle: 200 * time.Millisecond, Before: 200 * time.Millisecond, After: 200 * time.Millisecond, Patience: 30 * time.Second}
+	found := 0
+	for _, f := range Faults(false) {
+		if !slices.Contains(quick, f.Name) {
+			continue
+		}
+		found++
+		t.Run(f.Name, func(t *testing.T) {
+			t.Parallel()
+			f.Lasts = min(f.Lasts, 1500*time.Millisecond)
+			all, err := Run(t.Context(), f, []Kind{Tuned}, pace)
+			require.NoError(t, err)
+			for _, m := range all {
+				for _, mark := range m.Sound() {
+					if !mark.OK {
+						t.Errorf("%s: not so: %s\n%s", mark.What, mark.Note, m.Story())
+					}
+				}
+				t.Logf("admitted %d tokens of the exact key, Redis has %.3f; back after %v", m.Admitted, m.Charged, m.Back)
+			}
+		})
+	}
+	require.Equal(t, len(quick), found, "every name is that of a fault")
+}
+
+func TestNamesAreDistinct(t *testing.T) {
+	seen := map[string]bool{}
+	for _, f := range Faults(true) {
+		if seen[f.Name] {
+			t.Errorf("two faults are called %q", f.Name)
+		}
+		seen[f.Name] = true
+		if f.House == nil || f.Inject == nil || f.Lasts > 0 && f.Heal == nil || f.Want.Back == 0 {
+			t.Errorf("%q is incomplete", f.Name)
+		}
+	}
+}
