@@ -36,7 +36,7 @@ type Fault struct {
 // Want is what a fault allows beyond what every fault does.
 type Want struct {
 	Outage bool          // nobody is answered: the fleet must stay at the limit all the same
-	Loses  bool          // Redis loses data: what it lost before anybody saw it is gone
+	Loses  int           // how many times Redis loses data: what it lost before anybody saw it is gone
 	Back   time.Duration // until Synced again, with a tuned client
 	FromIt bool          // Back counts from the fault's begin, not from its end
 	Says   string        // what the log must name

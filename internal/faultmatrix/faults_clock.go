@@ -7,15 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
 )
 
 // clockStep is a server that comes back with its data and another clock, as a
 // new primary may have it.
 func clockStep(name string, step time.Duration) *Fault {
 	return &Fault{
-		Name: name, House: standalone(redisserver.Options{AppendOnly: true}), Lasts: lasting, Want: outage,
+		Name: name, House: appending, Lasts: lasting, Want: outage,
 		Inject: do(func(h *House) error { return h.server.Kill() }),
 		Heal: func(ctx context.Context, h *House) error {
 			library, err := clockLibrary(ctx, h.server.Dir(), step)

@@ -12,7 +12,7 @@ import (
 
 // clusterFaults happen to the first of three masters.
 func clusterFaults() []*Fault {
-	want := Want{Outage: true, Loses: true, Back: backCluster, FromIt: true}
+	want := Want{Outage: true, Loses: 1, Back: backCluster, FromIt: true}
 	moves := Want{Back: backCluster, FromIt: true}
 	return []*Fault{
 		{

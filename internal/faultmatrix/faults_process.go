@@ -14,12 +14,12 @@ func processFaults() []*Fault {
 	restart := func(keep bool) func(context.Context, *House) error {
 		return do(func(h *House) error { return h.server.Restart(keep) })
 	}
-	loses := Want{Outage: true, Loses: true}
+	loses := Want{Outage: true, Loses: 1}
 	return []*Fault{
 		{Name: "not running at start", House: plain, Start: true, Lasts: lasting, Inject: kill, Heal: restart(false), Want: outage},
 		{Name: "killed, back empty", House: plain, Lasts: lasting, Inject: kill, Heal: restart(false), Want: loses},
 		{Name: "killed, back with an RDB file 1.5 s old", House: plain, Lasts: lasting, Inject: saveAndKill, Heal: restart(true), Want: loses},
-		{Name: "killed, back with its AOF", House: standalone(redisserver.Options{AppendOnly: true}), Lasts: lasting, Inject: kill, Heal: restart(true), Want: outage},
+		{Name: "killed, back with its AOF", House: appending, Lasts: lasting, Inject: kill, Heal: restart(true), Want: outage},
 		frozen(3 * time.Second),
 		{Name: "loading its data", House: slowLoader, Inject: load, Heal: waitForIt, Want: outage},
 		{Name: "a script that runs on (BUSY)", House: plain, Lasts: lasting, Inject: runOn, Heal: admin(cmd("script", "kill")), Want: outage},

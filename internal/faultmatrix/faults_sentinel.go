@@ -14,7 +14,7 @@ import (
 // sentinelFaults make Sentinels promote the replica. Redis is in order again
 // when they announce it.
 func sentinelFaults() []*Fault {
-	want := Want{Outage: true, Loses: true, Back: backSentinel}
+	want := Want{Outage: true, Loses: 1, Back: backSentinel}
 	return []*Fault{
 		{
 			Name: "Sentinel: primary killed", House: watched, Heal: announced, Want: want,
@@ -25,7 +25,7 @@ func sentinelFaults() []*Fault {
 			Inject: do(func(h *House) error { return h.server.Freeze() }),
 		},
 		{
-			Name: "Sentinel: SENTINEL FAILOVER", House: watched, Heal: announced, Want: Want{Loses: true, Back: backSentinel},
+			Name: "Sentinel: SENTINEL FAILOVER", House: watched, Heal: announced, Want: Want{Loses: 1, Back: backSentinel},
 			Inject: func(ctx context.Context, h *House) error {
 				s := h.sentinel.Sentinels[0].Client()
 				defer s.Close()

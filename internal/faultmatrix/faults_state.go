@@ -4,25 +4,27 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 )
 
 // stateFaults happen to what the server holds.
 func stateFaults() []*Fault {
-	loses := Want{Loses: true}
+	loses := Want{Loses: 1}
+	evicts := Want{Loses: evictions}
 	return []*Fault{
 		{Name: "SCRIPT FLUSH", House: plain, Inject: admin(cmd("script", "flush"))},
 		{Name: "FLUSHALL", House: plain, Inject: admin(cmd("flushall")), Want: loses},
-		{Name: "our keys evicted (allkeys-lru), again and again", House: plain, Lasts: lasting, Inject: evictAgain, Heal: waitForIt, Want: loses},
+		{Name: "our keys evicted (allkeys-lru), again and again", House: plain, Lasts: lasting, Inject: evictAgain, Heal: waitForIt, Want: evicts},
 		{
 			Name: "our keys overwritten with strings", House: plain, Lasts: lasting,
-			Inject: overwrite, Heal: deleteAll, Want: Want{Outage: true, Loses: true, Says: "delete it"},
+			Inject: overwrite, Heal: deleteAll, Want: Want{Outage: true, Loses: 1, Says: "delete it"},
 		},
 		{Name: "our keys' fields overwritten with rubbish", House: plain, Inject: spoil, Want: loses},
 	}
 }
 
-// evictAgain has the server evict everything every half second.
+const evictions = 8
+
+// evictAgain has the server evict everything again and again.
 func evictAgain(ctx context.Context, h *House) error {
 	h.patient = make(chan error, 1)
 	if err := h.Admin.ConfigSet(ctx, "maxmemory-policy", "allkeys-lru").Err(); err != nil {
@@ -30,9 +32,9 @@ func evictAgain(ctx context.Context, h *House) error {
 	}
 	go func() {
 		var errs []error
-		for range int(lasting / (500 * time.Millisecond)) {
+		for range evictions {
 			errs = append(errs, evict(ctx, h))
-			pause(ctx, 500*time.Millisecond)
+			pause(ctx, lasting/evictions)
 		}
 		h.patient <- errors.Join(errs...)
 	}()

@@ -62,6 +62,10 @@ func standalone(opts redisserver.Options) func() (*House, error) {
 
 var plain = standalone(redisserver.Options{})
 
+// appending is a server that keeps what it is told beyond its own death, if
+// not beyond the machine's: with fsync it would stall whenever the disk does.
+var appending = standalone(redisserver.Options{AppendOnly: true, Args: []string{"--appendfsync", "no"}})
+
 // proxied is one server behind a proxy.
 func proxied() (*House, error) {
 	h, err := plain()

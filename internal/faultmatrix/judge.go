@@ -52,10 +52,7 @@ func (m *Measured) Marks() []Mark {
 
 // Sound is what is required that no speed of the machine may change.
 func (m *Measured) Sound() []Mark {
-	within := 0.5
-	if m.Fault.Want.Loses {
-		within += unseenRounds * syncEvery.Seconds() * m.Rate
-	}
+	within := 0.5 + float64(m.Fault.Want.Loses)*unseenRounds*syncEvery.Seconds()*m.Rate
 	marks := []Mark{
 		{"all is exchanged in the end", m.Drained, "not within 30 s"},
 		{"nothing lost", m.Off() >= -within, fmt.Sprintf("%.1f tokens lost", -m.Off())},

@@ -56,6 +56,9 @@ const (
 	end       = "end"
 )
 
+// aftermath is what counts as during a fault that is over at once.
+const aftermath = 2 * time.Second
+
 // Run has a fault happen to a fleet of each kind.
 func Run(ctx context.Context, f *Fault, kinds []Kind, pace Pace) (out []*Measured, err error) {
 	h, err := f.House()
@@ -117,7 +120,11 @@ func (r *run) upToTheEnd(ctx context.Context, kinds []Kind) error {
 	} else if err := r.tell(during); err != nil {
 		return err
 	}
-	pause(ctx, time.Until(r.began.Add(r.fault.Lasts)))
+	lasts := r.fault.Lasts
+	if r.fault.Heal == nil {
+		lasts = aftermath
+	}
+	pause(ctx, time.Until(r.began.Add(lasts)))
 	return r.heal(ctx)
 }
 
