@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9/logging"
+
 	"github.com/seed-e56e777b/limiter/internal/faultmatrix"
 )
 
@@ -35,6 +37,7 @@ func main() {
 	if faultmatrix.Serve() {
 		return
 	}
+	logging.Disable() // the client with which this program looks at its servers is no news; its fleets' are counted
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second Ctrl-C ends the program at once
 	if err := run(ctx, os.Args[1:]); err != nil {

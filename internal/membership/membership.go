@@ -82,10 +82,11 @@ func (f *Fleet) forget(rtt time.Duration) time.Duration {
 }
 
 // Joined takes in what the fleet's key says; back says that the call before
-// had failed. While the others are on their way back too, for hold, the fleet
+// had failed. One that hung for as long as makes a member silent, as a client
+// without timeouts lets it, is no better. While the others are on their way back too, for hold, the fleet
 // does not shrink, and nobody is silent.
 func (f *Fleet) Joined(r *exchange.FleetReply, back bool, hold time.Duration, now int64) {
-	if back {
+	if back || now-f.contact > int64(f.silence(0)) {
 		f.cut = spell{f.contact, now}
 		f.Regain(hold, now)
 	}
