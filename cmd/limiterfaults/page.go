@@ -56,12 +56,22 @@ func (p *page) write(w io.Writer) {
 	fmt.Fprintln(w, p.machine())
 	fmt.Fprintln(w)
 	faultmatrix.WriteTable(w, p.measured)
+	p.writeStories(w)
 	if len(p.notRun) > 0 {
 		fmt.Fprint(w, "\nNot run:\n\n")
 	}
 	for _, err := range p.notRun {
 		fmt.Fprintf(w, "- %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
+}
+
+// writeStories writes what was said while it happened.
+func (p *page) writeStories(w io.Writer) {
+	fmt.Fprint(w, "\n## What was said\n\nBy the process of each fleet that said most: its log, and what OnChange was given, in seconds from the fault's begin.\n\n```\n")
+	for _, m := range p.measured {
+		fmt.Fprintf(w, "%s (%s client)\n%s\n", m.Fault.Name, m.Kind, m.Story())
+	}
+	fmt.Fprint(w, "```\n")
 }
 
 // machine says on what this was measured.

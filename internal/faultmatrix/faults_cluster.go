@@ -30,6 +30,7 @@ func clusterFaults() []*Fault {
 					return err
 				}
 				pause(ctx, 2*time.Second)
+				h.Struck = time.Now()
 				return h.server.Kill()
 			},
 		},

@@ -39,6 +39,7 @@ func sentinelFaults() []*Fault {
 					return err
 				}
 				pause(ctx, 2*time.Second)
+				h.Struck = time.Now()
 				return h.server.Kill()
 			},
 		},

@@ -17,6 +17,7 @@ type House struct {
 	Topology string
 	Job      Job           // how to reach it
 	Admin    *redis.Client // of the server that faults happen to
+	Struck   time.Time     // when the fault began, where that is later than Inject
 	Back     time.Time     // when it was in order again, where Heal alone does not say
 
 	server   *redisserver.Server // the only one, or the first master

@@ -52,12 +52,17 @@ func (m *Measured) Marks() []Mark {
 
 // Sound is what is required that no speed of the machine may change.
 func (m *Measured) Sound() []Mark {
-	within := 0.5 + float64(m.Fault.Want.Loses)*unseenRounds*syncEvery.Seconds()*m.Rate
 	marks := []Mark{
-		{"all is exchanged in the end", m.Drained, "not within 30 s"},
-		{"nothing lost", m.Off() >= -within, fmt.Sprintf("%.1f tokens lost", -m.Off())},
-		{"nothing doubled", m.Off() <= within, fmt.Sprintf("%.1f tokens doubled", m.Off())},
+		{"all is exchanged in the end", m.Drained, fmt.Sprintf("not within %v", drainPatience)},
 		{"Synced again", m.Back >= 0, "not at the end of the run"},
+	}
+	if m.Drained {
+		within := 0.5 + float64(m.Fault.Want.Loses)*unseenRounds*syncEvery.Seconds()*m.Rate
+		marks = append(
+			marks,
+			Mark{"nothing lost", m.Off() >= -within, fmt.Sprintf("%.1f tokens lost", -m.Off())},
+			Mark{"nothing doubled", m.Off() <= within, fmt.Sprintf("%.1f tokens doubled", m.Off())},
+		)
 	}
 	if m.Fault.Want.Outage && m.Fault.Lasts > 0 {
 		marks = append(marks, Mark{"the outage was seen", m.Degraded, "a process stayed Synced"})
@@ -87,19 +92,11 @@ func (m *Measured) p9999() Mark {
 	return Mark{"Allow as fast as ever", got <= bound, note}
 }
 
-// Return is the time until Synced again, from where Want.Back counts.
-func (m *Measured) Return() time.Duration {
-	if m.Back >= 0 && m.Fault.Want.FromIt {
-		return m.Back + m.Ended.Sub(m.Began)
-	}
-	return m.Back
-}
-
 func (m *Measured) back() Mark {
 	if m.Kind != Tuned { // as measured
 		return Mark{What: "Synced again in time", OK: true}
 	}
-	got := m.Return()
+	got := m.Back
 	return Mark{"Synced again in time", got >= 0 && got <= m.Fault.Want.Back, fmt.Sprintf("after %v, bound %v", got.Round(time.Millisecond), m.Fault.Want.Back)}
 }
 

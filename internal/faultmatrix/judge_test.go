@@ -36,7 +36,6 @@ func TestJudge(t *testing.T) {
 		"never back":             {func(m *Measured) { m.Back = -1; m.Kind = Default }, "Synced again"},
 		"late":                   {func(m *Measured) { m.Back = 2 * time.Second }, "Synced again in time"},
 		"late, as measured":      {func(m *Measured) { m.Back = 2 * time.Second; m.Kind = Default }, ""},
-		"late from the begin":    {func(m *Measured) { m.Fault.Want.FromIt = true }, "Synced again in time"},
 		"unseen":                 {func(m *Measured) { m.Degraded = false }, "the outage was seen"},
 		"slow":                   {func(m *Measured) { m.Phases[during] = slow(2 * time.Millisecond) }, "Allow as fast as ever"},
 		"slow without fault too": {func(m *Measured) {
@@ -80,6 +79,11 @@ func TestReturnIsThatOfTheLastProcess(t *testing.T) {
 	}
 	if m.Degraded {
 		t.Error("the second process never was degraded")
+	}
+	m.Fault.Want.FromIt = true
+	m.judgeStates(p)
+	if want := lasting + 700*time.Millisecond; m.Back != want {
+		t.Errorf("back %v after the begin, want %v", m.Back, want)
 	}
 	m.judgeStates(&process{events: []Event{at(0, "degraded")}})
 	if m.Back >= 0 {

@@ -40,10 +40,13 @@ func (m *Measured) returned() string {
 	if m.Back < 0 {
 		return "never"
 	}
-	return short(m.Return())
+	return short(m.Back)
 }
 
 func (m *Measured) off() string {
+	if !m.Drained {
+		return "unknown"
+	}
 	return fmt.Sprintf("%.0f / %.0f of %d", max(0, -m.Off()), max(0, m.Off()), m.Admitted)
 }
 

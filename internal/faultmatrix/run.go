@@ -28,7 +28,7 @@ type Measured struct {
 	Ended    time.Time // its cause
 
 	Phases   map[string]FleetPhase
-	Back     time.Duration // from the end of the cause until all processes were synced for good; negative: never
+	Back     time.Duration // until all processes were synced for good, from the end of the cause or as Want says; negative: never
 	Degraded bool          // all processes said so, or had not been reached yet
 	Drained  bool          // all that was admitted of the exact key was exchanged
 	Admitted int           // tokens of it
@@ -56,7 +56,11 @@ const (
 	end       = "end"
 )
 
-// aftermath is what counts as during a fault that is over at once.
+// drainPatience is beyond the longest that a client of go-redis's defaults is
+// known to take for one call.
+const drainPatience = 100 * time.Second
+
+// aftermath is the least that counts as during a fault.
 const aftermath = 2 * time.Second
 
 // Run has a fault happen to a fleet of each kind.
@@ -120,12 +124,10 @@ func (r *run) upToTheEnd(ctx context.Context, kinds []Kind) error {
 	} else if err := r.tell(during); err != nil {
 		return err
 	}
-	lasts := r.fault.Lasts
-	if r.fault.Heal == nil {
-		lasts = aftermath
-	}
-	pause(ctx, time.Until(r.began.Add(lasts)))
-	return r.heal(ctx)
+	pause(ctx, time.Until(r.began.Add(r.fault.Lasts)))
+	err := r.heal(ctx)
+	pause(ctx, time.Until(r.began.Add(aftermath)))
+	return err
 }
 
 // settle waits until the fleets are in step, and for the phase before.
@@ -152,6 +154,9 @@ func (r *run) inject(ctx context.Context) error {
 		return fmt.Errorf("inject: %w", err)
 	}
 	r.ended = time.Now()
+	if !r.house.Struck.IsZero() {
+		r.began = r.house.Struck
+	}
 	return nil
 }
 
@@ -197,7 +202,7 @@ func (r *run) after(ctx context.Context, fl *fleet) (*Measured, error) {
 	if err := errors.Join(fl.tell(end), fl.tell(drainCommand)); err != nil {
 		return nil, err
 	}
-	m.Drained = fl.every(30*time.Second, func(p *process) bool { return p.drained() != nil })
+	m.Drained = fl.every(drainPatience, func(p *process) bool { return p.drained() != nil })
 	m.account(fl)
 	var err error
 	m.Charged, err = r.house.charged(ctx, fl.kind)
@@ -239,14 +244,22 @@ func (m *Measured) judgeStates(p *process) {
 	switch {
 	case state != "synced" || m.Back < 0:
 		m.Back = -1
-	default:
-		m.Back = max(m.Back, back.Sub(m.Ended), 0)
+	case back.After(m.Began):
+		m.Back = max(m.Back, back.Sub(m.origin()), 0)
 	}
 	m.Degraded = m.Degraded && degraded
 	if m.Events == nil || lines > m.Lines || lines == m.Lines && changes > m.Changes {
 		m.Lines, m.Changes, m.Events = lines, changes, p.said()
 	}
 	m.Foreign = max(m.Foreign, p.foreign)
+}
+
+// origin is the instant from which the return counts.
+func (m *Measured) origin() time.Time {
+	if m.Fault.Want.FromIt {
+		return m.Began
+	}
+	return m.Ended
 }
 
 // following is the state after an event, and since when it is synced.
