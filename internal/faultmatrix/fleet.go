@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"time"
 )
@@ -96,7 +97,7 @@ func (p *process) count(stderr io.Reader) {
 func (p *process) said() []Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.events[:len(p.events):len(p.events)]
+	return slices.Clip(p.events)
 }
 
 func (p *process) state() string {

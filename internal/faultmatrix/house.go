@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,8 +34,8 @@ type House struct {
 // Close ends whatever runs.
 func (h *House) Close() error {
 	var errs []error
-	for i := len(h.closers) - 1; i >= 0; i-- {
-		errs = append(errs, h.closers[i].Close())
+	for _, c := range slices.Backward(h.closers) {
+		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
 }
