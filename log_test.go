@@ -79,3 +79,23 @@ func TestLogDoesNotFollowAFlappingRedis(t *testing.T) {
 		}
 	})
 }
+
+// TestLogTellsOfARedisThatNeverAnswers: a first call that hangs is an outage
+// too.
+func TestLogTellsOfARedisThatNeverAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		f := newFleetOn(t, 0, Config{}, path{trip: time.Hour}, 0)
+		defer time.Sleep(time.Hour) // until the call ends
+		defer f.close()
+		m := f.join(Config{Limit: busy, Processes: 1, Logger: slog.New(slog.NewTextHandler(&out, nil))}, 1)
+		m.sleep(2*time.Second, 0)
+		synctest.Wait()
+		if st := m.Status(); st.State != Connecting || st.Err == nil {
+			t.Errorf("after two seconds: %+v", st)
+		}
+		if got := strings.Count(out.String(), errNoAnswer.Error()); got != 1 {
+			t.Errorf("said %d times, want once:\n%s", got, out.String())
+		}
+	})
+}

@@ -783,7 +783,7 @@ func (s *syncer) publishStatus(now int64) {
 	if at := s.courier.LastAnswer(); at != 0 {
 		st.LastSync = s.wall(at)
 	}
-	if st.State == Degraded && st.Err == nil {
+	if st.Err == nil && (st.State == Degraded || st.State == Connecting && s.wall(now).Sub(s.base) > deadlineMiss*s.interval) {
 		st.Err = errNoAnswer
 	}
 	if st.State != old.State {
