@@ -4,10 +4,29 @@ import (
 	"bytes"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// logText is what was logged so far.
+type logText struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
 
 // TestLogSaysOnceAMinuteThatRedisIsGone: an outage is logged when it begins,
 // or when it is found at the start, once a minute while it lasts, and when it
@@ -16,7 +35,7 @@ func TestLogSaysOnceAMinuteThatRedisIsGone(t *testing.T) {
 	for name, reachedFirst := range map[string]bool{"never reached": false, "reached": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var out bytes.Buffer
+				var out logText
 				f := newFleet(t, 0, Config{})
 				defer f.close()
 				f.down.Store(!reachedFirst)
@@ -53,7 +72,7 @@ func TestLogSaysOnceAMinuteThatRedisIsGone(t *testing.T) {
 // second the log says so now and then, not each time, and when it has come to stay.
 func TestLogDoesNotFollowAFlappingRedis(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
+		var out logText
 		f := newFleet(t, 0, Config{})
 		defer f.close()
 		changes := 0
@@ -81,19 +100,21 @@ func TestLogDoesNotFollowAFlappingRedis(t *testing.T) {
 }
 
 // TestLogTellsOfARedisThatNeverAnswers: a first call that hangs is an outage
-// too.
+// too; it is given time to say why.
 func TestLogTellsOfARedisThatNeverAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
+		var out logText
 		f := newFleetOn(t, 0, Config{}, path{trip: time.Hour}, 0)
 		defer time.Sleep(time.Hour) // until the call ends
 		defer f.close()
 		m := f.join(Config{Limit: busy, Processes: 1, Logger: slog.New(slog.NewTextHandler(&out, nil))}, 1)
-		m.sleep(2*time.Second, 0)
+		m.sleep(time.Second, 0)
 		synctest.Wait()
-		if st := m.Status(); st.State != Connecting || st.Err == nil {
-			t.Errorf("after two seconds: %+v", st)
+		if st := m.Status(); st.State != Connecting || st.Err == nil || out.String() != "" {
+			t.Errorf("after a second: %+v, logged %q", st, out.String())
 		}
+		m.sleep(10*time.Second, 0)
+		synctest.Wait()
 		if got := strings.Count(out.String(), errNoAnswer.Error()); got != 1 {
 			t.Errorf("said %d times, want once:\n%s", got, out.String())
 		}

@@ -31,6 +31,7 @@ const (
 	closeMost    = 1800 * time.Millisecond
 	warnEvery    = time.Minute      // while it lasts, the log says again that Redis can't be used
 	warnCalm     = 10 * time.Second // and does not follow a way to Redis that comes and goes faster than that
+	warnHang     = 5 * time.Second  // a call that hangs may still say what is wrong
 )
 
 // errNoAnswer is what is wrong while a call hangs.
@@ -808,13 +809,16 @@ func (s *syncer) log(st, old *Status, now int64) {
 			s.logger.Info("limiter: in step with the fleet", "processes", st.Processes, "was", old.State.String(), "for", st.Since.Sub(old.Since))
 		}
 		s.warned = false
-	case st.Err != nil && s.warningDue(now):
+	case st.Err != nil && s.warningDue(st, now):
 		s.warnedAt, s.warned = now, true
 		s.logger.Warn("limiter: Redis can't be used: going on with the last shares", "processes", st.Processes, "since", st.Since, "err", st.Err)
 	}
 }
 
-func (s *syncer) warningDue(now int64) bool {
+func (s *syncer) warningDue(st *Status, now int64) bool {
+	if errors.Is(st.Err, errNoAnswer) && s.wall(now).Sub(st.Since) < warnHang {
+		return false
+	}
 	pause := warnCalm
 	if s.warned {
 		pause = warnEvery

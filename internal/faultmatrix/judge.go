@@ -102,6 +102,9 @@ func (m *Measured) back() Mark {
 
 func (m *Measured) logged() Mark {
 	most := m.Changes + int(m.Lasted/time.Minute)
+	if m.Fault.Start {
+		most++ // for the state in which a process starts
+	}
 	return Mark{"a line for each change, one a minute", m.Lines <= most, fmt.Sprintf("%d lines for %d changes", m.Lines, m.Changes)}
 }
 

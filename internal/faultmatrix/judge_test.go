@@ -42,6 +42,7 @@ func TestJudge(t *testing.T) {
 			m.Phases[during], m.Phases[before] = slow(2*time.Millisecond), slow(time.Millisecond)
 		}, ""},
 		"chatty":                   {func(m *Measured) { m.Lines = 3 }, "a line for each change, one a minute"},
+		"chatty from the start":    {func(m *Measured) { m.Lines = 3; m.Fault.Start = true }, ""},
 		"chatty for a minute":      {func(m *Measured) { m.Lines = 3; m.Lasted = time.Minute }, ""},
 		"too much":                 {func(m *Measured) { m.Phases[during] = FleetPhase{Ratio: 1.2} }, "the limit is kept"},
 		"too little":               {func(m *Measured) { m.Phases[during] = FleetPhase{Ratio: 0.9} }, "the limit is kept"},
