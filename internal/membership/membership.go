@@ -82,19 +82,18 @@ func (f *Fleet) forget(rtt time.Duration) time.Duration {
 }
 
 // Joined takes in what the fleet's key says; back says that the call before
-// had failed. One that hung for as long as makes a member silent, as a client
-// without timeouts lets it, is no better. While the others are on their way back too, for hold, the fleet
+// had failed. While the others are on their way back too, for hold, the fleet
 // does not shrink, and nobody is silent.
 func (f *Fleet) Joined(r *exchange.FleetReply, back bool, hold time.Duration, now int64) {
-	if back || now-f.contact > int64(f.silence(0)) {
-		f.cut = spell{f.contact, now}
-		f.Regain(hold, now)
-	}
-	f.contact = now
 	f.gap = spell{}
 	if r.GapBegin > r.GapEnd {
 		f.gap = spell{now - int64(r.GapBegin), now - int64(r.GapEnd)}
 	}
+	if back || f.hung() {
+		f.cut = spell{f.contact, now}
+		f.Regain(hold, now)
+	}
+	f.contact = now
 	n := float64(max(1, r.Members))
 	f.scale = 1
 	if now < f.regain {
@@ -104,6 +103,12 @@ func (f *Fleet) Joined(r *exchange.FleetReply, back bool, hold time.Duration, no
 	f.longest = stretchGrowth * f.Interval()
 	f.members = n
 	f.scale = max(leastScale, max(1, n-float64(r.Silent))/n)
+}
+
+// hung reports whether most of a gap lies after the last contact: no call has
+// failed since, but one hung, as a client without timeouts lets it.
+func (f *Fleet) hung() bool {
+	return 2*(f.gap.end-max(f.gap.begin, f.contact)) > f.gap.end-f.gap.begin
 }
 
 // Regain keeps the fleet from shrinking for a while: Redis has lost what it

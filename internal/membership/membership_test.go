@@ -27,9 +27,6 @@ func TestSizeAndScale(t *testing.T) {
 		{"they stay away", exchange.FleetReply{Members: 1}, false, 30 * sec, 1, 1},
 		{"all silent but this one", exchange.FleetReply{Members: 5, Silent: 5}, false, 40 * sec, 5, 0.2},
 	} {
-		if !tc.back {
-			f.contact = tc.at - sec/10 // rounds like the others lie between
-		}
 		f.Joined(&tc.reply, tc.back, 2*time.Second, tc.at)
 		if f.Members() != tc.members || f.Scale() != tc.scale {
 			t.Errorf("%s: %v members, scale %v, want %v and %v", tc.what, f.Members(), f.Scale(), tc.members, tc.scale)
@@ -106,13 +103,21 @@ func TestBacklog(t *testing.T) {
 // one that failed does: else what was run up meanwhile, charged from when it
 // arrives, would put every key into debt.
 func TestHangIsASpellWithoutContact(t *testing.T) {
-	for took, want := range map[time.Duration]bool{3 * time.Second: true, 200 * ms: false} {
+	for _, tc := range []struct {
+		what    string
+		gap     time.Duration
+		ceiling bool
+	}{
+		{"nobody had contact", 3 * time.Second, true},
+		{"others had", 0, false},
+	} {
 		f := New(4, 100*ms, sec)
 		f.Joined(&exchange.FleetReply{Members: 4}, true, 0, 70*sec)
 		f.Joined(&exchange.FleetReply{Members: 4}, false, 0, 70*sec+1)
-		f.Joined(&exchange.FleetReply{Members: 4, GapBegin: took}, false, 0, 70*sec+int64(took))
-		if ceiling, _ := f.Backlog(70*sec+2, 0); ceiling != want {
-			t.Errorf("after a call of %v: ceiling %v, want %v", took, ceiling, want)
+		f.Joined(&exchange.FleetReply{Members: 4, GapBegin: tc.gap}, false, 0, 73*sec)
+		f.Joined(&exchange.FleetReply{Members: 4, GapBegin: tc.gap + 100*ms, GapEnd: 100 * ms}, false, 0, 73*sec+sec/10)
+		if ceiling, _ := f.Backlog(70*sec+2, 0); ceiling != tc.ceiling {
+			t.Errorf("%s: ceiling %v, want %v", tc.what, ceiling, tc.ceiling)
 		}
 	}
 }
