@@ -133,7 +133,7 @@ func TestLawDebtHoldsBack(t *testing.T) {
 		b.refill *= rapid.Float64Range(0.01, 1).Draw(t, "part of the rate")
 		b.capacity *= rapid.Float64Range(0.1, 1).Draw(t, "part of the burst")
 		n := rapid.Float64Range(0, b.capacity).Draw(t, "cost")
-		b.charge(now, b.levelAt(now)+rapid.Float64Range(0, 1e6).Draw(t, "debt"))
+		b.charge(now, b.levelAt(now)+rapid.Float64Range(0, 1e9*b.refill).Draw(t, "debt"))
 		due := now + int64(delay(b.level-b.threshold*n, b.refill))
 		edge := 4 + (due-now)/(1<<40) // nanoseconds: of rounding, and what counts as nothing
 		early, late := b, b
