@@ -38,6 +38,7 @@ func ExampleTune() {
 	}
 	defer client.Close() // runs after l.Close
 	defer l.Close()
+	fmt.Println(l.Allow("user:42"))
 }
 
 func ExampleTune_sentinel() {
@@ -50,7 +51,7 @@ func ExampleTune_sentinel() {
 		SentinelPassword: os.Getenv("SENTINEL_PASSWORD"),
 		TLSConfig:        &tls.Config{MinVersion: tls.VersionTLS12}, // for both; nil: no TLS
 	}))
-	defer client.Close()
+	_ = client.Close()
 }
 
 func ExampleTune_cluster() {
@@ -61,7 +62,7 @@ func ExampleTune_cluster() {
 		Password:      os.Getenv("REDIS_PASSWORD"),
 		TLSConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 	}))
-	defer client.Close()
+	_ = client.Close()
 }
 
 func ExampleTune_ring() {
@@ -77,7 +78,7 @@ func ExampleTune_ring() {
 		ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
 		ContextTimeoutEnabled: o.ContextTimeoutEnabled, DisableIdentity: o.DisableIdentity,
 	})
-	defer client.Close()
+	_ = client.Close()
 }
 
 // What to log, or to answer a probe with.
