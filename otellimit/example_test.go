@@ -1,23 +1,46 @@
 package otellimit_test
 
 import (
+	"context"
+	"fmt"
 	"time"
 
-	"go.opentelemetry.io/otel"
+	sdk "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/otellimit"
 )
 
-func Example() {
-	login, err := limiter.New(limiter.Config{Limit: limiter.Per(5, time.Minute)})
+func ExampleRegister() {
+	login, err := limiter.New(limiter.Config{Limit: limiter.Per(2, time.Hour)})
 	if err != nil {
 		panic(err)
 	}
-	registration, err := otellimit.Register(otel.GetMeterProvider(), "login", login)
+	defer login.Close()
+	reader := sdk.NewManualReader() // a program has a PeriodicReader with an exporter
+	registration, err := otellimit.Register(sdk.NewMeterProvider(sdk.WithReader(reader)), "login", login)
 	if err != nil {
 		panic(err)
 	}
-	_ = registration.Unregister() // when the limiter is closed
-	_ = login.Close()
+	defer func() { _ = registration.Unregister() }()
+
+	for range 3 {
+		login.Allow("user:42")
+	}
+	var collected metricdata.ResourceMetrics
+	if err := reader.Collect(context.Background(), &collected); err != nil {
+		panic(err)
+	}
+	for _, m := range collected.ScopeMetrics[0].Metrics {
+		if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "limiter.decisions" {
+			for _, p := range sum.DataPoints {
+				result, _ := p.Attributes.Value("result")
+				fmt.Println(m.Name, result.AsString(), p.Value, m.Unit)
+			}
+		}
+	}
+	// Unordered output:
+	// limiter.decisions allowed 2 {decision}
+	// limiter.decisions denied 1 {decision}
 }
