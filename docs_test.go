@@ -1,0 +1,81 @@
+package limiter_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestDocsAreCompiled: every Go snippet of the README and the pages in docs/ is
+// part of a test, an example or a program that is compiled; every test that
+// they and doc.go name exists, and so does every file that they link to.
+func TestDocsAreCompiled(t *testing.T) {
+	code := squeeze(read(t, glob(t, "*_test.go", "*/*_test.go", "*/*/*_test.go", "examples/*/*.go")...))
+	for _, page := range glob(t, "README.md", "doc.go", "docs/*.md") {
+		text := read(t, page)
+		for _, snippet := range found(text, "(?s)```go\n(.*?)```") {
+			if !strings.Contains(code, squeeze(snippet)) {
+				t.Errorf("%s: a snippet that is in no example:\n%s", page, snippet)
+			}
+		}
+		for _, name := range found(text, `\b(Test[A-Z]\w+)`) {
+			if !strings.Contains(code, "func "+name+"(") {
+				t.Errorf("%s names %s, which is no test", page, name)
+			}
+		}
+		for _, link := range found(text, `\]\(([^):#]+)(?:#[^)]*)?\)`) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), link)); err != nil {
+				t.Errorf("%s: a link that leads nowhere: %v", page, err)
+			}
+		}
+	}
+}
+
+// TestProgramsSayWhatTheyAre: every program that docs/limits.md links to begins with its name.
+func TestProgramsSayWhatTheyAre(t *testing.T) {
+	programs := found(read(t, "docs/limits.md"), `\(\.\./(examples/\w+/main\.go)\)`)
+	require.NotEmpty(t, programs)
+	for _, p := range programs {
+		if !strings.HasPrefix(strings.ToLower(read(t, p)), "// "+filepath.Base(filepath.Dir(p))+" ") {
+			t.Errorf("%s does not begin with what it is", p)
+		}
+	}
+}
+
+// glob is the files of all patterns, of each at least one.
+func glob(t *testing.T, patterns ...string) (files []string) {
+	t.Helper()
+	for _, pattern := range patterns {
+		matches, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, matches, pattern)
+		files = append(files, matches...)
+	}
+	return files
+}
+
+// found is what the first group of a pattern matches in a text.
+func found(text, pattern string) (matches []string) {
+	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+		matches = append(matches, m[1])
+	}
+	return matches
+}
+
+func read(t *testing.T, files ...string) string {
+	t.Helper()
+	var text strings.Builder
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		text.Write(data)
+	}
+	return text.String()
+}
+
+// squeeze makes one space of every run of white space.
+func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") }
