@@ -658,7 +658,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 
 // judgeCharge notes what a charge has shown: a key that runs low, a debt.
 func (s *syncer) judgeCharge(e *entry, rec *exchange.Record, demand, now int64, w *world) {
-	if e.tat < e.said { // given back, or reset
+	if e.tat+int64(w.interval+w.rtt) < e.said { // given back, or reset: by no less than instants differ with the way that they came
 		e.said = 0
 		s.outbox.Drop(e.name)
 	}
