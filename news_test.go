@@ -24,3 +24,22 @@ func TestNewsIsToldOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestNewsOutlivesTheGrant: what was heard of a key holds as long as it says,
+// though the grant that it came upon was to end before.
+func TestNewsOutlivesTheGrant(t *testing.T) {
+	w := &world{fleet: 2, scale: 1, interval: 100 * time.Millisecond, rtt: time.Millisecond, tau: 500 * time.Millisecond}
+	now := int64(time.Hour)
+	e := entry{bucket: newBucket(Per(6, time.Minute), now), account: newAccount(now), part: &partition{}}
+	e.others, e.exchanged, e.tat = 0.05, now, now+int64(61*time.Second)
+	e.regrant(&e.bucket, now, w)
+	if e.mode != modeShare {
+		t.Fatalf("mode %v: nothing is tried", e.mode)
+	}
+	e.hear(&e.bucket, now+int64(2*time.Minute), 0, now, w)
+	now += int64(62 * time.Second)
+	e.renew(now, w)
+	if got := e.levelAt(now); got > 1.1 {
+		t.Errorf("a level of %.1f where the shared bucket has %.1f", got, e.sharedLevel(&e.bucket, now, e.rate))
+	}
+}

@@ -457,7 +457,7 @@ func (a *account) hear(b *bucket, tat, demand, now int64, w *world) {
 		return
 	}
 	debt := min(0, a.sharedLevel(b, now, b.rate))
-	a.tat = tat
+	a.tat, a.expires = tat, max(a.expires, tat)
 	level := b.levelAt(now)
 	if b.mode == modeShare {
 		b.set(now, level+a.share*min(0, a.sharedLevel(b, now, b.rate)-debt))
