@@ -178,6 +178,7 @@ func (lo *local) hear(it news.Item, now int64) {
 	case !ok || e.part == nil:
 		lo.heard.Put(it)
 	case it.Reset:
+		lo.heard.Put(it) // or what was heard before the key was met would outlive its eviction
 		e.hearReset(&e.bucket, now, w)
 	default:
 		pool := e.mode == modePool

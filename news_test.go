@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,4 +43,40 @@ func TestNewsOutlivesTheGrant(t *testing.T) {
 	if got := e.levelAt(now); got > 1.1 {
 		t.Errorf("a level of %.1f where the shared bucket has %.1f", got, e.sharedLevel(&e.bucket, now, e.rate))
 	}
+}
+
+// TestResetOutlivesNews: what was heard of a key before its Reset is no reason
+// to deny it, in the process that has reset it or in one that has evicted it.
+func TestResetOutlivesNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Per(6, time.Minute), MaxKeys: 1})
+		defer f.close()
+		a, b := f.members[0], f.members[1]
+		for _, m := range f.members {
+			until(t, "all see each other", func() bool { return m.Status().Processes == 2 })
+		}
+		a.AllowN("k", 6)
+		until(t, "the news is heard", func() bool { return b.Peek("k").Remaining == 0 })
+		if err := b.Reset(context.Background(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.Peek("k").Remaining; got != 6 {
+			t.Errorf("%d remain after Reset, want 6", got)
+		}
+		time.Sleep(time.Second)
+		if got := b.Peek("k").Remaining; got != 6 {
+			t.Errorf("%d remain a second after Reset, want 6", got)
+		}
+		a.AllowN("k", 6)
+		until(t, "the news is heard again", func() bool { return b.Peek("k").Remaining == 0 })
+		b.Allow("k")
+		if err := a.Reset(context.Background(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		b.Allow("another")
+		if got := b.Peek("k"); got.Remaining != 6 || got.Age >= 0 {
+			t.Errorf("%d remain of a key evicted after Reset, want 6 (age %v)", got.Remaining, got.Age)
+		}
+	})
 }

@@ -568,7 +568,9 @@ func (s *syncer) failResets(r *report) {
 func (s *syncer) concludeReset(e *entry, err error) {
 	if q := s.resetting[e]; q != nil {
 		if err == nil {
-			s.outbox.Put(news.Item{Field: e.name, Reset: true})
+			it := news.Item{Field: e.name, Reset: true}
+			s.local.heard.Put(it) // what comes back of our own words is passed over
+			s.outbox.Put(it)
 		}
 		delete(s.resetting, e)
 		s.answer(q, err)
