@@ -446,3 +446,18 @@ func TestLocalNeedsNoGoroutine(t *testing.T) {
 		}
 	})
 }
+
+// TestHugeBurstAsksForWhatItTakes: no burst is so large that a request counts
+// as less than nothing.
+func TestHugeBurstAsksForWhatItTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Limit{Rate: 1000, Burst: math.MaxInt}})
+		defer f.close()
+		e := f.members[0].acquire("k", f.members[0].now())
+		defer e.shard.mu.Unlock()
+		f.members[0].local.decideLocked(e, f.members[0].now(), 3)
+		if e.asked != 3 || e.demand <= 0 {
+			t.Errorf("asked for %d tokens, demand %v, want 3 and more than 0", e.asked, e.demand)
+		}
+	})
+}

@@ -331,7 +331,7 @@ func (lo *local) passLocked(e *entry, now, n int64) {
 func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
 	w := lo.world.Load()
 	if float64(n) <= e.burst {
-		e.ask(now, min(n, int64(max(1, e.capacity))), w)
+		e.ask(now, min(n, int64(max(1, toInt(e.capacity)))), w)
 	}
 	lazy := false
 	if ok {
