@@ -232,3 +232,24 @@ func TestNonsenseIsNoAnswer(t *testing.T) {
 	put(c, 2, "c", 3*sec)
 	require.EqualValues(t, 2, c.Round(3*sec, nil).Chunks[0].Seq)
 }
+
+// TestClockThatJumpsIsALoss: a clock of the state that gains on ours by more
+// than a second is another's, also where the last batch had several reports
+// for it.
+func TestClockThatJumpsIsALoss(t *testing.T) {
+	const hour = 3600 * sec
+	for _, reports := range []int{1, 2} {
+		c := newCourier(t)
+		for range exchange.MaxRecords*(reports-1) + 1 {
+			put(c, 0, "a", hour)
+		}
+		b := c.Round(hour, nil)
+		require.Len(t, b.Chunks, reports)
+		for _, out := range c.Finish(answer(b, exchange.Applied, hour), hour).Outcomes {
+			require.False(t, out.Lost)
+		}
+		put(c, 0, "a", hour+sec)
+		res := c.Finish(answer(c.Round(hour+sec, nil), exchange.Applied, hour+11*sec), hour+sec)
+		require.True(t, res.Outcomes[0].Lost, "ten seconds ahead after %d reports", reports)
+	}
+}

@@ -69,7 +69,7 @@ func (c *Courier[T]) finishFleet(call *exchange.FleetCall, now int64, res *Resul
 
 func (c *Courier[T]) finishLane(l *lane[T], now int64, res *Results[T]) Outcome[T] {
 	p, r := &c.parts[l.partition], l.report
-	sent := p.sentAt
+	sent := max(p.sentAt, p.clockAt) // the second report of a batch finds the call ended
 	l.calling, p.sentAt = false, 0
 	out := Outcome[T]{Report: r}
 	if r.Err == nil && r.Reply.Status == exchange.Lost && r.Floors {
