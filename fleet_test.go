@@ -450,42 +450,46 @@ func TestResetReachesTheFleet(t *testing.T) {
 // emptied does not take its bucket for full; a word on one that is resident is
 // taken in too, and a reset reaches those that have met it.
 func TestNewsReachesFirstContacts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t, 3, Config{Limit: Per(6, time.Minute)})
-		defer f.close()
-		a, b, c := f.members[0], f.members[1], f.members[2]
-		for _, m := range f.members {
-			until(t, "all see each other", func() bool { return m.Status().Processes == 3 })
+	for _, secret := range [][]byte{nil, make([]byte, minSecret)} {
+		synctest.Test(t, func(t *testing.T) { newsReaches(t, Config{Limit: Per(6, time.Minute), KeySecret: secret}) })
+	}
+}
+
+func newsReaches(t *testing.T, cfg Config) {
+	f := newFleet(t, 3, cfg)
+	defer f.close()
+	a, b, c := f.members[0], f.members[1], f.members[2]
+	for _, m := range f.members {
+		until(t, "all see each other", func() bool { return m.Status().Processes == 3 })
+	}
+	c.Allow("k")
+	time.Sleep(time.Second)
+	a.AllowN("k", 5)
+	time.Sleep(300 * time.Millisecond)
+	if r := b.Peek("k"); r.Remaining > 0 || r.ResetAfter < 50*time.Second {
+		t.Errorf("at a first contact: %+v of an empty bucket", r)
+	}
+	if r := c.Peek("k"); r.Remaining > 0 || r.ResetAfter < 50*time.Second {
+		t.Errorf("where the key is resident: %+v of an empty bucket", r)
+	}
+	if got := b.Stats(); got.NewsHeard == 0 || got.Keys != 0 {
+		t.Errorf("%+v", got)
+	}
+	if err := a.Reset(context.Background(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	for i, m := range f.members {
+		if r := m.Peek("k"); r.Remaining < 5 {
+			t.Errorf("process %d after a reset elsewhere: %+v", i, r)
 		}
-		c.Allow("k")
-		time.Sleep(time.Second)
-		a.AllowN("k", 5)
-		time.Sleep(300 * time.Millisecond)
-		if r := b.Peek("k"); r.Remaining > 0 || r.ResetAfter < 50*time.Second {
-			t.Errorf("at a first contact: %+v of an empty bucket", r)
-		}
-		if r := c.Peek("k"); r.Remaining > 0 || r.ResetAfter < 50*time.Second {
-			t.Errorf("where the key is resident: %+v of an empty bucket", r)
-		}
-		if got := b.Stats(); got.NewsHeard == 0 || got.Keys != 0 {
-			t.Errorf("%+v", got)
-		}
-		if err := a.Reset(context.Background(), "k"); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(300 * time.Millisecond)
-		for i, m := range f.members {
-			if r := m.Peek("k"); r.Remaining < 5 {
-				t.Errorf("process %d after a reset elsewhere: %+v", i, r)
-			}
-		}
-		long := string(make([]byte, 200))
-		a.AllowN(long, 6)
-		time.Sleep(300 * time.Millisecond)
-		if r := b.Peek(long); r.Remaining > 0 {
-			t.Errorf("a digest at a first contact: %+v of an empty bucket", r)
-		}
-	})
+	}
+	long := string(make([]byte, 200))
+	a.AllowN(long, 6)
+	time.Sleep(300 * time.Millisecond)
+	if r := b.Peek(long); r.Remaining > 0 {
+		t.Errorf("a digest at a first contact: %+v of an empty bucket", r)
+	}
 }
 
 // TestOverAdmissionIsCounted: what the fleet admitted beyond one bucket shows in

@@ -45,6 +45,7 @@ type entry struct {
 	relimited  bool  // its limit has to be asked for again at its next decision
 	frozen     bool  // part of a report without a reply yet
 	evicted    bool
+	hidden     bool // its field does not tell which key it is
 }
 
 // partition is what deciders see of one partition of the keys.
@@ -57,10 +58,11 @@ type partition struct {
 type shard struct {
 	order uint64 // its place among all shards of this program: who holds several locks takes them in this order
 
-	mu  sync.Mutex
-	lru *simplelru.LRU[string, *entry]
-	all []*entry // the resident ones again, so that they can be walked one by one
-	due dueHeap  // those with something to report, evicted ones included
+	mu     sync.Mutex
+	lru    *simplelru.LRU[string, *entry]
+	all    []*entry  // the resident ones again, so that they can be walked one by one
+	hidden *sync.Map // the limiter's
+	due    dueHeap   // those with something to report, evicted ones included
 
 	frozen     int // entries in a report without a reply yet
 	orphans    int // evicted entries in due
@@ -82,6 +84,7 @@ type local struct {
 	world  atomic.Pointer[world]
 	urgent atomic.Bool // some key is to be told at once
 	heard  *news.Table // of keys that are not resident
+	hidden sync.Map    // field → *entry of the resident keys, with a secret: their fields don't tell which keys they are
 }
 
 // newLocal makes room for maxKeys keys. Without partitions nothing is ever
@@ -97,7 +100,7 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	}
 	size := (maxKeys + n - 1) / n
 	for range n {
-		sh := &shard{order: shardsMade.Add(1), maxOrphans: size}
+		sh := &shard{order: shardsMade.Add(1), maxOrphans: size, hidden: &lo.hidden}
 		sh.lru, _ = simplelru.NewLRU(size, sh.onEvict) // its one error is a size below 1
 		lo.shards = append(lo.shards, sh)
 	}
@@ -144,6 +147,7 @@ func (lo *local) shardOf(held string) *shard {
 func (lo *local) newEntry(held string, lim Limit, now int64) (e *entry, own string) {
 	e = &entry{bucket: newBucket(lim, now), account: newAccount(now)}
 	e.name, own = lo.fieldOf(held)
+	e.hidden = lo.secret != nil
 	if len(lo.parts) == 0 || !e.shared() {
 		e.until = forever
 		return e, own
@@ -169,13 +173,14 @@ func heldOf(field string) string {
 
 // hear takes in news: into the entry of a resident key, else into the table.
 func (lo *local) hear(it news.Item, now int64) {
-	held := heldOf(it.Field)
-	sh := lo.shardOf(held)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	e, ok := sh.lru.Peek(held)
+	e := lo.lockResident(it.Field)
+	if e == nil {
+		lo.heard.Put(it)
+		return
+	}
+	defer e.shard.mu.Unlock()
 	switch w := lo.world.Load(); {
-	case !ok || e.part == nil:
+	case e.part == nil:
 		lo.heard.Put(it)
 	case it.Reset:
 		lo.heard.Put(it) // or what was heard before the key was met would outlive its eviction
@@ -189,6 +194,32 @@ func (lo *local) hear(it news.Item, now int64) {
 	}
 }
 
+// lockResident returns the entry that has a field, its shard locked; nil where
+// it is not resident.
+func (lo *local) lockResident(field string) *entry {
+	if lo.secret == nil {
+		held := heldOf(field)
+		sh := lo.shardOf(held)
+		sh.mu.Lock()
+		if e, ok := sh.lru.Peek(held); ok {
+			return e
+		}
+		sh.mu.Unlock()
+		return nil
+	}
+	v, ok := lo.hidden.Load(field)
+	if !ok {
+		return nil
+	}
+	e := v.(*entry)
+	e.shard.mu.Lock()
+	if !e.evicted {
+		return e
+	}
+	e.shard.mu.Unlock()
+	return nil
+}
+
 // attach gives an entry its place in the exchange.
 func (lo *local) attach(e *entry) {
 	h := exchange.Hash(e.name)
@@ -200,6 +231,9 @@ func (sh *shard) insertLocked(own string, e *entry) {
 	e.shard, e.index = sh, int32(len(sh.all))
 	sh.all = append(sh.all, e)
 	sh.lru.Add(own, e)
+	if e.hidden {
+		sh.hidden.Store(e.name, e)
+	}
 }
 
 // onEvict runs under the shard's lock. What an evicted key has not told goes
@@ -211,6 +245,9 @@ func (sh *shard) onEvict(_ string, e *entry) {
 	sh.all[last] = nil
 	sh.all = sh.all[:last]
 	sh.unqueueLocked(e)
+	if e.hidden {
+		sh.hidden.Delete(e.name)
+	}
 	e.evicted = true
 	sh.evictions++
 	if !e.frozen {
