@@ -96,15 +96,16 @@ func (g group) writeTo(b *strings.Builder) {
 
 // header has the targets that all rows below it share, but for those of a row's own.
 func (sc *scenario) header() string {
-	h := "| |"
+	var h strings.Builder
+	h.WriteString("| |")
 	for _, r := range sc.results {
-		h += " " + r.name
+		h.WriteString(" " + r.name)
 		if w := r.bounds(); w != "" && !r.own {
-			h += " (" + w + ")"
+			h.WriteString(" (" + w + ")")
 		}
-		h += " |"
+		h.WriteString(" |")
 	}
-	return h
+	return h.String()
 }
 
 // draw draws what was admitted over time, beside the central bucket.

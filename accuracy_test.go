@@ -3,6 +3,7 @@ package limiter
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,7 +45,7 @@ type result struct {
 }
 
 func (r result) met() bool {
-	return !(r.got < r.least) && !(r.got > r.most) //nolint:staticcheck // NaN, no bound, compares false
+	return !(r.got < r.least) && !(r.got > r.most) // NaN, no bound, compares false
 }
 
 var none = math.NaN()
@@ -162,14 +163,14 @@ func TestAccuracy(t *testing.T) {
 				t.Run(list[i].title+"/"+sc.name, func(t *testing.T) {
 					t.Parallel()
 					sc.tally, sc.results = sc.run(t)
-					line := ""
+					var line strings.Builder
 					for _, r := range sc.results {
-						line += fmt.Sprintf(" | %s %v %s", r.name, r, r.verdict())
+						line.WriteString(fmt.Sprintf(" | %s %v %s", r.name, r, r.verdict()))
 						if !r.met() && *accuracyFolder == "" {
 							t.Errorf("%s: %v, want %s", r.name, r, r.bounds())
 						}
 					}
-					t.Log(line)
+					t.Log(line.String())
 				})
 			}
 		}
