@@ -8,7 +8,7 @@ LINT       = go tool -modfile="$$root/tools/go.mod" golangci-lint
 # The folders of the modules of this repository, tools/ apart.
 MODULES = find . -name go.mod ! -path './tools/*' ! -path './.*' ! -path '*/testdata/*' -exec dirname {} ';' | sort
 
-.PHONY: help demo test accuracy bench lint fmt servers browser modules
+.PHONY: help demo test accuracy faults bench lint fmt servers browser modules
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ test: servers ## test every module with the race detector, on real servers too w
 
 accuracy: ## run every fleet of docs/accuracy.md under virtual time, and write that page and its charts
 	go test -run '^TestAccuracy$$' -timeout 60m . -accuracy docs
+
+faults: servers ## do to real Redis servers whatever can happen to one; writes docs/faults.md in about 12 minutes
+	go run ./cmd/limiterfaults -long -o docs/faults.md
 
 bench: ## run the benchmarks (BENCHFLAGS="-benchmem -cpu=1,4 -count=10" for numbers to compare)
 	go test -run '^$$' -bench . $(BENCHFLAGS) ./...

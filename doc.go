@@ -92,8 +92,8 @@
 //   - Processes that agree on demand grant themselves no more than the rate;
 //     without Redis the idle among them may together exceed it by a quarter
 //     [TestLawGrantsSumToTheRate, TestLawOutageSharesSumToTheRate].
-//   - A debt is gone in debt/r, and nobody who knows of it admits anything before
-//     [TestLawDebtIsRepaid, TestLawDebtHoldsBack].
+//   - A debt is gone in debt/r, and nobody whose grant is fresh admits anything
+//     before [TestLawDebtIsRepaid, TestLawDebtHoldsBack].
 //   - What was taken while nobody reached Redis, and reported after, makes no debt
 //     [TestLawBacklogMakesNoDebt].
 //   - Whatever Redis replies, no answer is absurd, no bucket gives more than its
@@ -154,7 +154,8 @@
 // equal share within about a minute. Usage is
 // charged in full when Redis is back, except that what was admitted while
 // nobody reached it may empty the bucket but not put it into debt.
-// [Limiter.Status] and Config.OnChange tell.
+// [Limiter.Status] and Config.OnChange tell. docs/operating.md has a runbook by
+// symptom.
 //
 // # Concurrency
 //

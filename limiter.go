@@ -174,7 +174,8 @@ type Config struct {
 	// with a warning where Redis is configured, since a process that has never
 	// reached it then goes on alone at the full limit.
 	Processes int
-	// Logger receives changes of state, nothing else. Default [slog.Default].
+	// Logger receives changes of state, and once a minute while Redis can't be
+	// used why; nothing else. Default [slog.Default].
 	Logger *slog.Logger
 	// OnChange is called on every change of [Status.State], in order, on a
 	// goroutine of its own.

@@ -90,7 +90,10 @@ type local struct {
 // newLocal makes room for maxKeys keys. Without partitions nothing is ever
 // due.
 func newLocal(maxKeys, partitions int, random uint64) *local {
-	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions), heard: news.NewTable()}
+	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions)}
+	if partitions > 0 {
+		lo.heard = news.NewTable()
+	}
 	for i := range lo.parts {
 		lo.parts[i].number = i
 	}

@@ -396,9 +396,6 @@ func (a *account) lapse(b *bucket, now int64, w *world) bool {
 	a.share = share
 	capacity := min(b.burst, share*(b.burst+rate*w.horizon())+max(1, a.cost))
 	level := min(b.levelAt(a.until), capacity)
-	if debt := a.sharedLevel(b, a.until, rate); debt < 0 {
-		level = min(level, share*debt) // the larger share has the larger part of a debt
-	}
 	b.set(a.until, level)
 	b.grant = grant{refill: share * rate, capacity: capacity, threshold: b.threshold, mode: modeShare}
 	a.until = later(now, time.Second)

@@ -168,16 +168,6 @@ func outages() (list []scenario) {
 	out("0.9 r", 10, busy, time.Hour, steady(900), skewed, -5, 3)
 	out("20 r", 100, Limit{1, 5}, time.Minute, steady(20), equal, -5, 3)
 	out("2 r", 100, Limit{1, 5}, 5*time.Minute, steady(2), equal, -5, 3)
-	for i := range list {
-		switch list[i].name {
-		case "N=10 10s 3 r 1/k":
-			list[i].fast = true
-		case "N=10 10s 0.5 r then 5 r":
-			list[i].chart = "accuracy-outage-rise.svg"
-		case "N=10 1m0s 3 r 1/k":
-			list[i].chart = "accuracy-outage.svg"
-		}
-	}
 	for _, n := range []int{50, 100} {
 		out("0.5 r then 5 r", n, busy, 10*sec, stepped(500, 5000, 25*sec, time.Hour), equal, -10, 10)
 	}
@@ -229,6 +219,16 @@ func outages() (list []scenario) {
 		during:  func(f *fleet) []event { return outage(f, 20*sec, 630*sec) },
 		figures: []figure{admittedIn("outage").within(-10, 25), burstIn("outage")},
 	})
+	for i := range list {
+		switch list[i].name {
+		case "N=10 10s 3 r 1/k":
+			list[i].fast = true
+		case "N=10 10s 0.5 r then 5 r":
+			list[i].chart = "accuracy-outage-rise.svg"
+		case "N=10 1m0s 3 r 1/k":
+			list[i].chart = "accuracy-outage.svg"
+		}
+	}
 	return list
 }
 
