@@ -134,7 +134,7 @@ func (sc *scenario) draw(path string) error {
 		p.Add(l)
 		p.Legend.Add(line.name, l)
 	}
-	p.Legend.Top = true
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, vg.Centimeter/2
 	p.Y.Max *= 1.25 // room for the legend
 	return p.Save(18*vg.Centimeter, 7*vg.Centimeter, path)
 }
