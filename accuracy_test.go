@@ -117,8 +117,7 @@ func (sc scenario) run(t *testing.T) (y *tally, results []result) {
 		sc.cfg.Limit = sc.lim
 		sc.cfg.MaxKeys = 64
 		sc.load.seed++
-		f := newFleetOn(t, sc.n, sc.cfg, sc.path, sc.load.seed)
-		f.without = sc.without
+		f := newFleetOn(t, sc.n, sc.cfg, sc.path, sc.without, sc.load.seed)
 		defer f.close()
 		if sc.during != nil {
 			sc.load.at = sc.during(f)

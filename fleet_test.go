@@ -653,7 +653,7 @@ func TestRunsReplay(t *testing.T) {
 	once := func(seed uint64) (print uint64) {
 		synctest.Test(t, func(t *testing.T) {
 			way := path{trip: 20 * time.Millisecond, jitter: 0.8, loseAsk: 0.05, loseAns: 0.05, twice: 0.1, timeout: 300 * time.Millisecond}
-			f := newFleetOn(t, 20, Config{Limit: busy}, way, seed)
+			f := newFleetOn(t, 20, Config{Limit: busy}, way, 0, seed)
 			defer f.close()
 			print = f.run(busy, load{
 				seed: seed, dur: 20 * time.Second, total: steady(3000), weight: skewed,

@@ -104,7 +104,7 @@ func TestLogDoesNotFollowAFlappingRedis(t *testing.T) {
 func TestLogTellsOfARedisThatNeverAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out logText
-		f := newFleetOn(t, 0, Config{}, path{trip: time.Hour}, 0)
+		f := newFleetOn(t, 0, Config{}, path{trip: time.Hour}, 0, 0)
 		defer time.Sleep(time.Hour) // until the call ends
 		defer f.close()
 		m := f.join(Config{Limit: busy, Processes: 1, Logger: slog.New(slog.NewTextHandler(&out, nil))}, 1)

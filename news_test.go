@@ -14,7 +14,7 @@ func TestNewsIsToldOnce(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			const n = 10
 			lim := Per(60, time.Minute)
-			f := newFleetOn(t, n, Config{Limit: lim}, path{trip: 20 * time.Millisecond, jitter: jitter}, 0)
+			f := newFleetOn(t, n, Config{Limit: lim}, path{trip: 20 * time.Millisecond, jitter: jitter}, 0, 0)
 			defer f.close()
 			f.run(lim, load{seed: 1, dur: 2 * time.Minute, total: steady(50), weight: equal})
 			heard := f.members[0].Stats().NewsHeard

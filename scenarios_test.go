@@ -373,7 +373,7 @@ func slowKeys() (list []scenario) {
 			if d <= 10 {
 				sc.figures[0] = sc.figures[0].atMost(50)
 				sc.figures[1] = sc.figures[1].within(-15, 15)
-				sc.fast = d == 10
+				sc.fast = d == 10 && n == 10
 			}
 			list = append(list, sc)
 		}

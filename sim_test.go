@@ -71,12 +71,12 @@ const testPartitions = 16
 
 func newFleet(t testing.TB, n int, cfg Config) *fleet {
 	t.Helper()
-	return newFleetOn(t, n, cfg, near, 0)
+	return newFleetOn(t, n, cfg, near, 0, 0)
 }
 
-func newFleetOn(t testing.TB, n int, cfg Config, way path, seed uint64) *fleet {
+func newFleetOn(t testing.TB, n int, cfg Config, way path, without mechanism, seed uint64) *fleet {
 	t.Helper()
-	f := &fleet{t: t, state: exchange.NewMemory(testPartitions, time.Now), path: way}
+	f := &fleet{t: t, state: exchange.NewMemory(testPartitions, time.Now), path: way, without: without}
 	for i := range n {
 		f.join(cfg, seed<<32+uint64(i))
 	}
