@@ -41,7 +41,7 @@ func groups() []group {
 const (
 	steadyIntro = "Demand d in multiples of the rate, the same at every process or falling with 1/k. Below the limit nothing is denied; above it the fleet\n" +
 		"admits what one bucket would. Around the limit (d = 1) what scatters is a round's demand: the headroom before shares are kept to, and the\n" +
-		"distance by which a charge is set back, halved the worst window, from 0.48 to 0.27 b. Where all traffic jumps from one process to another\n" +
+		"distance by which a charge is set back, halved the worst window, from 0.48 to 0.25 b. Where all traffic jumps from one process to another\n" +
 		"every 5 s, the newcomer's share has to grow while the demand of the one before it fades with τ; a shorter τ makes steady shares rougher."
 	smallIntro = "A burst below r·T is refilled before anybody can be told. A central bucket loses what comes while it is full; the fleet's buckets, told of\n" +
 		"late, cannot know, so admission is above the central bucket's, though never above the rate, with windows of a few (small) bursts.\n" +
