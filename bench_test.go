@@ -44,11 +44,10 @@ func benchKeys(n int) []string {
 // picks is a long list of indices into n keys, uniform or Zipf 1.1.
 func picks(n int, zipf bool) []int {
 	rng := rand.New(rand.NewPCG(1, 1))
-	z := rand.NewZipf(rng, 1.1, 1, uint64(n-1))
+	z := rand.NewZipf(rng, 1.1, 1, uint64(max(1, n-1)))
 	list := make([]int, 1<<20)
 	for i := range list {
-		list[i] = rng.IntN(n)
-		if zipf {
+		if list[i] = rng.IntN(n); zipf {
 			list[i] = int(z.Uint64())
 		}
 	}
@@ -73,10 +72,12 @@ func BenchmarkXTimeRate(b *testing.B) {
 	})
 }
 
+// BenchmarkAllow is a decision on a resident key; in a fleet its syncer is at
+// work.
 func BenchmarkAllow(b *testing.B) {
-	for _, bc := range []struct {
+	for _, keys := range []struct {
 		name string
-		keys int
+		n    int
 		zipf bool
 		lim  Limit
 	}{
@@ -85,38 +86,56 @@ func BenchmarkAllow(b *testing.B) {
 		{"keys=1e4/dist=zipf", 1e4, true, many},
 		{"keys=1e6/dist=uniform", 1e6, false, many},
 	} {
-		for name, l := range map[string]*Limiter{
-			"local": benchLocal(b, Config{Limit: bc.lim, MaxKeys: 1 << 21}),
-			"fleet": benchFleet(b, Config{Limit: bc.lim, MaxKeys: 1 << 21}),
-		} {
-			keys, order := benchKeys(bc.keys), picks(max(2, bc.keys), bc.zipf)
-			for i := range order {
-				order[i] %= bc.keys
-			}
-			for _, k := range keys {
-				l.Allow(k)
-			}
-			b.Run(bc.name+"/"+name+"/serial", func(b *testing.B) {
-				b.ReportAllocs()
-				i := 0
-				for b.Loop() {
-					l.Allow(keys[order[i&(1<<20-1)]])
-					i++
+		for _, kind := range []string{"local", "fleet"} {
+			b.Run(keys.name+"/"+kind, func(b *testing.B) {
+				l, list := benchKind(b, kind, Config{Limit: keys.lim, MaxKeys: 1 << 21}), benchKeys(keys.n)
+				order := picks(keys.n, keys.zipf)
+				for _, k := range list {
+					l.Allow(k)
 				}
-			})
-			b.Run(bc.name+"/"+name+"/parallel", func(b *testing.B) {
-				b.ReportAllocs()
-				var start atomic.Int64
-				b.RunParallel(func(pb *testing.PB) {
-					i := int(start.Add(1)) * 7919
-					for pb.Next() {
-						l.Allow(keys[order[i&(1<<20-1)]])
-						i++
-					}
-				})
+				benchDecide(b, func(i int) { l.Allow(list[order[i&(len(order)-1)]]) })
 			})
 		}
 	}
+}
+
+// BenchmarkKeyAllow is a decision through a key's handle.
+func BenchmarkKeyAllow(b *testing.B) {
+	for _, kind := range []string{"local", "fleet"} {
+		b.Run(kind, func(b *testing.B) {
+			k := benchKind(b, kind, Config{Limit: many}).Key("key")
+			benchDecide(b, func(int) { k.Allow() })
+		})
+	}
+}
+
+// benchDecide has decisions made by one goroutine, and by one for each core.
+func benchDecide(b *testing.B, decide func(i int)) {
+	b.Run("serial", func(b *testing.B) {
+		b.ReportAllocs()
+		i := 0
+		for b.Loop() {
+			decide(i)
+			i++
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		var start atomic.Int64
+		b.RunParallel(func(pb *testing.PB) {
+			for i := int(start.Add(1)) * 7919; pb.Next(); i++ {
+				decide(i)
+			}
+		})
+	})
+}
+
+func benchKind(b *testing.B, kind string, cfg Config) *Limiter {
+	b.Helper()
+	if kind == "fleet" {
+		return benchFleet(b, cfg)
+	}
+	return benchLocal(b, cfg)
 }
 
 func benchLocal(b *testing.B, cfg Config) *Limiter {

@@ -64,13 +64,23 @@ func (b *bucket) full() int64 {
 }
 
 // levelAt is the level at now, which may lie before b.at: then it is b.level.
-// Seconds, not a multiplication by 1e-9, so that rounding is that of x/time.
 func (b *bucket) levelAt(now int64) float64 {
 	level := b.level
-	if now > b.at {
-		level += time.Duration(now-b.at).Seconds() * b.refill
+	if d := now - b.at; d > 0 {
+		level += elapsed(d) * b.refill
 	}
-	return min(level, b.capacity)
+	if level > b.capacity {
+		return b.capacity
+	}
+	return level
+}
+
+// elapsed is d nanoseconds in seconds, as [time.Duration.Seconds] rounds them.
+func elapsed(d int64) float64 {
+	if d < int64(time.Second) {
+		return float64(d) / 1e9
+	}
+	return time.Duration(d).Seconds()
 }
 
 // need is the level at which a cost of n is admitted.

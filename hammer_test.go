@@ -380,16 +380,27 @@ func (sh *shard) checkResidents() error {
 	if len(sh.all) != sh.lru.Len() {
 		return fmt.Errorf("%d entries in the walk, %d in the LRU", len(sh.all), sh.lru.Len())
 	}
-	for _, e := range sh.lru.Values() {
-		switch {
-		case e.evicted || e.shard != sh || sh.all[e.index] != e:
-			return fmt.Errorf("%q: resident, but not where it says", e.name)
-		case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due) || sh.due[e.queuedAt-1] != e):
-			return fmt.Errorf("%q: not in the queue where it says", e.name)
-		}
-		if err := e.checkNumbers(); err != nil {
+	for _, e := range sh.lru.Keys() {
+		e.mu.Lock()
+		err := errors.Join(sh.checkPlace(e), e.checkNumbers())
+		e.mu.Unlock()
+		if err != nil {
 			return fmt.Errorf("%q: %w: %+v %+v", e.name, err, e.bucket, e.account)
 		}
+	}
+	return nil
+}
+
+func (sh *shard) checkPlace(e *entry) error {
+	switch {
+	case e.evicted || e.shard != sh || sh.all[e.place] != e:
+		return errors.New("resident, but not where it says")
+	case sh.index.Find(e.Hash, e.Key) != e:
+		return errors.New("resident, but not found")
+	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due) || sh.due[e.queuedAt-1] != e):
+		return errors.New("not in the queue where it says")
+	case e.queuedAt != 0 && !e.unplaced && e.planned != e.due:
+		return errors.New("planned for another time than it is queued for")
 	}
 	return nil
 }

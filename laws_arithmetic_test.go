@@ -33,12 +33,9 @@ func drawPeers(t *rapid.T) *peers {
 	silent := rapid.IntRange(0, n-1).Draw(t, "silent")
 	interval := rapid.SampledFrom([]time.Duration{minInterval, 100 * time.Millisecond, time.Second, maxInterval}).Draw(t, "interval")
 	p := &peers{
-		lim: Limit{Rate: rate.Limit(rapid.Float64Range(1e-3, 1e6).Draw(t, "rate")), Burst: rapid.IntRange(1, 1e6).Draw(t, "burst")},
-		now: int64(time.Hour),
-		world: &world{
-			fleet: float64(n), scale: float64(n-silent) / float64(n), interval: interval,
-			rtt: time.Duration(rapid.IntRange(0, 1e9).Draw(t, "rtt")), tau: tauIntervals * interval,
-		},
+		lim:   Limit{Rate: rate.Limit(rapid.Float64Range(1e-3, 1e6).Draw(t, "rate")), Burst: rapid.IntRange(1, 1e6).Draw(t, "burst")},
+		now:   int64(time.Hour),
+		world: newWorld(float64(n), float64(n-silent)/float64(n), interval, time.Duration(rapid.IntRange(0, 1e9).Draw(t, "rtt")), tauIntervals*interval),
 	}
 	full := seconds(float64(p.lim.Burst) / float64(p.lim.Rate))
 	p.tat = p.now + int64(rapid.Float64Range(-2, 3).Draw(t, "bursts to go")*float64(min(full, 1000*time.Hour)))
@@ -379,10 +376,8 @@ func FuzzGrant(f *testing.F) {
 			t.Skip()
 		}
 		now := int64(time.Hour)
-		w := &world{fleet: n, scale: max(1, n-float64(silent)) / n}
-		w.interval = time.Duration(max(int64(minInterval), min(interval, int64(time.Hour))))
-		w.rtt = time.Duration(max(0, min(rtt, int64(time.Hour))))
-		w.tau = tauIntervals * w.interval
+		every := time.Duration(max(int64(minInterval), min(interval, int64(time.Hour))))
+		w := newWorld(n, max(1, n-float64(silent))/n, every, time.Duration(max(0, min(rtt, int64(time.Hour)))), tauIntervals*every)
 		b, a := newBucket(lim, now), newAccount(now)
 		a.demand, a.others, a.meanOwn, a.meanOthers, a.heldShare = own, others, own, others, share
 		a.usage, a.inflight = int64(clampTokens(float64(usage))), 1

@@ -470,8 +470,8 @@ func (r *rig) dropped() (sum uint64) {
 
 // resident is the entry of a key.
 func (p *proc) resident(key string) *entry {
-	e, ok := p.local.shardOf(key).lru.Peek(key)
-	if !ok {
+	e := p.local.find(key)
+	if e == nil {
 		p.rig.t.Fatalf("%q is not resident", key)
 	}
 	p.rig.entries[e] = p
@@ -482,14 +482,14 @@ func (p *proc) resident(key string) *entry {
 func (p *proc) allow(key string, n int) bool {
 	p.AllowN(key, 0) // brings the grant up to date
 	e := p.resident(key)
-	before := *e
+	bucket, before := e.bucket, e.account
 	if p.AllowN(key, n) {
 		p.rig.due[e.name] += float64(n) * 1e6 / e.rate
 		return true
 	}
-	if e.bucket != before.bucket || e.taken != before.taken || e.usage != before.usage || e.inflight != before.inflight ||
+	if e.bucket != bucket || e.taken != before.taken || e.usage != before.usage || e.inflight != before.inflight ||
 		e.carry != before.carry || e.first != before.first || e.chainEnd != before.chainEnd || e.tat != before.tat {
-		p.rig.t.Fatalf("%d tokens of %q were denied, and\n%+v %+v\nhas become\n%+v %+v", n, key, before.bucket, before.account, e.bucket, e.account)
+		p.rig.t.Fatalf("%d tokens of %q were denied, and\n%+v %+v\nhas become\n%+v %+v", n, key, bucket, before, e.bucket, e.account)
 	}
 	return false
 }
@@ -510,7 +510,7 @@ func (p *proc) charge(key string, n int) {
 func (p *proc) refund(key string, n int) {
 	p.AllowN(key, 0)
 	e := p.resident(key)
-	before := *e
+	before := e.account
 	p.Refund(key, n)
 	back := before.taken - e.taken
 	if back < min(int64(n), max(0, before.usage)) || back > int64(n) {
@@ -534,7 +534,7 @@ func (p *proc) reset(key string) {
 	p.rig.due.add(p.rig.untold(), -1)
 	p.ask(func(ctx context.Context) { _ = p.Reset(ctx, key) })
 	p.rig.due.add(p.rig.untold(), 1)
-	if e, ok := p.local.shardOf(key).lru.Peek(key); ok && (e.somethingToReport() || e.level < e.burst) {
+	if e := p.local.find(key); e != nil && (e.somethingToReport() || e.level < e.burst) {
 		p.rig.t.Fatalf("%q was reset, and is not full, or has something to tell: %+v %+v", key, e.bucket, e.account)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -307,9 +308,13 @@ func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
 // not in debt; a negative n is as 0.
 func (l *Limiter) AllowN(key string, n int) bool {
 	now := l.now()
-	e := l.acquire(key, now)
-	ok := l.local.decideLocked(e, now, tokens(n)) || e.shadow
-	e.shard.mu.Unlock()
+	return l.allowLocked(l.acquire(key, now), now, tokens(n))
+}
+
+// allowLocked decides on an entry, and unlocks it.
+func (l *Limiter) allowLocked(e *entry, now, n int64) bool {
+	ok := l.local.decideLocked(e, now, n) || e.shadow
+	e.unlock()
 	return ok
 }
 
@@ -322,81 +327,125 @@ func (l *Limiter) TakeN(key string, n int) Result {
 	e := l.acquire(key, now)
 	taken := l.local.decideLocked(e, now, tokens(n))
 	r := l.local.resultLocked(e, now, tokens(n), taken)
-	e.shard.mu.Unlock()
+	e.unlock()
 	return r
+}
+
+// Key is a key that need not be looked up for every decision. Make one with
+// [Limiter.Key]; the zero Key can't be used. All methods may be called from any
+// goroutine, and do what the Limiter's of the same name do.
+type Key struct {
+	l     *Limiter
+	key   string
+	entry atomic.Pointer[entry] // as last found; nil: not yet
+}
+
+// Key returns a handle for a key that decisions are asked of often. It is good
+// as long as the limiter: where the key has made room for others, or has got
+// another limit, the next decision finds it again. To make one costs nothing
+// and makes nothing resident.
+func (l *Limiter) Key(key string) *Key { return &Key{l: l, key: key} }
+
+// acquire is the limiter's, without a look at the index.
+func (k *Key) acquire(now int64) *entry {
+	e := k.entry.Load()
+	if e == nil || !e.lockResident() {
+		e = k.l.acquire(k.key, now)
+		k.entry.Store(e)
+		return e
+	}
+	k.l.useLocked(e, now)
+	return e
+}
+
+// Allow is [Limiter.Allow] of the key.
+func (k *Key) Allow() bool { return k.AllowN(1) }
+
+// AllowN is [Limiter.AllowN] of the key.
+func (k *Key) AllowN(n int) bool {
+	now := k.l.now()
+	return k.l.allowLocked(k.acquire(now), now, tokens(n))
 }
 
 // Peek returns what [Limiter.Take] would see. It takes nothing and makes
 // nothing resident.
 func (l *Limiter) Peek(key string) Result {
 	now := l.now()
-	e := l.glimpse(key, now)
+	var e entry
+	l.glimpse(key, now, &e)
 	if !e.fresh(now) {
 		e.renew(now, l.local.world.Load())
 	}
 	return l.local.resultLocked(&e, now, 1, e.admitsAt(now, 1))
 }
 
-// glimpse returns a copy of a key's entry, made up where it is not resident.
-func (l *Limiter) glimpse(key string, now int64) entry {
-	var buf [maxKey + 1]byte
-	held := heldKey(key, &buf)
-	sh := l.local.shardOf(held)
-	sh.mu.Lock()
-	if e, ok := sh.lru.Peek(held); ok {
-		defer sh.mu.Unlock()
-		return *e
+// glimpse copies what decisions go by from a key's entry, made up where it is
+// not resident.
+func (l *Limiter) glimpse(key string, now int64, into *entry) {
+	held := heldKey(key)
+	e := l.local.find(held)
+	if e == nil {
+		r := l.ruleOf(key)
+		e = l.local.newEntry(held, r.limit, now)
+		e.shadow = r.shadow
 	}
-	sh.mu.Unlock()
-	r := l.ruleOf(key)
-	e, _ := l.local.newEntry(held, r.limit, now)
-	e.shadow = r.shadow
-	return *e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	into.bucket, into.account, into.part = e.bucket, e.account, e.part
+	into.staleSince, into.rng, into.shadow = e.staleSince, e.rng, e.shadow
 }
 
-// acquire returns the key's entry, its grant up to date, with its shard locked.
+// acquire returns the key's entry, its grant up to date, locked.
 func (l *Limiter) acquire(key string, now int64) *entry {
-	var buf [maxKey + 1]byte
-	held := heldKey(key, &buf)
-	sh := l.local.shardOf(held)
-	sh.mu.Lock()
-	e, ok := sh.lru.Get(held)
-	if !ok || e.relimited {
-		sh.mu.Unlock()
-		e = l.meet(key, held, sh, now)
+	held := heldKey(key)
+	sh, hash := l.local.locate(held)
+	e := sh.index.Find(hash, held)
+	if e == nil || !e.lockResident() {
+		e = l.meet(key, held, sh, hash, now)
 	}
-	if !e.fresh(now) {
-		e.renew(now, l.local.world.Load())
-	}
+	l.useLocked(e, now)
 	return e
 }
 
+// useLocked brings the grant of an entry up to date for a decision.
+func (l *Limiter) useLocked(e *entry, now int64) {
+	e.used = true
+	if !e.fresh(now) {
+		e.renew(now, l.local.world.Load())
+	}
+}
+
 // meet makes a key resident, or asks for the limit of one that is, and returns
-// its entry with the shard locked. The limit is asked for without the lock,
-// and again if limits changed meanwhile.
-func (l *Limiter) meet(key, held string, sh *shard, now int64) *entry {
+// its entry locked. The limit is asked for without a lock, and again if limits
+// changed meanwhile.
+func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *entry {
 	for {
 		r := l.ruleOf(key)
 		sh.mu.Lock()
 		if l.limits.Load() == r.version {
-			return l.applyLocked(held, sh, r, now)
+			e := l.applyLocked(held, sh, hash, r, now)
+			sh.mu.Unlock()
+			return e
 		}
 		sh.mu.Unlock()
 	}
 }
 
 // applyLocked makes a key resident by a rule, or gives it to one that is
-// resident and has to have its limit asked for.
-func (l *Limiter) applyLocked(held string, sh *shard, r rule, now int64) *entry {
-	e, ok := sh.lru.Get(held)
-	if !ok {
-		var own string
-		e, own = l.local.newEntry(held, r.limit, now)
-		e.byDefault, e.shadow = r.byDefault, r.shadow
-		sh.insertLocked(own, e)
-	} else if e.relimited {
-		l.relimitLocked(e, r, now)
+// resident and has to have its limit asked for. It returns the entry locked.
+func (l *Limiter) applyLocked(held string, sh *shard, hash uint32, r rule, now int64) *entry {
+	e := sh.index.Find(hash, held)
+	if e != nil {
+		e.mu.Lock()
+		if e.relimited {
+			l.relimitLocked(e, r, now)
+		}
+		return e
 	}
+	e = l.local.newEntry(held, r.limit, now)
+	e.byDefault, e.shadow = r.byDefault, r.shadow
+	sh.insertLocked(e)
+	e.mu.Lock()
 	return e
 }
 
@@ -444,7 +493,7 @@ func (l *Limiter) Refund(key string, n int) {
 	}
 	now := l.now()
 	e := l.acquire(key, now)
-	defer e.shard.mu.Unlock()
+	defer e.unlock()
 	if e.unlimited() {
 		return
 	}
@@ -460,7 +509,7 @@ func (l *Limiter) Charge(key string, n int) {
 	}
 	now := l.now()
 	e := l.acquire(key, now)
-	defer e.shard.mu.Unlock()
+	defer e.unlock()
 	if !e.shared() {
 		return
 	}
@@ -475,21 +524,23 @@ func (l *Limiter) Charge(key string, n int) {
 // The other processes follow at their next exchange of the key.
 func (l *Limiter) Reset(ctx context.Context, key string) error {
 	now := l.now()
-	var buf [maxKey + 1]byte
-	held := heldKey(key, &buf)
-	sh := l.local.shardOf(held)
+	held := heldKey(key)
+	sh, hash := l.local.locate(held)
 	sh.mu.Lock()
-	e, ok := sh.lru.Peek(held)
-	if ok {
-		l.local.resetLocked(e, now)
-	} else {
+	e := sh.index.Find(hash, held)
+	if e == nil {
 		sh.mu.Unlock()
-		e, _ = l.local.newEntry(held, l.ruleOf(key).limit, now)
-		e.shard, e.evicted = sh, true
+		e = l.local.newEntry(held, l.ruleOf(key).limit, now)
+		e.evicted = true
 		sh.mu.Lock()
 	}
-	sh.forgetOrphanLocked(e.name)
+	e.mu.Lock()
+	if !e.evicted {
+		l.local.resetLocked(e, now)
+	}
 	part := e.part
+	sh.unlockLocked(e)
+	sh.forgetOrphanLocked(e.name)
 	sh.mu.Unlock()
 	if part == nil {
 		return nil
@@ -533,13 +584,21 @@ func (l *Limiter) Reload() {
 	now := l.now()
 	for _, key := range keys {
 		r := l.ruleOf(key)
-		sh := l.local.shardOf(key)
-		sh.mu.Lock()
-		// Where limits have changed again meanwhile, the next decision asks.
-		if e, ok := sh.lru.Peek(key); ok && e.relimited && l.limits.Load() == r.version {
-			l.relimitLocked(e, r, now)
+		if e := l.local.find(key); e != nil {
+			l.relimit(e, r, now)
 		}
-		sh.mu.Unlock()
+	}
+}
+
+// relimit gives an entry what its rule says. Where limits have changed again
+// meanwhile, the next decision asks.
+func (l *Limiter) relimit(e *entry, r rule, now int64) {
+	e.shard.mu.Lock()
+	defer e.shard.mu.Unlock()
+	e.mu.Lock()
+	defer e.shard.unlockLocked(e)
+	if !e.evicted && e.relimited && l.limits.Load() == r.version {
+		l.relimitLocked(e, r, now)
 	}
 }
 
@@ -627,10 +686,10 @@ func (l *Limiter) ReserveN(key string, n int) Reservation {
 func (l *Limiter) reserve(key string, n int64, most time.Duration) (Reservation, time.Duration) {
 	now := l.now()
 	e := l.acquire(key, now)
-	defer e.shard.mu.Unlock()
+	defer e.unlock()
 	d := l.local.waitLocked(e, now, n)
 	if (d < 0 || d > most) && !e.shadow {
-		e.shard.denied++
+		e.denied++
 		return Reservation{l: l}, d
 	}
 	return l.reserveLocked(e, now, n, d), d
@@ -643,7 +702,7 @@ func (l *Limiter) reserveLocked(e *entry, now, n int64, d time.Duration) Reserva
 		l.local.passLocked(e, now, n)
 		return Reservation{l: l, act: now, ok: true}
 	}
-	e.shard.allowed++
+	e.allowed++
 	if e.unlimited() {
 		return Reservation{l: l, act: now, ok: true}
 	}
@@ -673,8 +732,8 @@ func (r *Reservation) left() time.Duration {
 	if r.act <= now || r.e == nil {
 		return time.Duration(max(0, r.act-now))
 	}
-	r.e.shard.mu.Lock()
-	defer r.e.shard.mu.Unlock()
+	r.e.mu.Lock()
+	defer r.e.mu.Unlock()
 	return r.leftLocked(now)
 }
 
@@ -697,8 +756,8 @@ func (r *Reservation) pending() (time.Duration, <-chan struct{}) {
 		return time.Duration(max(0, r.act-now)), nil
 	}
 	e := r.e
-	e.shard.mu.Lock()
-	defer e.shard.mu.Unlock()
+	e.mu.Lock()
+	defer e.unlock()
 	if e.part != nil {
 		r.l.local.awaitGrantLocked(e, now)
 	}
@@ -714,8 +773,8 @@ func (r *Reservation) undo() {
 		return
 	}
 	r.e = nil
-	e.shard.mu.Lock()
-	defer e.shard.mu.Unlock()
+	e.mu.Lock()
+	defer e.unlock()
 	if !e.unlimited() {
 		r.l.local.giveBackLocked(e, now, r.n)
 		e.refund(now, float64(r.n))
@@ -731,8 +790,8 @@ func (r *Reservation) Cancel() {
 		return
 	}
 	now := r.l.now()
-	e.shard.mu.Lock()
-	defer e.shard.mu.Unlock()
+	e.mu.Lock()
+	defer e.unlock()
 	if e.unlimited() {
 		return
 	}
@@ -897,7 +956,7 @@ func reserveAll(parts []Part, most time.Duration, room []Reservation) (taken []R
 		s := &stakes[i]
 		s.wait = s.l.local.waitLocked(s.e, s.now, s.cost)
 		if (s.wait < 0 || s.wait > most) && !s.e.shadow {
-			s.e.shard.denied++
+			s.e.denied++
 			err = waitError(s.key, s.cost, s.wait)
 		}
 	}
@@ -916,20 +975,20 @@ func reserveAll(parts []Part, most time.Duration, room []Reservation) (taken []R
 // allocating.
 const fewParts = 4
 
+// lockTries is how often a decision on several looks for its entries.
+const lockTries = 3
+
 // stake is what a decision on several keeps of one key.
 type stake struct {
 	Part
-	index  int   // of the first part on the key
-	cost   int64 // of all parts on the key
-	now    int64
-	digest [maxKey + 1]byte // of a long key
-	shard  *shard
-	rule   rule // valid where asked
-	asked  bool
+	index int   // of the first part on the key
+	cost  int64 // of all parts on the key
+	now   int64
+	e     *entry
+	ok    bool
+	wait  time.Duration
 
-	e    *entry
-	ok   bool
-	wait time.Duration
+	unplaced bool
 }
 
 // stakesOf puts the keys of the parts into room, which grows where there are
@@ -948,75 +1007,61 @@ func stakesOf(parts []Part, room []stake) []stake {
 		}
 		if j == len(room) {
 			room = append(room, stake{Part: p, index: i, now: now + int64(first.base.Sub(p.l.base))})
-			s := &room[j]
-			s.shard = p.l.local.shardOf(heldKey(p.key, &s.digest))
 		}
 		room[j].cost = addTokens(room[j].cost, tokens(p.n))
 	}
 	return room
 }
 
-// lockAll locks the shards of all stakes, in the one order in which everybody
-// takes several, and finds their entries. Limits are asked for without a lock.
+// lockAll finds the entries of all stakes, their grants up to date, and locks
+// them, in the one order in which everybody takes several. An entry that has
+// made room for a later one is looked for again, a few times: where the keys
+// don't all fit in, it is used all the same, which loses no more than an eviction
+// just after the decision.
 func lockAll(stakes []stake) []stake {
-	for {
-		for sh := nextShard(stakes, 0); sh != nil; sh = nextShard(stakes, sh.order) {
-			sh.mu.Lock()
+	for tries := range lockTries {
+		for i := range stakes {
+			s := &stakes[i]
+			s.e = s.l.acquire(s.key, s.now)
+			s.e.unlock()
 		}
-		unmet := findAllLocked(stakes)
-		if unmet == nil {
-			return stakes
+		for e := nextEntry(stakes, nil); e != nil; e = nextEntry(stakes, e) {
+			e.mu.Lock()
+		}
+		if tries == lockTries-1 || !slices.ContainsFunc(stakes, func(s stake) bool { return s.e.evicted || s.e.relimited }) {
+			break
 		}
 		unlockAll(stakes)
-		unmet.rule, unmet.asked = unmet.l.ruleOf(unmet.key), true
 	}
+	for i := range stakes {
+		stakes[i].l.useLocked(stakes[i].e, stakes[i].now)
+	}
+	return stakes
 }
 
 func unlockAll(stakes []stake) {
-	for sh := nextShard(stakes, 0); sh != nil; sh = nextShard(stakes, sh.order) {
-		sh.mu.Unlock()
+	for i := range stakes {
+		s := &stakes[i]
+		s.unplaced = s.e.unplaced || s.e.evicted
+		s.e.mu.Unlock()
+	}
+	for i := range stakes {
+		if stakes[i].unplaced {
+			stakes[i].e.settlePlace()
+		}
 	}
 }
 
-// nextShard is the shard of a stake that comes next after a place in the order.
-func nextShard(stakes []stake, place uint64) (next *shard) {
+// nextEntry is the entry of a stake that comes next after another, in the order
+// of their addresses, which never change.
+func nextEntry(stakes []stake, after *entry) (next *entry) {
+	place := func(e *entry) uintptr { return uintptr(unsafe.Pointer(e)) }
 	for i := range stakes {
-		if sh := stakes[i].shard; sh.order > place && (next == nil || sh.order < next.order) {
-			next = sh
+		if e := stakes[i].e; place(e) > place(after) && (next == nil || place(e) < place(next)) {
+			next = e
 		}
 	}
 	return next
-}
-
-// findAllLocked finds the entries of all stakes, their grants up to date, or
-// returns a stake whose limit has to be asked for first. An entry that makes
-// room for a later one is used all the same: a key that is evicted in mid-decision
-// loses no more than one evicted after it.
-func findAllLocked(stakes []stake) (unmet *stake) {
-	for i := range stakes {
-		s := &stakes[i]
-		held := s.held()
-		e, ok := s.shard.lru.Get(held)
-		if !ok || e.relimited {
-			if !s.asked || s.rule.version != s.l.limits.Load() {
-				return s
-			}
-			e = s.l.applyLocked(held, s.shard, s.rule, s.now)
-		}
-		if !e.fresh(s.now) {
-			e.renew(s.now, s.l.local.world.Load())
-		}
-		s.e = e
-	}
-	return nil
-}
-
-// held is the form in which the key is held.
-func (s *stake) held() string {
-	if len(s.key) <= maxKey {
-		return s.key
-	}
-	return unsafe.String(&s.digest[0], len(s.digest))
 }
 
 // tightness orders results of one decision by how little they leave to the
@@ -1101,14 +1146,7 @@ type Stats struct {
 func (l *Limiter) Stats() Stats {
 	s := Stats{BadLimits: l.badLimits.Load()}
 	for _, sh := range l.local.shards {
-		sh.mu.Lock()
-		s.Allowed += sh.allowed
-		s.Denied += sh.denied
-		s.Shadowed += sh.shadowed
-		s.Keys += len(sh.all)
-		s.Evicted += sh.evictions
-		s.DroppedTokens += sh.dropped
-		sh.mu.Unlock()
+		sh.addTo(&s)
 	}
 	if l.syncer != nil {
 		l.syncer.counts.addTo(&s)

@@ -16,36 +16,48 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/index"
 	"github.com/seed-e56e777b/limiter/internal/news"
 )
 
 const (
-	maxKey     = 64 // bytes; a longer key is held and sent as a digest
-	digestSize = 16
-	shardKeys  = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
-	maxShards  = 1024
-	dueUrgent  = 0 // the due time of a key that is to be told at once
+	maxKey        = 64 // bytes; a longer key is held and sent as a digest
+	digestSize    = 16
+	shardKeys     = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
+	maxShards     = 1024
+	secondChances = 16 // entries looked at, at most, for one that has not been used of late
+	dueUrgent     = 0  // the due time of a key that is to be told at once
 )
 
-// entry is a resident key. The lock of its shard guards it.
+// entry is a resident key. Its lock guards it; what says where it stands among
+// the others changes only under its shard's lock too, which is taken before it.
 type entry struct {
+	mu sync.Mutex
+	index.Node[entry]
+	byDefault bool // its limit is Config.Limit
+	shadow    bool // its limit is on trial: what is over it is let through
+	relimited bool // its limit has to be asked for again at its next decision
+	hidden    bool // its field does not tell which key it is
+	used      bool // since it was last the next to make room
+	unplaced  bool // it is planned for an earlier time than it is queued for
+
+	frozen   bool  // part of a report without a reply yet
+	evicted  bool  // no longer resident
+	place    int32 // in shard.all
+	queuedAt int32 // in shard.due, from 1; 0: not queued
+	due      int64 // its time there
+
 	bucket
-	account
-	name       string     // its field in Redis: a type byte, then the key or its digest
 	part       *partition // nil without Redis
-	shard      *shard
-	staleSince int64  // the outage that the grant is for; 0: none
-	due        int64  // when it is to be exchanged; meaningful while queued
-	rng        uint64 // state of the thresholds' generator
-	granted    chan struct{}
-	index      int32 // in shard.all
-	queuedAt   int32 // in shard.due, from 1; 0: not queued
-	byDefault  bool  // its limit is Config.Limit
-	shadow     bool  // its limit is on trial: what is over it is let through
-	relimited  bool  // its limit has to be asked for again at its next decision
-	frozen     bool  // part of a report without a reply yet
-	evicted    bool
-	hidden     bool // its field does not tell which key it is
+	staleSince int64      // the outage that the grant is for; 0: none
+	planned    int64      // when it is to be exchanged; forever: not at all
+	allowed    uint64     // decisions that admitted
+	denied     uint64
+	account
+	shard   *shard
+	name    string // its field in Redis: a type byte, then the key or its digest
+	rng     uint64 // state of the thresholds' generator
+	granted chan struct{}
 }
 
 // partition is what deciders see of one partition of the keys.
@@ -54,12 +66,14 @@ type partition struct {
 	staleSince atomic.Int64 // instant at which its grants could no longer be renewed; 0: they can
 }
 
-// shard is one lock's part of the keys.
+// shard is a part of the keys. Its lock guards what stands below it, and the
+// places of its entries.
 type shard struct {
-	order uint64 // its place among all shards of this program: who holds several locks takes them in this order
+	index index.Table[entry] // of the resident ones; read without the lock
 
 	mu     sync.Mutex
-	lru    *simplelru.LRU[string, *entry]
+	lru    *simplelru.LRU[*entry, struct{}]
+	size   int       // of lru
 	all    []*entry  // the resident ones again, so that they can be walked one by one
 	hidden *sync.Map // the limiter's
 	due    dueHeap   // those with something to report, evicted ones included
@@ -68,11 +82,9 @@ type shard struct {
 	orphans    int // evicted entries in due
 	maxOrphans int
 
-	allowed, denied, shadowed, evictions, dropped uint64
+	allowed, denied, evictions, dropped uint64 // of evicted entries
+	shadowed                            atomic.Uint64
 }
-
-// shardsMade numbers the shards of all limiters.
-var shardsMade atomic.Uint64
 
 // local holds the buckets of this process.
 type local struct {
@@ -103,19 +115,25 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	}
 	size := (maxKeys + n - 1) / n
 	for range n {
-		sh := &shard{order: shardsMade.Add(1), maxOrphans: size, hidden: &lo.hidden}
-		sh.lru, _ = simplelru.NewLRU(size, sh.onEvict) // its one error is a size below 1
+		sh := &shard{size: size, maxOrphans: size, hidden: &lo.hidden}
+		sh.lru, _ = simplelru.NewLRU[*entry, struct{}](size, nil) // its one error is a size below 1
 		lo.shards = append(lo.shards, sh)
 	}
 	return lo
 }
 
 // heldKey is the form in which a key is held: itself, or, above maxKey bytes,
-// its digest in buf, with zeros to a length that no key held as itself has.
-func heldKey(key string, buf *[maxKey + 1]byte) string {
-	if len(key) <= maxKey {
-		return key
+// its digest.
+func heldKey(key string) string {
+	if len(key) > maxKey {
+		return digest(key, new([maxKey + 1]byte))
 	}
+	return key
+}
+
+// digest stands for a long key, in buf, with zeros to a length that no key held
+// as itself has.
+func digest(key string, buf *[maxKey + 1]byte) string {
 	sum := sha256.Sum256(unsafe.Slice(unsafe.StringData(key), len(key)))
 	copy(buf[:digestSize], sum[:])
 	return unsafe.String(&buf[0], len(buf))
@@ -142,18 +160,23 @@ func keyedDigest(secret []byte, held string) string {
 	return string(mac.Sum(nil)[:digestSize])
 }
 
-func (lo *local) shardOf(held string) *shard {
-	return lo.shards[maphash.String(lo.seed, held)&uint64(len(lo.shards)-1)]
+// locate returns the shard of a held key, and the hash by which the shard's
+// index finds it.
+func (lo *local) locate(held string) (*shard, uint32) {
+	h := maphash.String(lo.seed, held)
+	return lo.shards[h&uint64(len(lo.shards)-1)], uint32(h >> 32)
 }
 
 // newEntry makes the entry of a held key, not resident yet.
-func (lo *local) newEntry(held string, lim Limit, now int64) (e *entry, own string) {
-	e = &entry{bucket: newBucket(lim, now), account: newAccount(now)}
-	e.name, own = lo.fieldOf(held)
+func (lo *local) newEntry(held string, lim Limit, now int64) *entry {
+	e := &entry{bucket: newBucket(lim, now), account: newAccount(now), planned: forever}
+	e.Entry = e
+	e.shard, e.Hash = lo.locate(held)
+	e.name, e.Key = lo.fieldOf(held)
 	e.hidden = lo.secret != nil
 	if len(lo.parts) == 0 || !e.shared() {
 		e.until = forever
-		return e, own
+		return e
 	}
 	lo.attach(e)
 	if it, ok := lo.heard.Get(e.name, now); ok {
@@ -163,7 +186,7 @@ func (lo *local) newEntry(held string, lim Limit, now int64) (e *entry, own stri
 		e.others = float64(it.Demand) / attemptsMilli / w.tau.Seconds()
 		e.meanOthers = e.others
 	}
-	return e, own
+	return e
 }
 
 // heldOf is the held form of a key whose field in Redis is given.
@@ -176,14 +199,15 @@ func heldOf(field string) string {
 
 // hear takes in news: into the entry of a resident key, else into the table.
 func (lo *local) hear(it news.Item, now int64) {
-	e := lo.lockResident(it.Field)
+	e := lo.resident(it.Field)
 	if e == nil {
 		lo.heard.Put(it)
 		return
 	}
-	defer e.shard.mu.Unlock()
+	e.mu.Lock()
+	defer e.unlock()
 	switch w := lo.world.Load(); {
-	case e.part == nil:
+	case e.part == nil, e.evicted:
 		lo.heard.Put(it)
 	case it.Reset:
 		lo.heard.Put(it) // or what was heard before the key was met would outlive its eviction
@@ -197,30 +221,38 @@ func (lo *local) hear(it news.Item, now int64) {
 	}
 }
 
-// lockResident returns the entry that has a field, its shard locked; nil where
-// it is not resident.
-func (lo *local) lockResident(field string) *entry {
-	if lo.secret == nil {
-		held := heldOf(field)
-		sh := lo.shardOf(held)
-		sh.mu.Lock()
-		if e, ok := sh.lru.Peek(held); ok {
-			return e
+// resident returns the entry that has a field, nil where there is none.
+func (lo *local) resident(field string) *entry {
+	if lo.secret != nil {
+		if v, ok := lo.hidden.Load(field); ok {
+			return v.(*entry)
 		}
-		sh.mu.Unlock()
 		return nil
 	}
-	v, ok := lo.hidden.Load(field)
-	if !ok {
-		return nil
+	return lo.find(heldOf(field))
+}
+
+// lockResident locks an entry that was found without a lock. It is to be looked
+// for again, and is not locked, if it is no longer resident or its limit has to
+// be asked for.
+func (e *entry) lockResident() bool {
+	e.mu.Lock()
+	if e.evicted || e.relimited {
+		e.mu.Unlock()
+		return false
 	}
-	e := v.(*entry)
-	e.shard.mu.Lock()
-	if !e.evicted {
+	return true
+}
+
+// find returns the entry of a held key, nil where there is none.
+func (lo *local) find(held string) *entry {
+	sh, hash := lo.locate(held)
+	if e := sh.index.Find(hash, held); e != nil {
 		return e
 	}
-	e.shard.mu.Unlock()
-	return nil
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.index.Find(hash, held)
 }
 
 // attach gives an entry its place in the exchange.
@@ -230,21 +262,49 @@ func (lo *local) attach(e *entry) {
 	e.rng = lo.random ^ h
 }
 
-func (sh *shard) insertLocked(own string, e *entry) {
-	e.shard, e.index = sh, int32(len(sh.all))
+// insertLocked makes an entry resident, and another one make room for it.
+func (sh *shard) insertLocked(e *entry) {
+	if len(sh.all) == sh.size {
+		sh.evictLocked(sh.spareLocked())
+	}
+	e.place = int32(len(sh.all))
 	sh.all = append(sh.all, e)
-	sh.lru.Add(own, e)
+	sh.lru.Add(e, struct{}{})
+	sh.index.Insert(&e.Node)
 	if e.hidden {
 		sh.hidden.Store(e.name, e)
 	}
 }
 
-// onEvict runs under the shard's lock. What an evicted key has not told goes
-// to the next round all the same, up to a bound.
-func (sh *shard) onEvict(_ string, e *entry) {
+// spareLocked returns the entry that is to make room. The LRU does not see
+// decisions: who was found at its end, and has been used since, goes to its
+// front, but no more than a few at a time.
+func (sh *shard) spareLocked() *entry {
+	for range secondChances {
+		e, _, _ := sh.lru.GetOldest()
+		e.mu.Lock()
+		used := e.used
+		e.used = false
+		e.mu.Unlock()
+		if !used {
+			return e
+		}
+		sh.lru.Get(e)
+	}
+	e, _, _ := sh.lru.GetOldest()
+	return e
+}
+
+// evictLocked ends an entry's residence. What it has not told goes to the next
+// round all the same, up to a bound.
+func (sh *shard) evictLocked(e *entry) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sh.lru.Remove(e)
+	sh.index.Remove(&e.Node)
 	last := len(sh.all) - 1
-	sh.all[e.index] = sh.all[last]
-	sh.all[e.index].index = e.index
+	sh.all[e.place] = sh.all[last]
+	sh.all[e.place].place = e.place
 	sh.all[last] = nil
 	sh.all = sh.all[:last]
 	sh.unqueueLocked(e)
@@ -253,21 +313,47 @@ func (sh *shard) onEvict(_ string, e *entry) {
 	}
 	e.evicted = true
 	sh.evictions++
+	sh.foldLocked(e)
 	if !e.frozen {
 		sh.orphanLocked(e)
 	}
 }
 
+// foldLocked takes over what an entry that is no longer resident has counted.
+func (sh *shard) foldLocked(e *entry) {
+	sh.allowed, sh.denied = sh.allowed+e.allowed, sh.denied+e.denied
+	e.allowed, e.denied = 0, 0
+}
+
+// addTo adds up what the shard and its entries have counted.
+func (sh *shard) addTo(s *Stats) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s.Allowed += sh.allowed
+	s.Denied += sh.denied
+	s.Shadowed += sh.shadowed.Load()
+	s.Keys += len(sh.all)
+	s.Evicted += sh.evictions
+	s.DroppedTokens += sh.dropped
+	for _, e := range sh.all {
+		e.mu.Lock()
+		s.Allowed += e.allowed
+		s.Denied += e.denied
+		e.mu.Unlock()
+	}
+}
+
 // orphanLocked queues an evicted entry that has usage to report, or lets it go.
 func (sh *shard) orphanLocked(e *entry) {
-	if e.usage == 0 || e.queuedAt != 0 {
-		return
-	}
-	if sh.orphans >= sh.maxOrphans {
+	switch {
+	case e.usage == 0 || e.queuedAt != 0:
+	case sh.orphans >= sh.maxOrphans:
 		sh.dropped += uint64(max(0, e.usage))
-		return
+	case e.unplaced:
+		sh.queueLocked(e, e.planned)
+	default:
+		sh.queueLocked(e, e.reported)
 	}
-	sh.queueLocked(e, e.reported)
 }
 
 // fresh reports whether the entry's grant holds at now.
@@ -340,12 +426,12 @@ func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
 	ok := e.unlimited() || e.take(now, float64(n))
 	switch {
 	case ok:
-		e.shard.allowed++
+		e.allowed++
 	case e.shadow:
 		lo.passLocked(e, now, n)
 		return false
 	default:
-		e.shard.denied++
+		e.denied++
 	}
 	if n > 0 && e.part != nil {
 		lo.noteLocked(e, now, n, ok)
@@ -358,8 +444,8 @@ func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
 
 // passLocked lets a cost through that a limit on trial would have denied.
 func (lo *local) passLocked(e *entry, now, n int64) {
-	e.shard.allowed++
-	e.shard.shadowed++
+	e.allowed++
+	e.shard.shadowed.Add(1)
 	if n > 0 && e.part != nil {
 		lo.noteLocked(e, now, n, false)
 	}
@@ -373,30 +459,72 @@ func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
 	if float64(n) <= e.burst {
 		e.ask(now, min(n, int64(max(1, toInt(e.capacity)))), w)
 	}
-	lazy := false
 	if ok {
-		e.admit(now, n, e.rate)
-		lazy = e.mode == modePool && e.said <= now && e.fits(now, n, &e.bucket, w)
+		e.admit(now, n, e.rate, w)
 	}
-	lo.scheduleLocked(e, now, lazy, w)
+	lo.planLocked(e, now, ok, w)
 }
 
-// scheduleLocked sees to it that an entry with something to report is in the
-// queue, no later than it should be.
-func (lo *local) scheduleLocked(e *entry, now int64, lazy bool, w *world) {
+// planLocked sees to it that an entry with something to report is exchanged no
+// later than it should be; lately where its use fits.
+func (lo *local) planLocked(e *entry, now int64, fits bool, w *world) {
 	if e.frozen || !e.somethingToReport() {
 		return
 	}
+	if e.told() >= e.alarm {
+		e.alarm = maxTokens // once is enough
+		e.planLocked(dueUrgent)
+		lo.urgent.Store(true)
+		return
+	}
 	due := max(now, e.exchanged+int64(w.interval/2))
-	if lazy {
+	if e.planned <= due {
+		return
+	}
+	if fits && e.mode == modePool && e.said <= now && e.withinFair(now, &e.bucket) {
 		due = max(due, later(max(e.first, e.reported), lazyPeriod(&e.bucket)))
 	}
-	if e.told() >= e.alarm {
-		due = dueUrgent
-		e.alarm = maxTokens // once is enough
-		lo.urgent.Store(true)
+	e.planLocked(due)
+}
+
+// planLocked has an entry exchanged at an instant, if it isn't earlier.
+func (e *entry) planLocked(due int64) {
+	if due < e.planned {
+		e.planned, e.unplaced = due, true
 	}
-	e.shard.queueLocked(e, due)
+}
+
+// unlock ends what was done under an entry's own lock, and queues it as it has
+// been planned.
+func (e *entry) unlock() {
+	unplaced := e.unplaced || e.evicted
+	e.mu.Unlock()
+	if unplaced {
+		e.settlePlace()
+	}
+}
+
+// settlePlace has an entry's shard see what was done under its own lock alone.
+func (e *entry) settlePlace() {
+	e.shard.mu.Lock()
+	defer e.shard.mu.Unlock()
+	e.mu.Lock()
+	e.shard.unlockLocked(e)
+}
+
+// unlockLocked is unlock for one who has the shard's lock too, and keeps that.
+func (sh *shard) unlockLocked(e *entry) {
+	switch {
+	case e.evicted:
+		sh.foldLocked(e)
+		if !e.frozen {
+			sh.orphanLocked(e)
+		}
+	case e.unplaced && !e.frozen:
+		sh.queueLocked(e, e.planned)
+	}
+	e.unplaced = false
+	e.mu.Unlock()
 }
 
 // awaitGrantLocked has an entry exchanged in every round while somebody waits
@@ -406,7 +534,7 @@ func (lo *local) awaitGrantLocked(e *entry, now int64) {
 		e.granted = make(chan struct{})
 	}
 	if !e.frozen {
-		e.shard.queueLocked(e, max(now, e.exchanged+int64(lo.world.Load().interval/2)))
+		e.planLocked(max(now, e.exchanged+int64(lo.world.Load().interval/2)))
 	}
 }
 
@@ -419,9 +547,9 @@ func (e *entry) told() int64 {
 }
 
 // freezeLocked keeps an entry out of other reports while it is in one.
-func freezeLocked(e *entry) {
+func (sh *shard) freezeLocked(e *entry) {
 	e.frozen = true
-	e.shard.frozen++
+	sh.frozen++
 }
 
 // thawLocked lets an entry be reported again.
@@ -433,10 +561,10 @@ func (lo *local) thawLocked(e *entry, now int64) {
 		return
 	}
 	if e.floorDue {
-		e.shard.queueLocked(e, now)
+		e.planLocked(now)
 	}
 	if e.part != nil {
-		lo.scheduleLocked(e, now, e.mode == modePool && e.said <= now && e.withinFair(now, &e.bucket), lo.world.Load())
+		lo.planLocked(e, now, true, lo.world.Load())
 	}
 }
 
@@ -446,7 +574,7 @@ func (lo *local) giveBackLocked(e *entry, now, n int64) {
 		return
 	}
 	e.giveBack(e.refundable(&e.bucket, n, now), e.rate)
-	lo.scheduleLocked(e, now, false, lo.world.Load())
+	lo.planLocked(e, now, false, lo.world.Load())
 }
 
 // relimitLocked changes an entry's limit.
@@ -496,10 +624,12 @@ func (sh *shard) forgetOrphanLocked(field string) {
 		return
 	}
 	for _, e := range slices.Clone(sh.due) {
+		e.mu.Lock()
 		if e.evicted && e.name == field {
 			sh.unqueueLocked(e)
 			e.usage = 0
 		}
+		e.mu.Unlock()
 	}
 }
 
@@ -573,7 +703,9 @@ func (e *entry) resetAfter(now int64) time.Duration {
 	return delay(e.levelAt(now)-e.burst, e.rate)
 }
 
+// queueLocked puts an entry into the queue, or forward in it.
 func (sh *shard) queueLocked(e *entry, due int64) {
+	e.planned, e.unplaced = min(e.planned, due), false
 	switch {
 	case e.queuedAt == 0:
 		e.due = due
@@ -588,6 +720,7 @@ func (sh *shard) queueLocked(e *entry, due int64) {
 }
 
 func (sh *shard) unqueueLocked(e *entry) {
+	e.planned, e.unplaced = forever, false
 	if e.queuedAt == 0 {
 		return
 	}
@@ -598,18 +731,19 @@ func (sh *shard) unqueueLocked(e *entry) {
 }
 
 // popLocked takes the entry that is due first out of the queue, if it is due
-// by the given instant.
+// by the given instant, and locks it.
 func (sh *shard) popLocked(by int64) *entry {
 	if len(sh.due) == 0 || sh.due[0].due > by {
 		return nil
 	}
 	e := sh.due[0]
+	e.mu.Lock()
 	sh.unqueueLocked(e)
 	return e
 }
 
-// each calls f for every resident entry, under the lock of its shard, which
-// is taken anew for each: deciders never wait for more than one of them.
+// each calls f for every resident entry, under its lock and that of its shard,
+// which are taken anew for each: deciders never wait for more than one of them.
 func (lo *local) each(f func(*entry)) {
 	for _, sh := range lo.shards {
 		sh.mu.Lock()
@@ -617,7 +751,10 @@ func (lo *local) each(f func(*entry)) {
 		// nothing is passed over.
 		for i := len(sh.all); i > 0; {
 			if i--; i < len(sh.all) {
-				f(sh.all[i])
+				e := sh.all[i]
+				e.mu.Lock()
+				f(e)
+				sh.unlockLocked(e)
 			}
 			sh.mu.Unlock()
 			sh.mu.Lock()

@@ -29,7 +29,7 @@ func TestNewsIsToldOnce(t *testing.T) {
 // TestNewsOutlivesTheGrant: what was heard of a key holds as long as it says,
 // though the grant that it came upon was to end before.
 func TestNewsOutlivesTheGrant(t *testing.T) {
-	w := &world{fleet: 2, scale: 1, interval: 100 * time.Millisecond, rtt: time.Millisecond, tau: 500 * time.Millisecond}
+	w := newWorld(2, 1, 100*time.Millisecond, time.Millisecond, 500*time.Millisecond)
 	now := int64(time.Hour)
 	e := entry{bucket: newBucket(Per(6, time.Minute), now), account: newAccount(now), part: &partition{}}
 	e.others, e.exchanged, e.tat = 0.05, now, now+int64(61*time.Second)

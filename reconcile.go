@@ -24,6 +24,7 @@ const (
 	steadyRequests = 8                // in τ; demand that is made of fewer is too rough to share by
 	floorDebt      = time.Hour        // debt beyond an empty bucket that is told again after a loss
 	attemptsMilli  = 1000             // attempts travel in thousandths
+	demandStep     = 1. / 16          // of τ, for which demand is not brought forward
 )
 
 // world is what a process knows of its fleet and of its way to Redis.
@@ -34,6 +35,11 @@ type world struct {
 	interval time.Duration // T_eff
 	rtt      time.Duration // running mean of the round trip
 	tau      time.Duration // time constant of demand
+	perTau   float64       // 1/τ, per nanosecond
+}
+
+func newWorld(fleet, scale float64, interval, rtt, tau time.Duration) *world {
+	return &world{fleet: fleet, scale: scale, interval: interval, rtt: rtt, tau: tau, perTau: 1 / float64(tau)}
 }
 
 // horizon is H, the time to the next reply, in seconds.
@@ -47,40 +53,40 @@ func lazyPeriod(b *bucket) time.Duration {
 // account is what a process keeps of one key for the exchange. Instants are
 // nanoseconds of the limiter's clock, never 0; rates are tokens per second.
 type account struct {
-	taken     int64   // tokens admitted less those given back, ever
+	// What a decision reads and writes.
+	until     int64   // when the grant has to be looked at again
 	usage     int64   // tokens admitted less those given back, not yet reported
-	inflight  int64   // the same, reported and not yet acknowledged
+	taken     int64   // the same, ever
 	asked     int64   // tokens asked for, not yet reported
-	carry     float64 // microseconds of the bucket's time, not yet reported: what is left of a rounding, or of a change of limit
+	alarm     int64   // the count of usage (pool) or attempts (share) that is to be told at once
 	first     int64   // first unreported admission; 0: none
-	sentFirst int64   // the same of what is in flight
 	chainEnd  int64   // end of this process's own chain of emission intervals
 	fair      int64   // the same for a bucket of rate r/N: is this no more than a fair part?
+	demand    float64 // d at demandAt
+	demandAt  int64
+	cost      float64 // of late; what a share has to be able to save up for
+	exchanged int64   // last reply; 0: none yet
 
-	demand     float64 // d at demandAt
-	demandAt   int64
+	carry      float64 // microseconds of the bucket's time, not yet reported: what is left of a rounding, or of a change of limit
+	inflight   int64   // usage that is reported and not yet acknowledged
+	sentFirst  int64   // first admission of what is in flight
+	reported   int64   // when attempts were last taken for a report
 	demandThen float64 // d at reported
-	others     float64 // D_o of the last reply
 	ownThen    float64 // d at the last reply
 	askedSince int64   // tokens asked for since it and reported
+	others     float64 // D_o of the last reply
 	meanOwn    float64 // d̄
 	meanOthers float64 // D̄_o
 	held       float64 // tokens of ours in Redis's count of attempts, at heldAt
 	heldAt     int64   // microseconds of the partition's clock
-
-	met       int64   // when the key became resident
-	reported  int64   // when attempts were last taken for a report
-	exchanged int64   // last reply; 0: none yet
-	tat       int64   // last TAT seen
-	said      int64   // the TAT in the last news of the key
-	holdUntil int64   // share mode at least until then,
-	heldShare float64 // with at most this share
-	share     float64
-	floorDue  bool    // Redis has lost state: the last TAT has to be told
-	expires   int64   // when the grant is no longer good for anything
-	until     int64   // when it has to be looked at again
-	cost      float64 // of late; what a share has to be able to save up for
-	alarm     int64   // the count of usage (pool) or attempts (share) that is to be told at once
+	met        int64   // when the key became resident
+	tat        int64   // last TAT seen
+	said       int64   // the TAT in the last news of the key
+	expires    int64   // when the grant is no longer good for anything
+	holdUntil  int64   // share mode at least until then,
+	heldShare  float64 // with at most this share
+	share      float64
+	floorDue   bool // Redis has lost state: the last TAT has to be told
 }
 
 func newAccount(now int64) account {
@@ -96,10 +102,15 @@ func (a *account) somethingToReport() bool {
 	return a.usage != 0 || a.asked != 0 || a.carry >= 1 || a.carry <= -1
 }
 
-// ask counts an attempt, admitted or not.
+// ask counts an attempt, admitted or not. Demand is kept as of demandAt, which
+// moves now and then only: to multiply by an exponential for every attempt
+// takes longer than all the rest of a decision.
 func (a *account) ask(now int64, n int64, w *world) {
-	a.demand = a.demandAfter(now, w) + float64(n)/w.tau.Seconds()
-	a.demandAt = max(a.demandAt, now)
+	x := float64(now-a.demandAt) * w.perTau
+	if x > demandStep {
+		a.demand, a.demandAt, x = a.demandAfter(now, w), now, 0
+	}
+	a.demand += float64(n) * 1e9 * w.perTau * (1 + x*(1+x/2*(1+x/3))) // e^x, within 1e-6
 	a.asked = addTokens(a.asked, n)
 	a.cost = max(float64(n), a.cost-(a.cost-float64(n))*meanWeight)
 }
@@ -109,11 +120,13 @@ func (a *account) demandAfter(now int64, w *world) float64 {
 }
 
 // admit counts tokens taken.
-func (a *account) admit(now int64, n int64, rate float64) {
+func (a *account) admit(now int64, n int64, rate float64, w *world) {
 	if a.first == 0 {
 		a.first = now
 	}
-	a.chainEnd = later(max(a.chainEnd, now), seconds(float64(n)/rate))
+	own := float64(n) / rate
+	a.chainEnd = later(max(a.chainEnd, now), seconds(own))
+	a.fair = later(max(a.fair, now), seconds(own*w.fleet))
 	a.usage = addTokens(a.usage, n)
 	a.taken += n
 }
@@ -138,13 +151,8 @@ func (a *account) relimit(from, to float64) {
 	a.inflight = int64(clampTokens(float64(a.inflight) * to / from))
 }
 
-// fits reports whether the key's use here would fit a bucket of rate r/N and
-// burst b/2N, counting n more tokens at now.
-func (a *account) fits(now int64, n int64, b *bucket, w *world) bool {
-	a.fair = later(max(a.fair, now), seconds(float64(n)*w.fleet/b.rate))
-	return a.withinFair(now, b)
-}
-
+// withinFair reports whether the key's use here fits a bucket of rate r/N and
+// burst b/2N.
 func (a *account) withinFair(now int64, b *bucket) bool {
 	return a.fair-now <= int64(seconds(b.burst/(2*b.rate)))
 }

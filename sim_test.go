@@ -212,12 +212,11 @@ func fail(fl *exchange.FleetCall, chunks []*exchange.Chunk) {
 // allow is AllowN, but for the mechanisms that a run does without.
 func (m *member) allow(key string, n int) bool {
 	if m.fleet.without&threshold != 0 {
-		sh := m.local.shardOf(key)
-		sh.mu.Lock()
-		if e, ok := sh.lru.Peek(key); ok {
+		if e := m.local.find(key); e != nil {
+			e.mu.Lock()
 			e.threshold = 1
+			e.mu.Unlock()
 		}
-		sh.mu.Unlock()
 	}
 	return m.AllowN(key, n)
 }

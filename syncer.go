@@ -329,7 +329,7 @@ func (s *syncer) queueForced(now int64) {
 	}
 	s.local.each(func(e *entry) {
 		if e.part != nil && !e.frozen {
-			e.shard.queueLocked(e, now)
+			e.planLocked(now)
 		}
 	})
 }
@@ -352,18 +352,19 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 	if e == nil {
 		return false
 	}
+	defer sh.unlockLocked(e)
 	if e.part == nil {
 		return true
 	}
 	if !s.courier.Usable(e.part.number) {
-		sh.queueLocked(e, now+int64(putBack))
+		e.planLocked(now + int64(putBack))
 		return true
 	}
 	r := s.courier.Room(e.part.number, now)
 	if r == nil {
 		s.again = true
 		s.crowded[e.part.number] = true
-		sh.queueLocked(e, now+1)
+		e.planLocked(now + 1)
 		return true
 	}
 	first := e.first
@@ -376,7 +377,7 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 		rec.Delta = max(0, rec.Delta-off.Microseconds())
 	}
 	rec.Field = e.name
-	freezeLocked(e)
+	sh.freezeLocked(e)
 	r.Append(rec, begin, e)
 	if e.floorDue {
 		r.Floor(len(r.Records)-1, e.floor(&e.bucket, now, w))
@@ -406,6 +407,8 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 	e := q.entry
 	e.shard.mu.Lock()
 	defer e.shard.mu.Unlock()
+	e.mu.Lock()
+	defer e.shard.unlockLocked(e)
 	if e.frozen {
 		return false
 	}
@@ -414,7 +417,7 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 		return false
 	}
 	e.shard.unqueueLocked(e)
-	freezeLocked(e)
+	e.shard.freezeLocked(e)
 	r.Append(exchange.Record{Field: e.name, Op: exchange.Reset}, now, e)
 	s.resetting[e] = q
 	return true
@@ -506,7 +509,7 @@ func (s *syncer) untold(at int64) bool {
 		}
 		found = true
 		if !e.frozen {
-			e.shard.queueLocked(e, at)
+			e.planLocked(at)
 		}
 	}
 	s.local.each(check)
@@ -514,9 +517,11 @@ func (s *syncer) untold(at int64) bool {
 		sh.mu.Lock()
 		if sh.orphans > 0 {
 			for _, e := range slices.Clone(sh.due) {
+				e.mu.Lock()
 				if e.evicted {
 					check(e)
 				}
+				sh.unlockLocked(e)
 			}
 		}
 		sh.mu.Unlock()
@@ -582,9 +587,11 @@ func (s *syncer) concludeReset(e *entry, err error) {
 func (s *syncer) giveUp(r *report, now int64) {
 	for _, e := range r.Cargo {
 		e.shard.mu.Lock()
+		e.mu.Lock()
 		s.counts.dropped.Add(uint64(max(0, e.inflight)))
 		e.inflight = 0
 		s.local.thawLocked(e, now)
+		e.shard.unlockLocked(e)
 		e.shard.mu.Unlock()
 	}
 }
@@ -594,10 +601,10 @@ func (s *syncer) giveUp(r *report, now int64) {
 func (s *syncer) addFloors(r *report, now int64) {
 	w := s.local.world.Load()
 	for i, e := range r.Cargo {
-		e.shard.mu.Lock()
+		e.mu.Lock()
 		r.Floor(i, e.floor(&e.bucket, now, w))
 		e.floorDue = false
-		e.shard.mu.Unlock()
+		e.mu.Unlock()
 	}
 }
 
@@ -624,7 +631,7 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 		if e.outlasts(now) {
 			e.floorDue = true
 			if !e.frozen {
-				e.shard.queueLocked(e, now)
+				e.planLocked(now)
 			}
 		}
 	})
@@ -637,6 +644,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 	w := s.local.world.Load()
 	for i, e := range r.Cargo {
 		e.shard.mu.Lock()
+		e.mu.Lock()
 		if e.part != nil {
 			e.endOutage(now, w)
 			if rec := &r.Records[i]; e.floorDue && rec.Op == exchange.Charge && rec.Ceiling == 0 {
@@ -649,6 +657,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 		granted := e.granted
 		e.granted = nil
 		s.local.thawLocked(e, now)
+		e.shard.unlockLocked(e)
 		e.shard.mu.Unlock()
 		if granted != nil {
 			close(granted)
@@ -716,13 +725,7 @@ func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
 
 // publishWorld tells deciders and grants of the fleet as it is now.
 func (s *syncer) publishWorld(rtt time.Duration) {
-	s.local.world.Store(&world{
-		fleet:    s.fleet.Members(),
-		scale:    s.fleet.Scale(),
-		interval: s.fleet.Interval(),
-		rtt:      rtt,
-		tau:      tauIntervals * s.interval,
-	})
+	s.local.world.Store(newWorld(s.fleet.Members(), s.fleet.Scale(), s.fleet.Interval(), rtt, tauIntervals*s.interval))
 }
 
 // leave tells what is left to tell, leaves the fleet, and lets every key go on
