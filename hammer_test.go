@@ -395,7 +395,7 @@ func (sh *shard) checkPlace(e *entry) error {
 	switch {
 	case e.evicted || e.shard != sh || sh.all[e.place] != e:
 		return errors.New("resident, but not where it says")
-	case sh.index.Find(e.Hash, e.Key) != e:
+	case ofNode(sh.index.Find(e.Hash, e.Key)) != e:
 		return errors.New("resident, but not found")
 	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due) || sh.due[e.queuedAt-1] != e):
 		return errors.New("not in the queue where it says")

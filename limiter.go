@@ -399,7 +399,7 @@ func (l *Limiter) glimpse(key string, now int64, into *entry) {
 func (l *Limiter) acquire(key string, now int64) *entry {
 	held := heldKey(key)
 	sh, hash := l.local.locate(held)
-	e := sh.index.Find(hash, held)
+	e := ofNode(sh.index.Find(hash, held))
 	if e == nil || !e.lockResident() {
 		e = l.meet(key, held, sh, hash, now)
 	}
@@ -434,7 +434,7 @@ func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *ent
 // applyLocked makes a key resident by a rule, or gives it to one that is
 // resident and has to have its limit asked for. It returns the entry locked.
 func (l *Limiter) applyLocked(held string, sh *shard, hash uint32, r rule, now int64) *entry {
-	e := sh.index.Find(hash, held)
+	e := ofNode(sh.index.Find(hash, held))
 	if e != nil {
 		e.mu.Lock()
 		if e.relimited {
@@ -527,7 +527,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	held := heldKey(key)
 	sh, hash := l.local.locate(held)
 	sh.mu.Lock()
-	e := sh.index.Find(hash, held)
+	e := ofNode(sh.index.Find(hash, held))
 	if e == nil {
 		sh.mu.Unlock()
 		e = l.local.newEntry(held, l.ruleOf(key).limit, now)

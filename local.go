@@ -32,33 +32,43 @@ const (
 // entry is a resident key. Its lock guards it; what says where it stands among
 // the others changes only under its shard's lock too, which is taken before it.
 type entry struct {
-	mu sync.Mutex
-	index.Node[entry]
-	byDefault bool // its limit is Config.Limit
-	shadow    bool // its limit is on trial: what is over it is let through
-	relimited bool // its limit has to be asked for again at its next decision
-	hidden    bool // its field does not tell which key it is
-	used      bool // since it was last the next to make room
-	unplaced  bool // it is planned for an earlier time than it is queued for
-
-	frozen   bool  // part of a report without a reply yet
-	evicted  bool  // no longer resident
-	place    int32 // in shard.all
-	queuedAt int32 // in shard.due, from 1; 0: not queued
-	due      int64 // its time there
+	// In the order, and by the cache lines of 64 bytes, in which a decision
+	// needs them: to find the key, its bucket, and what is noted of it.
+	index.Node
+	mu        sync.Mutex
+	text      [shortName]byte // the field's, where it fits in: to compare it takes no further cache line
+	byDefault bool            // its limit is Config.Limit
+	shadow    bool            // its limit is on trial: what is over it is let through
+	relimited bool            // its limit has to be asked for again at its next decision
+	hidden    bool            // its field does not tell which key it is
+	used      bool            // since it was last the next to make room
+	unplaced  bool            // it is planned for an earlier time than it is queued for
+	frozen    bool            // part of a report without a reply yet
+	evicted   bool            // no longer resident
 
 	bucket
+
 	part       *partition // nil without Redis
 	staleSince int64      // the outage that the grant is for; 0: none
-	planned    int64      // when it is to be exchanged; forever: not at all
 	allowed    uint64     // decisions that admitted
 	denied     uint64
+	planned    int64 // when it is to be exchanged; forever: not at all
 	account
-	shard   *shard
-	name    string // its field in Redis: a type byte, then the key or its digest
-	rng     uint64 // state of the thresholds' generator
-	granted chan struct{}
+
+	shard    *shard
+	name     string // its field in Redis: a type byte, then the key or its digest
+	place    int32  // in shard.all
+	queuedAt int32  // in shard.due, from 1; 0: not queued
+	due      int64  // its time there
+	rng      uint64 // state of the thresholds' generator
+	granted  chan struct{}
 }
+
+// shortName is the length of a field that is kept in its entry.
+const shortName = 24
+
+// ofNode is the entry that an index has found.
+func ofNode(n *index.Node) *entry { return (*entry)(unsafe.Pointer(n)) } // its first field
 
 // partition is what deciders see of one partition of the keys.
 type partition struct {
@@ -69,7 +79,7 @@ type partition struct {
 // shard is a part of the keys. Its lock guards what stands below it, and the
 // places of its entries.
 type shard struct {
-	index index.Table[entry] // of the resident ones; read without the lock
+	index index.Table // of the resident ones; read without the lock
 
 	mu     sync.Mutex
 	lru    *simplelru.LRU[*entry, struct{}]
@@ -140,17 +150,18 @@ func digest(key string, buf *[maxKey + 1]byte) string {
 }
 
 // fieldOf returns the field that a held key has in Redis, and the held key as
-// a string of its own.
-func (lo *local) fieldOf(held string) (field, own string) {
+// a string of its own. Both are in room, where there is enough of it.
+func (lo *local) fieldOf(held string, room []byte) (field, own string) {
 	if lo.secret != nil {
 		return "d" + keyedDigest(lo.secret, held), strings.Clone(held)
 	}
-	if len(held) <= maxKey {
-		field = "k" + held
-		return field, field[1:]
+	if len(held) > maxKey {
+		own = strings.Clone(held)
+		return "d" + own[:digestSize], own
 	}
-	own = strings.Clone(held)
-	return "d" + own[:digestSize], own
+	room = append(append(room, 'k'), held...)
+	field = unsafe.String(&room[0], len(room))
+	return field, field[1:]
 }
 
 // keyedDigest says nothing of a key to those who don't have the secret.
@@ -170,9 +181,8 @@ func (lo *local) locate(held string) (*shard, uint32) {
 // newEntry makes the entry of a held key, not resident yet.
 func (lo *local) newEntry(held string, lim Limit, now int64) *entry {
 	e := &entry{bucket: newBucket(lim, now), account: newAccount(now), planned: forever}
-	e.Entry = e
 	e.shard, e.Hash = lo.locate(held)
-	e.name, e.Key = lo.fieldOf(held)
+	e.name, e.Key = lo.fieldOf(held, e.text[:0])
 	e.hidden = lo.secret != nil
 	if len(lo.parts) == 0 || !e.shared() {
 		e.until = forever
@@ -247,12 +257,12 @@ func (e *entry) lockResident() bool {
 // find returns the entry of a held key, nil where there is none.
 func (lo *local) find(held string) *entry {
 	sh, hash := lo.locate(held)
-	if e := sh.index.Find(hash, held); e != nil {
+	if e := ofNode(sh.index.Find(hash, held)); e != nil {
 		return e
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.index.Find(hash, held)
+	return ofNode(sh.index.Find(hash, held))
 }
 
 // attach gives an entry its place in the exchange.

@@ -1,15 +1,14 @@
 // Package index finds entries by key without a lock, so that those who read
-// never wait for those who write (docs/design.md §3).
+// never wait for those who write (docs/design.md §9).
 package index
 
 import "sync/atomic"
 
-// Node is what the index knows of an entry, which holds it. It does not change
-// while it is in a table.
-type Node[E any] struct {
-	Key   string
-	Entry *E
-	Hash  uint32 // of the key
+// Node is what the index knows of an entry. It does not change while it is in
+// a table.
+type Node struct {
+	Key  string
+	Hash uint32 // of the key
 }
 
 // Table holds nodes by open addressing with linear probing. Any number of
@@ -17,15 +16,17 @@ type Node[E any] struct {
 // that runs beside a Remove may miss a node that is there, never return one
 // that has another key: who must know asks again under the lock of the writers.
 // The zero Table is empty.
-type Table[E any] struct {
-	slots atomic.Pointer[[]atomic.Pointer[Node[E]]] // a power of two of them, never all taken
+type Table struct {
+	slots atomic.Pointer[[]slot] // a power of two of them, never all taken
 	used  int
 }
 
+type slot = atomic.Pointer[Node]
+
 const least = 8 // slots
 
-// Find returns the entry of a key, or nil.
-func (t *Table[E]) Find(hash uint32, key string) *E {
+// Find returns the node of a key, or nil.
+func (t *Table) Find(hash uint32, key string) *Node {
 	p := t.slots.Load()
 	if p == nil {
 		return nil
@@ -33,17 +34,14 @@ func (t *Table[E]) Find(hash uint32, key string) *E {
 	slots := *p
 	for i := hash; ; i++ {
 		n := slots[int(i)&(len(slots)-1)].Load()
-		switch {
-		case n == nil:
-			return nil
-		case n.Hash == hash && n.Key == key:
-			return n.Entry
+		if n == nil || n.Hash == hash && n.Key == key {
+			return n
 		}
 	}
 }
 
 // Insert adds a node whose key is not in the table.
-func (t *Table[E]) Insert(n *Node[E]) {
+func (t *Table) Insert(n *Node) {
 	p := t.slots.Load()
 	if p == nil || 4*(t.used+1) > 3*len(*p) {
 		p = t.grow(p)
@@ -52,23 +50,24 @@ func (t *Table[E]) Insert(n *Node[E]) {
 	t.used++
 }
 
-func (t *Table[E]) grow(old *[]atomic.Pointer[Node[E]]) *[]atomic.Pointer[Node[E]] {
-	if old == nil {
-		slots := make([]atomic.Pointer[Node[E]], least)
-		t.slots.Store(&slots)
-		return &slots
+func (t *Table) grow(old *[]slot) *[]slot {
+	size := least
+	if old != nil {
+		size = 2 * len(*old)
 	}
-	slots := make([]atomic.Pointer[Node[E]], 2*len(*old))
-	for i := range *old {
-		if n := (*old)[i].Load(); n != nil {
-			put(slots, n)
+	slots := make([]slot, size)
+	if old != nil {
+		for i := range *old {
+			if n := (*old)[i].Load(); n != nil {
+				put(slots, n)
+			}
 		}
 	}
 	t.slots.Store(&slots)
 	return &slots
 }
 
-func put[E any](slots []atomic.Pointer[Node[E]], n *Node[E]) {
+func put(slots []slot, n *Node) {
 	i := int(n.Hash)
 	for slots[i&(len(slots)-1)].Load() != nil {
 		i++
@@ -78,7 +77,7 @@ func put[E any](slots []atomic.Pointer[Node[E]], n *Node[E]) {
 
 // Remove takes a node out that is in the table, and closes the gap: what
 // probing has put behind it moves up.
-func (t *Table[E]) Remove(n *Node[E]) {
+func (t *Table) Remove(n *Node) {
 	slots := *t.slots.Load()
 	mask := len(slots) - 1
 	gap := int(n.Hash) & mask

@@ -10,15 +10,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/index"
 )
 
-type entry struct {
-	index.Node[entry]
-}
-
-func newEntry(key string, hash uint32) *entry {
-	e := &entry{}
-	e.Node = index.Node[entry]{Key: key, Entry: e, Hash: hash}
-	return e
-}
+func node(key string, hash uint32) *index.Node { return &index.Node{Key: key, Hash: hash} }
 
 // TestTableIsAMap: whatever is inserted and removed, a table finds what a map
 // does, also where many keys have the same hash or sit at the table's end.
@@ -32,19 +24,19 @@ func TestTableIsAMap(t *testing.T) {
 	for name, hash := range hashes {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))
-			var table index.Table[entry]
-			want := map[string]*entry{}
-			keys := make([]*entry, 100)
+			var table index.Table
+			want := map[string]*index.Node{}
+			keys := make([]*index.Node, 100)
 			for i := range keys {
-				keys[i] = newEntry(fmt.Sprint("key", i), hash(i))
+				keys[i] = node(fmt.Sprint("key", i), hash(i))
 			}
 			for range 5000 {
 				e := keys[rng.IntN(len(keys))]
 				if _, ok := want[e.Key]; ok {
-					table.Remove(&e.Node)
+					table.Remove(e)
 					delete(want, e.Key)
 				} else {
-					table.Insert(&e.Node)
+					table.Insert(e)
 					want[e.Key] = e
 				}
 				probe := keys[rng.IntN(len(keys))]
@@ -64,12 +56,12 @@ func TestTableIsAMap(t *testing.T) {
 // TestReadersNeedNoLock: beside a writer a reader finds the right entry or
 // none.
 func TestReadersNeedNoLock(t *testing.T) {
-	var table index.Table[entry]
-	still := newEntry("still", 1<<20)
-	table.Insert(&still.Node)
-	moving := make([]*entry, 64)
+	var table index.Table
+	still := node("still", 1<<20)
+	table.Insert(still)
+	moving := make([]*index.Node, 64)
 	for i := range moving {
-		moving[i] = newEntry(fmt.Sprint("moving", i), uint32(i%16))
+		moving[i] = node(fmt.Sprint("moving", i), uint32(i%16))
 	}
 	done := make(chan struct{})
 	var readers sync.WaitGroup
@@ -99,9 +91,9 @@ func TestReadersNeedNoLock(t *testing.T) {
 	for range 20000 {
 		i := rng.IntN(len(moving))
 		if in[i] {
-			table.Remove(&moving[i].Node)
+			table.Remove(moving[i])
 		} else {
-			table.Insert(&moving[i].Node)
+			table.Insert(moving[i])
 		}
 		in[i] = !in[i]
 	}
