@@ -324,47 +324,15 @@ func (l *Limiter) Take(key string) Result { return l.TakeN(key, 1) }
 // TakeN is [Limiter.AllowN] that says more.
 func (l *Limiter) TakeN(key string, n int) Result {
 	now := l.now()
-	e := l.acquire(key, now)
-	taken := l.local.decideLocked(e, now, tokens(n))
-	r := l.local.resultLocked(e, now, tokens(n), taken)
+	return l.takeLocked(l.acquire(key, now), now, tokens(n))
+}
+
+// takeLocked is allowLocked that says more.
+func (l *Limiter) takeLocked(e *entry, now, n int64) Result {
+	taken := l.local.decideLocked(e, now, n)
+	r := l.local.resultLocked(e, now, n, taken)
 	e.unlock()
 	return r
-}
-
-// Key is a key that need not be looked up for every decision. Make one with
-// [Limiter.Key]; the zero Key can't be used. All methods may be called from any
-// goroutine, and do what the Limiter's of the same name do.
-type Key struct {
-	l     *Limiter
-	key   string
-	entry atomic.Pointer[entry] // as last found; nil: not yet
-}
-
-// Key returns a handle for a key that decisions are asked of often. It is good
-// as long as the limiter: where the key has made room for others, or has got
-// another limit, the next decision finds it again. To make one costs nothing
-// and makes nothing resident.
-func (l *Limiter) Key(key string) *Key { return &Key{l: l, key: key} }
-
-// acquire is the limiter's, without a look at the index.
-func (k *Key) acquire(now int64) *entry {
-	e := k.entry.Load()
-	if e == nil || !e.lockResident() {
-		e = k.l.acquire(k.key, now)
-		k.entry.Store(e)
-		return e
-	}
-	k.l.useLocked(e, now)
-	return e
-}
-
-// Allow is [Limiter.Allow] of the key.
-func (k *Key) Allow() bool { return k.AllowN(1) }
-
-// AllowN is [Limiter.AllowN] of the key.
-func (k *Key) AllowN(n int) bool {
-	now := k.l.now()
-	return k.l.allowLocked(k.acquire(now), now, tokens(n))
 }
 
 // Peek returns what [Limiter.Take] would see. It takes nothing and makes
@@ -488,35 +456,39 @@ func tokens(n int) int64 { return max(0, min(int64(n), maxTokens)) }
 // estimated too high. It never fills a bucket above full. An n of 0 or less
 // does nothing.
 func (l *Limiter) Refund(key string, n int) {
-	if n <= 0 {
-		return
+	if n > 0 {
+		now := l.now()
+		l.refundLocked(l.acquire(key, now), now, tokens(n))
 	}
-	now := l.now()
-	e := l.acquire(key, now)
-	defer e.unlock()
-	if e.unlimited() {
-		return
+}
+
+// refundLocked gives n tokens back to an entry, and unlocks it.
+func (l *Limiter) refundLocked(e *entry, now, n int64) {
+	if !e.unlimited() {
+		l.local.giveBackLocked(e, now, n)
+		e.refund(now, float64(n))
 	}
-	l.local.giveBackLocked(e, now, tokens(n))
-	e.refund(now, float64(tokens(n)))
+	e.unlock()
 }
 
 // Charge takes n tokens without asking, for costs known only afterwards:
 // bytes, LLM tokens. The key may go into debt. An n of 0 or less does nothing.
 func (l *Limiter) Charge(key string, n int) {
-	if n <= 0 {
-		return
+	if n > 0 {
+		now := l.now()
+		l.chargeLocked(l.acquire(key, now), now, tokens(n))
 	}
-	now := l.now()
-	e := l.acquire(key, now)
-	defer e.unlock()
-	if !e.shared() {
-		return
+}
+
+// chargeLocked takes n tokens of an entry without asking, and unlocks it.
+func (l *Limiter) chargeLocked(e *entry, now, n int64) {
+	if e.shared() {
+		e.charge(now, float64(n))
+		if e.part != nil {
+			l.local.noteLocked(e, now, n, true)
+		}
 	}
-	e.charge(now, float64(tokens(n)))
-	if e.part != nil {
-		l.local.noteLocked(e, now, tokens(n), true)
-	}
+	e.unlock()
 }
 
 // Reset makes the key full again: here in any case, and in Redis, with an
@@ -677,15 +649,15 @@ func (l *Limiter) Reserve(key string) Reservation { return l.ReserveN(key, 1) }
 // ReserveN takes n tokens now and says how long to wait before acting on
 // them. The reservation is not OK if n exceeds the burst.
 func (l *Limiter) ReserveN(key string, n int) Reservation {
-	r, _ := l.reserve(key, tokens(n), rate.InfDuration)
+	now := l.now()
+	r, _ := l.reserveWithin(l.acquire(key, now), now, tokens(n), rate.InfDuration)
 	return r
 }
 
-// reserve takes n tokens if they may be used within most, and returns the
-// delay at which they may be, or might have been; negative: never.
-func (l *Limiter) reserve(key string, n int64, most time.Duration) (Reservation, time.Duration) {
-	now := l.now()
-	e := l.acquire(key, now)
+// reserveWithin takes n tokens of an entry if they may be used within most,
+// unlocks it, and returns the delay at which they may be, or might have been;
+// negative: never.
+func (l *Limiter) reserveWithin(e *entry, now, n int64, most time.Duration) (Reservation, time.Duration) {
 	defer e.unlock()
 	d := l.local.waitLocked(e, now, n)
 	if (d < 0 || d > most) && !e.shadow {
@@ -818,14 +790,20 @@ func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r, d := l.reserve(key, tokens(n), longestWait(ctx))
+	now := l.now()
+	return l.waitLocked(ctx, key, l.acquire(key, now), now, tokens(n))
+}
+
+// waitLocked reserves n tokens of a key's entry, unlocks it, and waits.
+func (l *Limiter) waitLocked(ctx context.Context, key string, e *entry, now, n int64) error {
+	r, d := l.reserveWithin(e, now, n, longestWait(ctx))
 	switch {
 	case r.ok && d == 0:
 		return nil
 	case r.ok:
 		return r.wait(ctx)
 	}
-	return waitError(key, tokens(n), d)
+	return waitError(key, n, d)
 }
 
 // longestWait is the longest wait that the deadline of ctx allows.
@@ -863,6 +841,98 @@ func (r *Reservation) wait(ctx context.Context) error {
 		}
 	}
 }
+
+// Key is a key that is not looked up again for every decision, for those that
+// are asked of often. Make one with [Limiter.Key]; the zero Key can't be used.
+// All methods may be called from any goroutine, and do what the Limiter's of the
+// same name do.
+type Key struct {
+	l     *Limiter
+	key   string
+	entry atomic.Pointer[entry] // as last found; nil: not yet
+}
+
+// Key returns a handle for a key. It is good for as long as the limiter is:
+// where the key has made room for others, or has got another limit, the next
+// decision looks it up. Making one makes nothing resident.
+func (l *Limiter) Key(key string) *Key { return &Key{l: l, key: key} }
+
+// acquire returns the key's entry, its grant up to date, locked.
+func (k *Key) acquire(now int64) *entry {
+	e := k.entry.Load()
+	if e == nil || !e.lockResident() {
+		e = k.l.acquire(k.key, now)
+		k.entry.Store(e)
+		return e
+	}
+	k.l.useLocked(e, now)
+	return e
+}
+
+// Allow is [Limiter.Allow].
+func (k *Key) Allow() bool { return k.AllowN(1) }
+
+// AllowN is [Limiter.AllowN].
+func (k *Key) AllowN(n int) bool {
+	now := k.l.now()
+	return k.l.allowLocked(k.acquire(now), now, tokens(n))
+}
+
+// Take is [Limiter.Take].
+func (k *Key) Take() Result { return k.TakeN(1) }
+
+// TakeN is [Limiter.TakeN].
+func (k *Key) TakeN(n int) Result {
+	now := k.l.now()
+	return k.l.takeLocked(k.acquire(now), now, tokens(n))
+}
+
+// Peek is [Limiter.Peek].
+func (k *Key) Peek() Result { return k.l.Peek(k.key) }
+
+// Part is [Limiter.Part].
+func (k *Key) Part(n int) Part { return k.l.Part(k.key, n) }
+
+// Refund is [Limiter.Refund].
+func (k *Key) Refund(n int) {
+	if n > 0 {
+		now := k.l.now()
+		k.l.refundLocked(k.acquire(now), now, tokens(n))
+	}
+}
+
+// Charge is [Limiter.Charge].
+func (k *Key) Charge(n int) {
+	if n > 0 {
+		now := k.l.now()
+		k.l.chargeLocked(k.acquire(now), now, tokens(n))
+	}
+}
+
+// Reserve is [Limiter.Reserve].
+func (k *Key) Reserve() Reservation { return k.ReserveN(1) }
+
+// ReserveN is [Limiter.ReserveN].
+func (k *Key) ReserveN(n int) Reservation {
+	now := k.l.now()
+	r, _ := k.l.reserveWithin(k.acquire(now), now, tokens(n), rate.InfDuration)
+	return r
+}
+
+// Wait is [Limiter.Wait].
+func (k *Key) Wait(ctx context.Context) error { return k.WaitN(ctx, 1) }
+
+// WaitN is [Limiter.WaitN].
+func (k *Key) WaitN(ctx context.Context, n int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	now := k.l.now()
+	return k.l.waitLocked(ctx, k.key, k.acquire(now), now, tokens(n))
+}
+
+// Reset is [Limiter.Reset].
+func (k *Key) Reset(ctx context.Context) error { return k.l.Reset(ctx, k.key) }
 
 // Part is one limit's part in a decision on several: see [TakeAll]. Make one
 // with [Limiter.Part]; the zero Part can't be used.
