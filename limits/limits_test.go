@@ -298,7 +298,9 @@ func TestHashIsFollowed(t *testing.T) {
 		return ls.Err() != nil && strings.Contains(ls.Err().Error(), `hash "limits": "b": limiter: limit "no"`)
 	})
 	server.FlushAll()
-	eventually(t, "the loss is seen", func() bool { return ls.Err() != nil && strings.Contains(ls.Err().Error(), `hash "limits": there is none`) })
+	eventually(t, "the loss is seen", func() bool {
+		return ls.Err() != nil && strings.Contains(ls.Err().Error(), `hash "limits": there is none`)
+	})
 	server.Close()
 	eventually(t, "the outage is seen", func() bool { return ls.Err() != nil && strings.Contains(ls.Err().Error(), "refused") })
 	require.True(t, burst(4)())
