@@ -35,14 +35,23 @@ func TestDocsAreCompiled(t *testing.T) {
 	}
 }
 
-// TestProgramsSayWhatTheyAre: every program that docs/limits.md links to begins with its name.
-func TestProgramsSayWhatTheyAre(t *testing.T) {
-	programs := found(read(t, "docs/limits.md"), `\(\.\./(examples/\w+/main\.go)\)`)
-	require.NotEmpty(t, programs)
-	for _, p := range programs {
-		if !strings.HasPrefix(strings.ToLower(read(t, p)), "// "+filepath.Base(filepath.Dir(p))+" ") {
-			t.Errorf("%s does not begin with what it is", p)
+// TestEveryExampleIsOnItsPage: docs/examples.md has every folder of examples/,
+// with its command, and every program there begins with its name.
+func TestEveryExampleIsOnItsPage(t *testing.T) {
+	page := read(t, "docs/examples.md")
+	for _, program := range glob(t, "examples/*/main.go") {
+		name := filepath.Base(filepath.Dir(program))
+		_, section, ok := strings.Cut(page, "\n## "+name+"\n")
+		section, _, _ = strings.Cut(section, "\n## ")
+		if !ok || !strings.Contains(section, "go run ") || !strings.Contains(section, "../examples/"+name+"/") {
+			t.Errorf("docs/examples.md lacks %s, its link or its command", name)
 		}
+		if !strings.HasPrefix(strings.ToLower(read(t, program)), "// "+name+" ") {
+			t.Errorf("%s does not begin with what it is", program)
+		}
+	}
+	for _, folder := range found(page, `\(\.\./examples/(\w+)/`) {
+		require.FileExists(t, "examples/"+folder+"/main.go")
 	}
 }
 

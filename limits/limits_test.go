@@ -91,7 +91,8 @@ func TestFaultsSayWhereAndWhy(t *testing.T) {
 		{"{\n\"*\": 5\n}", []string{"limits.json:2", `"*"`, "want a limit in quotes"}},
 		{"{\n\"*\": {\"limit\": \"1/s\"}\n}", []string{"limits.json:2", `"*"`, "want a limit in quotes"}},
 		{"{\n\"*\": nope\n}", []string{"limits.json:2", "invalid character"}},
-		{"{\n\"a\": \"1/s\"\n}", []string{`no limit for "*"`}},
+		{"{\n\"a\": \"1/s\"\n}", []string{`limits.json:2: no limit for "*"`}},
+		{"{\n}", []string{`limits.json:2: no limit for "*"`}},
 		{"{\n\"*\": \"1/s\",\n\"a*b\": \"1/s\",\n\"c\": \"often\"\n}", []string{
 			`limits.json:3: "a*b": a * may stand only at the end`, `limits.json:4: "c": limiter: limit "often": no time given`,
 		}},
@@ -109,6 +110,10 @@ func TestFaultsSayWhereAndWhy(t *testing.T) {
 				t.Errorf("%q: %v; want %q in it", tc.text, err, want)
 			}
 		}
+	}
+	none := func(context.Context) ([]Rule, error) { return nil, nil }
+	if _, err := Open(t.Context(), none, Options{}); err == nil || !strings.Contains(err.Error(), "no other rule") {
+		t.Errorf("no rules: %v", err)
 	}
 	if _, err := Open(t.Context(), File("nowhere.json"), Options{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
@@ -293,7 +298,9 @@ func TestHashIsFollowed(t *testing.T) {
 		return ls.Err() != nil && strings.Contains(ls.Err().Error(), `hash "limits": "b": limiter: limit "no"`)
 	})
 	server.FlushAll()
-	eventually(t, "the loss is seen", func() bool { return ls.Err() != nil && strings.Contains(ls.Err().Error(), `"*"`) })
+	eventually(t, "the loss is seen", func() bool {
+		return ls.Err() != nil && strings.Contains(ls.Err().Error(), `hash "limits": there is none`)
+	})
 	server.Close()
 	eventually(t, "the outage is seen", func() bool { return ls.Err() != nil && strings.Contains(ls.Err().Error(), "refused") })
 	require.True(t, burst(4)())

@@ -39,6 +39,9 @@ func Hash(client redis.UniversalClient, name string) Source {
 		if err != nil {
 			return nil, fmt.Errorf("limits: hash %q: %w", name, err)
 		}
+		if len(fields) == 0 {
+			return nil, fmt.Errorf("limits: hash %q: there is none", name)
+		}
 		var rules []Rule
 		for _, field := range slices.Sorted(maps.Keys(fields)) {
 			rules = append(rules, Rule{Pattern: field, Limit: fields[field], Place: fmt.Sprintf("hash %q", name)})
@@ -57,6 +60,9 @@ func readObject(name string, data []byte) ([]Rule, error) {
 	rules, err := readRules(dec, place)
 	if err == nil {
 		err = readEnd(dec)
+	}
+	if err == nil && len(rules) == 0 {
+		err = errors.New(`no limit for "*", all keys`)
 	}
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

@@ -39,7 +39,7 @@ func newTable(rules []Rule) (*table, error) {
 		}
 	}
 	if _, ok := t.beginnings[""]; !ok && len(faults) == 0 {
-		faults = append(faults, errors.New(`limits: no limit for "*", all other keys`))
+		faults = append(faults, noDefault(rules))
 	}
 	for b := range t.beginnings {
 		t.lengths = append(t.lengths, len(b))
@@ -48,6 +48,14 @@ func newTable(rules []Rule) (*table, error) {
 	slices.Reverse(t.lengths)
 	t.lengths = slices.Compact(t.lengths)
 	return t, errors.Join(faults...)
+}
+
+// noDefault says where the rules end that lack the bare *.
+func noDefault(rules []Rule) error {
+	if len(rules) == 0 {
+		return errors.New(`limits: no limit for "*", and no other rule`)
+	}
+	return fmt.Errorf(`limits: %s: no limit for "*", all other keys`, rules[len(rules)-1].Place)
 }
 
 func (t *table) add(r Rule) error {

@@ -189,7 +189,7 @@ func BenchmarkReplay(b *testing.B) {
 	require.NoError(b, err)
 	require.NoError(b, samplelog.Write(f, samplelog.Options{Lines: *logLines, Clients: 1_000_000, PerSecond: 2000, Seed: 1}))
 	require.NoError(b, f.Close())
-	for _, flags := range []string{"", "-suggest 0.1", "-processes 10 -outage 14:00-14:05"} {
+	for _, flags := range []string{"-max-keys 10000", "", "-processes 10 -outage 14:00-14:05", "-suggest 0.1"} {
 		b.Run("flags="+strings.ReplaceAll(flags, " ", "_"), func(b *testing.B) {
 			for b.Loop() {
 				var stdout, stderr bytes.Buffer

@@ -1,9 +1,11 @@
 // Http is a server whose requests are limited by client address, shared
 // through Redis where one is given.
 //
-//	go run ./examples/http -limit 5/10s
+//	go run ./examples/http -limit 5/10s -redis localhost:6379
 //	curl -i localhost:8080
 //	curl -s 'localhost:8080/healthz/limiter?max=30s'
+//
+// Look at run: without -redis nothing differs but Config.Redis.
 package main
 
 import (
@@ -19,6 +21,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/httplimit"
@@ -46,6 +49,7 @@ func run() error {
 	})
 	flag.Parse()
 	if *redisAddr != "" {
+		logging.Disable() // of go-redis, which tells of each attempt; the limiter tells of changes
 		client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*redisAddr}}))
 		defer client.Close()
 		cfg.Redis = client

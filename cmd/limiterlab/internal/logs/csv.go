@@ -23,7 +23,7 @@ type csvRows struct {
 
 // newCSV takes the names from the first line.
 func newCSV(sample [][]byte, o Options) (parser, error) {
-	c := &csvRows{header: withoutMark(sample[0])}
+	c := &csvRows{header: sample[0]}
 	c.separator = separatorOf(c.header)
 	cells, err := splitRow(c.header, c.separator, nil)
 	if err != nil {
@@ -44,9 +44,6 @@ func newCSV(sample [][]byte, o Options) (parser, error) {
 	return c, nil
 }
 
-// withoutMark removes the mark that some programs put before UTF-8.
-func withoutMark(line []byte) []byte { return bytes.TrimPrefix(line, []byte("\xef\xbb\xbf")) }
-
 // separatorOf is the separator that a row of names has most of.
 func separatorOf(header []byte) byte {
 	return slices.MaxFunc([]byte(",;\t"), func(a, b byte) int {
@@ -58,7 +55,7 @@ func separatorOf(header []byte) byte {
 var errHeader = errors.New("the row of column names")
 
 func (c *csvRows) parse(line []byte, e *Entry) error {
-	if bytes.Equal(withoutMark(line), c.header) {
+	if bytes.Equal(line, c.header) {
 		return errHeader
 	}
 	cells, err := splitRow(line, c.separator, c.cells[:0])

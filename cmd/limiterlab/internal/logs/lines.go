@@ -16,7 +16,16 @@ const (
 // lines reads lines of bounded length.
 type lines struct{ r *bufio.Reader }
 
-func newLines(r io.Reader) lines { return lines{bufio.NewReaderSize(r, maxLine)} }
+// byteOrderMark is what some programs begin a UTF-8 file with.
+const byteOrderMark = "\xef\xbb\xbf"
+
+func newLines(r io.Reader) lines {
+	l := lines{bufio.NewReaderSize(r, maxLine)}
+	if begin, _ := l.r.Peek(len(byteOrderMark)); string(begin) == byteOrderMark {
+		_, _ = l.r.Discard(len(byteOrderMark)) // it was peeked at
+	}
+	return l
+}
 
 // next returns a line without its end, valid until the next call. Of one that
 // is too long it returns the beginning. What lies behind the last end of line

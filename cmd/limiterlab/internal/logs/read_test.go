@@ -51,6 +51,8 @@ func TestLineEnds(t *testing.T) {
 		"empty lines":               "\n\n" + lineA + "\n \t\n\r\n" + lineB + "\n\n",
 		"gzip":                      packed(t, lineA+"\n"+lineB+"\n"),
 		"gzip of several members":   packed(t, lineA+"\n") + packed(t, lineB+"\n"),
+		"a mark of UTF-8":           byteOrderMark + lineA + "\n" + lineB,
+		"a mark in gzip":            packed(t, byteOrderMark+lineA+"\n"+lineB),
 		"gzip, no end at its ends":  packed(t, lineA+"\n"+lineB),
 		"the same with many blanks": lineA + strings.Repeat("\n", 100_000) + lineB,
 	} {
@@ -63,6 +65,19 @@ func TestLineEnds(t *testing.T) {
 			require.Equal(t, []string{Combined}, c.Formats)
 			require.EqualValues(t, len(content), c.Bytes)
 		})
+	}
+}
+
+func TestAMarkOfUTF8HidesNoFirstLine(t *testing.T) {
+	for name, content := range map[string]string{
+		"json": `{"time":"2026-03-14T13:50:00Z","ip":"1.1.1.1"}` + "\n",
+		"csv":  "time,ip\n2026-03-14T13:50:00Z,1.1.1.1\n",
+	} {
+		keys, c, err := read(t, byteOrderMark+content)
+		require.NoError(t, err, name)
+		if len(keys) != 1 || c.Unparsed != 0 {
+			t.Errorf("%s: keys %q, %d lines not read", name, keys, c.Unparsed)
+		}
 	}
 }
 

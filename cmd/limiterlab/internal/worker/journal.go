@@ -52,10 +52,13 @@ func newHandler(j *journal) *handler {
 	}
 }
 
-// forReader leaves to Handle what every record has, and rounds durations.
+// forReader leaves to Handle what every record has, drops times of day, since
+// a note has the lab's own, and rounds durations.
 func forReader(groups []string, a slog.Attr) slog.Attr {
 	switch {
 	case len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey):
+		return slog.Attr{}
+	case a.Value.Kind() == slog.KindTime:
 		return slog.Attr{}
 	case a.Value.Kind() == slog.KindDuration:
 		return slog.Duration(a.Key, a.Value.Duration().Round(time.Millisecond))

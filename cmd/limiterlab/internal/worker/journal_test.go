@@ -13,7 +13,7 @@ func TestJournalIsForReaders(t *testing.T) {
 	j := &journal{}
 	logger := slog.New(newHandler(j))
 	logger.Info("in step", "processes", 5)
-	logger.Warn("cut off", "err", errors.New("no route"), "for", 1234567*time.Microsecond)
+	logger.Warn("cut off", "err", errors.New("no route"), "since", time.Now(), "for", 1234567*time.Microsecond)
 	logger.With("a", 1).WithGroup("g").Error("broken", "level", 2)
 	logger.Debug("nobody asked")
 

@@ -14,8 +14,8 @@ const LINES = [
   { name: 'open', label: 'fail open', width: 1.5 },
   { name: 'private', label: 'private full limit', width: 1.5 },
   { name: 'closed', label: 'fail closed', width: 1.5 },
-  { name: 'limit', label: 'limit', width: 1.5, dash: [6, 4] },
-  { name: 'admitted', label: 'this limiter', width: 3 },
+  { name: 'admitted', label: 'this limiter', width: 3.5 },
+  { name: 'limit', label: 'limit', width: 1.5, dash: [6, 4] }, // on top: what keeps to it would hide it
 ];
 
 // And of the table.
