@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/news"
+	"github.com/seed-e56e777b/limiter/internal/recall"
 )
 
 const (
@@ -60,14 +61,17 @@ type shard struct {
 
 	mu     sync.Mutex
 	lru    *simplelru.LRU[string, *entry]
-	all    []*entry  // the resident ones again, so that they can be walked one by one
-	hidden *sync.Map // the limiter's
-	due    dueHeap   // those with something to report, evicted ones included
+	all    []*entry     // the resident ones again, so that they can be walked one by one
+	hidden *sync.Map    // the limiter's
+	recall *recaller    // likewise
+	urgent *atomic.Bool // likewise
+	due    dueHeap      // those with something to report, evicted ones included
 
 	frozen     int // entries in a report without a reply yet
 	orphans    int // evicted entries in due
 	maxOrphans int
 
+	met                                           int64 // when the last entry came
 	allowed, denied, shadowed, evictions, dropped uint64
 }
 
@@ -84,6 +88,7 @@ type local struct {
 	world  atomic.Pointer[world]
 	urgent atomic.Bool // some key is to be told at once
 	heard  *news.Table // of keys that are not resident
+	recall *recaller   // of keys that were resident
 	hidden sync.Map    // field → *entry of the resident keys, with a secret: their fields don't tell which keys they are
 }
 
@@ -91,6 +96,7 @@ type local struct {
 // due.
 func newLocal(maxKeys, partitions int, random uint64) *local {
 	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions)}
+	lo.recall = &recaller{recall.New(maxKeys), lo.seed}
 	if partitions > 0 {
 		lo.heard = news.NewTable()
 	}
@@ -103,7 +109,7 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	}
 	size := (maxKeys + n - 1) / n
 	for range n {
-		sh := &shard{order: shardsMade.Add(1), maxOrphans: size, hidden: &lo.hidden}
+		sh := &shard{order: shardsMade.Add(1), maxOrphans: size, hidden: &lo.hidden, recall: lo.recall, urgent: &lo.urgent}
 		sh.lru, _ = simplelru.NewLRU(size, sh.onEvict) // its one error is a size below 1
 		lo.shards = append(lo.shards, sh)
 	}
@@ -151,6 +157,7 @@ func (lo *local) newEntry(held string, lim Limit, now int64) (e *entry, own stri
 	e = &entry{bucket: newBucket(lim, now), account: newAccount(now)}
 	e.name, own = lo.fieldOf(held)
 	e.hidden = lo.secret != nil
+	lo.recall.into(e, now)
 	if len(lo.parts) == 0 || !e.shared() {
 		e.until = forever
 		return e, own
@@ -178,6 +185,9 @@ func heldOf(field string) string {
 func (lo *local) hear(it news.Item, now int64) {
 	e := lo.lockResident(it.Field)
 	if e == nil {
+		if it.Reset {
+			lo.recall.forget(it.Field)
+		}
 		lo.heard.Put(it)
 		return
 	}
@@ -233,6 +243,7 @@ func (lo *local) attach(e *entry) {
 func (sh *shard) insertLocked(own string, e *entry) {
 	e.shard, e.index = sh, int32(len(sh.all))
 	sh.all = append(sh.all, e)
+	sh.met = e.met
 	sh.lru.Add(own, e)
 	if e.hidden {
 		sh.hidden.Store(e.name, e)
@@ -252,6 +263,7 @@ func (sh *shard) onEvict(_ string, e *entry) {
 		sh.hidden.Delete(e.name)
 	}
 	e.evicted = true
+	sh.recall.from(e, sh.met)
 	sh.evictions++
 	if !e.frozen {
 		sh.orphanLocked(e)
@@ -267,7 +279,12 @@ func (sh *shard) orphanLocked(e *entry) {
 		sh.dropped += uint64(max(0, e.usage))
 		return
 	}
-	sh.queueLocked(e, e.reported)
+	due := e.reported
+	if sh.orphans >= sh.maxOrphans/2 { // a flood does not wait for the next round
+		due = dueUrgent
+		sh.urgent.Store(true)
+	}
+	sh.queueLocked(e, due)
 }
 
 // fresh reports whether the entry's grant holds at now.
@@ -490,8 +507,10 @@ func (lo *local) resetLocked(e *entry, now int64) {
 	}
 }
 
-// forgetOrphanLocked drops what an evicted entry of a field had to report.
+// forgetOrphanLocked drops what an evicted entry of a field had to report, and
+// what is remembered of it.
 func (sh *shard) forgetOrphanLocked(field string) {
+	sh.recall.forget(field)
 	if sh.orphans == 0 {
 		return
 	}
