@@ -2,7 +2,6 @@ package limiter_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -66,7 +65,7 @@ func TestCloseIsTheEndOfWaiting(t *testing.T) {
 	for range cap(answers) {
 		err := <-answers
 		require.Error(t, err)
-		require.False(t, errors.Is(err, context.Canceled), "%v", err)
+		require.NotErrorIs(t, err, context.Canceled)
 	}
 	require.NoError(t, s.Thaw())
 }

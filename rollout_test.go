@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
 // rollout replaces the processes of a fleet one by one by others with another
@@ -134,11 +136,12 @@ func TestCloseTellsWhatItCan(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFleet(t, 1, Config{Limit: Per(10, time.Hour), SyncInterval: time.Second})
-				m := f.members[0]
-				until(t, "synced", func() bool { return m.Status().State == Synced })
+				m, p, f := tapped(t, Config{Limit: Per(10, time.Hour), SyncInterval: time.Second})
 				time.Sleep(time.Second)
-				m.path.trip = tc.trip
+				p.listen(func(*exchange.FleetCall, []*exchange.Chunk) error {
+					time.Sleep(tc.trip)
+					return nil
+				}, nil)
 				for i := range tc.keys {
 					m.Allow(fmt.Sprint(i))
 				}
