@@ -18,6 +18,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/index"
 	"github.com/seed-e56e777b/limiter/internal/news"
+	"github.com/seed-e56e777b/limiter/internal/recall"
 )
 
 const (
@@ -83,15 +84,18 @@ type shard struct {
 
 	mu     sync.Mutex
 	lru    *simplelru.LRU[*entry, struct{}]
-	size   int       // of lru
-	all    []*entry  // the resident ones again, so that they can be walked one by one
-	hidden *sync.Map // the limiter's
-	due    dueHeap   // those with something to report, evicted ones included
+	size   int          // of lru
+	all    []*entry     // the resident ones again, so that they can be walked one by one
+	hidden *sync.Map    // the limiter's
+	recall *recaller    // likewise
+	urgent *atomic.Bool // likewise
+	due    dueHeap      // those with something to report, evicted ones included
 
 	frozen     int // entries in a report without a reply yet
 	orphans    int // evicted entries in due
 	maxOrphans int
 
+	met                                 int64  // when the last entry came
 	allowed, denied, evictions, dropped uint64 // of evicted entries
 	shadowed                            atomic.Uint64
 }
@@ -106,6 +110,7 @@ type local struct {
 	world  atomic.Pointer[world]
 	urgent atomic.Bool // some key is to be told at once
 	heard  *news.Table // of keys that are not resident
+	recall *recaller   // of keys that were resident
 	hidden sync.Map    // field → *entry of the resident keys, with a secret: their fields don't tell which keys they are
 }
 
@@ -113,6 +118,7 @@ type local struct {
 // due.
 func newLocal(maxKeys, partitions int, random uint64) *local {
 	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions)}
+	lo.recall = &recaller{recall.New(maxKeys), lo.seed}
 	if partitions > 0 {
 		lo.heard = news.NewTable()
 	}
@@ -125,7 +131,7 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	}
 	size := (maxKeys + n - 1) / n
 	for range n {
-		sh := &shard{size: size, maxOrphans: size, hidden: &lo.hidden}
+		sh := &shard{size: size, maxOrphans: size, hidden: &lo.hidden, recall: lo.recall, urgent: &lo.urgent}
 		sh.lru, _ = simplelru.NewLRU[*entry, struct{}](size, nil) // its one error is a size below 1
 		lo.shards = append(lo.shards, sh)
 	}
@@ -184,6 +190,7 @@ func (lo *local) newEntry(held string, lim Limit, now int64) *entry {
 	e.shard, e.Hash = lo.locate(held)
 	e.name, e.Key = lo.fieldOf(held, e.text[:0])
 	e.hidden = lo.secret != nil
+	lo.recall.into(e, now)
 	if len(lo.parts) == 0 || !e.shared() {
 		e.until = forever
 		return e
@@ -199,6 +206,44 @@ func (lo *local) newEntry(held string, lim Limit, now int64) *entry {
 	return e
 }
 
+// recaller keeps what evicted keys have taken from coming back as a fresh burst.
+type recaller struct {
+	table *recall.Table
+	seed  maphash.Seed // nobody outside can tell which keys meet in a cell
+}
+
+func (r *recaller) hash(field string) uint64 { return maphash.String(r.seed, field) }
+
+// from remembers an entry that goes.
+func (r *recaller) from(e *entry, now int64) {
+	if e.shared() {
+		r.table.Put(r.hash(e.name), e.fullAt(), now)
+	}
+}
+
+// into gives a new entry what is remembered of its key: no more than an empty
+// bucket.
+func (r *recaller) into(e *entry, now int64) {
+	if tat := r.table.Get(r.hash(e.name)); tat > now && e.shared() {
+		e.recalled = min(tat, later(now, seconds(e.burst/e.rate)))
+		e.level = e.startLevel(&e.bucket, now)
+	}
+}
+
+func (r *recaller) forget(field string) { r.table.Forget(r.hash(field)) }
+
+// fullAt is when the entry's bucket is full again, by all that was known of it
+// at the last decision. A share's level says little: it is mostly low.
+func (e *entry) fullAt() int64 {
+	switch e.mode {
+	case modeShare:
+		return later(max(e.tat, e.at), delay(-e.unreported(e.rate), e.rate))
+	case modeStale:
+		return later(e.at, delay(e.level-e.capacity, e.refill))
+	}
+	return max(e.tat, later(e.at, delay(e.level-e.burst, e.rate)))
+}
+
 // heldOf is the held form of a key whose field in Redis is given.
 func heldOf(field string) string {
 	if field[0] == 'd' {
@@ -211,6 +256,9 @@ func heldOf(field string) string {
 func (lo *local) hear(it news.Item, now int64) {
 	e := lo.resident(it.Field)
 	if e == nil {
+		if it.Reset {
+			lo.recall.forget(it.Field)
+		}
 		lo.heard.Put(it)
 		return
 	}
@@ -279,6 +327,7 @@ func (sh *shard) insertLocked(e *entry) {
 	}
 	e.place = int32(len(sh.all))
 	sh.all = append(sh.all, e)
+	sh.met = e.met
 	sh.lru.Add(e, struct{}{})
 	sh.index.Insert(&e.Node)
 	if e.hidden {
@@ -322,6 +371,7 @@ func (sh *shard) evictLocked(e *entry) {
 		sh.hidden.Delete(e.name)
 	}
 	e.evicted = true
+	sh.recall.from(e, sh.met)
 	sh.evictions++
 	sh.foldLocked(e)
 	if !e.frozen {
@@ -361,6 +411,9 @@ func (sh *shard) orphanLocked(e *entry) {
 		sh.dropped += uint64(max(0, e.usage))
 	case e.unplaced:
 		sh.queueLocked(e, e.planned)
+	case sh.orphans >= sh.maxOrphans/2: // a flood does not wait for the next round
+		sh.urgent.Store(true)
+		sh.queueLocked(e, dueUrgent)
 	default:
 		sh.queueLocked(e, e.reported)
 	}
@@ -628,8 +681,10 @@ func (lo *local) resetLocked(e *entry, now int64) {
 	}
 }
 
-// forgetOrphanLocked drops what an evicted entry of a field had to report.
+// forgetOrphanLocked drops what an evicted entry of a field had to report, and
+// what is remembered of it.
 func (sh *shard) forgetOrphanLocked(field string) {
+	sh.recall.forget(field)
 	if sh.orphans == 0 {
 		return
 	}

@@ -81,6 +81,7 @@ type account struct {
 	heldAt     int64   // microseconds of the partition's clock
 	met        int64   // when the key became resident
 	tat        int64   // last TAT seen
+	recalled   int64   // the TAT when the key was evicted, if it was; good until the first reply, and no news for others
 	said       int64   // the TAT in the last news of the key
 	expires    int64   // when the grant is no longer good for anything
 	holdUntil  int64   // share mode at least until then,
@@ -475,7 +476,7 @@ func (a *account) hear(b *bucket, tat, demand, now int64, w *world) {
 
 // hearReset forgets what was known of a key but for what is yet to be told.
 func (a *account) hearReset(b *bucket, now int64, w *world) {
-	a.said, a.tat = 0, min(a.tat, now)
+	a.said, a.tat, a.recalled = 0, min(a.tat, now), 0
 	a.others, a.meanOthers, a.meanOwn = 0, 0, 0
 	if b.mode != modeStale && a.exchanged != 0 {
 		a.regrant(b, now, w)
@@ -495,13 +496,23 @@ func (a *account) overshoot(b *bucket, charged time.Duration, now int64) float64
 func (a *account) meet(b *bucket, now int64, w *world) {
 	if a.exchanged == 0 && a.tat > now {
 		a.regrantFor(b, a.demandAfter(now, w)+1/w.tau.Seconds(), now, w) // with the request that brings it here
+		b.level = min(b.level, a.startLevel(b, now)-a.unreported(b.rate))
 		return
 	}
 	b.grant = b.alone()
-	b.level, b.at = b.burst-a.unreported(b.rate), now
+	b.level, b.at = a.startLevel(b, now)-a.unreported(b.rate), now
 	a.alarm = addTokens(max(0, a.usage), poolAlarm(b.level, w))
 	a.until = later(now, max(expiry*w.interval, lazyPeriod(b)))
 	a.expires = a.until
+}
+
+// startLevel is the level that a bucket begins with before any reply: full, but
+// for what is remembered of it.
+func (a *account) startLevel(b *bucket, now int64) float64 {
+	if a.exchanged != 0 {
+		return b.burst
+	}
+	return max(0, b.burst-time.Duration(max(0, a.recalled-now)).Seconds()*b.rate)
 }
 
 // stale sets the bucket for an outage that began at since: the share that
@@ -547,7 +558,7 @@ func (a *account) outageLevel(b *bucket, at int64) float64 {
 	if a.inflight != 0 && a.sentFirst != 0 {
 		begin = min(begin, a.sentFirst)
 	}
-	full := b.burst
+	full := a.startLevel(b, begin)
 	if a.exchanged != 0 {
 		full = min(full, a.sharedLevel(b, begin, b.rate))
 	}

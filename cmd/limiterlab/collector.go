@@ -24,6 +24,7 @@ type collector struct {
 	requests []trace.Request
 	through  []time.Duration // per process: up to when its reports reach
 	status   []worker.Status // per process: the last
+	ended    []bool          // per process
 	seconds  []report.Second // those not shown yet
 	shown    int             // how many were
 	notes    []report.Note   // those not shown yet, in the order of time
@@ -35,6 +36,7 @@ func newCollector(n int, epoch time.Time, o observer) *collector {
 		epoch:    epoch,
 		through:  make([]time.Duration, n),
 		status:   make([]worker.Status, n),
+		ended:    make([]bool, n),
 	}
 }
 
@@ -67,7 +69,7 @@ func (c *collector) add(r worker.Report) {
 		c.count(q)
 	}
 	c.keepStatus(r)
-	c.through[r.Process], c.status[r.Process] = r.Through, r.Status
+	c.through[r.Process], c.status[r.Process], c.ended[r.Process] = r.Through, r.Status, r.Ended
 	for _, n := range r.Notes {
 		c.note(report.Note{At: n.Time.Sub(c.epoch), Text: fmt.Sprintf("process %d: %s", r.Process+1, n.Text)})
 	}
@@ -118,14 +120,35 @@ func (c *collector) note(n report.Note) {
 
 // show shows what every process has reported in full.
 func (c *collector) show() {
-	known := slices.Min(c.through)
+	known := c.known()
 	for len(c.seconds) > 0 && c.seconds[0].End <= known {
 		c.showNotes(c.seconds[0].End)
+		c.closeEnded(&c.seconds[0])
 		c.observer.Second(c.seconds[0])
 		c.seconds = c.seconds[1:]
 		c.shown++
 	}
 	c.showNotes(known)
+}
+
+// known is up to when every process that runs has reported.
+func (c *collector) known() time.Duration {
+	known := slices.Max(c.through)
+	for k, through := range c.through {
+		if !c.ended[k] {
+			known = min(known, through)
+		}
+	}
+	return known
+}
+
+// closeEnded has processes that ended before the end of a second say so in it.
+func (c *collector) closeEnded(s *report.Second) {
+	for k, ended := range c.ended {
+		if ended && c.through[k] < s.End {
+			s.States[k] = c.status[k].State
+		}
+	}
 }
 
 func (c *collector) showNotes(before time.Duration) {

@@ -67,6 +67,28 @@ func TestCollectorShowsInTheOrderOfTime(t *testing.T) {
 	require.Len(t, c.requests, 6)
 }
 
+// TestCollectorDoesNotWaitForThoseThatHaveEnded has one of two workers end in
+// the first second.
+func TestCollectorDoesNotWaitForThoseThatHaveEnded(t *testing.T) {
+	epoch := time.Now()
+	tr := &transcript{}
+	c := newCollector(2, epoch, tr)
+	for _, r := range []worker.Report{
+		{Process: 1, Through: ms(300), Requests: asked(1, 100), Status: worker.Status{State: "synced"}},
+		{Process: 1, Through: ms(300), Ended: true, Status: worker.Status{State: "closed"}, Notes: []worker.Note{{Time: epoch.Add(ms(310)), Text: "bye"}}},
+		{Process: 0, Through: ms(2100), Requests: asked(0, 200, 1200), Status: worker.Status{State: "synced"}},
+		{Process: 0, Through: ms(2100), Ended: true, Status: worker.Status{State: "closed"}},
+	} {
+		c.add(r)
+	}
+	require.Equal(t, transcript{
+		"310ms: process 2: bye",
+		"1s: asked 2, admitted [1 1], [ closed]",
+		"2s: asked 1, admitted [1 0], [ closed]",
+	}, *tr)
+	require.Equal(t, ms(2100), c.end())
+}
+
 func TestCollectorShowsSecondsWithoutRequests(t *testing.T) {
 	tr := &transcript{}
 	c := newCollector(1, time.Now(), tr)

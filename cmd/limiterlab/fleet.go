@@ -69,6 +69,10 @@ func (f *fleet) begin(epoch time.Time, rates []float64) {
 	}
 }
 
+// stop ends a worker, an operating-system process by SIGTERM. It is for one
+// goroutine, after begin.
+func (f *fleet) stop(k int) { worker.Post(f.orders[k], worker.Order{Stop: true}) }
+
 func (f *fleet) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

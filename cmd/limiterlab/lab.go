@@ -76,6 +76,10 @@ func (l *lab) play(ctx context.Context, st store.Store) (*collector, []trace.Spa
 	}
 	epoch := time.Now()
 	f.begin(epoch, l.rates())
+	if l.stop > 0 {
+		alarm := time.AfterFunc(l.stop, func() { f.stop(l.n - 1) })
+		defer alarm.Stop()
+	}
 	c := newCollector(l.n, epoch, l.observer())
 	s := startScript(ctx, st, epoch, middleThird(l.duration), cancel)
 	for _, r := range first {

@@ -28,7 +28,8 @@ type options struct {
 	server    string // redis-server to start; empty: none
 	redis     string // URL of one that runs; empty: none
 	processes bool
-	svg       string // path; empty: no chart
+	stop      time.Duration // when the last process gets SIGTERM; 0: never
+	svg       string        // path; empty: no chart
 	quiet     bool
 	http      string // host:port of the page; empty: none
 }
@@ -55,6 +56,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.StringVar(&o.server, "server", "", "start a `redis-server` (on the PATH), kill it, start it again")
 	fs.StringVar(&o.redis, "redis", "", "use a Redis that runs, at this `URL`, and cut it off by a proxy; it is not harmed")
 	fs.BoolVar(&o.processes, "processes", false, "run every limiter as an operating-system process of its own")
+	fs.DurationVar(&o.stop, "stop", 0, "end the last of the -processes by SIGTERM after so `long`")
 	fs.StringVar(&o.svg, "svg", "limiterlab.svg", "`path` of the chart; empty for none")
 	fs.StringVar(&o.http, "http", "", "serve a live page at this `address`; :8080 is localhost only, 0.0.0.0:8080 is for all")
 	fs.BoolVar(&o.quiet, "q", false, "no line a second, only the report at the end")
@@ -108,6 +110,7 @@ func (o *options) validate() error {
 	check(o.duration >= minDuration, "-for must be at least %v", minDuration)
 	check(o.n >= 1 && o.n <= maxProcesses, "-n must be 1 to %d", maxProcesses)
 	check(o.load > 0 && !math.IsInf(o.load, 0), "-load must be above 0")
+	check(o.stop == 0 || o.processes && o.stop > 0 && o.stop < o.duration, "-stop needs -processes, and an instant within the run")
 	check(o.server == "" || o.server == redisServer, "-server can only be %q, which must be on the PATH", redisServer)
 	check(o.server == "" || o.redis == "", "-server and -redis exclude each other")
 	if o.redis != "" {
@@ -127,7 +130,7 @@ func (o *options) validate() error {
 func (o *options) forPage(fs *flag.FlagSet) error {
 	var errs []error
 	fs.Visit(func(f *flag.Flag) {
-		if f.Name == "for" || f.Name == "svg" || f.Name == "q" {
+		if f.Name == "for" || f.Name == "svg" || f.Name == "q" || f.Name == "stop" {
 			errs = append(errs, fmt.Errorf("-%s is not for a run with -http, which has no end and draws its own chart", f.Name))
 		}
 	})

@@ -22,7 +22,7 @@ func TestOptions(t *testing.T) {
 		svg:      "limiterlab.svg",
 	}, o)
 
-	o, err = parseOptions(strings.Fields("-for 1m -limit 10/s -n 7 -load 0.5 -seed 9 -server redis-server -processes -svg= -q"))
+	o, err = parseOptions(strings.Fields("-for 1m -limit 10/s -n 7 -load 0.5 -seed 9 -server redis-server -processes -stop 20s -svg= -q"))
 	require.NoError(t, err)
 	require.Equal(t, options{
 		duration:  time.Minute,
@@ -32,6 +32,7 @@ func TestOptions(t *testing.T) {
 		seed:      9,
 		server:    "redis-server",
 		processes: true,
+		stop:      20 * time.Second,
 		quiet:     true,
 	}, o)
 
@@ -62,6 +63,9 @@ func TestWrongFlags(t *testing.T) {
 		"-server valkey":                   `-server can only be "redis-server"`,
 		"-redis ftp://here":                "-redis: redis: invalid URL scheme",
 		"-svg no/such/place.svg":           "-svg: there is no folder no/such",
+		"-stop 5s":                         "-stop needs -processes",
+		"-processes -stop 30s":             "an instant within the run",
+		"-processes -stop -1s":             "an instant within the run",
 		"-nonsense":                        "not defined: -nonsense",
 		"-http 8080":                       "-http: want :8080 or host:8080",
 		"-http :1 -for 5s -q":              "-for is not for a run with -http, which has no end and draws its own chart\n-q is not",

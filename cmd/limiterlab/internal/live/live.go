@@ -116,6 +116,13 @@ func (l *Lab) take(p *process, r worker.Report) {
 	for _, n := range r.Notes {
 		l.sayLocked(n.Time.Sub(l.epoch), fmt.Sprintf("%v: %s", p, n.Text))
 	}
+	if r.Ended {
+		if !p.stopping { // SIGTERM from elsewhere
+			p.stopping = true
+			l.spreadLocked()
+		}
+		return
+	}
 	if !p.ready { // it has nothing more to say until it is told to start
 		p.ready, p.through = true, now
 		l.spreadLocked()

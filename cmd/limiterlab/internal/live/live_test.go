@@ -144,6 +144,22 @@ func TestProcessThatEndsByItselfIsReported(t *testing.T) {
 	require.Equal(t, "process 1 has ended by itself: killed", s.Events[len(s.Events)-1].Text)
 }
 
+// TestProcessThatWasToldToEndHasLeft: one that somebody else has ended by SIGTERM
+// says what it told, and its load goes to the others.
+func TestProcessThatWasToldToEndHasLeft(t *testing.T) {
+	lab, _, by := fleet(t, 2)
+	rates(by, 2)
+	by[1].report(worker.Report{Process: 1, Ended: true, Notes: []worker.Note{{Time: time.Now(), Text: "closed in 1ms"}}})
+	require.InDelta(t, 300, rates(by, 1)[0], 1e-6)
+	by[1].fail <- nil
+	require.Eventually(t, func() bool { return len(lab.State(0).Processes) == 1 }, 10*time.Second, time.Millisecond)
+	var said []string
+	for _, e := range lab.State(0).Events {
+		said = append(said, e.Text)
+	}
+	require.Subset(t, said, []string{"process 2: closed in 1ms", "process 2 has left the fleet"})
+}
+
 // TestStateFollowsReports has one process of two report nothing for a while:
 // what it may have asked meanwhile is waited for.
 func TestStateFollowsReports(t *testing.T) {

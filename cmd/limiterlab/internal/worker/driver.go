@@ -31,8 +31,8 @@ type driver struct {
 	asked []trace.Request // since the last report
 }
 
-// drive asks until the run or ctx ends.
-func (d *driver) drive(ctx context.Context) {
+// drive asks until the run or ctx ends, and returns up to when.
+func (d *driver) drive(ctx context.Context) time.Duration {
 	flush := time.Since(d.epoch) + reportEvery
 	alarm := time.NewTimer(0)
 	defer alarm.Stop()
@@ -41,12 +41,12 @@ func (d *driver) drive(ctx context.Context) {
 		switch {
 		case now >= d.cfg.For:
 			d.flush(d.cfg.For)
-			return
+			return d.cfg.For
 		case now >= flush:
 			d.flush(now)
 			flush = now + reportEvery
 			if ctx.Err() != nil {
-				return
+				return now
 			}
 			d.listen()
 		case now >= d.next:
@@ -58,7 +58,7 @@ func (d *driver) drive(ctx context.Context) {
 			case <-alarm.C:
 			case <-ctx.Done():
 				d.flush(now)
-				return
+				return now
 			}
 		}
 	}

@@ -28,6 +28,7 @@ type Order struct {
 	Epoch time.Time     // when the run began; the same in all orders
 	From  time.Duration // since then: when the rate begins
 	Rate  float64       // calls per second
+	Stop  bool          // the worker is to end, an operating-system process by SIGTERM
 }
 
 // Post leaves an order where a worker takes its orders from, which has room for
@@ -41,13 +42,14 @@ func Post(orders chan Order, o Order) {
 }
 
 // Report is what a worker says: once when it is ready to start, with nothing
-// asked yet, and then about every reportEvery.
+// asked yet, then about every reportEvery, and once when it has ended.
 type Report struct {
 	Process  int
 	Through  time.Duration
 	Requests []trace.Request // those up to Through which no earlier report had
 	Status   Status
 	Notes    []Note
+	Ended    bool // the last one: the limiter is closed
 }
 
 // Status is a limiter's state at the time of a report.

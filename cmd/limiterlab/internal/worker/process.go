@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -45,7 +46,7 @@ func Spawn(ctx context.Context, cfg Config, orders <-chan Order, report func(Rep
 	}
 	var sender sync.WaitGroup
 	ended := make(chan struct{})
-	sender.Go(func() { instruct(stdin, cfg, orders, ended) })
+	sender.Go(func() { instruct(stdin, cmd.Process, cfg, orders, ended) })
 	received := receive(stdout, report)
 	close(ended)
 	sender.Wait()
@@ -65,7 +66,7 @@ func unlessEnded(ctx context.Context, err error) error {
 
 // instruct tells a worker what to do and hands on its orders. What can't be
 // written shows by the worker's end.
-func instruct(w io.Writer, cfg Config, orders <-chan Order, ended <-chan struct{}) {
+func instruct(w io.WriteCloser, process *os.Process, cfg Config, orders <-chan Order, ended <-chan struct{}) {
 	enc := gob.NewEncoder(w)
 	if enc.Encode(cfg) != nil {
 		return
@@ -73,7 +74,13 @@ func instruct(w io.Writer, cfg Config, orders <-chan Order, ended <-chan struct{
 	for {
 		select {
 		case o := <-orders:
-			_ = enc.Encode(o)
+			switch {
+			case !o.Stop:
+				_ = enc.Encode(o)
+			case process.Signal(syscall.SIGTERM) != nil: // where there is no such signal
+				_ = w.Close()
+				return
+			}
 		case <-ended:
 			return
 		}

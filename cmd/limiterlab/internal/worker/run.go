@@ -24,10 +24,10 @@ func Run(ctx context.Context, cfg Config, orders <-chan Order, report func(Repor
 		return err
 	}
 	defer client.Close()
-	defer l.Close()
 
 	join(ctx, l)
 	report(Report{Process: cfg.Process, Status: statusOf(l, time.Now()), Notes: notes.take()})
+	through := time.Duration(0)
 	select {
 	case first := <-orders:
 		d := driver{
@@ -40,10 +40,31 @@ func Run(ctx context.Context, cfg Config, orders <-chan Order, report func(Repor
 			report:   report,
 		}
 		d.obey(first)
-		d.drive(ctx)
+		through = d.drive(ctx)
 	case <-ctx.Done():
 	}
+	report(leave(l, cfg, through))
 	return nil
+}
+
+// leave closes a limiter, and says what that told.
+func leave(l *limiter.Limiter, cfg Config, through time.Duration) Report {
+	pending, begin := l.Status().Pending, time.Now()
+	_ = l.Close() // it has no error
+	took, left := time.Since(begin), l.Status().Pending
+	text := fmt.Sprintf("closed in %v", took.Round(10*time.Microsecond))
+	switch {
+	case pending == 0:
+		text += ": nothing was left to tell"
+	case left == 0:
+		text += ": what was left to tell is told"
+	default:
+		text += ": what was left to tell is lost, since Redis did not confirm it"
+	}
+	return Report{
+		Process: cfg.Process, Through: through, Status: Status{State: "closed"},
+		Notes: []Note{{Time: begin, Text: text}}, Ended: true,
+	}
 }
 
 // connect makes a limiter with a client of its own, as a program would.

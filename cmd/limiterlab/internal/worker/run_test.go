@@ -61,7 +61,31 @@ func TestRun(t *testing.T) {
 	requests := checkReports(t, cfg, reports)
 	require.NotEmpty(t, requests)
 	require.True(t, requests[0].Admitted)
-	require.Equal(t, cfg.For, reports[len(reports)-1].Through)
+	last := reports[len(reports)-1]
+	require.True(t, last.Ended)
+	require.Equal(t, cfg.For, last.Through)
+	require.Regexp(t, "^closed in .*: (nothing was|what was) left to tell", last.Notes[0].Text)
+}
+
+// TestRunSaysWhatItCouldNotTell has Redis go before a worker ends.
+func TestRunSaysWhatItCouldNotTell(t *testing.T) {
+	cfg := config(t)
+	server := miniredis.RunT(t)
+	cfg.Redis.URL, cfg.For = "redis://"+server.Addr(), time.Hour
+	orders := make(chan Order, 1)
+	orders <- Order{Epoch: time.Now(), Rate: rate}
+	ctx, cancel := context.WithCancel(t.Context())
+	var last Report
+	require.NoError(t, Run(ctx, cfg, orders, func(r Report) {
+		last = r
+		switch {
+		case r.Status.State == "synced":
+			server.Close()
+		case len(r.Requests) > 0:
+			cancel()
+		}
+	}))
+	require.Contains(t, last.Notes[0].Text, ": what was left to tell is lost, since Redis did not confirm it")
 }
 
 // TestRunCatchesUp has a worker that starts late: it makes the calls that it

@@ -1,0 +1,71 @@
+package limiter_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/redistest"
+)
+
+// TestCloseReturnsThoughRedisHangs: a Redis that has stopped with its
+// connections open holds Close up no longer than its bound, whatever the
+// timeouts of the client are; what was taken is told by Pending, and what was
+// told before is in Redis.
+func TestCloseReturnsThoughRedisHangs(t *testing.T) {
+	for name, options := range map[string]func(...string) *redis.UniversalOptions{"tuned": tuned, "default": untuned} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Server(t, redisserver.Options{})
+			l := start(t, options(s.Addr()), limiter.Config{Limit: slow})
+			eventually(t, "synced", func() bool { return l.Status().State == limiter.Synced })
+			require.True(t, l.AllowN("k", 40))
+			require.NoError(t, syncOnce(l))
+			require.NoError(t, s.Freeze())
+			require.True(t, l.AllowN("k", 20))
+			eventually(t, "it has something to tell", func() bool { return l.Status().Pending > 0 })
+
+			begin := time.Now()
+			require.NoError(t, l.Close())
+			require.Less(t, time.Since(begin), 10*time.Second) // 2 s on a machine that has time; a default client hangs for longer
+			require.Equal(t, 1, l.Status().Pending)
+			require.ErrorIs(t, l.Sync(t.Context()), limiter.ErrClosed)
+			require.True(t, l.AllowN("k", 20), "closed, it goes on with what it has")
+			require.NoError(t, l.Close())
+
+			require.NoError(t, s.Thaw())
+			next := start(t, tuned(s.Addr()), limiter.Config{Limit: slow})
+			eventually(t, "the next process knows", func() bool {
+				next.AllowN("k", 0)
+				return syncOnce(next) == nil && seen(next, "k") <= 60
+			})
+		})
+	}
+}
+
+// TestCloseIsTheEndOfWaiting: who waits for a round of a limiter whose Redis
+// hangs gets an answer from Close.
+func TestCloseIsTheEndOfWaiting(t *testing.T) {
+	t.Parallel()
+	s := redistest.Server(t, redisserver.Options{})
+	l := start(t, untuned(s.Addr()), limiter.Config{Limit: slow})
+	eventually(t, "synced", func() bool { return l.Status().State == limiter.Synced })
+	require.NoError(t, s.Freeze())
+	l.AllowN("k", 20)
+	answers := make(chan error, 2)
+	go func() { answers <- l.Sync(context.Background()) }()
+	go func() { answers <- l.Reset(context.Background(), "k") }()
+	eventually(t, "degraded", func() bool { return l.Status().State == limiter.Degraded })
+	require.NoError(t, l.Close())
+	for range cap(answers) {
+		err := <-answers
+		require.Error(t, err)
+		require.NotErrorIs(t, err, context.Canceled)
+	}
+	require.NoError(t, s.Thaw())
+}

@@ -1,0 +1,85 @@
+package limiter
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// footprint is what a program holds.
+type footprint struct {
+	goroutines int
+	heap       uint64 // bytes that are alive
+}
+
+func measure() footprint {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what the first has finalized
+	runtime.ReadMemStats(&m)
+	return footprint{runtime.NumGoroutine(), m.HeapAlloc}
+}
+
+func (f footprint) String() string {
+	return fmt.Sprintf("%d goroutines, %.2f MB", f.goroutines, float64(f.heap)/1e6)
+}
+
+// most is the larger of both, each for itself.
+func (f footprint) most(g footprint) footprint {
+	return footprint{max(f.goroutines, g.goroutines), max(f.heap, g.heap)}
+}
+
+// outgrows reports whether f holds more than g, by more than the calls that may
+// be under way and what a collection leaves to chance.
+func (f footprint) outgrows(g footprint) bool {
+	return f.goroutines > g.goroutines+3 || f.heap > g.heap+g.heap/10+512<<10
+}
+
+// churn asks for keys, ten times as many as fit, in turns of a stride, and
+// returns the most that was held meanwhile.
+func churn(f *fleet, d time.Duration) (most footprint) {
+	const every, maxKeys, samples = 60 * time.Millisecond, 256, 3
+	keys := benchKeys(10 * maxKeys)
+	for range samples {
+		for i := range int(d / every / samples) {
+			for j, m := range f.members {
+				m.Allow(keys[(i*7919+j*13)%len(keys)])
+			}
+			time.Sleep(every)
+		}
+		most = most.most(measure())
+	}
+	return most
+}
+
+// TestNothingGrows: neither goroutines nor memory grow with time, with the
+// number of keys, or with how long Redis is away: an hour of a fleet whose keys
+// are ten times as many as it holds, through outages that grow from 20 s to
+// 20 minutes.
+func TestNothingGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 3, Config{Limit: Per(5, time.Minute), MaxKeys: 256, Processes: 3})
+		defer f.close()
+		var up, down []footprint
+		begin := time.Now()
+		for away := 20 * time.Second; time.Since(begin) < time.Hour; away *= 2 {
+			churn(f, 2*time.Minute)
+			f.wantState(Synced)
+			up = append(up, churn(f, time.Minute))
+			f.down.Store(true)
+			churn(f, time.Minute) // what an outage may fill is full
+			f.wantState(Degraded)
+			down = append(down, churn(f, away))
+			f.down.Store(false)
+		}
+		for what, list := range map[string][]footprint{"with Redis": up, "without": down} {
+			first, last := list[0], list[len(list)-1]
+			t.Logf("%s: %v in the first of %d stretches, %v in the last, %v later", what, first, len(list), last, time.Since(begin).Round(time.Minute))
+			if last.outgrows(first) {
+				t.Errorf("%s: %v in the first stretch, %v in the last", what, first, last)
+			}
+		}
+	})
+}

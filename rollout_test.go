@@ -1,0 +1,168 @@
+package limiter
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// rollout replaces the processes of a fleet one by one by others with another
+// limit, under a load that keeps every bucket empty.
+type rollout struct {
+	*fleet
+	running  []*member
+	admitted map[Limit]float64 // tokens, by the limit of the process that admitted them
+}
+
+// ask has every process ask for a token every 2 ms, for so long.
+func (r *rollout) ask(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		for _, m := range r.running {
+			if res := m.Take("k"); res.Allowed {
+				r.admitted[res.Limit]++
+			}
+		}
+	}
+}
+
+// replace has a process leave and another come, while the rest go on.
+func (r *rollout) replace(i int, cfg Config) {
+	old := r.running[i]
+	r.running[i] = r.join(cfg, uint64(1000+i))
+	go func() { _ = old.Close() }()
+}
+
+// step is the part of a rollout between two replacements: tokens admitted in it
+// and what they are worth in time, by the limits that admitted them.
+func (r *rollout) step(d time.Duration) (tokens float64, worth time.Duration) {
+	clear(r.admitted)
+	r.ask(d)
+	for lim, n := range r.admitted {
+		tokens += n
+		worth += time.Duration(n) * lim.duration()
+	}
+	return tokens, worth
+}
+
+// TestRolloutOfAnotherLimit: while processes of an old and a new limit are side
+// by side, the fleet admits no less than the smaller limit and no more than the
+// larger. They share time: a token costs its process 1/r of the one bucket's
+// time, so that whoever admits it, all of them together spend a second in a
+// second.
+func TestRolloutOfAnotherLimit(t *testing.T) {
+	const n, stretch = 4, 10 * time.Second
+	small, large := Limit{Rate: 100, Burst: 20}, Limit{Rate: 300, Burst: 30}
+	for _, tc := range []struct {
+		name     string
+		old, new Limit
+		down     bool
+	}{
+		{"raised", small, large, false},
+		{"lowered", large, small, false},
+		{"raised in an outage", small, large, true},
+		{"lowered in an outage", large, small, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, n, Config{Limit: tc.old, Processes: n})
+				defer f.close()
+				r := &rollout{fleet: f, running: append([]*member{}, f.members...), admitted: map[Limit]float64{}}
+				r.ask(stretch)
+				f.down.Store(tc.down)
+				r.ask(stretch)
+				for i := range n {
+					r.replace(i, Config{Limit: tc.new, Processes: n})
+					tokens, worth := r.step(stretch)
+					least, most := float64(small.Rate)*stretch.Seconds(), float64(large.Rate)*stretch.Seconds()+float64(large.Burst)
+					t.Logf("%d of %d replaced: %.0f tokens of %.0f to %.0f, worth %.3f of the time", i+1, n, tokens, least, most, float64(worth)/float64(stretch))
+					if tokens < 0.97*least || tokens > 1.01*most {
+						t.Errorf("%d of %d replaced: %.0f tokens, want %.0f to %.0f", i+1, n, tokens, least, most)
+					}
+					if part := float64(worth) / float64(stretch); math.Abs(part-1) > 0.03 {
+						t.Errorf("%d of %d replaced: what was admitted is worth %.3f of the time", i+1, n, part)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestRolloutLosesNothing: every token that a process admitted before it was
+// replaced is charged, at the rate of the limit that it had.
+func TestRolloutLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, burst = 3, 1e9 // never full again, so that no time is lost
+		old, next := Limit{Rate: 1000, Burst: burst}, Limit{Rate: 250, Burst: burst}
+		f := newFleet(t, n, Config{Limit: old, Processes: n, SyncInterval: time.Second}) // nobody is ever taken for silent
+		defer f.close()
+		f.members[0].Charge("k", 1e6)
+		for _, m := range f.members {
+			m.Charge("k", 1)
+			until(t, "exchanged", func() bool { return syncNow(m.Limiter) == nil })
+		}
+		begin, debt := time.Now(), f.toGo("k")
+		r := &rollout{fleet: f, running: append([]*member{}, f.members...), admitted: map[Limit]float64{}}
+		want := time.Duration(0)
+		for i := range n {
+			_, worth := r.step(1234 * time.Millisecond)
+			want += worth
+			r.replace(i, Config{Limit: next, Processes: n, SyncInterval: time.Second})
+		}
+		_, worth := r.step(1234 * time.Millisecond)
+		want += worth
+		f.close()
+		if got := f.toGo("k") - debt + time.Since(begin); (got - want).Abs() > time.Millisecond {
+			t.Errorf("charged %v, want %v", got, want)
+		}
+	})
+}
+
+// TestCloseTellsWhatItCan: Close tells as much as fits into its time, and says
+// what is left, also if calls take long or are not answered in time.
+func TestCloseTellsWhatItCan(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		trip  time.Duration
+		keys  int
+		least int // keys told
+	}{
+		{"near", 2 * time.Millisecond, 30000, 30000},
+		{"far", 300 * time.Millisecond, 30000, 30000},
+		{"too far", 5 * time.Second, 30000, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, p, f := tapped(t, Config{Limit: Per(10, time.Hour), SyncInterval: time.Second})
+				time.Sleep(time.Second)
+				p.listen(func(*exchange.FleetCall, []*exchange.Chunk) error {
+					time.Sleep(tc.trip)
+					return nil
+				}, nil)
+				for i := range tc.keys {
+					m.Allow(fmt.Sprint(i))
+				}
+				begin := time.Now()
+				if err := m.Close(); err != nil || time.Since(begin) > 2*time.Second {
+					t.Errorf("Close: %v after %v", err, time.Since(begin))
+				}
+				took := time.Since(begin)
+				left := m.Status().Pending
+				told := 0
+				for i := range tc.keys {
+					if f.toGo(fmt.Sprint(i)) > 0 {
+						told++
+					}
+				}
+				t.Logf("%d of %d keys told in %v, %d left", told, tc.keys, took, left)
+				time.Sleep(tc.trip) // the call ends by itself
+				if told < tc.least || told+left < tc.keys {
+					t.Errorf("%d of %d keys told, %d left; want at least %d, and each told or left", told, tc.keys, left, tc.least)
+				}
+			})
+		})
+	}
+}
