@@ -71,7 +71,8 @@ type shard struct {
 	orphans    int // evicted entries in due
 	maxOrphans int
 
-	met                                           int64 // when the last entry came
+	met int64 // when the last entry came
+
 	allowed, denied, shadowed, evictions, dropped uint64
 }
 
