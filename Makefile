@@ -2,13 +2,12 @@
 # modules; `lint` and `fmt` build their tools, pinned in tools/go.mod.
 
 TESTFLAGS  = -race -shuffle=on -count=1 -timeout=15m
-BENCHFLAGS = -benchmem
 LINT       = go tool -modfile="$$root/tools/go.mod" golangci-lint
 
 # The folders of the modules of this repository, tools/ apart.
 MODULES = find . -name go.mod ! -path './tools/*' ! -path './.*' ! -path '*/testdata/*' -exec dirname {} ';' | sort
 
-.PHONY: help demo test accuracy faults bench lint fmt servers browser modules
+.PHONY: help demo test accuracy faults soak bench lint fmt servers browser modules
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
@@ -28,8 +27,11 @@ accuracy: ## run every fleet of docs/accuracy.md under virtual time, and write t
 faults: servers ## do to real Redis servers whatever can happen to one; writes docs/faults.md in about 12 minutes
 	go run ./cmd/limiterfaults -long -o docs/faults.md
 
-bench: ## run the benchmarks (BENCHFLAGS="-benchmem -cpu=1,4 -count=10" for numbers to compare)
-	go test -run '^$$' -bench . $(BENCHFLAGS) ./...
+soak: servers ## keep a fleet busy for ten minutes in front of a Redis that is killed and frozen (SOAK=10m)
+	go test -run '^TestSoak$$' -v -timeout 0 . -soak $(or $(SOAK),10m)
+
+bench: servers ## measure limiter beside its peers, in turns; writes docs/benchmarks.md in 12 to 18 minutes (ARGS="-quick -o /tmp" to try)
+	cd benchmarks && go run ./cmd/limiterbench -o ../docs $(ARGS)
 
 lint: ## check every module with golangci-lint
 	@root=$$PWD; for m in $$($(MODULES)); do \

@@ -122,10 +122,25 @@
 //   - At most Config.MaxKeys keys are resident, and what an evicted one had
 //     used is charged all the same [TestEvictionIsByRecencyAndBounded,
 //     TestEvictedUsageArrives].
+//   - A flood of fresh keys hands a limited key no fresh burst, as long as those
+//     keys are full again before it is, with Redis and without; it costs fresh
+//     keys nothing; usage of evicted keys is told, or counted as dropped
+//     [TestFloodGivesNoFreshBurst, TestFloodSparesFreshKeys,
+//     TestRememberedIsNoMoreThanRemembered, TestEvictedUsageIsToldOrCounted].
+//   - A [Key] decides as its key does, whatever is evicted or changed meanwhile
+//     [TestHandleDecidesAsTheKeyDoes, TestHandleOutlivesEviction,
+//     TestHandleFollowsItsLimit, TestHandlesLoseNothing].
+//   - Memory and goroutines grow neither with time, nor with keys, nor with how
+//     long Redis is away [TestNothingGrows].
+//   - Processes with an old and a new limit side by side lose nothing, and admit
+//     between the smaller limit and the larger [TestRolloutOfAnotherLimit,
+//     TestRolloutLosesNothing].
 //   - Starting needs no Redis; Close returns within 2 seconds, tells what is
 //     left to tell where it can, and leaves no goroutine behind but one in a
 //     call that the client won't give up [TestStartsWithoutRedis,
-//     TestCloseTellsAll, TestDecisionsNeverWait].
+//     TestCloseTellsAll, TestCloseTellsWhatItCan,
+//     TestCloseReturnsThoughRedisHangs, TestCloseIsTheEndOfWaiting,
+//     TestDecisionsNeverWait].
 //
 // # Algorithm
 //
@@ -159,9 +174,9 @@
 //
 // # Concurrency
 //
-// All methods may be called from any goroutine. Keys are spread over shards,
-// each with a lock that is held for one bucket's arithmetic and never during
-// I/O, a callback or a log call. A limiter with Redis has one goroutine of its
+// All methods may be called from any goroutine. A key is found without a lock,
+// and has one of its own, which is held for its bucket's arithmetic and never
+// during I/O, a callback or a log call. A limiter with Redis has one goroutine of its
 // own, and up to two that carry calls; one without has none.
 //
 // # How sure it is

@@ -162,8 +162,8 @@ type Config struct {
 	// decision. Nil: keys travel as they are, those above 64 bytes as digests
 	// that anybody can compute.
 	KeySecret []byte
-	// MaxKeys bounds the keys resident in this process; the least recently
-	// used makes room. More cost memory, fewer make keys in use forget their
+	// MaxKeys bounds the keys resident in this process; one that has not been
+	// used of late makes room. More cost memory, fewer make keys in use forget their
 	// debts. Default 65536.
 	MaxKeys int
 	// SyncInterval is T, the time between two exchanges of a busy key, from
