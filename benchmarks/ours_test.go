@@ -19,10 +19,16 @@ func openLocal(tb testing.TB, lim limiter.Limit, capacity int) opened {
 }
 
 // openShared is limiter as a fleet runs it: with a syncer that exchanges what
-// it decides with a Redis server of its own.
+// it decides.
 func openShared(tb testing.TB, lim limiter.Limit, capacity int) opened {
-	server := redistest.Server(tb, redisserver.Options{})
-	return open(tb, limiter.Config{Limit: lim, MaxKeys: capacity, Redis: tuned(tb, server), Processes: 1})
+	return open(tb, shared(tb, limiter.Config{Limit: lim, MaxKeys: capacity}))
+}
+
+// shared has a limiter share its limits through a Redis server of its own.
+func shared(tb testing.TB, cfg limiter.Config) limiter.Config {
+	cfg.Redis = tuned(tb, redistest.Server(tb, redisserver.Options{}))
+	cfg.Processes = 1
+	return cfg
 }
 
 func open(tb testing.TB, cfg limiter.Config) opened {

@@ -8,9 +8,11 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/maypok86/otter/v2"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/benchmarks/internal/keys"
 )
 
 // decide answers one question. It is a func value, so that a call costs every
@@ -156,4 +158,42 @@ func openOtter(tb testing.TB, lim limiter.Limit, capacity int) opened {
 		}
 		return l.Allow(), nil
 	}}
+}
+
+func TestSubjectsKeepTheirLimit(t *testing.T) {
+	t.Parallel()
+	lim := limiter.Limit{Rate: 1e-3, Burst: 5}
+	for _, s := range subjects() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			decide := s.open(t, lim, 1024).decide
+			for i := range 2 * lim.Burst {
+				allowed, err := decide("key")
+				if want := i < lim.Burst; allowed != want || err != nil {
+					t.Errorf("request %d of a burst of %d: %v, %v, want %v", i+1, lim.Burst, allowed, err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestBoundedSubjectsHoldNoMore(t *testing.T) {
+	t.Parallel()
+	const capacity = 1024
+	for _, s := range subjects() {
+		if !s.bounded || s.name == "throttled-lru" { // which does not say
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			o := s.open(t, usual, capacity)
+			for i := range 8 * capacity {
+				_, err := o.decide(keys.Name(i))
+				require.NoError(t, err)
+			}
+			if n := o.resident(); n > 2*capacity || n < capacity/2 { // otter is late
+				t.Errorf("%d keys are resident, want about %d", n, capacity)
+			}
+		})
+	}
 }

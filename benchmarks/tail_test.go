@@ -8,8 +8,6 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/benchmarks/internal/keys"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
 )
 
 // BenchmarkTail is the whole distribution of a decision's time, the clock's own
@@ -19,12 +17,12 @@ func BenchmarkTail(b *testing.B) {
 	const n = 100_000
 	// A key far from its limit is exchanged each time it could refill a
 	// quarter of its burst: once a second here.
-	cfg := limiter.Config{Limit: limiter.Limit{Rate: 1e6, Burst: 4e6}, MaxKeys: 2 * n, Processes: 1}
+	local := limiter.Config{Limit: limiter.Limit{Rate: 1e6, Burst: 4e6}, MaxKeys: 2 * n}
 	for _, name := range []string{"limiter", "limiter-local"} {
 		b.Run("keys=1e5/by="+name, func(b *testing.B) {
-			cfg := cfg
+			cfg := local
 			if name == "limiter" {
-				cfg.Redis = tuned(b, redistest.Server(b, redisserver.Options{}))
+				cfg = shared(b, local)
 			}
 			l := newLimiter(b, cfg)
 			for i := range n {
@@ -43,7 +41,7 @@ func warmUp() time.Duration {
 	if once() {
 		return 0
 	}
-	return 2 * time.Second
+	return 1500 * time.Millisecond
 }
 
 func askFor(d time.Duration, l *limiter.Limiter, s keys.Sequence) {
