@@ -34,7 +34,7 @@ func shared(tb testing.TB, cfg limiter.Config) limiter.Config {
 func open(tb testing.TB, cfg limiter.Config) opened {
 	l := newLimiter(tb, cfg)
 	return opened{
-		resident: func() int { return int(l.Stats().Keys) },
+		resident: func() int { return l.Stats().Keys },
 		settle:   func() error { return l.Sync(context.Background()) },
 		decide:   func(key string) (bool, error) { return l.Allow(key), nil },
 	}

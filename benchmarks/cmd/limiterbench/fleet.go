@@ -158,7 +158,8 @@ func (w *worker) count() (c workerCount, err error) {
 	if !w.answers.Scan() {
 		return c, fmt.Errorf("limiterbench: a worker does not answer: %w", errors.Join(w.answers.Err(), io.ErrUnexpectedEOF))
 	}
-	return c, json.Unmarshal(w.answers.Bytes(), &c)
+	err = json.Unmarshal(w.answers.Bytes(), &c)
+	return c, err
 }
 
 // compared is what two fleets took of Redis in one scenario.

@@ -12,6 +12,7 @@ import (
 // machine is where and with what it was measured.
 type machine struct {
 	CPU, Platform, Go, Redis string
+	Commit                   string // empty where git does not tell
 	Cores                    int
 	Modules                  []module // of the peers, by path
 }
@@ -31,6 +32,9 @@ func describe(binary string, r *results) (machine, error) {
 	m := machine{
 		CPU: r.config["cpu"], Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
 		Go: info.GoVersion, Redis: redisVersion(string(version)),
+	}
+	if commit, err := exec.Command("git", "describe", "--always", "--dirty", "--exclude=*").Output(); err == nil {
+		m.Commit = strings.TrimSpace(string(commit))
 	}
 	wanted := modules()
 	for _, d := range info.Deps {
