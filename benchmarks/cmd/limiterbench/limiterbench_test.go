@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -181,6 +182,21 @@ func TestNumbers(t *testing.T) {
 	} {
 		if tt.got != tt.want {
 			t.Errorf("%q, want %q", tt.got, tt.want)
+		}
+	}
+}
+
+func TestVersionsAreThoseOfAllPeers(t *testing.T) {
+	t.Parallel()
+	list, err := versions(t.Context())
+	require.NoError(t, err)
+	found := map[string]string{}
+	for _, m := range list {
+		found[m.Path] = m.Version
+	}
+	for _, p := range slices.Concat(peers, redisPeers) {
+		if p.module != "" && !strings.HasPrefix(found[p.module], "v") {
+			t.Errorf("%s: version %q of %s", p.Label, found[p.module], p.module)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"debug/buildinfo"
+	"context"
 	"fmt"
 	"os/exec"
 	"runtime"
@@ -19,30 +19,31 @@ type machine struct {
 
 type module struct{ Path, Version string }
 
-// describe asks the compiled benchmarks, and redis-server.
-func describe(binary string, r *results) (machine, error) {
-	info, err := buildinfo.ReadFile(binary)
-	if err != nil {
-		return machine{}, fmt.Errorf("limiterbench: %w", err)
-	}
-	version, err := exec.Command("redis-server", "--version").Output()
-	if err != nil {
-		return machine{}, fmt.Errorf("limiterbench: redis-server --version: %w", err)
-	}
+// describe asks the go command, git and redis-server.
+func describe(ctx context.Context, r *results) (machine, error) {
 	m := machine{
 		CPU: r.config["cpu"], Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
-		Go: info.GoVersion, Redis: redisVersion(string(version)),
+		Go: runtime.Version(),
 	}
-	if commit, err := exec.Command("git", "describe", "--always", "--dirty", "--exclude=*").Output(); err == nil {
-		m.Commit = strings.TrimSpace(string(commit))
+	if commit, err := said(ctx, "git", "describe", "--always", "--dirty", "--exclude=*"); err == nil {
+		m.Commit = strings.TrimSpace(commit)
 	}
-	wanted := modules()
-	for _, d := range info.Deps {
-		if slices.Contains(wanted, d.Path) {
-			m.Modules = append(m.Modules, module{d.Path, d.Version})
-		}
+	version, err := said(ctx, "redis-server", "--version")
+	if err != nil {
+		return machine{}, err
 	}
-	return m, nil
+	m.Redis = redisVersion(version)
+	m.Modules, err = versions(ctx)
+	return m, err
+}
+
+// said is what a command writes.
+func said(ctx context.Context, name string, args ...string) (string, error) {
+	text, err := exec.CommandContext(ctx, name, args...).Output()
+	if err != nil {
+		return "", fmt.Errorf("limiterbench: %s: %w", name, err)
+	}
+	return string(text), nil
 }
 
 // redisVersion finds the 7.0.15 of "Redis server v=7.0.15 sha=…".
@@ -52,11 +53,25 @@ func redisVersion(text string) string {
 	return version
 }
 
-// modules are those whose versions matter.
-func modules() []string {
-	list := []string{"github.com/redis/go-redis/v9"}
+// versions of the modules that matter, as go.mod has them: a test binary does not
+// say what it was built from.
+func versions(ctx context.Context) ([]module, error) {
+	paths := []string{"github.com/redis/go-redis/v9"}
 	for _, p := range slices.Concat(peers, redisPeers) {
-		list = append(list, p.module)
+		if p.module != "" {
+			paths = append(paths, p.module)
+		}
 	}
-	return list
+	slices.Sort(paths)
+	args := append([]string{"list", "-m", "-f", "{{.Path}} {{.Version}}"}, slices.Compact(paths)...)
+	text, err := said(ctx, "go", args...)
+	if err != nil {
+		return nil, err
+	}
+	var list []module
+	for line := range strings.Lines(text) {
+		path, version, _ := strings.Cut(strings.TrimSpace(line), " ")
+		list = append(list, module{path, version})
+	}
+	return list, nil
 }

@@ -94,7 +94,7 @@ func measure(ctx context.Context, o options, binary string) (err error) {
 		return err
 	}
 	p.took = time.Since(start)
-	if p.Machine, err = describe(binary, p.results); err != nil {
+	if p.Machine, err = describe(ctx, p.results); err != nil {
 		return err
 	}
 	return save(o.dir, p, s.raw.Bytes())

@@ -69,6 +69,8 @@ func (p *page) Figure(bench, subject, callers, unit string) (string, error) {
 		return fmt.Sprintf("%s ± %.0f %%", duration(v), 100*p.results.spread(s)), nil
 	case strings.HasSuffix(unit, "-ns"):
 		return duration(v), nil
+	case unit == "errors/op":
+		return fmt.Sprintf("%.2g %%", 100*v), nil
 	}
 	return trimmed(v), nil
 }
