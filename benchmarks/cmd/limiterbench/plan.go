@@ -114,6 +114,7 @@ func plan() []job {
 		{bench: by(tail, ours), every: 1, time: "1s"},
 		{bench: by(tail, local), every: 1, time: "1s"},
 		{bench: by(round, ours), every: 1},
+		{bench: by(handle, ours), every: 1},
 	}
 	for _, p := range peers {
 		jobs = append(jobs, jobsOf(p)...)
