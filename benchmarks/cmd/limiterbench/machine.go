@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// machine is where and with what it was measured.
+type machine struct {
+	CPU, Platform, Go, Redis string
+	Commit                   string // empty where git does not tell
+	Cores                    int
+	Modules                  []module // of the peers, by path
+}
+
+type module struct{ Path, Version string }
+
+// describe asks the go command, git and redis-server.
+func describe(ctx context.Context, r *results) (machine, error) {
+	m := machine{
+		CPU: r.config["cpu"], Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
+		Go: runtime.Version(),
+	}
+	if commit, err := said(ctx, "git", "describe", "--always", "--dirty", "--exclude=*"); err == nil {
+		m.Commit = strings.TrimSpace(commit)
+	}
+	version, err := said(ctx, "redis-server", "--version")
+	if err != nil {
+		return machine{}, err
+	}
+	m.Redis = redisVersion(version)
+	m.Modules, err = versions(ctx)
+	return m, err
+}
+
+// said is what a command writes.
+func said(ctx context.Context, name string, args ...string) (string, error) {
+	text, err := exec.CommandContext(ctx, name, args...).Output()
+	if err != nil {
+		return "", fmt.Errorf("limiterbench: %s: %w", name, err)
+	}
+	return string(text), nil
+}
+
+// redisVersion finds the 7.0.15 of "Redis server v=7.0.15 sha=…".
+func redisVersion(text string) string {
+	_, rest, _ := strings.Cut(text, "v=")
+	version, _, _ := strings.Cut(rest, " ")
+	return version
+}
+
+// versions of the modules that matter, as go.mod has them: a test binary does not
+// say what it was built from.
+func versions(ctx context.Context) ([]module, error) {
+	paths := []string{"github.com/redis/go-redis/v9"}
+	for _, p := range slices.Concat(peers, redisPeers) {
+		if p.module != "" {
+			paths = append(paths, p.module)
+		}
+	}
+	slices.Sort(paths)
+	args := append([]string{"list", "-m", "-f", "{{.Path}} {{.Version}}"}, slices.Compact(paths)...)
+	text, err := said(ctx, "go", args...)
+	if err != nil {
+		return nil, err
+	}
+	var list []module
+	for line := range strings.Lines(text) {
+		path, version, _ := strings.Cut(strings.TrimSpace(line), " ")
+		list = append(list, module{path, version})
+	}
+	return list, nil
+}
