@@ -487,7 +487,7 @@ func (p *proc) allow(key string, n int) bool {
 		p.rig.due[e.name] += float64(n) * 1e6 / e.rate
 		return true
 	}
-	if e.bucket != bucket || e.taken != before.taken || e.usage != before.usage || e.inflight != before.inflight ||
+	if e.bucket != bucket || e.taken() != before.taken() || e.usage != before.usage || e.inflight != before.inflight ||
 		e.carry != before.carry || e.first != before.first || e.chainEnd != before.chainEnd || e.tat != before.tat {
 		p.rig.t.Fatalf("%d tokens of %q were denied, and\n%+v %+v\nhas become\n%+v %+v", n, key, bucket, before, e.bucket, e.account)
 	}
@@ -512,7 +512,7 @@ func (p *proc) refund(key string, n int) {
 	e := p.resident(key)
 	before := e.account
 	p.Refund(key, n)
-	back := before.taken - e.taken
+	back := before.taken() - e.taken()
 	if back < min(int64(n), max(0, before.usage)) || back > int64(n) {
 		p.rig.t.Fatalf("of %d tokens given back %d count, of %d unreported", n, back, before.usage)
 	}

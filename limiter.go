@@ -639,7 +639,7 @@ type Reservation struct {
 	e     *entry // nil: not OK, or nothing to give back
 	n     int64
 	act   int64 // when the tokens may be used; a grant may bring it nearer
-	taken int64 // e.taken with this reservation
+	taken int64 // e.taken() with this reservation
 	ok    bool
 }
 
@@ -683,7 +683,7 @@ func (l *Limiter) reserveLocked(e *entry, now, n int64, d time.Duration) Reserva
 	if e.part != nil && n > 0 {
 		l.local.noteLocked(e, now, n, true)
 	}
-	return Reservation{l: l, e: e, n: n, act: e.lastEvent, taken: e.taken, ok: true}
+	return Reservation{l: l, e: e, n: n, act: e.lastEvent, taken: e.taken(), ok: true}
 }
 
 // OK reports whether the tokens were taken: false if n exceeds the burst.
@@ -714,7 +714,7 @@ func (r *Reservation) leftLocked(now int64) time.Duration {
 	if e.part == nil {
 		return time.Duration(r.act - now)
 	}
-	if d := r.l.local.delayLocked(e, now, float64(e.taken-r.taken)); d < time.Duration(r.act-now) {
+	if d := r.l.local.delayLocked(e, now, float64(e.taken()-r.taken)); d < time.Duration(r.act-now) {
 		r.act = later(now, d)
 	}
 	return time.Duration(r.act - now)
@@ -771,7 +771,7 @@ func (r *Reservation) Cancel() {
 		e.unreserve(now, float64(r.n), r.act)
 		return
 	}
-	if back := min(r.n, r.n-(e.taken-r.taken)); back > 0 && r.act >= now {
+	if back := min(r.n, r.n-(e.taken()-r.taken)); back > 0 && r.act >= now {
 		r.l.local.giveBackLocked(e, now, back)
 		e.refund(now, float64(back))
 	}

@@ -38,6 +38,7 @@ type entry struct {
 	index.Node
 	mu        sync.Mutex
 	text      [shortName]byte // the field's, where it fits in: to compare it takes no further cache line
+	part      *partition      // nil without Redis
 	byDefault bool            // its limit is Config.Limit
 	shadow    bool            // its limit is on trial: what is over it is let through
 	relimited bool            // its limit has to be asked for again at its next decision
@@ -48,25 +49,23 @@ type entry struct {
 	evicted   bool            // no longer resident
 
 	bucket
-
-	part       *partition // nil without Redis
-	staleSince int64      // the outage that the grant is for; 0: none
-	allowed    uint64     // decisions that admitted
-	denied     uint64
-	planned    int64 // when it is to be exchanged; forever: not at all
+	staleSince int64  // the outage that the grant is for; 0: none
+	planned    int64  // when it is to be exchanged; forever: not at all
+	allowed    uint64 // decisions that admitted
 	account
 
+	denied   uint64
 	shard    *shard
 	name     string // its field in Redis: a type byte, then the key or its digest
+	granted  chan struct{}
 	place    int32  // in shard.all
 	queuedAt int32  // in shard.due, from 1; 0: not queued
 	due      int64  // its time there
 	rng      uint64 // state of the thresholds' generator
-	granted  chan struct{}
 }
 
 // shortName is the length of a field that is kept in its entry.
-const shortName = 24
+const shortName = 16
 
 // ofNode is the entry that an index has found.
 func ofNode(n *index.Node) *entry { return (*entry)(unsafe.Pointer(n)) } // its first field
@@ -541,13 +540,13 @@ func (lo *local) planLocked(e *entry, now int64, fits bool, w *world) {
 		return
 	}
 	due := max(now, e.exchanged+int64(w.interval/2))
-	if e.planned <= due {
-		return
+	switch {
+	case e.planned <= due:
+	case !fits || e.mode != modePool || e.said > now || !e.withinFair(now, &e.bucket):
+		e.planLocked(due)
+	case e.planned == forever:
+		e.planLocked(max(due, later(max(e.first, e.reported), lazyPeriod(&e.bucket))))
 	}
-	if fits && e.mode == modePool && e.said <= now && e.withinFair(now, &e.bucket) {
-		due = max(due, later(max(e.first, e.reported), lazyPeriod(&e.bucket)))
-	}
-	e.planLocked(due)
 }
 
 // planLocked has an entry exchanged at an instant, if it isn't earlier.
@@ -650,9 +649,9 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 		e.account.relimit(e.rate, next.rate)
 	} else {
 		e.shard.unqueueLocked(e)
-		taken := e.taken
+		taken := e.taken()
 		e.account = newAccount(now)
-		e.taken = taken
+		e.toldEver = taken
 	}
 	e.bucket.relimit(now, lim)
 	switch {
@@ -673,7 +672,7 @@ func (lo *local) resetLocked(e *entry, now int64) {
 	e.account = newAccount(now)
 	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, kept.demand
 	e.held, e.heldAt = kept.held, kept.heldAt
-	e.share, e.taken = kept.share, kept.taken
+	e.share, e.toldEver = kept.share, kept.taken()
 	e.bucket = newBucket(e.limit(), now)
 	e.lastEvent = now
 	if e.part == nil {
@@ -692,7 +691,7 @@ func (sh *shard) forgetOrphanLocked(field string) {
 		e.mu.Lock()
 		if e.evicted && e.name == field {
 			sh.unqueueLocked(e)
-			e.usage = 0
+			e.toldEver, e.usage = e.taken(), 0
 		}
 		e.mu.Unlock()
 	}

@@ -56,7 +56,6 @@ type account struct {
 	// What a decision reads and writes.
 	until     int64   // when the grant has to be looked at again
 	usage     int64   // tokens admitted less those given back, not yet reported
-	taken     int64   // the same, ever
 	asked     int64   // tokens asked for, not yet reported
 	alarm     int64   // the count of usage (pool) or attempts (share) that is to be told at once
 	first     int64   // first unreported admission; 0: none
@@ -66,7 +65,9 @@ type account struct {
 	demandAt  int64
 	cost      float64 // of late; what a share has to be able to save up for
 	exchanged int64   // last reply; 0: none yet
+	said      int64   // the TAT in the last news of the key
 
+	toldEver   int64   // of the tokens admitted less those given back, ever, all but usage
 	carry      float64 // microseconds of the bucket's time, not yet reported: what is left of a rounding, or of a change of limit
 	inflight   int64   // usage that is reported and not yet acknowledged
 	sentFirst  int64   // first admission of what is in flight
@@ -82,7 +83,6 @@ type account struct {
 	met        int64   // when the key became resident
 	tat        int64   // last TAT seen
 	recalled   int64   // the TAT when the key was evicted, if it was; good until the first reply, and no news for others
-	said       int64   // the TAT in the last news of the key
 	expires    int64   // when the grant is no longer good for anything
 	holdUntil  int64   // share mode at least until then,
 	heldShare  float64 // with at most this share
@@ -111,9 +111,11 @@ func (a *account) ask(now int64, n int64, w *world) {
 	if x > demandStep {
 		a.demand, a.demandAt, x = a.demandAfter(now, w), now, 0
 	}
-	a.demand += float64(n) * 1e9 * w.perTau * (1 + x*(1+x/2*(1+x/3))) // e^x, within 1e-6
+	a.demand += float64(n) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
 	a.asked = addTokens(a.asked, n)
-	a.cost = max(float64(n), a.cost-(a.cost-float64(n))*meanWeight)
+	if a.cost -= (a.cost - float64(n)) * meanWeight; a.cost < float64(n) {
+		a.cost = float64(n)
+	}
 }
 
 func (a *account) demandAfter(now int64, w *world) float64 {
@@ -129,14 +131,15 @@ func (a *account) admit(now int64, n int64, rate float64, w *world) {
 	a.chainEnd = later(max(a.chainEnd, now), seconds(own))
 	a.fair = later(max(a.fair, now), seconds(own*w.fleet))
 	a.usage = addTokens(a.usage, n)
-	a.taken += n
 }
+
+// taken is the tokens admitted less those given back, ever.
+func (a *account) taken() int64 { return a.toldEver + a.usage }
 
 // giveBack uncounts tokens taken: what is unreported first, the rest becomes
 // a refund.
 func (a *account) giveBack(n int64, rate float64) {
 	a.usage = addTokens(a.usage, -n)
-	a.taken -= n
 	a.chainEnd = max(0, a.chainEnd-int64(seconds(float64(n)/rate)))
 	if a.usage <= 0 {
 		a.first = 0
@@ -146,8 +149,9 @@ func (a *account) giveBack(n int64, rate float64) {
 // relimit converts what is unreported to a bucket of another rate: it stays
 // the same time.
 func (a *account) relimit(from, to float64) {
-	exact := clampTokens(float64(a.usage) * to / from)
+	exact, taken := clampTokens(float64(a.usage)*to/from), a.taken()
 	a.usage = int64(exact)
+	a.toldEver = taken - a.usage
 	a.carry += (exact - float64(a.usage)) * 1e6 / to
 	a.inflight = int64(clampTokens(float64(a.inflight) * to / from))
 }
@@ -155,7 +159,7 @@ func (a *account) relimit(from, to float64) {
 // withinFair reports whether the key's use here fits a bucket of rate r/N and
 // burst b/2N.
 func (a *account) withinFair(now int64, b *bucket) bool {
-	return a.fair-now <= int64(seconds(b.burst/(2*b.rate)))
+	return float64(a.fair-now)*b.rate <= b.burst*(1e9/2)
 }
 
 // report moves what is unreported into a record, and says at which instant
@@ -180,6 +184,7 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, b
 		begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, b.lateness(w))
 	}
 	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
+	a.toldEver += a.usage
 	a.inflight, a.usage = a.usage, 0
 	a.sentFirst, a.first = a.first, 0
 	return rec, begin

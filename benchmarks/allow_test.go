@@ -5,15 +5,16 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/benchmarks/internal/keys"
 )
 
 var (
-	ample = limiter.Limit{Rate: 1e9, Burst: 1e9}  // admits all that one key can be asked
-	usual = limiter.Limit{Rate: 100, Burst: 1000} // admits all that each of a million can be
-	tight = limiter.Limit{Rate: 1e-6, Burst: 1}   // admits the first
+	ample = limiter.Limit{Rate: 1e9, Burst: 1e9} // admits all that one key can be asked
+	usual = limiter.Per(1000, time.Minute)       // admits all that each of a million can be
+	tight = limiter.Limit{Rate: 1e-6, Burst: 1}  // admits the first
 )
 
 // population is who asks, and in which order.
@@ -85,18 +86,24 @@ func BenchmarkHarness(b *testing.B) {
 }
 
 // filled opens a subject with n resident keys, and so much room to spare that
-// shards which get more of them than others evict hardly any.
+// shards which get more of them than others evict hardly any. Each was asked for
+// since all of it was told, as most are that are in use: a key far from its limit
+// is exchanged every 15 seconds.
 func filled(b *testing.B, s subject, lim limiter.Limit, n int) opened {
 	o := s.open(b, lim, n+n/8+1<<14)
-	for i := range n {
-		if ok, err := o.decide(keys.Name(i)); !ok || err != nil {
-			b.Fatalf("first contact with key %d: %v, %v", i, ok, err)
+	ask := func() {
+		for i := range n {
+			if ok, err := o.decide(keys.Name(i)); err != nil || !ok && lim != tight {
+				b.Fatalf("key %d: %v, %v", i, ok, err)
+			}
 		}
 	}
+	ask()
 	if o.settle != nil {
 		if err := o.settle(); err != nil {
 			b.Fatal(err)
 		}
+		ask()
 	}
 	if o.resident != nil && o.resident() < n-n/1000 {
 		b.Fatalf("%d of %d keys are resident", o.resident(), n)
