@@ -340,7 +340,7 @@ func FuzzRelimit(f *testing.F) {
 		a := newAccount(1)
 		a.usage = int64(clampTokens(float64(usage)))
 		toFull, untold := (b.burst-b.levelAt(1))/b.rate, a.unreported(b.rate)/b.rate
-		a.relimit(b.rate, float64(to.Rate))
+		a.relimit(b.rate, float64(to.Rate), nil)
 		b.relimit(1, to)
 		if got, most := (b.burst-b.level)/b.rate, toFull+b.burst/b.rate; math.Abs(got-toFull) > noise*most {
 			t.Errorf("%v to %v: full after %v s instead of %v", from, to, got, toFull)

@@ -482,6 +482,7 @@ func (p *proc) resident(key string) *entry {
 func (p *proc) allow(key string, n int) bool {
 	p.AllowN(key, 0) // brings the grant up to date
 	e := p.resident(key)
+	e.chain(e.rate, p.local.world.Load())
 	bucket, before := e.bucket, e.account
 	if p.AllowN(key, n) {
 		p.rig.due[e.name] += float64(n) * 1e6 / e.rate

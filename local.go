@@ -518,11 +518,17 @@ func (lo *local) passLocked(e *entry, now, n int64) {
 // every share.
 func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
 	w := lo.world.Load()
-	if float64(n) <= e.burst {
-		e.ask(now, min(n, int64(max(1, toInt(e.capacity)))), w)
+	asked, taken := n, int64(0)
+	if float64(n) > e.burst {
+		asked = 0
+	} else if e.mode != modePool {
+		asked = min(n, int64(max(1, toInt(e.capacity))))
 	}
 	if ok {
-		e.admit(now, n, e.rate, w)
+		taken = n
+	}
+	if e.note(now, asked, taken, e.rate, w) && ok && e.planned != forever && e.told() < e.alarm {
+		return // what it is planned by is as it was
 	}
 	lo.planLocked(e, now, ok, w)
 }
@@ -635,7 +641,7 @@ func (lo *local) giveBackLocked(e *entry, now, n int64) {
 	if e.part == nil {
 		return
 	}
-	e.giveBack(e.refundable(&e.bucket, n, now), e.rate)
+	e.giveBack(e.refundable(&e.bucket, n, now), e.rate, lo.world.Load())
 	lo.planLocked(e, now, false, lo.world.Load())
 }
 
@@ -646,7 +652,7 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 		return
 	}
 	if next := newBucket(lim, now); e.shared() && next.shared() {
-		e.account.relimit(e.rate, next.rate)
+		e.account.relimit(e.rate, next.rate, lo.world.Load())
 	} else {
 		e.shard.unqueueLocked(e)
 		taken := e.taken()
@@ -668,6 +674,7 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 // resetLocked makes an entry full, and forgets what it had to report.
 func (lo *local) resetLocked(e *entry, now int64) {
 	e.shard.unqueueLocked(e)
+	e.catchUp(lo.world.Load())
 	kept := e.account
 	e.account = newAccount(now)
 	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, kept.demand

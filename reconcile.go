@@ -25,6 +25,7 @@ const (
 	floorDebt      = time.Hour        // debt beyond an empty bucket that is told again after a loss
 	attemptsMilli  = 1000             // attempts travel in thousandths
 	demandStep     = 1. / 16          // of τ, for which demand is not brought forward
+	noteSteps      = 64               // in T: for less than that, what is noted may wait for its arithmetic
 )
 
 // world is what a process knows of its fleet and of its way to Redis.
@@ -36,10 +37,14 @@ type world struct {
 	rtt      time.Duration // running mean of the round trip
 	tau      time.Duration // time constant of demand
 	perTau   float64       // 1/τ, per nanosecond
+	step     int64         // nanoseconds: see note
 }
 
 func newWorld(fleet, scale float64, interval, rtt, tau time.Duration) *world {
-	return &world{fleet: fleet, scale: scale, interval: interval, rtt: rtt, tau: tau, perTau: 1 / float64(tau)}
+	return &world{
+		fleet: fleet, scale: scale, interval: interval, rtt: rtt, tau: tau,
+		perTau: 1 / float64(tau), step: int64(interval / noteSteps),
+	}
 }
 
 // horizon is H, the time to the next reply, in seconds.
@@ -61,6 +66,9 @@ type account struct {
 	first     int64   // first unreported admission; 0: none
 	chainEnd  int64   // end of this process's own chain of emission intervals
 	fair      int64   // the same for a bucket of rate r/N: is this no more than a fair part?
+	notedAt   int64   // when something was last noted without a wait
+	unasked   int64   // tokens asked for since, not yet in demand
+	unchained int64   // tokens taken since, not yet in chainEnd and fair
 	demand    float64 // d at demandAt
 	demandAt  int64
 	cost      float64 // of late; what a share has to be able to save up for
@@ -103,34 +111,61 @@ func (a *account) somethingToReport() bool {
 	return a.usage != 0 || a.asked != 0 || a.carry >= 1 || a.carry <= -1
 }
 
-// ask counts an attempt, admitted or not. Demand is kept as of demandAt, which
-// moves now and then only: to multiply by an exponential for every attempt
-// takes longer than all the rest of a decision.
-func (a *account) ask(now int64, n int64, w *world) {
-	x := float64(now-a.demandAt) * w.perTau
+// note counts an attempt, and tokens taken. What follows within a step of the
+// last one waits for its arithmetic: a key that is asked for all the time would
+// spend more on that than on all the rest of a decision. It reports whether
+// this is one that waits.
+func (a *account) note(now, asked, taken int64, rate float64, w *world) (waits bool) {
+	a.asked = addTokens(a.asked, asked)
+	if asked != 0 {
+		a.cost = max(float64(asked), a.cost-(a.cost-float64(asked))*meanWeight)
+	}
+	if taken != 0 {
+		a.usage = addTokens(a.usage, taken)
+		if a.first == 0 {
+			a.first = now
+		}
+	}
+	if now-a.notedAt < w.step {
+		a.unasked, a.unchained = addTokens(a.unasked, asked), addTokens(a.unchained, taken)
+		return true
+	}
+	a.catchUp(w)
+	a.chain(rate, w)
+	a.notedAt, a.unasked, a.unchained = now, asked, taken
+	a.catchUp(w)
+	a.chain(rate, w)
+	return false
+}
+
+// catchUp makes demand of what was asked for and waits. Demand is kept as of
+// demandAt, which moves now and then only, for an exponential takes long too.
+func (a *account) catchUp(w *world) {
+	if a.unasked == 0 {
+		return
+	}
+	x := float64(a.notedAt-a.demandAt) * w.perTau
 	if x > demandStep {
-		a.demand, a.demandAt, x = a.demandAfter(now, w), now, 0
+		a.demand, a.demandAt, x = decay(a.demand, time.Duration(a.notedAt-a.demandAt), w.tau), a.notedAt, 0
 	}
-	a.demand += float64(n) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
-	a.asked = addTokens(a.asked, n)
-	if a.cost -= (a.cost - float64(n)) * meanWeight; a.cost < float64(n) {
-		a.cost = float64(n)
+	a.demand += float64(a.unasked) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
+	a.unasked = 0
+}
+
+// chain puts tokens taken that wait behind those before them.
+func (a *account) chain(rate float64, w *world) {
+	if a.unchained == 0 {
+		return
 	}
+	own := float64(a.unchained) / rate
+	a.chainEnd = later(max(a.chainEnd, a.notedAt), seconds(own))
+	a.fair = later(max(a.fair, a.notedAt), seconds(own*w.fleet))
+	a.unchained = 0
 }
 
 func (a *account) demandAfter(now int64, w *world) float64 {
+	a.catchUp(w)
 	return decay(a.demand, time.Duration(now-a.demandAt), w.tau)
-}
-
-// admit counts tokens taken.
-func (a *account) admit(now int64, n int64, rate float64, w *world) {
-	if a.first == 0 {
-		a.first = now
-	}
-	own := float64(n) / rate
-	a.chainEnd = later(max(a.chainEnd, now), seconds(own))
-	a.fair = later(max(a.fair, now), seconds(own*w.fleet))
-	a.usage = addTokens(a.usage, n)
 }
 
 // taken is the tokens admitted less those given back, ever.
@@ -138,7 +173,8 @@ func (a *account) taken() int64 { return a.toldEver + a.usage }
 
 // giveBack uncounts tokens taken: what is unreported first, the rest becomes
 // a refund.
-func (a *account) giveBack(n int64, rate float64) {
+func (a *account) giveBack(n int64, rate float64, w *world) {
+	a.chain(rate, w)
 	a.usage = addTokens(a.usage, -n)
 	a.chainEnd = max(0, a.chainEnd-int64(seconds(float64(n)/rate)))
 	if a.usage <= 0 {
@@ -148,7 +184,8 @@ func (a *account) giveBack(n int64, rate float64) {
 
 // relimit converts what is unreported to a bucket of another rate: it stays
 // the same time.
-func (a *account) relimit(from, to float64) {
+func (a *account) relimit(from, to float64, w *world) {
+	a.chain(from, w)
 	exact, taken := clampTokens(float64(a.usage)*to/from), a.taken()
 	a.usage = int64(exact)
 	a.toldEver = taken - a.usage
@@ -177,6 +214,7 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, b
 	}
 	begin = now
 	if a.first != 0 {
+		a.chain(b.rate, w)
 		others := a.others
 		if now < a.holdUntil {
 			others = max(others, a.meanOthers) // Redis does not know the others' demand again yet
