@@ -109,6 +109,32 @@ func BenchmarkKeyAllow(b *testing.B) {
 	}
 }
 
+// BenchmarkStep is what a decision on a resident key is made of, each by itself.
+func BenchmarkStep(b *testing.B) {
+	l := benchFleet(b, Config{Limit: many})
+	l.Allow("user:00000001")
+	e := l.local.find("user:00000001")
+	w, now := l.local.world.Load(), l.now()
+	for _, step := range []struct {
+		name string
+		do   func()
+	}{
+		{"clock", func() { l.now() }},
+		{"hash", func() { l.local.locate("user:00000001") }},
+		{"find", func() { e.shard.index.Find(e.Hash, e.Key) }},
+		{"lock", func() { e.mu.Lock(); e.mu.Unlock() }}, //nolint:staticcheck // an empty section is what is measured
+		{"bucket", func() { now += 100; e.take(now, 1) }},
+		{"note", func() { now += 100; e.note(now, 1, 1, e.rate, w) }},
+		{"none", func() {}},
+	} {
+		b.Run(step.name, func(b *testing.B) {
+			for b.Loop() {
+				step.do()
+			}
+		})
+	}
+}
+
 // benchDecide has decisions made by one goroutine, and by one for each core.
 func benchDecide(b *testing.B, decide func(i int)) {
 	b.Run("serial", func(b *testing.B) {

@@ -34,6 +34,7 @@ func groups() []group {
 		{"Costs other than 1", costIntro, costs()},
 		{"The design's open cases", openIntro, openCases()},
 		{"Redis far away, jitter, losses", farIntro, farAway()},
+		{"As the fleet grows", growthIntro, growing()},
 		{"What each mechanism earns", ablationIntro, ablations()},
 	}
 }
@@ -66,7 +67,9 @@ const (
 	openIntro = "Costs equal to the burst were under-served (0.69 to 0.89) by the first rules; slow keys over many processes kept a standing debt with windows of\n" +
 		"+10 b. What helped: shares by long averages where requests are few, and saving up for the cost that is asked for. Against the central bucket\n" +
 		"costs of b are now over-served, because it admits them at two thirds of its rate only; the fleet stays at the rate."
-	farIntro      = "Round trip, jitter of 10 % of it, and T as given; the last rows lose requests or replies, or deliver requests twice."
+	farIntro    = "Round trip, jitter of 10 % of it, and T as given; the last rows lose requests or replies, or deliver requests twice."
+	growthIntro = "One key of 1000/s. Exchanges are what Redis has to do for it: a key that every process asks for costs each of them one in a round, or, where the interval\n" +
+		"has grown with the fleet (10,000 calls a second are the most), in that interval. From 333 processes on some may wake at one instant: such a run does not replay exactly."
 	ablationIntro = "The same runs with one mechanism taken out (for shares: the naive delta synchronisation of other systems)."
 )
 
@@ -464,6 +467,19 @@ func farAway() (list []scenario) {
 }
 
 // ablations are the same runs without one mechanism each.
+func growing() (list []scenario) {
+	for _, n := range []int{1, 10, 100, 300, 1000} {
+		for _, d := range []float64{0.9, 2} {
+			list = append(list, scenario{
+				name: fmt.Sprintf("N=%d %g r", n, d), n: n, lim: busy,
+				load:    load{dur: 20 * sec, warm: 5 * sec, total: steady(d * 1000), weight: equal},
+				figures: []figure{over, worst, falsely, exchanges},
+			})
+		}
+	}
+	return list
+}
+
 func ablations() (list []scenario) {
 	figures := []figure{over, worst, falsely}
 	bases := []scenario{

@@ -18,7 +18,8 @@ import (
 //
 // A run replays from its seed to the last decision: whatever happens at one
 // instant happens in one process, since the i-th wakes only at nanoseconds
-// 3i+1 … 3i+3 of a microsecond, and what drives the run at the full one.
+// 3i+1 … 3i+3 of a microsecond, and what drives the run at the full one. That
+// has room for 333 processes.
 type fleet struct {
 	t       testing.TB
 	state   *exchange.Memory
