@@ -129,7 +129,8 @@
 //     TestRememberedIsNoMoreThanRemembered, TestEvictedUsageIsToldOrCounted].
 //   - A [Key] decides as its key does, whatever is evicted or changed meanwhile
 //     [TestHandleDecidesAsTheKeyDoes, TestHandleOutlivesEviction,
-//     TestHandleFollowsItsLimit, TestHandlesLoseNothing].
+//     TestHandleFollowsItsLimit, TestHandlesLoseNothing,
+//     TestDecisionsAtOnceAdmitTheBurst].
 //   - Memory and goroutines grow neither with time, nor with keys, nor with how
 //     long Redis is away [TestNothingGrows].
 //   - Processes with an old and a new limit side by side lose nothing, and admit

@@ -139,3 +139,30 @@ func TestHandlesLoseNothing(t *testing.T) {
 		t.Errorf("a decision by handle allocates %v times", n)
 	}
 }
+
+// TestDecisionsAtOnceAdmitTheBurst: whoever asks at the same time, by name or
+// by handle, exactly the tokens that there are get admitted, and all decisions
+// are counted.
+func TestDecisionsAtOnceAdmitTheBurst(t *testing.T) {
+	const workers, each, burst = 8, 4000, 10007
+	l := mustLimiter(t, Config{Limit: Limit{Rate: 1e-9, Burst: burst}})
+	k := l.Key("k")
+	var allowed atomic.Int64
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for range each {
+				if w%2 == 0 && k.Allow() || w%2 == 1 && l.Allow("k") {
+					allowed.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := allowed.Load(); got != burst {
+		t.Errorf("%d admitted, want %d", got, burst)
+	}
+	if s := l.Stats(); s.Allowed != burst || s.Denied != workers*each-burst {
+		t.Errorf("%d allowed and %d denied are counted, want %d and %d", s.Allowed, s.Denied, burst, workers*each-burst)
+	}
+}
