@@ -214,6 +214,19 @@ func BenchmarkResidentKey(b *testing.B) {
 	}
 }
 
+// BenchmarkStats looks at every resident key.
+func BenchmarkStats(b *testing.B) {
+	const n = 50000
+	l := benchLocal(b, Config{Limit: many})
+	for _, k := range benchKeys(n) {
+		l.Allow(k)
+	}
+	for b.Loop() {
+		l.Stats()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/key")
+}
+
 // BenchmarkWait is a wait that need not wait.
 func BenchmarkWait(b *testing.B) {
 	l := benchFleet(b, Config{Limit: many})

@@ -1212,7 +1212,8 @@ type Stats struct {
 	OverAdmitted    uint64 // tokens taken here that Redis, once told, found to be in debt: what this process admitted beyond one central bucket, and has since to be made up for; Charge and Reserve count too
 }
 
-// Stats returns the counters.
+// Stats returns the counters. It looks at every resident key, for some 20 ns each:
+// for scrapes, not for every decision.
 func (l *Limiter) Stats() Stats {
 	s := Stats{BadLimits: l.badLimits.Load()}
 	for _, sh := range l.local.shards {
