@@ -81,6 +81,7 @@ type account struct {
 	heldAt     int64   // microseconds of the partition's clock
 	met        int64   // when the key became resident
 	tat        int64   // last TAT seen
+	replied    int64   // the TAT by the last reply
 	recalled   int64   // the TAT when the key was evicted, if it was; good until the first reply, and no news for others
 	said       int64   // the TAT in the last news of the key
 	expires    int64   // when the grant is no longer good for anything
@@ -88,6 +89,7 @@ type account struct {
 	heldShare  float64 // with at most this share
 	share      float64
 	floorDue   bool // Redis has lost state: the last TAT has to be told
+	gaveBack   bool // tokens: what is charged says little of what was asked for
 }
 
 func newAccount(now int64) account {
@@ -135,6 +137,7 @@ func (a *account) admit(now int64, n int64, rate float64, w *world) {
 // giveBack uncounts tokens taken: what is unreported first, the rest becomes
 // a refund.
 func (a *account) giveBack(n int64, rate float64) {
+	a.gaveBack = true
 	a.usage = addTokens(a.usage, -n)
 	a.taken -= n
 	a.chainEnd = max(0, a.chainEnd-int64(seconds(float64(n)/rate)))
@@ -249,13 +252,13 @@ func (a *account) slowMean(mean, value float64, span time.Duration, now int64, w
 // settle takes in a reply that acknowledges what was in flight: sent
 // thousandths of attempts were in it.
 func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64, w *world) {
-	a.inflight = 0
 	tat := now + st.ToGo*int64(time.Microsecond)
 	if a.floorDue {
 		tat = max(tat, a.tat) // Redis has lost what we are about to tell it
 	}
-	a.tat = tat
-	a.learnDemand(st.Demand, clock, sent, now, b.mode != modeStale && now >= a.holdUntil, w)
+	charged := a.chargedOf(b, tat, now)
+	a.inflight, a.tat, a.replied = 0, tat, tat
+	a.learnDemand(st.Demand, clock, sent, now, charged, b.mode != modeStale && now >= a.holdUntil, w)
 	a.exchanged, a.ownThen, a.askedSince = now, a.demandThen, 0
 	if b.mode == modeStale {
 		held := now < a.holdUntil
@@ -269,8 +272,11 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 }
 
 // learnDemand finds D_o: what Redis counts, less what it holds of ours. Where
-// that is not complete again the average may rise by it, not fall.
-func (a *account) learnDemand(total, clock, sent, now int64, complete bool, w *world) {
+// that is not complete again the average may rise by it, not fall. Over a span
+// of which Redis's count knows the end alone the average rises by no more than
+// was charged: where all processes ask at the same time, replies see nothing
+// but such times.
+func (a *account) learnDemand(total, clock, sent, now int64, charged float64, complete bool, w *world) {
 	if a.heldAt != 0 {
 		a.held = decay(a.held, time.Duration(clock-a.heldAt)*time.Microsecond, w.tau)
 	}
@@ -287,9 +293,23 @@ func (a *account) learnDemand(total, clock, sent, now int64, complete bool, w *w
 		went := a.others + (before-a.others)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds() // as a decay from one to the other
 		if !complete {
 			went = max(went, a.meanOthers)
+		} else if span > 2*w.tau {
+			went = min(went, charged)
 		}
 		a.meanOthers = a.slowMean(a.meanOthers, went, span, now, w)
 	}
+}
+
+// chargedOf is what others can have asked for since the last reply, as a rate,
+// by how far the TAT has moved: what they charged, over how full the bucket is,
+// since where it is empty any number may have been denied.
+func (a *account) chargedOf(b *bucket, tat, now int64) float64 {
+	level := b.burst - time.Duration(tat-now).Seconds()*b.rate
+	if level <= 0 || a.inflight <= 0 || a.gaveBack || now <= a.exchanged {
+		return math.Inf(1)
+	}
+	charged := max(0, time.Duration(tat-a.replied).Seconds()*b.rate-float64(a.inflight))
+	return charged / time.Duration(now-a.exchanged).Seconds() * b.burst / level
 }
 
 // hold keeps the bucket in share mode with at most its present share, while
@@ -476,7 +496,7 @@ func (a *account) hear(b *bucket, tat, demand, now int64, w *world) {
 
 // hearReset forgets what was known of a key but for what is yet to be told.
 func (a *account) hearReset(b *bucket, now int64, w *world) {
-	a.said, a.tat, a.recalled = 0, min(a.tat, now), 0
+	a.said, a.tat, a.replied, a.recalled = 0, min(a.tat, now), min(a.replied, now), 0
 	a.others, a.meanOthers, a.meanOwn = 0, 0, 0
 	if b.mode != modeStale && a.exchanged != 0 {
 		a.regrant(b, now, w)
@@ -573,12 +593,54 @@ func (a *account) outageShare(b *bucket, since int64, w *world) float64 {
 	case a.exchanged == 0:
 		return 1 / w.fleet
 	}
-	return shareOf(a.ownMean(since, w), a.othersMean(since, w), b.rate, w.fleet)
+	others := a.othersMean(since, w)
+	if a.wouldHear(b, w) {
+		others = a.revertedMean(since, w)
+	}
+	share := shareOf(a.ownMean(since, w), others, b.rate, w.fleet)
+	return share + (1/w.fleet-share)*a.quiet(b, since, w)
 }
 
-// othersMean is D̄_o at now. Since the last reply the total is taken to have
-// stayed: what this process no longer asks has moved to others. Were D_o alone
-// held, every process that a load has passed through would claim the whole.
+// wouldHear reports whether there would be news of the key if others asked for
+// more than there is: its bucket takes longer to fill than news to travel. Where
+// no more than there is was asked for at last, there is nothing to tell.
+func (a *account) wouldHear(b *bucket, w *world) bool {
+	return seconds(b.burst/b.rate) > 4*(w.interval+w.rtt) || a.others+a.ownThen < b.rate
+}
+
+// quiet is how sure it is that a load which has left here since the last reply
+// has stopped, rather than moved: many requests are missing, and there has been
+// time to hear that the key runs low elsewhere, and no word of it. Nobody's
+// share by the averages is then worth more than another's.
+func (a *account) quiet(b *bucket, now int64, w *world) float64 {
+	span := time.Duration(now - a.exchanged)
+	low := a.tat > max(a.replied, now) // by another's word
+	if span <= 0 || low || !a.wouldHear(b, w) {
+		return 0
+	}
+	missing := max(0, a.meanOwn*span.Seconds()-float64(a.askedSince+a.asked)) / (steadyRequests * max(1, a.cost))
+	word := seconds(b.burst/(alarmPart*b.rate)) + 2*(w.interval+w.rtt)
+	return risen(time.Duration(min(missing*missing*float64(word), float64(span))), word)
+}
+
+// revertedMean is D̄_o at now for a key that there would be news of. Since the
+// last reply the total is taken to have gone back, as demand decays, to its
+// mean: the instant of a reply is one at which this process, and where requests
+// come in clumps the others too, have just asked.
+func (a *account) revertedMean(now int64, w *world) float64 {
+	span := time.Duration(now - a.exchanged)
+	if span <= 0 {
+		return a.meanOthers
+	}
+	own := meanDemand(a.askedSince+a.asked, a.ownThen, a.demandAfter(now, w), span, w)
+	went := a.meanOthers + (a.others-a.meanOthers)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds()
+	return a.slowMean(a.meanOthers, went+max(0, a.meanOwn-own), span, now, w)
+}
+
+// othersMean is D̄_o at now where others may ask without a word of it. Since the
+// last reply the total is taken to have stayed: what this process no longer asks
+// has moved to others. Were D_o alone held, every process that a load has passed
+// through would claim the whole.
 func (a *account) othersMean(now int64, w *world) float64 {
 	span := time.Duration(now - a.exchanged)
 	if span <= 0 {
