@@ -55,7 +55,7 @@ func (p *peers) account(i int) (account, bucket) {
 	a, b := newAccount(p.now), newBucket(p.lim, p.now)
 	a.tat, a.exchanged = p.tat, p.now
 	a.demand, a.others = p.demand[i], p.others[i]
-	a.meanOwn, a.meanOthers = p.demand[i], p.others[i]
+	a.meanOwn, a.steadyThen, a.meanOthers = p.demand[i], p.demand[i], p.others[i]
 	return a, b
 }
 

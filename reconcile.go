@@ -45,6 +45,10 @@ func newWorld(fleet, scale float64, interval, rtt, tau time.Duration) *world {
 // horizon is H, the time to the next reply, in seconds.
 func (w *world) horizon() float64 { return (w.interval + w.rtt).Seconds() }
 
+// wordTakes is how long news may be on its way, with the time that an outage
+// takes to be noticed.
+func (w *world) wordTakes() time.Duration { return 4 * (w.interval + w.rtt) }
+
 // lazyPeriod is how long a key far from its limit may go unreported.
 func lazyPeriod(b *bucket) time.Duration {
 	return min(lazyMost, seconds(b.burst/(alarmPart*b.rate)))
@@ -73,6 +77,7 @@ type account struct {
 	reported   int64   // when attempts were last taken for a report
 	demandThen float64 // d at reported
 	ownThen    float64 // d at the last reply
+	steadyThen float64 // d̄ at the last reply
 	askedSince int64   // tokens asked for since it and reported
 	others     float64 // D_o of the last reply
 	meanOwn    float64 // d̄
@@ -259,7 +264,7 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 	charged := a.chargedOf(b, tat, now)
 	a.inflight, a.tat, a.replied = 0, tat, tat
 	a.learnDemand(st.Demand, clock, sent, now, charged, b.mode != modeStale && now >= a.holdUntil, w)
-	a.exchanged, a.ownThen, a.askedSince = now, a.demandThen, 0
+	a.exchanged, a.ownThen, a.steadyThen, a.askedSince = now, a.demandThen, a.meanOwn, 0
 	if b.mode == modeStale {
 		held := now < a.holdUntil
 		a.hold(now, w)
@@ -301,15 +306,15 @@ func (a *account) learnDemand(total, clock, sent, now int64, charged float64, co
 }
 
 // chargedOf is what others can have asked for since the last reply, as a rate,
-// by how far the TAT has moved: what they charged, over how full the bucket is,
-// since where it is empty any number may have been denied.
+// by how far the TAT has moved: what they charged. Where the bucket is not at
+// least half full any number may have been denied.
 func (a *account) chargedOf(b *bucket, tat, now int64) float64 {
-	level := b.burst - time.Duration(tat-now).Seconds()*b.rate
-	if level <= 0 || a.inflight <= 0 || a.gaveBack || now <= a.exchanged {
+	toFull := time.Duration(tat-now).Seconds() * b.rate
+	if toFull > b.burst/2 || a.inflight < 0 || a.gaveBack || now <= a.exchanged {
 		return math.Inf(1)
 	}
-	charged := max(0, time.Duration(tat-a.replied).Seconds()*b.rate-float64(a.inflight))
-	return charged / time.Duration(now-a.exchanged).Seconds() * b.burst / level
+	charged := time.Duration(tat-a.replied).Seconds()*b.rate - float64(a.inflight)
+	return max(0, charged) / time.Duration(now-a.exchanged).Seconds()
 }
 
 // hold keeps the bucket in share mode with at most its present share, while
@@ -497,7 +502,7 @@ func (a *account) hear(b *bucket, tat, demand, now int64, w *world) {
 // hearReset forgets what was known of a key but for what is yet to be told.
 func (a *account) hearReset(b *bucket, now int64, w *world) {
 	a.said, a.tat, a.replied, a.recalled = 0, min(a.tat, now), min(a.replied, now), 0
-	a.others, a.meanOthers, a.meanOwn = 0, 0, 0
+	a.others, a.meanOthers, a.meanOwn, a.steadyThen = 0, 0, 0, 0
 	if b.mode != modeStale && a.exchanged != 0 {
 		a.regrant(b, now, w)
 	}
@@ -605,7 +610,7 @@ func (a *account) outageShare(b *bucket, since int64, w *world) float64 {
 // more than there is: its bucket takes longer to fill than news to travel. Where
 // no more than there is was asked for at last, there is nothing to tell.
 func (a *account) wouldHear(b *bucket, w *world) bool {
-	return seconds(b.burst/b.rate) > 4*(w.interval+w.rtt) || a.others+a.ownThen < b.rate
+	return seconds(b.burst/b.rate) > w.wordTakes() || a.others+a.ownThen < b.rate
 }
 
 // quiet is how sure it is that a load which has left here since the last reply
@@ -614,12 +619,12 @@ func (a *account) wouldHear(b *bucket, w *world) bool {
 // share by the averages is then worth more than another's.
 func (a *account) quiet(b *bucket, now int64, w *world) float64 {
 	span := time.Duration(now - a.exchanged)
-	low := a.tat > max(a.replied, now) // by another's word
+	low := a.tat > a.replied && later(a.tat, w.wordTakes()) > now // by another's word
 	if span <= 0 || low || !a.wouldHear(b, w) {
 		return 0
 	}
-	missing := max(0, a.meanOwn*span.Seconds()-float64(a.askedSince+a.asked)) / (steadyRequests * max(1, a.cost))
-	word := seconds(b.burst/(alarmPart*b.rate)) + 2*(w.interval+w.rtt)
+	missing := max(0, a.steadyThen*span.Seconds()-float64(a.askedSince+a.asked)) / (steadyRequests * max(1, a.cost))
+	word := seconds(b.burst/(alarmPart*b.rate)) + w.wordTakes()
 	return risen(time.Duration(min(missing*missing*float64(word), float64(span))), word)
 }
 
@@ -634,7 +639,7 @@ func (a *account) revertedMean(now int64, w *world) float64 {
 	}
 	own := meanDemand(a.askedSince+a.asked, a.ownThen, a.demandAfter(now, w), span, w)
 	went := a.meanOthers + (a.others-a.meanOthers)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds()
-	return a.slowMean(a.meanOthers, went+max(0, a.meanOwn-own), span, now, w)
+	return a.slowMean(a.meanOthers, went+max(0, a.steadyThen-own), span, now, w)
 }
 
 // othersMean is D̄_o at now where others may ask without a word of it. Since the
