@@ -62,7 +62,7 @@ func TestOutageStarvesNoIdleKey(t *testing.T) {
 		{10, slow, "4 at once every 10 s", clumped(4, 10*sec), equal, 65 * sec, 165 * sec, 0.4, 1.25},
 		{10, slow, "0.9 r 1/k", steady(0.45), skewed, 120 * sec, 240 * sec, 0.75, 1.25},
 		idling(2, slow, 10*sec, 0.8),
-		idling(10, slow, 10*sec, 0.6),
+		idling(10, slow, 10*sec, 0.66),
 		idling(2, slow, 2*time.Minute, 0.8),
 		idling(10, slow, 2*time.Minute, 0.8),
 		idling(2, Per(5, time.Minute), 2*time.Minute, 0.8),
