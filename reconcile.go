@@ -623,7 +623,9 @@ func (a *account) quiet(b *bucket, now int64, w *world) float64 {
 	if span <= 0 || low || !a.wouldHear(b, w) {
 		return 0
 	}
-	missing := max(0, a.steadyThen*span.Seconds()-float64(a.askedSince+a.asked)) / (steadyRequests * max(1, a.cost))
+	expected := a.steadyThen * span.Seconds()
+	missing := max(0, expected-float64(a.askedSince+a.asked))
+	missing *= missing / (max(1, expected) * steadyRequests * max(1, a.cost)) // of many a few are missing by chance
 	word := seconds(b.burst/(alarmPart*b.rate)) + w.wordTakes()
 	return risen(time.Duration(min(missing*missing*float64(word), float64(span))), word)
 }
