@@ -77,7 +77,8 @@
 //   - While Redis does not answer, for whatever reason, the fleet's total stays
 //     at the limit: neither nothing, nor everything, nor N times the limit; and
 //     its return gives neither a burst nor a pause [TestOutageKeepsTheLimit,
-//     TestOutageWithLossGivesNoBurst, TestWaitersKeepPaceInAnOutage,
+//     TestOutageStarvesNoIdleKey, TestOutageWithLossGivesNoBurst,
+//     TestWaitersKeepPaceInAnOutage,
 //     TestPartOfTheFleetCutOff, TestCrashCostsItsPart, TestStartsWithoutRedis,
 //     TestProcessesKeepTheLimitThroughFaults].
 //   - Every token admitted is charged once, whatever is lost on the way: a
@@ -166,8 +167,9 @@
 //
 // A key goes stale when its last exchange failed or hangs for 3·T. It then has
 // the share that the averages of the last half minute give, of the rate and of
-// what the shared bucket held; a process that was idle gets a quarter of an
-// equal share within about a minute. Usage is
+// what the shared bucket held; an equal share where the key was asked for, fell
+// quiet, and was not heard of from elsewhere. A process that was idle gets a
+// quarter of an equal share within about a minute. Usage is
 // charged in full when Redis is back, except that what was admitted while
 // nobody reached it may empty the bucket but not put it into debt.
 // [Limiter.Status] and Config.OnChange tell. docs/operating.md has a runbook by

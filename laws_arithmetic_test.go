@@ -55,7 +55,7 @@ func (p *peers) account(i int) (account, bucket) {
 	a, b := newAccount(p.now), newBucket(p.lim, p.now)
 	a.tat, a.exchanged = p.tat, p.now
 	a.demand, a.others = p.demand[i], p.others[i]
-	a.meanOwn, a.meanOthers = p.demand[i], p.others[i]
+	a.meanOwn, a.steadyThen, a.meanOthers = p.demand[i], float32(p.demand[i]), p.others[i]
 	return a, b
 }
 
@@ -96,18 +96,21 @@ func TestLawGrantsSumToTheRate(t *testing.T) {
 }
 
 // TestLawOutageSharesSumToTheRate: likewise without any exchange when an outage
-// begins; and what it then leaves to those that were idle is never more than
+// begins, at once or after all have been quiet for a while; and what it then leaves to those that were idle is never more than
 // idleShare of the rate beyond it.
 func TestLawOutageSharesSumToTheRate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPeers(t)
-		later := p.now + rapid.Int64Range(0, int64(time.Hour)).Draw(t, "into the outage")
+		since := p.now + rapid.SampledFrom([]int64{0, rapid.Int64Range(0, int64(10*time.Minute)).Draw(t, "quiet")}).Draw(t, "before the outage")
+		later := since + rapid.Int64Range(0, int64(time.Hour)).Draw(t, "into the outage")
 		refills, drifted, levels := 0., 0., 0.
 		for i := range p.demand {
 			a, b := p.account(i)
-			a.stale(&b, p.now, p.now, p.world)
+			a.met = p.now - int64(time.Minute)
+			a.demandThen, a.ownThen = a.demand, float32(a.demand)
+			a.stale(&b, since, since, p.world)
 			levels, refills = levels+max(0, b.level), refills+b.refill
-			a.stale(&b, p.now, later, p.world)
+			a.stale(&b, since, later, p.world)
 			drifted += b.refill
 		}
 		if r := float64(p.lim.Rate); refills > r*(1+noise) || drifted > r*(1+idleShare)*(1+noise) {

@@ -224,7 +224,7 @@ func (r *recaller) from(e *entry, now int64) {
 // bucket.
 func (r *recaller) into(e *entry, now int64) {
 	if tat := r.table.Get(r.hash(e.name)); tat > now && e.shared() {
-		e.recalled = min(tat, later(now, seconds(e.burst/e.rate)))
+		e.replied = min(tat, later(now, seconds(e.burst/e.rate)))
 		e.level = e.startLevel(&e.bucket, now)
 	}
 }

@@ -50,6 +50,10 @@ func newWorld(fleet, scale float64, interval, rtt, tau time.Duration) *world {
 // horizon is H, the time to the next reply, in seconds.
 func (w *world) horizon() float64 { return (w.interval + w.rtt).Seconds() }
 
+// wordTakes is how long news may be on its way, with the time that an outage
+// takes to be noticed.
+func (w *world) wordTakes() time.Duration { return 4 * (w.interval + w.rtt) }
+
 // lazyPeriod is how long a key far from its limit may go unreported.
 func lazyPeriod(b *bucket) time.Duration {
 	return min(lazyMost, seconds(b.burst/(alarmPart*b.rate)))
@@ -81,7 +85,8 @@ type account struct {
 	sentFirst  int64   // first admission of what is in flight
 	reported   int64   // when attempts were last taken for a report
 	demandThen float64 // d at reported
-	ownThen    float64 // d at the last reply
+	ownThen    float32 // d at the last reply
+	steadyThen float32 // d̄ at the last reply
 	askedSince int64   // tokens asked for since it and reported
 	others     float64 // D_o of the last reply
 	meanOwn    float64 // d̄
@@ -90,12 +95,13 @@ type account struct {
 	heldAt     int64   // microseconds of the partition's clock
 	met        int64   // when the key became resident
 	tat        int64   // last TAT seen
-	recalled   int64   // the TAT when the key was evicted, if it was; good until the first reply, and no news for others
+	replied    int64   // the TAT by the last reply; before the first, when the key was last evicted, if it was: no news for others
 	expires    int64   // when the grant is no longer good for anything
 	holdUntil  int64   // share mode at least until then,
 	heldShare  float64 // with at most this share
 	share      float64
 	floorDue   bool // Redis has lost state: the last TAT has to be told
+	gaveBack   bool // tokens: what is charged says little of what was asked for
 }
 
 func newAccount(now int64) account {
@@ -175,6 +181,7 @@ func (a *account) taken() int64 { return a.toldEver + a.usage }
 // a refund.
 func (a *account) giveBack(n int64, rate float64, w *world) {
 	a.chain(rate, w)
+	a.gaveBack = true
 	a.usage = addTokens(a.usage, -n)
 	a.chainEnd = max(0, a.chainEnd-int64(seconds(float64(n)/rate)))
 	if a.usage <= 0 {
@@ -292,14 +299,14 @@ func (a *account) slowMean(mean, value float64, span time.Duration, now int64, w
 // settle takes in a reply that acknowledges what was in flight: sent
 // thousandths of attempts were in it.
 func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64, w *world) {
-	a.inflight = 0
 	tat := now + st.ToGo*int64(time.Microsecond)
 	if a.floorDue {
 		tat = max(tat, a.tat) // Redis has lost what we are about to tell it
 	}
-	a.tat = tat
-	a.learnDemand(st.Demand, clock, sent, now, b.mode != modeStale && now >= a.holdUntil, w)
-	a.exchanged, a.ownThen, a.askedSince = now, a.demandThen, 0
+	charged := a.chargedOf(b, tat, now)
+	a.inflight, a.tat, a.replied = 0, tat, tat
+	a.learnDemand(st.Demand, clock, sent, now, charged, b.mode != modeStale && now >= a.holdUntil, w)
+	a.exchanged, a.ownThen, a.steadyThen, a.askedSince = now, float32(a.demandThen), float32(a.meanOwn), 0
 	if b.mode == modeStale {
 		held := now < a.holdUntil
 		a.hold(now, w)
@@ -312,8 +319,11 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 }
 
 // learnDemand finds D_o: what Redis counts, less what it holds of ours. Where
-// that is not complete again the average may rise by it, not fall.
-func (a *account) learnDemand(total, clock, sent, now int64, complete bool, w *world) {
+// that is not complete again the average may rise by it, not fall. Over a span
+// of which Redis's count knows the end alone the average rises by no more than
+// was charged: where all processes ask at the same time, replies see nothing
+// but such times.
+func (a *account) learnDemand(total, clock, sent, now int64, charged float64, complete bool, w *world) {
 	if a.heldAt != 0 {
 		a.held = decay(a.held, time.Duration(clock-a.heldAt)*time.Microsecond, w.tau)
 	}
@@ -330,9 +340,23 @@ func (a *account) learnDemand(total, clock, sent, now int64, complete bool, w *w
 		went := a.others + (before-a.others)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds() // as a decay from one to the other
 		if !complete {
 			went = max(went, a.meanOthers)
+		} else if span > 2*w.tau {
+			went = min(went, charged)
 		}
 		a.meanOthers = a.slowMean(a.meanOthers, went, span, now, w)
 	}
+}
+
+// chargedOf is what others can have asked for since the last reply, as a rate,
+// by how far the TAT has moved: what they charged. Where the bucket is not at
+// least half full any number may have been denied.
+func (a *account) chargedOf(b *bucket, tat, now int64) float64 {
+	toFull := time.Duration(tat-now).Seconds() * b.rate
+	if toFull > b.burst/2 || a.inflight < 0 || a.gaveBack || now <= a.exchanged {
+		return math.Inf(1)
+	}
+	charged := time.Duration(tat-a.replied).Seconds()*b.rate - float64(a.inflight)
+	return max(0, charged) / time.Duration(now-a.exchanged).Seconds()
 }
 
 // hold keeps the bucket in share mode with at most its present share, while
@@ -519,8 +543,8 @@ func (a *account) hear(b *bucket, tat, demand, now int64, w *world) {
 
 // hearReset forgets what was known of a key but for what is yet to be told.
 func (a *account) hearReset(b *bucket, now int64, w *world) {
-	a.said, a.tat, a.recalled = 0, min(a.tat, now), 0
-	a.others, a.meanOthers, a.meanOwn = 0, 0, 0
+	a.said, a.tat, a.replied = 0, min(a.tat, now), min(a.replied, now)
+	a.others, a.meanOthers, a.meanOwn, a.steadyThen = 0, 0, 0, 0
 	if b.mode != modeStale && a.exchanged != 0 {
 		a.regrant(b, now, w)
 	}
@@ -555,7 +579,7 @@ func (a *account) startLevel(b *bucket, now int64) float64 {
 	if a.exchanged != 0 {
 		return b.burst
 	}
-	return max(0, b.burst-time.Duration(max(0, a.recalled-now)).Seconds()*b.rate)
+	return max(0, b.burst-time.Duration(max(0, a.replied-now)).Seconds()*b.rate)
 }
 
 // stale sets the bucket for an outage that began at since: the share that
@@ -616,19 +640,63 @@ func (a *account) outageShare(b *bucket, since int64, w *world) float64 {
 	case a.exchanged == 0:
 		return 1 / w.fleet
 	}
-	return shareOf(a.ownMean(since, w), a.othersMean(since, w), b.rate, w.fleet)
+	others := a.othersMean(since, w)
+	if a.wouldHear(b, w) {
+		others = a.revertedMean(since, w)
+	}
+	share := shareOf(a.ownMean(since, w), others, b.rate, w.fleet)
+	return share + (1/w.fleet-share)*a.quiet(b, since, w)
 }
 
-// othersMean is D̄_o at now. Since the last reply the total is taken to have
-// stayed: what this process no longer asks has moved to others. Were D_o alone
-// held, every process that a load has passed through would claim the whole.
+// wouldHear reports whether there would be news of the key if others asked for
+// more than there is: its bucket takes longer to fill than news to travel. Where
+// no more than there is was asked for at last, there is nothing to tell.
+func (a *account) wouldHear(b *bucket, w *world) bool {
+	return seconds(b.burst/b.rate) > w.wordTakes() || a.others+float64(a.ownThen) < b.rate
+}
+
+// quiet is how sure it is that a load which has left here since the last reply
+// has stopped, rather than moved: many requests are missing, and there has been
+// time to hear that the key runs low elsewhere, and no word of it. Nobody's
+// share by the averages is then worth more than another's.
+func (a *account) quiet(b *bucket, now int64, w *world) float64 {
+	span := time.Duration(now - a.exchanged)
+	low := a.tat > a.replied && later(a.tat, w.wordTakes()) > now // by another's word
+	if span <= 0 || low || !a.wouldHear(b, w) {
+		return 0
+	}
+	expected := float64(a.steadyThen) * span.Seconds()
+	missing := max(0, expected-float64(a.askedSince+a.asked))
+	missing *= missing / (max(1, expected) * steadyRequests * max(1, a.cost)) // of many a few are missing by chance
+	word := seconds(b.burst/(alarmPart*b.rate)) + w.wordTakes()
+	return risen(time.Duration(min(missing*missing*float64(word), float64(span))), word)
+}
+
+// revertedMean is D̄_o at now for a key that there would be news of. Since the
+// last reply the total is taken to have gone back, as demand decays, to its
+// mean: the instant of a reply is one at which this process, and where requests
+// come in clumps the others too, have just asked.
+func (a *account) revertedMean(now int64, w *world) float64 {
+	span := time.Duration(now - a.exchanged)
+	if span <= 0 {
+		return a.meanOthers
+	}
+	own := meanDemand(a.askedSince+a.asked, float64(a.ownThen), a.demandAfter(now, w), span, w)
+	went := a.meanOthers + (a.others-a.meanOthers)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds()
+	return a.slowMean(a.meanOthers, went+max(0, float64(a.steadyThen)-own), span, now, w)
+}
+
+// othersMean is D̄_o at now where others may ask without a word of it. Since the
+// last reply the total is taken to have stayed: what this process no longer asks
+// has moved to others. Were D_o alone held, every process that a load has passed
+// through would claim the whole.
 func (a *account) othersMean(now int64, w *world) float64 {
 	span := time.Duration(now - a.exchanged)
 	if span <= 0 {
 		return a.meanOthers
 	}
-	own := meanDemand(a.askedSince+a.asked, a.ownThen, a.demandAfter(now, w), span, w)
-	return a.slowMean(a.meanOthers, a.others+max(0, a.steadied(a.ownThen, w)-own), span, now, w)
+	own := meanDemand(a.askedSince+a.asked, float64(a.ownThen), a.demandAfter(now, w), span, w)
+	return a.slowMean(a.meanOthers, a.others+max(0, a.steadied(float64(a.ownThen), w)-own), span, now, w)
 }
 
 // drifted is the share of an outage by now: a process that was idle takes part
