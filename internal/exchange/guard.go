@@ -21,10 +21,8 @@ type guarded struct {
 // whether an idle connection has been closed meanwhile.
 type checked struct {
 	*guarded
-	socket
+	syscall.Conn
 }
-
-type socket interface{ syscall.Conn }
 
 // guard guards a connection that has not been read from. As on a bare one,
 // go-redis may look at the socket if, and only if, nothing is between.
