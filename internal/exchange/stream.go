@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -138,21 +139,21 @@ func (s *stream) value() {
 // Streamed values ("?") are none that a Redis sends, or that go-redis reads.
 func (s *stream) length(size int) (int, error) {
 	line := s.head[:min(size, maxHead)]
-	text := string(line[1:max(1, len(line)-len("\r\n"))])
-	if text == "-1" && size == len("$-1\r\n") {
+	text, whole := bytes.CutSuffix(line[1:], []byte("\r\n"))
+	switch {
+	case !whole || size > maxHead || len(text) == 0:
+		return 0, fmt.Errorf("%w: %q for a length", errClaim, line)
+	case string(text) == "-1":
 		return -1, nil
 	}
 	n := int64(0)
-	for _, c := range []byte(text) {
+	for _, c := range text {
 		if c < '0' || c > '9' {
 			return 0, fmt.Errorf("%w: %q for a length", errClaim, line)
 		}
 		n = 10*n + int64(c-'0')
 	}
-	switch {
-	case size > maxHead, text == "", line[len(line)-2] != '\r':
-		return 0, fmt.Errorf("%w: %q for a length", errClaim, line)
-	case n > maxReply:
+	if n > maxReply {
 		return 0, fmt.Errorf("%w: %q: more than %d", errClaim, line, maxReply)
 	}
 	return int(n), nil

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -78,38 +77,39 @@ var replies = map[string]string{
 
 // claims are what no Redis says to a limiter.
 var claims = map[string]string{
-	"a string that no memory holds":   "$9999999999999\r\n",
-	"a string that no int counts":     "$9999999999999999999999\r\n",
-	"a string of the largest int":     "$9223372036854775807\r\n",
-	"a string beyond the bound":       "$16777217\r\n",
-	"a string at the bound":           "$16777216\r\n", // the line itself counts as well
-	"a blob error":                    "!9999999999999\r\n",
-	"a verbatim string":               "=9999999999999\r\n",
-	"an array":                        "*9999999999\r\n",
-	"an array beyond the bound":       "*524288\r\n",
-	"a map":                           "%9999999999\r\n",
-	"a map beyond the bound":          "%262144\r\n",
-	"a set":                           "~9999999999\r\n",
-	"a push":                          ">9999999999\r\n",
-	"an attribute":                    "|9999999999\r\n",
-	"a streamed string":               "$?\r\n",
-	"a streamed array":                "*?\r\n",
-	"no length":                       "$\r\n",
-	"a negative length":               "$-2\r\n",
-	"a negative array":                "*-9999999999\r\n",
-	"a sign":                          "$+5\r\n",
-	"zeros":                           "$0000000000000000000005\r\n",
-	"a length that a NUL ends":        "$5\x00\r\n",
-	"a length without a return":       "$5\n",
-	"a length without a line":         "$\n",
-	"a line without an end":           "+" + strings.Repeat("x", maxLine) + "\r\n",
-	"a length without an end":         "$" + strings.Repeat("0", maxLine) + "\r\n",
-	"arrays without an end":           strings.Repeat("*1\r\n", maxDepth+1),
-	"attributes without an end":       strings.Repeat("|0\r\n", maxDepth+1),
-	"sets in maps":                    strings.Repeat("%1\r\n~2\r\n+a\r\n", maxDepth),
-	"large strings, one by one":       "*3\r\n" + strings.Repeat("$8000000\r\n"+strings.Repeat("x", 8000000)+"\r\n", 3),
-	"wide arrays within one another":  strings.Repeat("*300000\r\n", 2),
-	"wide arrays beside one another":  "*2\r\n" + strings.Repeat("*300000\r\n"+strings.Repeat("_\r\n", 300000), 2),
+	"a string that no memory holds":    "$9999999999999\r\n",
+	"a string that no int counts":      "$9999999999999999999999\r\n",
+	"a string of the largest int":      "$9223372036854775807\r\n",
+	"a string beyond the bound":        "$16777217\r\n",
+	"a string at the bound":            "$16777216\r\n", // the line itself counts as well
+	"a blob error":                     "!9999999999999\r\n",
+	"a verbatim string":                "=9999999999999\r\n",
+	"an array":                         "*9999999999\r\n",
+	"an array beyond the bound":        "*524288\r\n",
+	"a map":                            "%9999999999\r\n",
+	"a map beyond the bound":           "%262144\r\n",
+	"a set":                            "~9999999999\r\n",
+	"a push":                           ">9999999999\r\n",
+	"an attribute":                     "|9999999999\r\n",
+	"a streamed string":                "$?\r\n",
+	"a streamed array":                 "*?\r\n",
+	"no length":                        "$\r\n",
+	"a negative length":                "$-2\r\n",
+	"a negative array":                 "*-9999999999\r\n",
+	"a sign":                           "$+5\r\n",
+	"zeros":                            "$0000000000000000000005\r\n",
+	"a length that a NUL ends":         "$5\x00\r\n",
+	"a length without a return":        "$5\n",
+	"null and a digit":                 "$-10\n",
+	"a length without a line":          "$\n",
+	"a line without an end":            "+" + strings.Repeat("x", maxLine) + "\r\n",
+	"a length without an end":          "$" + strings.Repeat("0", maxLine) + "\r\n",
+	"arrays without an end":            strings.Repeat("*1\r\n", maxDepth+1),
+	"attributes without an end":        strings.Repeat("|0\r\n", maxDepth+1),
+	"sets in maps":                     strings.Repeat("%1\r\n~2\r\n+a\r\n", maxDepth),
+	"large strings, one by one":        "*3\r\n" + strings.Repeat("$8000000\r\n"+strings.Repeat("x", 8000000)+"\r\n", 3),
+	"wide arrays within one another":   strings.Repeat("*300000\r\n", 2),
+	"wide arrays beside one another":   "*2\r\n" + strings.Repeat("*300000\r\n"+strings.Repeat("_\r\n", 300000), 2),
 	"an array of lines of some length": "*999\r\n" + strings.Repeat("+"+strings.Repeat("x", maxLine/2)+"\r\n", 999),
 }
 
@@ -199,7 +199,6 @@ func TestGuardAllocatesNothing(t *testing.T) {
 type plain struct {
 	in      *bytes.Buffer
 	claimed int
-	depth   int
 }
 
 var errPlain = errors.New("no reply")
@@ -207,14 +206,13 @@ var errPlain = errors.New("no reply")
 func (p *plain) line() (string, error) {
 	line, err := p.in.ReadString('\n')
 	p.claimed += len(line)
-	if err == nil && len(line) > maxLine {
+	if len(line) > maxLine || p.claimed > maxReply {
 		return "", errPlain
 	}
 	return line, err
 }
 
 func (p *plain) value(depth int) error {
-	p.depth = max(p.depth, depth)
 	line, err := p.line()
 	if err != nil {
 		return err
@@ -222,8 +220,9 @@ func (p *plain) value(depth int) error {
 	if !strings.ContainsRune("$=!*~>%|", rune(line[0])) {
 		return nil
 	}
-	n, err := strconv.ParseInt(strings.TrimSuffix(line[1:], "\r\n"), 10, 64)
-	if err != nil || n < -1 || n > maxReply || line != fmt.Sprintf("%c%d\r\n", line[0], n) {
+	text, whole := strings.CutSuffix(line[1:], "\r\n")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || !whole || len(line) > maxHead || n > maxReply || text[0] == '+' || text[0] == '-' && text != "-1" {
 		return errPlain
 	}
 	switch line[0] {
