@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,7 +33,11 @@ var claims = map[string]string{
 // claimer listens, says a number of innocent lines on each connection, one for
 // each command that it hears, and after those nothing but the claim.
 func claimer(t testing.TB, innocent int, claim string) (addr string) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return claimerAt(t, "tcp", "127.0.0.1:0", innocent, claim)
+}
+
+func claimerAt(t testing.TB, network, at string, innocent int, claim string) (addr string) {
+	ln, err := net.Listen(network, at)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = ln.Close() })
 	go func() {
@@ -104,19 +109,24 @@ func TestPanicOfTheClientIsAnError(t *testing.T) {
 // Each kind of client, and each kind of its connections, is guarded by Tune's dialer.
 func TestTuneGuardsEveryConnection(t *testing.T) {
 	t.Parallel()
-	addr := claimer(t, 0, claims["an array that no memory holds"])
-	sentinel, cluster, plain := tuned(addr), tuned(addr), tuned(addr)
-	sentinel.MasterName = "m"
-	cluster.IsClusterMode = true
-	replica := tuned(addr)
-	replica.MasterName, replica.ReadOnly, replica.RouteRandomly = "m", true, true
+	claim := claims["an array that no memory holds"]
+	addr := claimer(t, 0, claim)
+	path := claimerAt(t, "unix", filepath.Join(t.TempDir(), "s"), 0, claim)
+	client := func(addr string, change func(*redis.UniversalOptions)) redis.UniversalClient {
+		o := tuned(addr)
+		change(o)
+		return redis.NewUniversalClient(o)
+	}
 	clients := map[string]redis.UniversalClient{
-		"one server": redis.NewUniversalClient(plain),
-		"sentinels":  redis.NewUniversalClient(sentinel),
-		"cluster":    redis.NewUniversalClient(cluster),
-		"replicas":   redis.NewUniversalClient(replica),
+		"one server":  redis.NewUniversalClient(tuned(addr)),
+		"unix socket": redis.NewUniversalClient(tuned(path)),
+		"RESP2":       client(addr, func(o *redis.UniversalOptions) { o.Protocol = 2 }),
+		"login":       client(addr, func(o *redis.UniversalOptions) { o.Username, o.Password = "u", "p" }),
+		"sentinels":   client(addr, func(o *redis.UniversalOptions) { o.MasterName = "m" }),
+		"replicas":    client(addr, func(o *redis.UniversalOptions) { o.MasterName, o.ReadOnly, o.RouteRandomly = "m", true, true }),
+		"cluster":     client(addr, func(o *redis.UniversalOptions) { o.IsClusterMode = true }),
 		"ring": redis.NewRing(&redis.RingOptions{
-			Addrs: map[string]string{"one": addr}, Dialer: plain.Dialer, MaxRetries: -1,
+			Addrs: map[string]string{"one": addr}, Dialer: tuned().Dialer, MaxRetries: -1,
 			HeartbeatFrequency: time.Hour,
 		}),
 	}
