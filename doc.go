@@ -101,6 +101,9 @@
 //     burst at once, no process calls without a pause, and lies are forgotten
 //     within seconds of their end, but for a debt of at most an hour, which a
 //     Reset ends [FuzzHostileReplies, TestLiesAreForgotten].
+//   - With a client of [Tune], a server that claims absurd lengths, never ends a
+//     line, or nests without end, in the handshake or after, is an outage
+//     [TestHostileServerCrashesNothing, TestTuneGuardsEveryConnection].
 //   - Whatever is written over the limiter's keys in Redis, decisions go on;
 //     rubbish in fields heals, another type is reported
 //     [TestRubbishInRedisStopsNothing].

@@ -236,10 +236,17 @@ func (c Config) checked() (Config, error) {
 }
 
 // Tune fills the zero fields of o with what a limiter's own client should
-// have: short timeouts, no retries inside the client, a small pool; and
-// returns o.
+// have: short timeouts, no retries inside the client, a small pool, and a Dialer
+// that guards the process against its server; and returns o.
 //
 //	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: addrs}))
+//
+// The Dialer dials by DialTimeout and TLSConfig of o, which it reads at each dial:
+// set them there, not in options made from o, and don't change them later. It
+// ends a connection on which a reply claims more than 16 MiB, a line more than
+// 64 KiB, or values are more than 32 deep; go-redis alone would allocate what is
+// claimed before it has come, and the process might die of it. Put it into the
+// options of other clients of go-redis to guard those.
 //
 // A client shared with the rest of the program works too: its retries are
 // harmless and its long timeouts delay nothing but the return from an outage.

@@ -66,13 +66,15 @@ func ExampleTune_cluster() {
 }
 
 func ExampleTune_ring() {
-	o := limiter.Tune(&redis.UniversalOptions{})
+	o := limiter.Tune(&redis.UniversalOptions{
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}, // for the Dialer; nil: no TLS
+	})
 	client := redis.NewRing(&redis.RingOptions{
-		Addrs:     map[string]string{"one": "redis-1:6379", "two": "redis-2:6379"},
-		Username:  "limiter",
-		Password:  os.Getenv("REDIS_PASSWORD"),
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+		Addrs:    map[string]string{"one": "redis-1:6379", "two": "redis-2:6379"},
+		Username: "limiter",
+		Password: os.Getenv("REDIS_PASSWORD"),
 
+		Dialer:   o.Dialer,
 		PoolSize: o.PoolSize, PipelinePoolSize: o.PipelinePoolSize, PoolTimeout: o.PoolTimeout,
 		MaxRetries: o.MaxRetries, DialerRetries: o.DialerRetries, DialTimeout: o.DialTimeout,
 		ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,

@@ -159,10 +159,22 @@ func send(ctx context.Context, pipe redis.Pipeliner, calls []*call, args func(*c
 		k.cmd.SetFirstKeyPos(3)
 		_ = pipe.Process(ctx, k.cmd) // only queues
 	}
-	_, err := pipe.Exec(ctx)
+	err := execute(ctx, pipe)
 	for _, k := range calls {
 		k.err = outcome(k.cmd, err)
 	}
+}
+
+// execute makes an error of a panic: go-redis panics where a reply claims a
+// length that no slice can have.
+func execute(ctx context.Context, pipe redis.Pipeliner) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the redis client panics: %v", p)
+		}
+	}()
+	_, err = pipe.Exec(ctx)
+	return err
 }
 
 // once is a command that go-redis must not run again by itself: after a timeout

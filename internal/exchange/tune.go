@@ -10,7 +10,7 @@ import (
 // Tune fills the zero fields of o with what suits exchanges, and returns o:
 // short timeouts and no repetition, as a round that fails is made up for by the
 // next, and few connections. Without it one call on a dead server may take 3 s,
-// on a hung one 40 s.
+// on a hung one 40 s. Its dialer guards the connections.
 func Tune(o *redis.UniversalOptions) *redis.UniversalOptions {
 	fill(&o.PoolSize, 100)        // few are ever opened; after as many failed dials in a row go-redis dials but once a second
 	fill(&o.PipelinePoolSize, -1) // the pool proper does for pipelines too
@@ -25,6 +25,9 @@ func Tune(o *redis.UniversalOptions) *redis.UniversalOptions {
 	fill(&o.PoolTimeout, 300*time.Millisecond)
 	o.ContextTimeoutEnabled = true
 	o.DisableIdentity = true // saves a command on every new connection, and its place in the ACL
+	if o.Dialer == nil {
+		o.Dialer = dialer(o)
+	}
 	if o.MaintNotificationsConfig == nil {
 		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	}

@@ -1,0 +1,140 @@
+package limiter_test
+
+import (
+	"bufio"
+	"fmt"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// claims are replies of absurd lengths, or without an end.
+var claims = map[string]string{
+	"a string that no memory holds": "$9999999999999\r\n",
+	"a string beyond any slice":     "$9223372036854775800\r\n",
+	"an array that no memory holds": "*9999999999\r\n",
+	"a map that no memory holds":    "%9999999999\r\n",
+	"a push that no memory holds":   ">9999999999\r\n",
+	"an error that no memory holds": "!9999999999999\r\n",
+	"arrays without an end":         strings.Repeat("*2\r\n", 1<<20),
+	"attributes without an end":     strings.Repeat("|0\r\n", 1<<20),
+	"a line without an end":         "+" + strings.Repeat("x", 1<<22),
+}
+
+// claimer listens, says a number of innocent lines on each connection, one for
+// each command that it hears, and after those nothing but the claim.
+func claimer(t testing.TB, innocent int, claim string) (addr string) {
+	return claimerAt(t, "tcp", "127.0.0.1:0", innocent, claim)
+}
+
+func claimerAt(t testing.TB, network, at string, innocent int, claim string) (addr string) {
+	ln, err := net.Listen(network, at)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go answer(c, innocent, claim)
+		}
+	}()
+	return ln.Addr().String()
+}
+
+func answer(c net.Conn, innocent int, claim string) {
+	defer c.Close()
+	in := bufio.NewReader(c)
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if line[0] != '*' {
+			continue
+		}
+		says := claim
+		if innocent > 0 {
+			innocent, says = innocent-1, "-ERR unknown command\r\n"
+		}
+		if _, err := c.Write([]byte(says)); err != nil {
+			return
+		}
+	}
+}
+
+// TestHostileServerCrashesNothing: a server that claims absurd lengths, in the
+// handshake or after, is an outage whose Status.Err says what it is; decisions
+// go on.
+func TestHostileServerCrashesNothing(t *testing.T) {
+	t.Parallel()
+	for name, claim := range claims {
+		for innocent := range 3 {
+			t.Run(fmt.Sprintf("%s, after %d replies", name, innocent), func(t *testing.T) {
+				t.Parallel()
+				l := start(t, tuned(claimer(t, innocent, claim)), limiter.Config{Limit: slow, Processes: 2})
+				eventually(t, "what it is", func() bool {
+					err := l.Status().Err
+					return err != nil && strings.Contains(err.Error(), "what answers is no Redis")
+				})
+				require.Equal(t, limiter.Connecting, l.Status().State)
+				require.True(t, l.Allow("k"))
+			})
+		}
+	}
+}
+
+// A client without the guard survives what makes it panic: only what exhausts
+// memory ends the process.
+func TestPanicOfTheClientIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, innocent := range []int{1, 2, 3} {
+		l := start(t, untuned(claimer(t, innocent, "$9223372036854775800\r\n")), limiter.Config{Limit: slow, Processes: 2})
+		eventually(t, "an error", func() bool { return l.Status().Err != nil })
+		require.ErrorContains(t, l.Status().Err, "panics", "after %d replies", innocent)
+		require.True(t, l.Allow("k"))
+	}
+}
+
+// Each kind of client, and each kind of its connections, is guarded by Tune's dialer.
+func TestTuneGuardsEveryConnection(t *testing.T) {
+	t.Parallel()
+	claim := claims["an array that no memory holds"]
+	addr := claimer(t, 0, claim)
+	path := claimerAt(t, "unix", filepath.Join(t.TempDir(), "s"), 0, claim)
+	client := func(addr string, change func(*redis.UniversalOptions)) redis.UniversalClient {
+		o := tuned(addr)
+		change(o)
+		return redis.NewUniversalClient(o)
+	}
+	clients := map[string]redis.UniversalClient{
+		"one server":  redis.NewUniversalClient(tuned(addr)),
+		"unix socket": redis.NewUniversalClient(tuned(path)),
+		"RESP2":       client(addr, func(o *redis.UniversalOptions) { o.Protocol = 2 }),
+		"login":       client(addr, func(o *redis.UniversalOptions) { o.Username, o.Password = "u", "p" }),
+		"sentinels":   client(addr, func(o *redis.UniversalOptions) { o.MasterName = "m" }),
+		"replicas":    client(addr, func(o *redis.UniversalOptions) { o.MasterName, o.ReadOnly, o.RouteRandomly = "m", true, true }),
+		"cluster":     client(addr, func(o *redis.UniversalOptions) { o.IsClusterMode = true }),
+		"ring": redis.NewRing(&redis.RingOptions{
+			Addrs: map[string]string{"one": addr}, Dialer: tuned().Dialer, MaxRetries: -1,
+			HeartbeatFrequency: time.Hour,
+		}),
+	}
+	for _, name := range slices.Sorted(maps.Keys(clients)) {
+		err := clients[name].Get(t.Context(), "k").Err()
+		if err == nil || !strings.Contains(err.Error(), "no Redis, or a hostile one") {
+			t.Errorf("%s: %v", name, err)
+		}
+		_ = clients[name].Close()
+	}
+}
