@@ -122,7 +122,7 @@ func BenchmarkStep(b *testing.B) {
 		{"clock", func() { l.now() }},
 		{"hash", func() { l.local.locate("user:00000001") }},
 		{"find", func() { e.shard.index.Find(e.Hash, e.Key) }},
-		{"lock", func() { e.mu.Lock(); e.mu.Unlock() }}, //nolint:staticcheck // an empty section is what is measured
+		{"lock", func() { e.mu.Lock(); e.mu.Unlock() }}, //nolint:gocritic,staticcheck // an empty section is what is measured
 		{"bucket", func() { now += 100; e.take(now, 1) }},
 		{"note", func() { now += 100; e.note(now, 1, 1, e.rate, w) }},
 		{"none", func() {}},
