@@ -117,6 +117,7 @@ func (a attack) gain(t *testing.T, n int, way fault) float64 {
 // without, as long as those keys are full again before it is. For others see
 // recall.TestMuchIsRemembered.
 func TestFloodGivesNoFreshBurst(t *testing.T) {
+	t.Parallel()
 	lim := Per(20, 10*time.Minute)
 	for name, a := range map[string]attack{
 		"keys asked once":                   {lim, lim, 1, 100 * floodKeys},
@@ -131,6 +132,7 @@ func TestFloodGivesNoFreshBurst(t *testing.T) {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s/%s/%d", name, way, n), func(t *testing.T) {
+					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						got := a.gain(t, n, way)
 						t.Logf("%+.2f bursts in %d rounds beyond one central bucket", got, floodRounds)

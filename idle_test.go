@@ -56,6 +56,7 @@ func moving(lim Limit, ago time.Duration) quietCase {
 // asked for again after a pause; and where its load had moved the total stays
 // at the limit.
 func TestOutageStarvesNoIdleKey(t *testing.T) {
+	t.Parallel()
 	slow, second := Limit{0.5, 5}, Limit{100, 100}
 	for _, tc := range []quietCase{
 		{2, slow, "4 at once every 10 s", clumped(4, 10*sec), equal, 65 * sec, 165 * sec, 0.6, 1.25},
@@ -74,8 +75,9 @@ func TestOutageStarvesNoIdleKey(t *testing.T) {
 		moving(busy, 2*time.Minute),
 	} {
 		t.Run(fmt.Sprintf("%d processes, %g per s, %s", tc.n, tc.lim.Rate, tc.what), func(t *testing.T) {
+			t.Parallel()
 			fleet, central := 0., 0.
-			for seed := range uint64(max(2, min(10, 5/tc.lim.Rate))) {
+			for seed := range uint64(max(1, min(5, 2.5/tc.lim.Rate))) {
 				synctest.Test(t, func(t *testing.T) {
 					f := newFleetOn(t, tc.n, Config{Limit: tc.lim}, near, 0, seed)
 					defer f.close()
