@@ -117,7 +117,6 @@ func (a attack) gain(t *testing.T, n int, way fault) float64 {
 // without, as long as those keys are full again before it is. For others see
 // recall.TestMuchIsRemembered.
 func TestFloodGivesNoFreshBurst(t *testing.T) {
-	t.Parallel()
 	lim := Per(20, 10*time.Minute)
 	for name, a := range map[string]attack{
 		"keys asked once":                   {lim, lim, 1, 100 * floodKeys},

@@ -56,7 +56,6 @@ func moving(lim Limit, ago time.Duration) quietCase {
 // asked for again after a pause; and where its load had moved the total stays
 // at the limit.
 func TestOutageStarvesNoIdleKey(t *testing.T) {
-	t.Parallel()
 	slow, second := Limit{0.5, 5}, Limit{100, 100}
 	for _, tc := range []quietCase{
 		{2, slow, "4 at once every 10 s", clumped(4, 10*sec), equal, 65 * sec, 165 * sec, 0.6, 1.25},
