@@ -194,8 +194,9 @@
 //
 // # Cost
 //
-// A decision takes about as long as one of a bare x/time/rate.Limiter plus the
-// look-up of the key. A key costs about 3 µs of Redis CPU each time it is
-// exchanged, in batches of up to 128. docs/design.md and the benchmarks have
-// figures.
+// A decision on one key in use takes about two thirds of one of a bare
+// x/time/rate.Limiter; with a million keys the processor's caches decide. A key
+// costs 2 to 3 µs of Redis CPU each time it is exchanged, in batches of up to
+// 128. docs/benchmarks.md has the figures, docs/design.md §13 where they come
+// from.
 package limiter

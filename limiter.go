@@ -518,7 +518,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 		l.local.resetLocked(e, now)
 	}
 	part := e.part
-	sh.unlockLocked(e)
+	sh.unlockPlaced(e)
 	sh.forgetOrphanLocked(e.name)
 	sh.mu.Unlock()
 	if part == nil {
@@ -575,7 +575,7 @@ func (l *Limiter) relimit(e *entry, r rule, now int64) {
 	e.shard.mu.Lock()
 	defer e.shard.mu.Unlock()
 	e.mu.Lock()
-	defer e.shard.unlockLocked(e)
+	defer e.shard.unlockPlaced(e)
 	if !e.evicted && e.relimited && l.limits.Load() == r.version {
 		l.relimitLocked(e, r, now)
 	}
@@ -1124,7 +1124,7 @@ func unlockAll(stakes []stake) {
 	}
 	for i := range stakes {
 		if stakes[i].unplaced {
-			stakes[i].e.settlePlace()
+			stakes[i].e.enqueue()
 		}
 	}
 }

@@ -90,9 +90,8 @@ type shard struct {
 	urgent *atomic.Bool // likewise
 	due    dueHeap      // those with something to report, evicted ones included
 
-	frozen     int // entries in a report without a reply yet
-	orphans    int // evicted entries in due
-	maxOrphans int
+	frozen  int // entries in a report without a reply yet
+	orphans int // evicted entries in due; no more than size
 
 	met                                 int64  // when the last entry came
 	allowed, denied, evictions, dropped uint64 // of evicted entries
@@ -130,7 +129,7 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	}
 	size := (maxKeys + n - 1) / n
 	for range n {
-		sh := &shard{size: size, maxOrphans: size, hidden: &lo.hidden, recall: lo.recall, urgent: &lo.urgent}
+		sh := &shard{size: size, hidden: &lo.hidden, recall: lo.recall, urgent: &lo.urgent}
 		sh.lru, _ = simplelru.NewLRU[*entry, struct{}](size, nil) // its one error is a size below 1
 		lo.shards = append(lo.shards, sh)
 	}
@@ -321,12 +320,16 @@ func (lo *local) attach(e *entry) {
 
 // insertLocked makes an entry resident, and another one make room for it.
 func (sh *shard) insertLocked(e *entry) {
-	if len(sh.all) == sh.size {
-		sh.evictLocked(sh.spareLocked())
-	}
-	e.place = int32(len(sh.all))
-	sh.all = append(sh.all, e)
 	sh.met = e.met
+	if len(sh.all) < sh.size {
+		e.place = int32(len(sh.all))
+		sh.all = append(sh.all, e)
+	} else {
+		gone := sh.spareLocked()
+		sh.evictLocked(gone)
+		e.place = gone.place
+		sh.all[e.place] = e
+	}
 	sh.lru.Add(e, struct{}{})
 	sh.index.Insert(&e.Node)
 	if e.hidden {
@@ -353,18 +356,13 @@ func (sh *shard) spareLocked() *entry {
 	return e
 }
 
-// evictLocked ends an entry's residence. What it has not told goes to the next
-// round all the same, up to a bound.
+// evictLocked ends an entry's residence, but for its place, which is another's
+// at once. What it has not told goes to the next round all the same, up to a bound.
 func (sh *shard) evictLocked(e *entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	sh.lru.Remove(e)
 	sh.index.Remove(&e.Node)
-	last := len(sh.all) - 1
-	sh.all[e.place] = sh.all[last]
-	sh.all[e.place].place = e.place
-	sh.all[last] = nil
-	sh.all = sh.all[:last]
 	sh.unqueueLocked(e)
 	if e.hidden {
 		sh.hidden.Delete(e.name)
@@ -406,11 +404,11 @@ func (sh *shard) addTo(s *Stats) {
 func (sh *shard) orphanLocked(e *entry) {
 	switch {
 	case e.usage == 0 || e.queuedAt != 0:
-	case sh.orphans >= sh.maxOrphans:
+	case sh.orphans >= sh.size:
 		sh.dropped += uint64(max(0, e.usage))
 	case e.unplaced:
 		sh.queueLocked(e, e.planned)
-	case sh.orphans >= sh.maxOrphans/2: // a flood does not wait for the next round
+	case sh.orphans >= sh.size/2: // a flood does not wait for the next round
 		sh.urgent.Store(true)
 		sh.queueLocked(e, dueUrgent)
 	default:
@@ -527,7 +525,7 @@ func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
 	if ok {
 		taken = n
 	}
-	if e.note(now, asked, taken, e.rate, w) && ok && e.planned != forever && e.told() < e.alarm {
+	if e.note(now, asked, taken, e.rate, w) && ok && e.planned != forever && e.alarming() < e.alarm {
 		return // what it is planned by is as it was
 	}
 	lo.planLocked(e, now, ok, w)
@@ -539,9 +537,9 @@ func (lo *local) planLocked(e *entry, now int64, fits bool, w *world) {
 	if e.frozen || !e.somethingToReport() {
 		return
 	}
-	if e.told() >= e.alarm {
+	if e.alarming() >= e.alarm {
 		e.alarm = maxTokens // once is enough
-		e.planLocked(dueUrgent)
+		e.planBy(dueUrgent)
 		lo.urgent.Store(true)
 		return
 	}
@@ -549,14 +547,14 @@ func (lo *local) planLocked(e *entry, now int64, fits bool, w *world) {
 	switch {
 	case e.planned <= due:
 	case !fits || e.mode != modePool || e.said > now || !e.withinFair(now, &e.bucket):
-		e.planLocked(due)
+		e.planBy(due)
 	case e.planned == forever:
-		e.planLocked(max(due, later(max(e.first, e.reported), lazyPeriod(&e.bucket))))
+		e.planBy(max(due, later(max(e.first, e.reported), lazyPeriod(&e.bucket))))
 	}
 }
 
-// planLocked has an entry exchanged at an instant, if it isn't earlier.
-func (e *entry) planLocked(due int64) {
+// planBy has an entry exchanged at an instant, if it isn't earlier.
+func (e *entry) planBy(due int64) {
 	if due < e.planned {
 		e.planned, e.unplaced = due, true
 	}
@@ -568,20 +566,20 @@ func (e *entry) unlock() {
 	unplaced := e.unplaced || e.evicted
 	e.mu.Unlock()
 	if unplaced {
-		e.settlePlace()
+		e.enqueue()
 	}
 }
 
-// settlePlace has an entry's shard see what was done under its own lock alone.
-func (e *entry) settlePlace() {
+// enqueue has an entry's shard see what was done under its own lock alone.
+func (e *entry) enqueue() {
 	e.shard.mu.Lock()
 	defer e.shard.mu.Unlock()
 	e.mu.Lock()
-	e.shard.unlockLocked(e)
+	e.shard.unlockPlaced(e)
 }
 
-// unlockLocked is unlock for one who has the shard's lock too, and keeps that.
-func (sh *shard) unlockLocked(e *entry) {
+// unlockPlaced is unlock for one who has the shard's lock too, and keeps that.
+func (sh *shard) unlockPlaced(e *entry) {
 	switch {
 	case e.evicted:
 		sh.foldLocked(e)
@@ -602,12 +600,12 @@ func (lo *local) awaitGrantLocked(e *entry, now int64) {
 		e.granted = make(chan struct{})
 	}
 	if !e.frozen {
-		e.planLocked(max(now, e.exchanged+int64(lo.world.Load().interval/2)))
+		e.planBy(max(now, e.exchanged+int64(lo.world.Load().interval/2)))
 	}
 }
 
-// told is the count that the alarm is about.
-func (e *entry) told() int64 {
+// alarming is the count that the alarm is about.
+func (e *entry) alarming() int64 {
 	if e.mode == modePool {
 		return e.usage
 	}
@@ -629,7 +627,7 @@ func (lo *local) thawLocked(e *entry, now int64) {
 		return
 	}
 	if e.floorDue {
-		e.planLocked(now)
+		e.planBy(now)
 	}
 	if e.part != nil {
 		lo.planLocked(e, now, true, lo.world.Load())
@@ -657,7 +655,7 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 		e.shard.unqueueLocked(e)
 		taken := e.taken()
 		e.account = newAccount(now)
-		e.toldEver = taken
+		e.takenBefore = taken
 	}
 	e.bucket.relimit(now, lim)
 	switch {
@@ -679,7 +677,7 @@ func (lo *local) resetLocked(e *entry, now int64) {
 	e.account = newAccount(now)
 	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, kept.demand
 	e.held, e.heldAt = kept.held, kept.heldAt
-	e.share, e.toldEver = kept.share, kept.taken()
+	e.share, e.takenBefore = kept.share, kept.taken()
 	e.bucket = newBucket(e.limit(), now)
 	e.lastEvent = now
 	if e.part == nil {
@@ -698,7 +696,7 @@ func (sh *shard) forgetOrphanLocked(field string) {
 		e.mu.Lock()
 		if e.evicted && e.name == field {
 			sh.unqueueLocked(e)
-			e.toldEver, e.usage = e.taken(), 0
+			e.takenBefore, e.usage = e.taken(), 0
 		}
 		e.mu.Unlock()
 	}
@@ -818,15 +816,11 @@ func (sh *shard) popLocked(by int64) *entry {
 func (lo *local) each(f func(*entry)) {
 	for _, sh := range lo.shards {
 		sh.mu.Lock()
-		// From the end, since a removal moves the last one into the gap:
-		// nothing is passed over.
-		for i := len(sh.all); i > 0; {
-			if i--; i < len(sh.all) {
-				e := sh.all[i]
-				e.mu.Lock()
-				f(e)
-				sh.unlockLocked(e)
-			}
+		for i := 0; i < len(sh.all); i++ { // places are kept, so that nothing is passed over
+			e := sh.all[i]
+			e.mu.Lock()
+			f(e)
+			sh.unlockPlaced(e)
 			sh.mu.Unlock()
 			sh.mu.Lock()
 		}

@@ -79,29 +79,29 @@ type account struct {
 	exchanged int64   // last reply; 0: none yet
 	said      int64   // the TAT in the last news of the key
 
-	toldEver   int64   // of the tokens admitted less those given back, ever, all but usage
-	carry      float64 // microseconds of the bucket's time, not yet reported: what is left of a rounding, or of a change of limit
-	inflight   int64   // usage that is reported and not yet acknowledged
-	sentFirst  int64   // first admission of what is in flight
-	reported   int64   // when attempts were last taken for a report
-	demandThen float64 // d at reported
-	ownThen    float32 // d at the last reply
-	steadyThen float32 // d̄ at the last reply
-	askedSince int64   // tokens asked for since it and reported
-	others     float64 // D_o of the last reply
-	meanOwn    float64 // d̄
-	meanOthers float64 // D̄_o
-	held       float64 // tokens of ours in Redis's count of attempts, at heldAt
-	heldAt     int64   // microseconds of the partition's clock
-	met        int64   // when the key became resident
-	tat        int64   // last TAT seen
-	replied    int64   // the TAT by the last reply; before the first, when the key was last evicted, if it was: no news for others
-	expires    int64   // when the grant is no longer good for anything
-	holdUntil  int64   // share mode at least until then,
-	heldShare  float64 // with at most this share
-	share      float64
-	floorDue   bool // Redis has lost state: the last TAT has to be told
-	gaveBack   bool // tokens: what is charged says little of what was asked for
+	takenBefore int64   // of the tokens admitted less those given back, ever, all but usage
+	carry       float64 // microseconds of the bucket's time, not yet reported: what is left of a rounding, or of a change of limit
+	inflight    int64   // usage that is reported and not yet acknowledged
+	sentFirst   int64   // first admission of what is in flight
+	reported    int64   // when attempts were last taken for a report
+	demandThen  float64 // d at reported
+	ownThen     float32 // d at the last reply
+	steadyThen  float32 // d̄ at the last reply
+	askedSince  int64   // tokens asked for since it and reported
+	others      float64 // D_o of the last reply
+	meanOwn     float64 // d̄
+	meanOthers  float64 // D̄_o
+	held        float64 // tokens of ours in Redis's count of attempts, at heldAt
+	heldAt      int64   // microseconds of the partition's clock
+	met         int64   // when the key became resident
+	tat         int64   // last TAT seen
+	replied     int64   // the TAT by the last reply; before the first, when the key was last evicted, if it was: no news for others
+	expires     int64   // when the grant is no longer good for anything
+	holdUntil   int64   // share mode at least until then,
+	heldShare   float64 // with at most this share
+	share       float64
+	floorDue    bool // Redis has lost state: the last TAT has to be told
+	gaveBack    bool // tokens: what is charged says little of what was asked for
 }
 
 func newAccount(now int64) account {
@@ -175,7 +175,7 @@ func (a *account) demandAfter(now int64, w *world) float64 {
 }
 
 // taken is the tokens admitted less those given back, ever.
-func (a *account) taken() int64 { return a.toldEver + a.usage }
+func (a *account) taken() int64 { return a.takenBefore + a.usage }
 
 // giveBack uncounts tokens taken: what is unreported first, the rest becomes
 // a refund.
@@ -195,7 +195,7 @@ func (a *account) relimit(from, to float64, w *world) {
 	a.chain(from, w)
 	exact, taken := clampTokens(float64(a.usage)*to/from), a.taken()
 	a.usage = int64(exact)
-	a.toldEver = taken - a.usage
+	a.takenBefore = taken - a.usage
 	a.carry += (exact - float64(a.usage)) * 1e6 / to
 	a.inflight = int64(clampTokens(float64(a.inflight) * to / from))
 }
@@ -229,7 +229,7 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, b
 		begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, b.lateness(w))
 	}
 	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
-	a.toldEver += a.usage
+	a.takenBefore += a.usage
 	a.inflight, a.usage = a.usage, 0
 	a.sentFirst, a.first = a.first, 0
 	return rec, begin

@@ -329,7 +329,7 @@ func (s *syncer) queueForced(now int64) {
 	}
 	s.local.each(func(e *entry) {
 		if e.part != nil && !e.frozen {
-			e.planLocked(now)
+			e.planBy(now)
 		}
 	})
 }
@@ -352,19 +352,19 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 	if e == nil {
 		return false
 	}
-	defer sh.unlockLocked(e)
+	defer sh.unlockPlaced(e)
 	if e.part == nil {
 		return true
 	}
 	if !s.courier.Usable(e.part.number) {
-		e.planLocked(now + int64(putBack))
+		e.planBy(now + int64(putBack))
 		return true
 	}
 	r := s.courier.Room(e.part.number, now)
 	if r == nil {
 		s.again = true
 		s.crowded[e.part.number] = true
-		e.planLocked(now + 1)
+		e.planBy(now + 1)
 		return true
 	}
 	first := e.first
@@ -408,7 +408,7 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 	e.shard.mu.Lock()
 	defer e.shard.mu.Unlock()
 	e.mu.Lock()
-	defer e.shard.unlockLocked(e)
+	defer e.shard.unlockPlaced(e)
 	if e.frozen {
 		return false
 	}
@@ -509,7 +509,7 @@ func (s *syncer) untold(at int64) bool {
 		}
 		found = true
 		if !e.frozen {
-			e.planLocked(at)
+			e.planBy(at)
 		}
 	}
 	s.local.each(check)
@@ -521,7 +521,7 @@ func (s *syncer) untold(at int64) bool {
 				if e.evicted {
 					check(e)
 				}
-				sh.unlockLocked(e)
+				sh.unlockPlaced(e)
 			}
 		}
 		sh.mu.Unlock()
@@ -591,7 +591,7 @@ func (s *syncer) giveUp(r *report, now int64) {
 		s.counts.dropped.Add(uint64(max(0, e.inflight)))
 		e.inflight = 0
 		s.local.thawLocked(e, now)
-		e.shard.unlockLocked(e)
+		e.shard.unlockPlaced(e)
 		e.shard.mu.Unlock()
 	}
 }
@@ -631,7 +631,7 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 		if e.outlasts(now) {
 			e.floorDue = true
 			if !e.frozen {
-				e.planLocked(now)
+				e.planBy(now)
 			}
 		}
 	})
@@ -657,7 +657,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 		granted := e.granted
 		e.granted = nil
 		s.local.thawLocked(e, now)
-		e.shard.unlockLocked(e)
+		e.shard.unlockPlaced(e)
 		e.shard.mu.Unlock()
 		if granted != nil {
 			close(granted)
