@@ -128,9 +128,10 @@
 //     TestEvictedUsageArrives].
 //   - A flood of fresh keys hands a limited key no fresh burst, as long as those
 //     keys are full again before it is, with Redis and without; it costs fresh
-//     keys nothing; usage of evicted keys is told, or counted as dropped
-//     [TestFloodGivesNoFreshBurst, TestFloodSparesFreshKeys,
-//     TestRememberedIsNoMoreThanRemembered, TestEvictedUsageIsToldOrCounted].
+//     keys nothing, and no key in use its place; usage of evicted keys is told, or
+//     counted as dropped [TestFloodGivesNoFreshBurst, TestFloodSparesFreshKeys,
+//     TestFloodLeavesKeysInUse, TestRememberedIsNoMoreThanRemembered,
+//     TestEvictedUsageIsToldOrCounted].
 //   - A [Key] decides as its key does, whatever is evicted or changed meanwhile
 //     [TestHandleDecidesAsTheKeyDoes, TestHandleOutlivesEviction,
 //     TestHandleFollowsItsLimit, TestHandlesLoseNothing,

@@ -122,7 +122,7 @@ func TestFloodGivesNoFreshBurst(t *testing.T) {
 		"keys asked once":                   {lim, lim, 1, 100 * floodKeys},
 		"keys asked once, limits mixed":     {lim, Per(1, time.Minute), 1, 100 * floodKeys},
 		"keys emptied that are full sooner": {lim, Per(20, time.Minute), 20, 100 * floodKeys},
-		"keys emptied, as many as MaxKeys":  {lim, lim, 20, floodKeys},
+		"keys emptied, twice MaxKeys":       {lim, lim, 20, 2 * floodKeys}, // one that was asked for again keeps its place for a turn
 		"a burst of one":                    {Per(1, 10*time.Minute), Per(1, 10*time.Minute), 1, floodKeys},
 	} {
 		for _, way := range []fault{redisUp, redisDown, redisNever, redisAbsent} {
@@ -276,5 +276,30 @@ func TestRememberedIsNoMoreThanRemembered(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestFloodLeavesKeysInUse: keys that are asked for now and then keep their place
+// in a flood of keys that are asked for once.
+func TestFloodLeavesKeysInUse(t *testing.T) {
+	l := mustLimiter(t, Config{Limit: Per(20, time.Minute), MaxKeys: floodKeys})
+	inUse := map[string]*entry{}
+	for i := range 20 {
+		key := fmt.Sprint("in use ", i)
+		l.Allow(key)
+		inUse[key] = l.local.find(key)
+	}
+	for i := range 100 * floodKeys {
+		l.Allow(fmt.Sprint("flood ", i))
+		if i%(floodKeys/4) == 0 {
+			for key := range inUse {
+				l.Allow(key)
+			}
+		}
+	}
+	for key, e := range inUse {
+		if l.local.find(key) != e {
+			t.Errorf("%q has made room", key)
+		}
 	}
 }

@@ -375,16 +375,15 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 	held := heldKey(key)
 	sh, hash := l.local.locate(held)
 	e := ofNode(sh.index.Find(hash, held))
-	if e == nil || !e.lockResident() {
+	if e == nil || !e.lockUsed() {
 		e = l.meet(key, held, sh, hash, now)
 	}
-	l.useLocked(e, now)
+	l.refreshLocked(e, now)
 	return e
 }
 
-// useLocked brings the grant of an entry up to date for a decision.
-func (l *Limiter) useLocked(e *entry, now int64) {
-	e.used = true
+// refreshLocked brings the grant of an entry up to date for a decision.
+func (l *Limiter) refreshLocked(e *entry, now int64) {
 	if !e.fresh(now) {
 		e.renew(now, l.local.world.Load())
 	}
@@ -867,12 +866,12 @@ func (l *Limiter) Key(key string) *Key { return &Key{l: l, key: key} }
 // acquire returns the key's entry, its grant up to date, locked.
 func (k *Key) acquire(now int64) *entry {
 	e := k.entry.Load()
-	if e == nil || !e.lockResident() {
+	if e == nil || !e.lockUsed() {
 		e = k.l.acquire(k.key, now)
 		k.entry.Store(e)
 		return e
 	}
-	k.l.useLocked(e, now)
+	k.l.refreshLocked(e, now)
 	return e
 }
 
@@ -1111,7 +1110,7 @@ func lockAll(stakes []stake) []stake {
 		unlockAll(stakes)
 	}
 	for i := range stakes {
-		stakes[i].l.useLocked(stakes[i].e, stakes[i].now)
+		stakes[i].l.refreshLocked(stakes[i].e, stakes[i].now)
 	}
 	return stakes
 }

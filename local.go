@@ -26,8 +26,8 @@ const (
 	digestSize    = 16
 	shardKeys     = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
 	maxShards     = 1024
-	secondChances = 16 // entries looked at, at most, for one that has not been used of late
-	dueUrgent     = 0  // the due time of a key that is to be told at once
+	secondChances = 128 // entries looked at, at most, for one that has not been used of late
+	dueUrgent     = 0   // the due time of a key that is to be told at once
 )
 
 // entry is a resident key. Its lock guards it; what says where it stands among
@@ -43,7 +43,7 @@ type entry struct {
 	shadow    bool            // its limit is on trial: what is over it is let through
 	relimited bool            // its limit has to be asked for again at its next decision
 	hidden    bool            // its field does not tell which key it is
-	used      bool            // since it was last the next to make room
+	used      bool            // again, since it came or was last the next to make room
 	unplaced  bool            // it is planned for an earlier time than it is queued for
 	frozen    bool            // part of a report without a reply yet
 	evicted   bool            // no longer resident
@@ -288,15 +288,16 @@ func (lo *local) resident(field string) *entry {
 	return lo.find(heldOf(field))
 }
 
-// lockResident locks an entry that was found without a lock. It is to be looked
-// for again, and is not locked, if it is no longer resident or its limit has to
-// be asked for.
-func (e *entry) lockResident() bool {
+// lockUsed locks an entry that was found without a lock, for a decision. It is to
+// be looked for again, and is not locked, if it is no longer resident or its
+// limit has to be asked for.
+func (e *entry) lockUsed() bool {
 	e.mu.Lock()
 	if e.evicted || e.relimited {
 		e.mu.Unlock()
 		return false
 	}
+	e.used = true
 	return true
 }
 
