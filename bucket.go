@@ -24,7 +24,7 @@ const (
 type grant struct {
 	refill    float64 // ρ, tokens per second
 	capacity  float64 // C, tokens
-	threshold float64 // θ, the part of a cost that must be there
+	threshold float32 // θ, the part of a cost that must be there
 	mode      mode
 }
 
@@ -88,7 +88,7 @@ func (b *bucket) need(n float64) float64 {
 	if b.mode == modeStale {
 		n = min(n, b.capacity) // a full bucket whose share is small admits one large cost and pays it back
 	}
-	return b.threshold * n
+	return float64(b.threshold) * n
 }
 
 // admits reports whether a cost of n is admitted at the given level. Like

@@ -380,12 +380,13 @@ func (sh *shard) checkResidents() error {
 	if len(sh.all) != sh.lru.Len() {
 		return fmt.Errorf("%d entries in the walk, %d in the LRU", len(sh.all), sh.lru.Len())
 	}
-	for _, e := range sh.lru.Keys() {
+	for _, place := range sh.lru.Keys() {
+		e := sh.all[place]
 		e.mu.Lock()
 		err := errors.Join(sh.checkPlace(e), e.checkNumbers())
 		e.mu.Unlock()
 		if err != nil {
-			return fmt.Errorf("%q: %w: %+v %+v", e.name, err, e.bucket, e.account)
+			return fmt.Errorf("%q: %w: %+v %+v", e.field(), err, e.bucket, e.account)
 		}
 	}
 	return nil
@@ -393,13 +394,13 @@ func (sh *shard) checkResidents() error {
 
 func (sh *shard) checkPlace(e *entry) error {
 	switch {
-	case e.evicted || e.shard != sh || sh.all[e.place] != e:
+	case e.evicted || sh.local.shardOf(e) != sh:
 		return errors.New("resident, but not where it says")
-	case ofNode(sh.index.Find(e.Hash, e.Key)) != e:
+	case ofNode(sh.index.Find(e.Hash, e.Key())) != e:
 		return errors.New("resident, but not found")
-	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due) || sh.due[e.queuedAt-1] != e):
+	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due) || sh.due[e.queuedAt-1].entry != e):
 		return errors.New("not in the queue where it says")
-	case e.queuedAt != 0 && !e.unplaced && e.planned != e.due:
+	case e.queuedAt != 0 && !e.unplaced && e.planned != sh.due[e.queuedAt-1].due:
 		return errors.New("planned for another time than it is queued for")
 	}
 	return nil
@@ -426,14 +427,15 @@ func (e *entry) checkNumbers() error {
 
 func (sh *shard) checkQueue() error {
 	orphans := 0
-	for i, e := range sh.due {
+	for i, q := range sh.due {
+		e := q.entry
 		switch {
 		case int(e.queuedAt) != i+1:
-			return fmt.Errorf("%q: at %d of the queue, thinks at %d", e.name, i+1, e.queuedAt)
-		case i > 0 && e.due < sh.due[(i-1)/2].due:
-			return fmt.Errorf("%q: due before its parent in the heap", e.name)
+			return fmt.Errorf("%q: at %d of the queue, thinks at %d", e.field(), i+1, e.queuedAt)
+		case i > 0 && q.due < sh.due[(i-1)/2].due:
+			return fmt.Errorf("%q: due before its parent in the heap", e.field())
 		case e.frozen:
-			return fmt.Errorf("%q: in a report and in the queue", e.name)
+			return fmt.Errorf("%q: in a report and in the queue", e.field())
 		}
 		if e.evicted {
 			orphans++
@@ -450,8 +452,8 @@ func (sh *shard) checkIdle() error {
 		return fmt.Errorf("%d in the queue and %d in reports when all is exchanged", len(sh.due), sh.frozen)
 	}
 	for _, e := range sh.all {
-		if e.part != nil && (e.usage != 0 || e.inflight != 0 || e.frozen) {
-			return fmt.Errorf("%q: unreported when all is exchanged: %+v", e.name, e.account)
+		if e.part != 0 && (e.usage != 0 || e.inflight != 0 || e.frozen) {
+			return fmt.Errorf("%q: unreported when all is exchanged: %+v", e.field(), e.account)
 		}
 	}
 	return nil

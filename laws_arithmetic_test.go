@@ -129,12 +129,12 @@ func TestLawDebtHoldsBack(t *testing.T) {
 		now := int64(time.Hour)
 		b := newBucket(Limit{Rate: rate.Limit(rapid.Float64Range(1e-2, 1e5).Draw(t, "rate")), Burst: rapid.IntRange(1, 1000).Draw(t, "burst")}, now)
 		b.mode = rapid.SampledFrom([]mode{modePool, modeShare, modeStale}).Draw(t, "mode")
-		b.threshold = rapid.Float64Range(0.001, 1).Draw(t, "threshold")
+		b.threshold = rapid.Float32Range(0.001, 1).Draw(t, "threshold")
 		b.refill *= rapid.Float64Range(0.01, 1).Draw(t, "part of the rate")
 		b.capacity *= rapid.Float64Range(0.1, 1).Draw(t, "part of the burst")
 		n := rapid.Float64Range(0, b.capacity).Draw(t, "cost")
 		b.charge(now, b.levelAt(now)+rapid.Float64Range(0, 1e9*b.refill).Draw(t, "debt"))
-		due := now + int64(delay(b.level-b.threshold*n, b.refill))
+		due := now + int64(delay(b.level-b.need(n), b.refill))
 		edge := 4 + (due-now)/(1<<40) // nanoseconds: of rounding, and what counts as nothing
 		early, late := b, b
 		if due-edge > now && early.take(due-edge, n) {

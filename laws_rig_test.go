@@ -442,7 +442,7 @@ func (r *rig) charged() books {
 func (r *rig) untold() books {
 	sum := books{}
 	for e := range r.entries {
-		sum[e.name] += float64(e.usage)*1e6/e.rate + e.carry
+		sum[e.field()] += float64(e.usage)*1e6/e.rate + e.carry
 	}
 	return sum
 }
@@ -485,7 +485,7 @@ func (p *proc) allow(key string, n int) bool {
 	e.chain(e.rate, p.local.world.Load())
 	bucket, before := e.bucket, e.account
 	if p.AllowN(key, n) {
-		p.rig.due[e.name] += float64(n) * 1e6 / e.rate
+		p.rig.due[e.field()] += float64(n) * 1e6 / e.rate
 		return true
 	}
 	if e.bucket != bucket || e.taken() != before.taken() || e.usage != before.usage || e.inflight != before.inflight ||
@@ -517,7 +517,7 @@ func (p *proc) refund(key string, n int) {
 	if back < min(int64(n), max(0, before.usage)) || back > int64(n) {
 		p.rig.t.Fatalf("of %d tokens given back %d count, of %d unreported", n, back, before.usage)
 	}
-	p.rig.due[e.name] -= float64(back) * 1e6 / e.rate
+	p.rig.due[e.field()] -= float64(back) * 1e6 / e.rate
 }
 
 // ask makes a request of the loop, of which nobody waits for the answer.

@@ -118,7 +118,7 @@ func (r *rig) actions(sets ...map[string]func(*rapid.T)) map[string]func(*rapid.
 func (r *rig) checkNumbers(t *rapid.T) {
 	for e := range r.entries {
 		if err := e.checkNumbers(); err != nil {
-			t.Fatalf("%q: %v: %+v %+v", e.name, err, e.bucket, e.account)
+			t.Fatalf("%q: %v: %+v %+v", e.field(), err, e.bucket, e.account)
 		}
 	}
 }

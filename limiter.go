@@ -321,7 +321,7 @@ func (l *Limiter) AllowN(key string, n int) bool {
 // allowLocked decides on an entry, and unlocks it.
 func (l *Limiter) allowLocked(e *entry, now, n int64) bool {
 	ok := l.local.decideLocked(e, now, n) || e.shadow
-	e.unlock()
+	l.local.unlock(e)
 	return ok
 }
 
@@ -338,7 +338,7 @@ func (l *Limiter) TakeN(key string, n int) Result {
 func (l *Limiter) takeLocked(e *entry, now, n int64) Result {
 	taken := l.local.decideLocked(e, now, n)
 	r := l.local.resultLocked(e, now, n, taken)
-	e.unlock()
+	l.local.unlock(e)
 	return r
 }
 
@@ -348,9 +348,7 @@ func (l *Limiter) Peek(key string) Result {
 	now := l.now()
 	var e entry
 	l.glimpse(key, now, &e)
-	if !e.fresh(now) {
-		e.renew(now, l.local.world.Load())
-	}
+	l.refreshLocked(&e, now)
 	return l.local.resultLocked(&e, now, 1, e.admitsAt(now, 1))
 }
 
@@ -361,7 +359,8 @@ func (l *Limiter) glimpse(key string, now int64, into *entry) {
 	e := l.local.find(held)
 	if e == nil {
 		r := l.ruleOf(key)
-		e = l.local.newEntry(held, r.limit, now)
+		_, hash := l.local.locate(held)
+		e = l.local.newEntry(held, hash, r.limit, now)
 		e.shadow = r.shadow
 	}
 	e.mu.Lock()
@@ -384,8 +383,8 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 
 // refreshLocked brings the grant of an entry up to date for a decision.
 func (l *Limiter) refreshLocked(e *entry, now int64) {
-	if !e.fresh(now) {
-		e.renew(now, l.local.world.Load())
+	if !l.local.fresh(e, now) {
+		l.local.renew(e, now)
 	}
 }
 
@@ -416,7 +415,7 @@ func (l *Limiter) applyLocked(held string, sh *shard, hash uint32, r rule, now i
 		}
 		return e
 	}
-	e = l.local.newEntry(held, r.limit, now)
+	e = l.local.newEntry(held, hash, r.limit, now)
 	e.byDefault, e.shadow = r.byDefault, r.shadow
 	sh.insertLocked(e)
 	e.mu.Lock()
@@ -474,7 +473,7 @@ func (l *Limiter) refundLocked(e *entry, now, n int64) {
 		l.local.giveBackLocked(e, now, n)
 		e.refund(now, float64(n))
 	}
-	e.unlock()
+	l.local.unlock(e)
 }
 
 // Charge takes n tokens without asking, for costs known only afterwards:
@@ -490,11 +489,11 @@ func (l *Limiter) Charge(key string, n int) {
 func (l *Limiter) chargeLocked(e *entry, now, n int64) {
 	if e.shared() {
 		e.charge(now, float64(n))
-		if e.part != nil {
+		if e.part != 0 {
 			l.local.noteLocked(e, now, n, true)
 		}
 	}
-	e.unlock()
+	l.local.unlock(e)
 }
 
 // Reset makes the key full again: here in any case, and in Redis, with an
@@ -508,7 +507,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	e := ofNode(sh.index.Find(hash, held))
 	if e == nil {
 		sh.mu.Unlock()
-		e = l.local.newEntry(held, l.ruleOf(key).limit, now)
+		e = l.local.newEntry(held, hash, l.ruleOf(key).limit, now)
 		e.evicted = true
 		sh.mu.Lock()
 	}
@@ -518,12 +517,12 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	}
 	part := e.part
 	sh.unlockPlaced(e)
-	sh.forgetOrphanLocked(e.name)
+	sh.forgetOrphanLocked(e.field())
 	sh.mu.Unlock()
-	if part == nil {
+	if part == 0 {
 		return nil
 	}
-	return l.syncer.ask(ctx, &request{kind: askReset, entry: e, part: part.number})
+	return l.syncer.ask(ctx, &request{kind: askReset, entry: e, part: int(part - 1)})
 }
 
 // SetLimit changes [Config.Limit] while running, for every key that LimitFor
@@ -554,8 +553,8 @@ func (l *Limiter) Reload() {
 	l.limits.Add(1)
 	l.local.each(func(e *entry) {
 		e.relimited = true
-		if e.name[0] == 'k' {
-			keys = append(keys, e.name[1:])
+		if field := e.field(); field[0] == 'k' {
+			keys = append(keys, field[1:])
 		}
 	})
 	l.changing.Unlock()
@@ -571,10 +570,11 @@ func (l *Limiter) Reload() {
 // relimit gives an entry what its rule says. Where limits have changed again
 // meanwhile, the next decision asks.
 func (l *Limiter) relimit(e *entry, r rule, now int64) {
-	e.shard.mu.Lock()
-	defer e.shard.mu.Unlock()
+	sh := l.local.shardOf(e)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	e.mu.Lock()
-	defer e.shard.unlockPlaced(e)
+	defer sh.unlockPlaced(e)
 	if !e.evicted && e.relimited && l.limits.Load() == r.version {
 		l.relimitLocked(e, r, now)
 	}
@@ -664,7 +664,7 @@ func (l *Limiter) ReserveN(key string, n int) Reservation {
 // unlocks it, and returns the delay at which they may be, or might have been;
 // negative: never.
 func (l *Limiter) reserveWithin(e *entry, now, n int64, most time.Duration) (Reservation, time.Duration) {
-	defer e.unlock()
+	defer l.local.unlock(e)
 	d := l.local.waitLocked(e, now, n)
 	if (d < 0 || d > most) && !e.shadow {
 		e.denied++
@@ -686,7 +686,7 @@ func (l *Limiter) reserveLocked(e *entry, now, n int64, d time.Duration) Reserva
 	}
 	e.charge(now, float64(n))
 	e.lastEvent = later(now, d)
-	if e.part != nil && n > 0 {
+	if e.part != 0 && n > 0 {
 		l.local.noteLocked(e, now, n, true)
 	}
 	return Reservation{l: l, e: e, n: n, act: e.lastEvent, taken: e.taken(), ok: true}
@@ -717,7 +717,7 @@ func (r *Reservation) left() time.Duration {
 
 func (r *Reservation) leftLocked(now int64) time.Duration {
 	e := r.e
-	if e.part == nil {
+	if e.part == 0 {
 		return time.Duration(r.act - now)
 	}
 	if d := r.l.local.delayLocked(e, now, float64(e.taken()-r.taken)); d < time.Duration(r.act-now) {
@@ -735,11 +735,12 @@ func (r *Reservation) pending() (time.Duration, <-chan struct{}) {
 	}
 	e := r.e
 	e.mu.Lock()
-	defer e.unlock()
-	if e.part != nil {
-		r.l.local.awaitGrantLocked(e, now)
+	defer r.l.local.unlock(e)
+	var granted <-chan struct{}
+	if e.part != 0 {
+		granted = r.l.local.awaitGrantLocked(e, now)
 	}
-	return r.leftLocked(now), e.granted
+	return r.leftLocked(now), granted
 }
 
 // undo gives back what the reservation took, be its time come or not: for one
@@ -752,7 +753,7 @@ func (r *Reservation) undo() {
 	}
 	r.e = nil
 	e.mu.Lock()
-	defer e.unlock()
+	defer r.l.local.unlock(e)
 	if !e.unlimited() {
 		r.l.local.giveBackLocked(e, now, r.n)
 		e.refund(now, float64(r.n))
@@ -769,11 +770,11 @@ func (r *Reservation) Cancel() {
 	}
 	now := r.l.now()
 	e.mu.Lock()
-	defer e.unlock()
+	defer r.l.local.unlock(e)
 	if e.unlimited() {
 		return
 	}
-	if e.part == nil {
+	if e.part == 0 {
 		e.unreserve(now, float64(r.n), r.act)
 		return
 	}
@@ -1099,7 +1100,7 @@ func lockAll(stakes []stake) []stake {
 		for i := range stakes {
 			s := &stakes[i]
 			s.e = s.l.acquire(s.key, s.now)
-			s.e.unlock()
+			s.l.local.unlock(s.e)
 		}
 		for e := nextEntry(stakes, nil); e != nil; e = nextEntry(stakes, e) {
 			e.mu.Lock()
@@ -1123,7 +1124,7 @@ func unlockAll(stakes []stake) {
 	}
 	for i := range stakes {
 		if stakes[i].unplaced {
-			stakes[i].e.enqueue()
+			stakes[i].l.local.enqueue(stakes[i].e)
 		}
 	}
 }

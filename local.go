@@ -5,8 +5,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"hash/maphash"
+	"math/bits"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,43 +32,79 @@ const (
 
 // entry is a resident key. Its lock guards it; what says where it stands among
 // the others changes only under its shard's lock too, which is taken before it.
+// It has no pointers: the garbage collector has nothing to look for in it.
 type entry struct {
 	// In the order, and by the cache lines of 64 bytes, in which a decision
 	// needs them: to find the key, its bucket, and what is noted of it.
 	index.Node
-	mu        sync.Mutex
-	text      [shortName]byte // the field's, where it fits in: to compare it takes no further cache line
-	part      *partition      // nil without Redis
-	byDefault bool            // its limit is Config.Limit
-	shadow    bool            // its limit is on trial: what is over it is let through
-	relimited bool            // its limit has to be asked for again at its next decision
-	hidden    bool            // its field does not tell which key it is
-	used      bool            // again, since it came or was last the next to make room
-	unplaced  bool            // it is planned for an earlier time than it is queued for
-	frozen    bool            // part of a report without a reply yet
-	evicted   bool            // no longer resident
+	mu         sync.Mutex
+	text       [shortText]byte // see setText
+	queuedAt   int32           // in shard.due, from 1; 0: not queued
+	part       uint16          // the number of its partition, from 1; 0: without Redis
+	byDefault  bool            // its limit is Config.Limit
+	shadow     bool            // its limit is on trial: what is over it is let through
+	relimited  bool            // its limit has to be asked for again at its next decision
+	hidden     bool            // its field does not tell which key it is
+	used       bool            // again, since it came or was last the next to make room
+	unplaced   bool            // it is planned for an earlier time than it is queued for
+	frozen     bool            // part of a report without a reply yet
+	evicted    bool            // no longer resident
+	awaited    bool            // somebody waits for its next grant: see local.grants
+	staleSince int64           // the outage that the grant is for; 0: none
+	planned    int64           // when it is to be exchanged; forever: not at all
 
 	bucket
-	staleSince int64  // the outage that the grant is for; 0: none
-	planned    int64  // when it is to be exchanged; forever: not at all
-	allowed    uint64 // decisions that admitted
+	allowed, denied uint64 // decisions
 	account
-
-	denied   uint64
-	shard    *shard
-	name     string // its field in Redis: a type byte, then the key or its digest
-	granted  chan struct{}
-	place    int32  // in shard.all
-	queuedAt int32  // in shard.due, from 1; 0: not queued
-	due      int64  // its time there
-	rng      uint64 // state of the thresholds' generator
+	rng uint64 // state of the thresholds' generator
 }
 
-// shortName is the length of a field that is kept in its entry.
-const shortName = 16
+// longEntry is the entry of a key whose text does not fit into the entry.
+type longEntry struct {
+	entry
+	text [longText]byte
+}
+
+const (
+	shortText = 16
+	longText  = fieldSize + maxKey + 1
+	fieldSize = 1 + digestSize // of a field that is a digest
+)
 
 // ofNode is the entry that an index has found.
 func ofNode(n *index.Node) *entry { return (*entry)(unsafe.Pointer(n)) } // its first field
+
+// newText makes an entry that holds a text, of which the key begins at the given
+// byte: the key after its field in Redis, or after the field's first byte
+// where the one ends in the other.
+func newText(text []byte, key int, hash uint32) *entry {
+	var e *entry
+	at := unsafe.Offsetof(e.text)
+	if len(text) <= shortText {
+		e = new(entry)
+		copy(e.text[:], text)
+	} else {
+		var long longEntry
+		at = unsafe.Offsetof(long.text)
+		copy(long.text[:], text)
+		e = &long.entry
+	}
+	e.Node = index.Node{Hash: hash, At: uint16(at) + uint16(key), Len: uint8(len(text) - key)}
+	return e
+}
+
+// field is the key's field in Redis: a type byte, then the key or its digest.
+func (e *entry) field() string {
+	begin, size := e.At-1, fieldSize
+	if e.hidden {
+		begin = e.At - fieldSize
+	}
+	first := (*byte)(unsafe.Add(unsafe.Pointer(e), begin))
+	if *first == 'k' {
+		size = 1 + int(e.Len)
+	}
+	return unsafe.String(first, size)
+}
 
 // partition is what deciders see of one partition of the keys.
 type partition struct {
@@ -81,14 +117,12 @@ type partition struct {
 type shard struct {
 	index index.Table // of the resident ones; read without the lock
 
-	mu     sync.Mutex
-	lru    *simplelru.LRU[*entry, struct{}]
-	size   int          // of lru
-	all    []*entry     // the resident ones again, so that they can be walked one by one
-	hidden *sync.Map    // the limiter's
-	recall *recaller    // likewise
-	urgent *atomic.Bool // likewise
-	due    dueHeap      // those with something to report, evicted ones included
+	mu    sync.Mutex
+	lru   *simplelru.LRU[int32, struct{}] // of places in all
+	size  int                             // of lru
+	all   []*entry                        // the resident ones
+	local *local
+	due   dueHeap // those with something to report, evicted ones included; first the one that is due first
 
 	frozen  int // entries in a report without a reply yet
 	orphans int // evicted entries in due; no more than size
@@ -101,6 +135,7 @@ type shard struct {
 // local holds the buckets of this process.
 type local struct {
 	shards []*shard
+	shift  uint8 // of a hash, to the number of a shard
 	seed   maphash.Seed
 	random uint64 // seed of the thresholds
 	secret []byte // of the digests that stand for keys in Redis; nil: none
@@ -110,6 +145,7 @@ type local struct {
 	heard  *news.Table // of keys that are not resident
 	recall *recaller   // of keys that were resident
 	hidden sync.Map    // field → *entry of the resident keys, with a secret: their fields don't tell which keys they are
+	grants sync.Map    // *entry → chan struct{}, closed at its next grant, of those that somebody waits for
 }
 
 // newLocal makes room for maxKeys keys. Without partitions nothing is ever
@@ -129,10 +165,11 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	}
 	size := (maxKeys + n - 1) / n
 	for range n {
-		sh := &shard{size: size, hidden: &lo.hidden, recall: lo.recall, urgent: &lo.urgent}
-		sh.lru, _ = simplelru.NewLRU[*entry, struct{}](size, nil) // its one error is a size below 1
+		sh := &shard{size: size, local: lo}
+		sh.lru, _ = simplelru.NewLRU[int32, struct{}](size, nil) // its one error is a size below 1
 		lo.shards = append(lo.shards, sh)
 	}
+	lo.shift = uint8(32 - bits.TrailingZeros(uint(n)))
 	return lo
 }
 
@@ -153,19 +190,17 @@ func digest(key string, buf *[maxKey + 1]byte) string {
 	return unsafe.String(&buf[0], len(buf))
 }
 
-// fieldOf returns the field that a held key has in Redis, and the held key as
-// a string of its own. Both are in room, where there is enough of it.
-func (lo *local) fieldOf(held string, room []byte) (field, own string) {
-	if lo.secret != nil {
-		return "d" + keyedDigest(lo.secret, held), strings.Clone(held)
+// textOf puts the text of a held key's entry into room: see newText.
+func (lo *local) textOf(held string, room []byte) (text []byte, key int) {
+	switch {
+	case lo.secret != nil:
+		room = append(append(room, 'd'), keyedDigest(lo.secret, held)...)
+	case len(held) > maxKey:
+		room = append(room, 'd')
+	default:
+		room = append(room, 'k')
 	}
-	if len(held) > maxKey {
-		own = strings.Clone(held)
-		return "d" + own[:digestSize], own
-	}
-	room = append(append(room, 'k'), held...)
-	field = unsafe.String(&room[0], len(room))
-	return field, field[1:]
+	return append(room, held...), len(room)
 }
 
 // keyedDigest says nothing of a key to those who don't have the secret.
@@ -178,23 +213,26 @@ func keyedDigest(secret []byte, held string) string {
 // locate returns the shard of a held key, and the hash by which the shard's
 // index finds it.
 func (lo *local) locate(held string) (*shard, uint32) {
-	h := maphash.String(lo.seed, held)
-	return lo.shards[h&uint64(len(lo.shards)-1)], uint32(h >> 32)
+	h := uint32(maphash.String(lo.seed, held))
+	return lo.shards[h>>lo.shift], h // an index begins with the lower bits
 }
 
+// shardOf is the shard that an entry belongs to.
+func (lo *local) shardOf(e *entry) *shard { return lo.shards[e.Hash>>lo.shift] }
+
 // newEntry makes the entry of a held key, not resident yet.
-func (lo *local) newEntry(held string, lim Limit, now int64) *entry {
-	e := &entry{bucket: newBucket(lim, now), account: newAccount(now), planned: forever}
-	e.shard, e.Hash = lo.locate(held)
-	e.name, e.Key = lo.fieldOf(held, e.text[:0])
+func (lo *local) newEntry(held string, hash uint32, lim Limit, now int64) *entry {
+	text, key := lo.textOf(held, make([]byte, 0, longText))
+	e := newText(text, key, hash)
 	e.hidden = lo.secret != nil
+	e.planned, e.bucket, e.account = forever, newBucket(lim, now), newAccount(now)
 	lo.recall.into(e, now)
 	if len(lo.parts) == 0 || !e.shared() {
 		e.until = forever
 		return e
 	}
 	lo.attach(e)
-	if it, ok := lo.heard.Get(e.name, now); ok {
+	if it, ok := lo.heard.Get(e.field(), now); ok {
 		w := lo.world.Load()
 		e.tat = min(it.TAT, e.furthest(now, w))
 		e.said = e.tat
@@ -215,14 +253,14 @@ func (r *recaller) hash(field string) uint64 { return maphash.String(r.seed, fie
 // from remembers an entry that goes.
 func (r *recaller) from(e *entry, now int64) {
 	if e.shared() {
-		r.table.Put(r.hash(e.name), e.fullAt(), now)
+		r.table.Put(r.hash(e.field()), e.fullAt(), now)
 	}
 }
 
 // into gives a new entry what is remembered of its key: no more than an empty
 // bucket.
 func (r *recaller) into(e *entry, now int64) {
-	if tat := r.table.Get(r.hash(e.name)); tat > now && e.shared() {
+	if tat := r.table.Get(r.hash(e.field())); tat > now && e.shared() {
 		e.replied = min(tat, later(now, seconds(e.burst/e.rate)))
 		e.level = e.startLevel(&e.bucket, now)
 	}
@@ -261,9 +299,9 @@ func (lo *local) hear(it news.Item, now int64) {
 		return
 	}
 	e.mu.Lock()
-	defer e.unlock()
+	defer lo.unlock(e)
 	switch w := lo.world.Load(); {
-	case e.part == nil, e.evicted:
+	case e.part == 0, e.evicted:
 		lo.heard.Put(it)
 	case it.Reset:
 		lo.heard.Put(it) // or what was heard before the key was met would outlive its eviction
@@ -314,47 +352,47 @@ func (lo *local) find(held string) *entry {
 
 // attach gives an entry its place in the exchange.
 func (lo *local) attach(e *entry) {
-	h := exchange.Hash(e.name)
-	e.part = &lo.parts[h%uint64(len(lo.parts))]
+	h := exchange.Hash(e.field())
+	e.part = 1 + uint16(h%uint64(len(lo.parts)))
 	e.rng = lo.random ^ h
 }
 
 // insertLocked makes an entry resident, and another one make room for it.
 func (sh *shard) insertLocked(e *entry) {
 	sh.met = e.met
-	if len(sh.all) < sh.size {
-		e.place = int32(len(sh.all))
+	if place := int32(len(sh.all)); len(sh.all) < sh.size {
 		sh.all = append(sh.all, e)
+		sh.lru.Add(place, struct{}{})
 	} else {
-		gone := sh.spareLocked()
-		sh.evictLocked(gone)
-		e.place = gone.place
-		sh.all[e.place] = e
+		place = sh.spareLocked()
+		sh.evictLocked(sh.all[place])
+		sh.all[place] = e
+		sh.lru.Get(place)
 	}
-	sh.lru.Add(e, struct{}{})
 	sh.index.Insert(&e.Node)
 	if e.hidden {
-		sh.hidden.Store(e.name, e)
+		sh.local.hidden.Store(e.field(), e)
 	}
 }
 
-// spareLocked returns the entry that is to make room. The LRU does not see
-// decisions: who was found at its end, and has been used since, goes to its
-// front, but no more than a few at a time.
-func (sh *shard) spareLocked() *entry {
+// spareLocked returns the place of the entry that is to make room. The LRU does
+// not see decisions: who was found at its end, and has been used since, goes to
+// its front, but no more than a few at a time.
+func (sh *shard) spareLocked() int32 {
 	for range secondChances {
-		e, _, _ := sh.lru.GetOldest()
+		place, _, _ := sh.lru.GetOldest()
+		e := sh.all[place]
 		e.mu.Lock()
 		used := e.used
 		e.used = false
 		e.mu.Unlock()
 		if !used {
-			return e
+			return place
 		}
-		sh.lru.Get(e)
+		sh.lru.Get(place)
 	}
-	e, _, _ := sh.lru.GetOldest()
-	return e
+	place, _, _ := sh.lru.GetOldest()
+	return place
 }
 
 // evictLocked ends an entry's residence, but for its place, which is another's
@@ -362,14 +400,14 @@ func (sh *shard) spareLocked() *entry {
 func (sh *shard) evictLocked(e *entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	sh.lru.Remove(e)
 	sh.index.Remove(&e.Node)
 	sh.unqueueLocked(e)
 	if e.hidden {
-		sh.hidden.Delete(e.name)
+		sh.local.hidden.Delete(e.field())
 	}
 	e.evicted = true
-	sh.recall.from(e, sh.met)
+	sh.local.endAwaitLocked(e)
+	sh.local.recall.from(e, sh.met)
 	sh.evictions++
 	sh.foldLocked(e)
 	if !e.frozen {
@@ -410,26 +448,30 @@ func (sh *shard) orphanLocked(e *entry) {
 	case e.unplaced:
 		sh.queueLocked(e, e.planned)
 	case sh.orphans >= sh.size/2: // a flood does not wait for the next round
-		sh.urgent.Store(true)
+		sh.local.urgent.Store(true)
 		sh.queueLocked(e, dueUrgent)
 	default:
 		sh.queueLocked(e, e.reported)
 	}
 }
 
-// fresh reports whether the entry's grant holds at now.
-func (e *entry) fresh(now int64) bool {
-	return now < e.until && (e.part == nil || e.staleSince == e.part.staleSince.Load())
+// fresh reports whether an entry's grant holds at now.
+func (lo *local) fresh(e *entry, now int64) bool {
+	return now < e.until && (e.part == 0 || e.staleSince == lo.staleSince(e))
 }
+
+// staleSince is when the grants of an entry's partition could no longer be
+// renewed; 0: they can.
+func (lo *local) staleSince(e *entry) int64 { return lo.parts[e.part-1].staleSince.Load() }
 
 // renew brings the grant up to date: the outage has begun or goes on, or it
 // has expired.
-func (e *entry) renew(now int64, w *world) {
-	if e.part == nil {
+func (lo *local) renew(e *entry, now int64) {
+	if e.part == 0 {
 		e.until = forever
 		return
 	}
-	since := e.part.staleSince.Load()
+	w, since := lo.world.Load(), lo.staleSince(e)
 	switch {
 	case since != 0:
 		if e.staleSince != since {
@@ -478,7 +520,7 @@ func (e *entry) redraw(w *world) {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	z ^= z >> 31
-	e.threshold = float64(z>>11+1) / (1 << 53)
+	e.threshold = float32(float64(z>>11+1) / (1 << 53))
 }
 
 // decideLocked takes n tokens and says so, or counts a denial; one that is let
@@ -494,7 +536,7 @@ func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
 	default:
 		e.denied++
 	}
-	if n > 0 && e.part != nil {
+	if n > 0 && e.part != 0 {
 		lo.noteLocked(e, now, n, ok)
 		if ok && e.mode == modeStale {
 			e.redraw(lo.world.Load())
@@ -506,8 +548,8 @@ func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
 // passLocked lets a cost through that a limit on trial would have denied.
 func (lo *local) passLocked(e *entry, now, n int64) {
 	e.allowed++
-	e.shard.shadowed.Add(1)
-	if n > 0 && e.part != nil {
+	lo.shardOf(e).shadowed.Add(1)
+	if n > 0 && e.part != 0 {
 		lo.noteLocked(e, now, n, false)
 	}
 }
@@ -563,20 +605,21 @@ func (e *entry) planBy(due int64) {
 
 // unlock ends what was done under an entry's own lock, and queues it as it has
 // been planned.
-func (e *entry) unlock() {
+func (lo *local) unlock(e *entry) {
 	unplaced := e.unplaced || e.evicted
 	e.mu.Unlock()
 	if unplaced {
-		e.enqueue()
+		lo.enqueue(e)
 	}
 }
 
 // enqueue has an entry's shard see what was done under its own lock alone.
-func (e *entry) enqueue() {
-	e.shard.mu.Lock()
-	defer e.shard.mu.Unlock()
+func (lo *local) enqueue(e *entry) {
+	sh := lo.shardOf(e)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	e.mu.Lock()
-	e.shard.unlockPlaced(e)
+	sh.unlockPlaced(e)
 }
 
 // unlockPlaced is unlock for one who has the shard's lock too, and keeps that.
@@ -595,13 +638,26 @@ func (sh *shard) unlockPlaced(e *entry) {
 }
 
 // awaitGrantLocked has an entry exchanged in every round while somebody waits
-// for a grant, though there be nothing to report.
-func (lo *local) awaitGrantLocked(e *entry, now int64) {
-	if e.granted == nil {
-		e.granted = make(chan struct{})
+// for a grant, though there be nothing to report. It returns what is closed at
+// the next one; nil where the entry is no longer resident, and none may come.
+func (lo *local) awaitGrantLocked(e *entry, now int64) <-chan struct{} {
+	if e.evicted {
+		return nil
 	}
+	e.awaited = true
+	granted, _ := lo.grants.LoadOrStore(e, make(chan struct{}))
 	if !e.frozen {
 		e.planBy(max(now, e.exchanged+int64(lo.world.Load().interval/2)))
+	}
+	return granted.(chan struct{})
+}
+
+// endAwaitLocked wakes those that wait for an entry's next grant.
+func (lo *local) endAwaitLocked(e *entry) {
+	if e.awaited {
+		e.awaited = false
+		granted, _ := lo.grants.LoadAndDelete(e)
+		close(granted.(chan struct{}))
 	}
 }
 
@@ -621,23 +677,24 @@ func (sh *shard) freezeLocked(e *entry) {
 
 // thawLocked lets an entry be reported again.
 func (lo *local) thawLocked(e *entry, now int64) {
+	sh := lo.shardOf(e)
 	e.frozen = false
-	e.shard.frozen--
+	sh.frozen--
 	if e.evicted {
-		e.shard.orphanLocked(e)
+		sh.orphanLocked(e)
 		return
 	}
 	if e.floorDue {
 		e.planBy(now)
 	}
-	if e.part != nil {
+	if e.part != 0 {
 		lo.planLocked(e, now, true, lo.world.Load())
 	}
 }
 
 // giveBackLocked uncounts n tokens that have been put back into the bucket.
 func (lo *local) giveBackLocked(e *entry, now, n int64) {
-	if e.part == nil {
+	if e.part == 0 {
 		return
 	}
 	e.giveBack(e.refundable(&e.bucket, n, now), e.rate, lo.world.Load())
@@ -653,7 +710,7 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 	if next := newBucket(lim, now); e.shared() && next.shared() {
 		e.account.relimit(e.rate, next.rate, lo.world.Load())
 	} else {
-		e.shard.unqueueLocked(e)
+		lo.shardOf(e).unqueueLocked(e)
 		taken := e.taken()
 		e.account = newAccount(now)
 		e.takenBefore = taken
@@ -663,8 +720,8 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 	case len(lo.parts) == 0:
 		e.until = forever
 	case !e.shared():
-		e.part, e.until = nil, forever
-	case e.part == nil:
+		e.part, e.until = 0, forever
+	case e.part == 0:
 		lo.attach(e)
 		e.until = 0
 	}
@@ -672,7 +729,7 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 
 // resetLocked makes an entry full, and forgets what it had to report.
 func (lo *local) resetLocked(e *entry, now int64) {
-	e.shard.unqueueLocked(e)
+	lo.shardOf(e).unqueueLocked(e)
 	e.catchUp(lo.world.Load())
 	kept := e.account
 	e.account = newAccount(now)
@@ -681,7 +738,7 @@ func (lo *local) resetLocked(e *entry, now int64) {
 	e.share, e.takenBefore = kept.share, kept.taken()
 	e.bucket = newBucket(e.limit(), now)
 	e.lastEvent = now
-	if e.part == nil {
+	if e.part == 0 {
 		e.until = forever
 	}
 }
@@ -689,13 +746,14 @@ func (lo *local) resetLocked(e *entry, now int64) {
 // forgetOrphanLocked drops what an evicted entry of a field had to report, and
 // what is remembered of it.
 func (sh *shard) forgetOrphanLocked(field string) {
-	sh.recall.forget(field)
+	sh.local.recall.forget(field)
 	if sh.orphans == 0 {
 		return
 	}
-	for _, e := range slices.Clone(sh.due) {
+	for _, q := range slices.Clone(sh.due) {
+		e := q.entry
 		e.mu.Lock()
-		if e.evicted && e.name == field {
+		if e.evicted && e.field() == field {
 			sh.unqueueLocked(e)
 			e.takenBefore, e.usage = e.taken(), 0
 		}
@@ -741,7 +799,7 @@ func (lo *local) waitLocked(e *entry, now, n int64) time.Duration {
 // fleetKnown reports whether the entry's level is part of a bucket that others
 // share and whose state is known.
 func (e *entry) fleetKnown(lo *local) bool {
-	return e.part != nil && e.mode != modeStale && e.exchanged != 0 && lo.world.Load().fleet > 1
+	return e.part != 0 && e.mode != modeStale && e.exchanged != 0 && lo.world.Load().fleet > 1
 }
 
 // retryAfter is when to ask again for n tokens that were denied.
@@ -758,7 +816,7 @@ func (lo *local) retryAfter(e *entry, now int64, n float64) time.Duration {
 
 func (e *entry) age(now int64) time.Duration {
 	switch {
-	case e.part == nil:
+	case e.part == 0:
 		return 0
 	case e.exchanged == 0:
 		return -1
@@ -778,13 +836,12 @@ func (sh *shard) queueLocked(e *entry, due int64) {
 	e.planned, e.unplaced = min(e.planned, due), false
 	switch {
 	case e.queuedAt == 0:
-		e.due = due
 		heap.Push(&sh.due, e)
 		if e.evicted {
 			sh.orphans++
 		}
-	case due < e.due:
-		e.due = due
+	case due < sh.due[e.queuedAt-1].due:
+		sh.due[e.queuedAt-1].due = due
 		heap.Fix(&sh.due, int(e.queuedAt-1))
 	}
 }
@@ -806,7 +863,7 @@ func (sh *shard) popLocked(by int64) *entry {
 	if len(sh.due) == 0 || sh.due[0].due > by {
 		return nil
 	}
-	e := sh.due[0]
+	e := sh.due[0].entry
 	e.mu.Lock()
 	sh.unqueueLocked(e)
 	return e
@@ -829,27 +886,34 @@ func (lo *local) each(f func(*entry)) {
 	}
 }
 
+// queued is an entry in the queue. It is compared by what is here, and looked
+// at only where it moves.
+type queued struct {
+	due   int64 // the earliest that it was planned for
+	entry *entry
+}
+
 // dueHeap orders entries by when they are due; for container/heap.
-type dueHeap []*entry
+type dueHeap []queued
 
 func (h dueHeap) Len() int           { return len(h) }
 func (h dueHeap) Less(i, j int) bool { return h[i].due < h[j].due }
 
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].queuedAt, h[j].queuedAt = int32(i+1), int32(j+1)
+	h[i].entry.queuedAt, h[j].entry.queuedAt = int32(i+1), int32(j+1)
 }
 
 func (h *dueHeap) Push(x any) {
 	e := x.(*entry)
-	*h = append(*h, e)
+	*h = append(*h, queued{e.planned, e})
 	e.queuedAt = int32(len(*h))
 }
 
 func (h *dueHeap) Pop() any {
 	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
+	e := old[len(old)-1].entry
+	old[len(old)-1] = queued{}
 	*h = old[:len(old)-1]
 	e.queuedAt = 0
 	return e

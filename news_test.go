@@ -31,7 +31,9 @@ func TestNewsIsToldOnce(t *testing.T) {
 func TestNewsOutlivesTheGrant(t *testing.T) {
 	w := newWorld(2, 1, 100*time.Millisecond, time.Millisecond, 500*time.Millisecond)
 	now := int64(time.Hour)
-	e := entry{bucket: newBucket(Per(6, time.Minute), now), account: newAccount(now), part: &partition{}}
+	lo := newLocal(1, 1, 0)
+	lo.world.Store(w)
+	e := entry{bucket: newBucket(Per(6, time.Minute), now), account: newAccount(now), part: 1}
 	e.others, e.exchanged, e.tat = 0.05, now, now+int64(61*time.Second)
 	e.regrant(&e.bucket, now, w)
 	if e.mode != modeShare {
@@ -39,7 +41,7 @@ func TestNewsOutlivesTheGrant(t *testing.T) {
 	}
 	e.hear(&e.bucket, now+int64(2*time.Minute), 0, now, w)
 	now += int64(62 * time.Second)
-	e.renew(now, w)
+	lo.renew(&e, now)
 	if got := e.levelAt(now); got > 1.1 {
 		t.Errorf("a level of %.1f where the shared bucket has %.1f", got, e.sharedLevel(&e.bucket, now, e.rate))
 	}

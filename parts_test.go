@@ -200,7 +200,7 @@ func TestPartsOfDenialsConsumeNothing(t *testing.T) {
 			if e.asked != tc.asked {
 				t.Errorf("%s: demand of %d tokens, want %d", tc.key, e.asked, tc.asked)
 			}
-			e.unlock()
+			tc.l.local.unlock(e)
 		}
 	})
 }

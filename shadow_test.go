@@ -148,7 +148,7 @@ func TestShadowIsSharedAsADenialIs(t *testing.T) {
 		if e.asked != 50 || e.usage != 3 {
 			t.Errorf("demand of %d tokens, usage of %d; want 50, 3", e.asked, e.usage)
 		}
-		e.unlock()
+		l.local.unlock(e)
 		require.NoError(t, syncNow(l))
 		if got := f.toGo("k").Round(time.Minute); got != 1000*time.Hour {
 			t.Errorf("charged %v, want 1000h", got)

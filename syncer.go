@@ -328,7 +328,7 @@ func (s *syncer) queueForced(now int64) {
 		return
 	}
 	s.local.each(func(e *entry) {
-		if e.part != nil && !e.frozen {
+		if e.part != 0 && !e.frozen {
 			e.planBy(now)
 		}
 	})
@@ -353,17 +353,18 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 		return false
 	}
 	defer sh.unlockPlaced(e)
-	if e.part == nil {
+	if e.part == 0 {
 		return true
 	}
-	if !s.courier.Usable(e.part.number) {
+	part := int(e.part - 1)
+	if !s.courier.Usable(part) {
 		e.planBy(now + int64(putBack))
 		return true
 	}
-	r := s.courier.Room(e.part.number, now)
+	r := s.courier.Room(part, now)
 	if r == nil {
 		s.again = true
-		s.crowded[e.part.number] = true
+		s.crowded[part] = true
 		e.planBy(now + 1)
 		return true
 	}
@@ -376,7 +377,7 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 		}
 		rec.Delta = max(0, rec.Delta-off.Microseconds())
 	}
-	rec.Field = e.name
+	rec.Field = e.field()
 	sh.freezeLocked(e)
 	r.Append(rec, begin, e)
 	if e.floorDue {
@@ -405,10 +406,11 @@ func (s *syncer) sendResets(now int64) {
 // the key under way.
 func (s *syncer) sendReset(q *request, now int64) bool {
 	e := q.entry
-	e.shard.mu.Lock()
-	defer e.shard.mu.Unlock()
+	sh := s.local.shardOf(e)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	e.mu.Lock()
-	defer e.shard.unlockPlaced(e)
+	defer sh.unlockPlaced(e)
 	if e.frozen {
 		return false
 	}
@@ -416,9 +418,9 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 	if r == nil {
 		return false
 	}
-	e.shard.unqueueLocked(e)
-	e.shard.freezeLocked(e)
-	r.Append(exchange.Record{Field: e.name, Op: exchange.Reset}, now, e)
+	sh.unqueueLocked(e)
+	sh.freezeLocked(e)
+	r.Append(exchange.Record{Field: e.field(), Op: exchange.Reset}, now, e)
 	s.resetting[e] = q
 	return true
 }
@@ -504,7 +506,7 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 func (s *syncer) untold(at int64) bool {
 	found := false
 	check := func(e *entry) {
-		if e.part == nil || !e.frozen && (e.queuedAt == 0 || e.reported > at) {
+		if e.part == 0 || !e.frozen && (e.queuedAt == 0 || e.reported > at) {
 			return
 		}
 		found = true
@@ -516,7 +518,8 @@ func (s *syncer) untold(at int64) bool {
 	for _, sh := range s.local.shards {
 		sh.mu.Lock()
 		if sh.orphans > 0 {
-			for _, e := range slices.Clone(sh.due) {
+			for _, q := range slices.Clone(sh.due) {
+				e := q.entry
 				e.mu.Lock()
 				if e.evicted {
 					check(e)
@@ -573,7 +576,7 @@ func (s *syncer) failResets(r *report) {
 func (s *syncer) concludeReset(e *entry, err error) {
 	if q := s.resetting[e]; q != nil {
 		if err == nil {
-			it := news.Item{Field: e.name, Reset: true}
+			it := news.Item{Field: e.field(), Reset: true}
 			s.local.heard.Put(it) // what comes back of our own words is passed over
 			s.outbox.Put(it)
 		}
@@ -586,13 +589,14 @@ func (s *syncer) concludeReset(e *entry, err error) {
 // applied.
 func (s *syncer) giveUp(r *report, now int64) {
 	for _, e := range r.Cargo {
-		e.shard.mu.Lock()
+		sh := s.local.shardOf(e)
+		sh.mu.Lock()
 		e.mu.Lock()
 		s.counts.dropped.Add(uint64(max(0, e.inflight)))
 		e.inflight = 0
 		s.local.thawLocked(e, now)
-		e.shard.unlockPlaced(e)
-		e.shard.mu.Unlock()
+		sh.unlockPlaced(e)
+		sh.mu.Unlock()
 	}
 }
 
@@ -624,7 +628,7 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 	w := s.local.world.Load()
 	s.fleet.Regain(holdTaus*w.tau, now)
 	s.local.each(func(e *entry) {
-		if e.part == nil || !lost[e.part.number] {
+		if e.part == 0 || !lost[int(e.part-1)] {
 			return
 		}
 		e.forget(&e.bucket, now, w)
@@ -643,9 +647,10 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 func (s *syncer) acknowledge(r *report, now int64) {
 	w := s.local.world.Load()
 	for i, e := range r.Cargo {
-		e.shard.mu.Lock()
+		sh := s.local.shardOf(e)
+		sh.mu.Lock()
 		e.mu.Lock()
-		if e.part != nil {
+		if e.part != 0 {
 			e.endOutage(now, w)
 			if rec := &r.Records[i]; e.floorDue && rec.Op == exchange.Charge && rec.Ceiling == 0 {
 				e.tat = later(e.tat, time.Duration(rec.Delta)*time.Microsecond) // Redis may have added it to what it has lost: the floor has to hold it
@@ -654,14 +659,10 @@ func (s *syncer) acknowledge(r *report, now int64) {
 			e.redraw(w)
 			s.judgeCharge(e, &r.Records[i], r.Reply.Keys[i].Demand, now, w)
 		}
-		granted := e.granted
-		e.granted = nil
+		s.local.endAwaitLocked(e)
 		s.local.thawLocked(e, now)
-		e.shard.unlockPlaced(e)
-		e.shard.mu.Unlock()
-		if granted != nil {
-			close(granted)
-		}
+		sh.unlockPlaced(e)
+		sh.mu.Unlock()
 		s.concludeReset(e, nil)
 	}
 	s.counts.keys.Add(uint64(len(r.Cargo)))
@@ -671,7 +672,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 func (s *syncer) judgeCharge(e *entry, rec *exchange.Record, demand, now int64, w *world) {
 	if e.tat+int64(w.interval+w.rtt) < e.said { // given back, or reset: by no less than instants differ with the way that they came
 		e.said = 0
-		s.outbox.Drop(e.name)
+		s.outbox.Drop(e.field())
 	}
 	if rec.Op != exchange.Charge {
 		return
@@ -681,7 +682,7 @@ func (s *syncer) judgeCharge(e *entry, rec *exchange.Record, demand, now int64, 
 	s.counts.overshoot.Store(uint64(s.overshoot))
 	if e.worthTelling(&e.bucket, charged, now, w) {
 		e.said = e.tat
-		s.outbox.Put(news.Item{Field: e.name, TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst})
+		s.outbox.Put(news.Item{Field: e.field(), TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst})
 	}
 }
 

@@ -2,13 +2,23 @@
 // never wait for those who write (docs/design.md §9).
 package index
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
-// Node is what the index knows of an entry. It does not change while it is in
-// a table.
+// Node is what the index knows of an entry that it is the first field of. It
+// does not change while it is in a table. The key's text is a part of the entry
+// too, so that there is no pointer to it for the garbage collector to follow.
 type Node struct {
-	Key  string
 	Hash uint32 // of the key
+	At   uint16 // where the key begins, in bytes from the node
+	Len  uint8  // of the key, in bytes
+}
+
+// Key is the key, good for as long as it is not moved.
+func (n *Node) Key() string {
+	return unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(n), n.At)), n.Len)
 }
 
 // Table holds nodes by open addressing with linear probing. Any number of
@@ -34,7 +44,7 @@ func (t *Table) Find(hash uint32, key string) *Node {
 	slots := *p
 	for i := hash; ; i++ {
 		n := slots[int(i)&(len(slots)-1)].Load()
-		if n == nil || n.Hash == hash && n.Key == key {
+		if n == nil || n.Hash == hash && n.Key() == key {
 			return n
 		}
 	}

@@ -6,11 +6,21 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"github.com/seed-e56e777b/limiter/internal/index"
 )
 
-func node(key string, hash uint32) *index.Node { return &index.Node{Key: key, Hash: hash} }
+type held struct {
+	index.Node
+	text [16]byte
+}
+
+func node(key string, hash uint32) *index.Node {
+	var h held
+	h.Node = index.Node{Hash: hash, At: uint16(unsafe.Offsetof(h.text)), Len: uint8(copy(h.text[:], key))}
+	return &h.Node
+}
 
 // TestTableIsAMap: whatever is inserted and removed, a table finds what a map
 // does, also where many keys have the same hash or sit at the table's end.
@@ -32,21 +42,21 @@ func TestTableIsAMap(t *testing.T) {
 			}
 			for range 5000 {
 				e := keys[rng.IntN(len(keys))]
-				if _, ok := want[e.Key]; ok {
+				if _, ok := want[e.Key()]; ok {
 					table.Remove(e)
-					delete(want, e.Key)
+					delete(want, e.Key())
 				} else {
 					table.Insert(e)
-					want[e.Key] = e
+					want[e.Key()] = e
 				}
 				probe := keys[rng.IntN(len(keys))]
-				if got := table.Find(probe.Hash, probe.Key); got != want[probe.Key] {
-					t.Fatalf("%q: found %p, want %p", probe.Key, got, want[probe.Key])
+				if got := table.Find(probe.Hash, probe.Key()); got != want[probe.Key()] {
+					t.Fatalf("%q: found %p, want %p", probe.Key(), got, want[probe.Key()])
 				}
 			}
 			for _, e := range keys {
-				if got := table.Find(e.Hash, e.Key); got != want[e.Key] {
-					t.Errorf("%q: found %p, want %p", e.Key, got, want[e.Key])
+				if got := table.Find(e.Hash, e.Key()); got != want[e.Key()] {
+					t.Errorf("%q: found %p, want %p", e.Key(), got, want[e.Key()])
 				}
 			}
 		})
@@ -74,13 +84,13 @@ func TestReadersNeedNoLock(t *testing.T) {
 				default:
 				}
 				for _, e := range moving {
-					if got := table.Find(e.Hash, e.Key); got != nil && got != e {
-						t.Errorf("%q: found %q", e.Key, got.Key)
+					if got := table.Find(e.Hash, e.Key()); got != nil && got != e {
+						t.Errorf("%q: found %q", e.Key(), got.Key())
 						return
 					}
 				}
-				if got := table.Find(still.Hash, still.Key); got != nil && got != still {
-					t.Errorf("found %q, want what nobody moved", got.Key)
+				if got := table.Find(still.Hash, still.Key()); got != nil && got != still {
+					t.Errorf("found %q, want what nobody moved", got.Key())
 					return
 				}
 			}
