@@ -54,9 +54,10 @@ type entry struct {
 	planned    int64           // when it is to be exchanged; forever: not at all
 
 	bucket
-	allowed, denied uint64 // decisions
+	allowed uint64 // decisions
 	account
-	rng uint64 // state of the thresholds' generator
+	denied uint64 // decisions
+	rng    uint64 // state of the thresholds' generator
 }
 
 // longEntry is the entry of a key whose text does not fit into the entry.

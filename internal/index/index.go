@@ -31,7 +31,17 @@ type Table struct {
 	used  int
 }
 
-type slot = atomic.Pointer[Node]
+// slot holds a node, and its hash again: most nodes that a probe passes need
+// not be looked at, which with many keys would be a cache miss each.
+type slot struct {
+	hash atomic.Uint32
+	node atomic.Pointer[Node] // nil: empty
+}
+
+func (s *slot) set(hash uint32, n *Node) {
+	s.hash.Store(hash)
+	s.node.Store(n)
+}
 
 const least = 8 // slots
 
@@ -43,8 +53,9 @@ func (t *Table) Find(hash uint32, key string) *Node {
 	}
 	slots := *p
 	for i := hash; ; i++ {
-		n := slots[int(i)&(len(slots)-1)].Load()
-		if n == nil || n.Hash == hash && n.Key() == key {
+		s := &slots[int(i)&(len(slots)-1)]
+		n := s.node.Load()
+		if n == nil || s.hash.Load() == hash && n.Hash == hash && n.Key() == key {
 			return n
 		}
 	}
@@ -56,7 +67,7 @@ func (t *Table) Insert(n *Node) {
 	if p == nil || 4*(t.used+1) > 3*len(*p) {
 		p = t.grow(p)
 	}
-	put(*p, n)
+	put(*p, n.Hash, n)
 	t.used++
 }
 
@@ -68,8 +79,8 @@ func (t *Table) grow(old *[]slot) *[]slot {
 	slots := make([]slot, size)
 	if old != nil {
 		for i := range *old {
-			if n := (*old)[i].Load(); n != nil {
-				put(slots, n)
+			if s := &(*old)[i]; s.node.Load() != nil {
+				put(slots, s.hash.Load(), s.node.Load())
 			}
 		}
 	}
@@ -77,12 +88,12 @@ func (t *Table) grow(old *[]slot) *[]slot {
 	return &slots
 }
 
-func put(slots []slot, n *Node) {
-	i := int(n.Hash)
-	for slots[i&(len(slots)-1)].Load() != nil {
+func put(slots []slot, hash uint32, n *Node) {
+	i := int(hash)
+	for slots[i&(len(slots)-1)].node.Load() != nil {
 		i++
 	}
-	slots[i&(len(slots)-1)].Store(n)
+	slots[i&(len(slots)-1)].set(hash, n)
 }
 
 // Remove takes a node out that is in the table, and closes the gap: what
@@ -91,19 +102,19 @@ func (t *Table) Remove(n *Node) {
 	slots := *t.slots.Load()
 	mask := len(slots) - 1
 	gap := int(n.Hash) & mask
-	for slots[gap].Load() != n {
+	for slots[gap].node.Load() != n {
 		gap = (gap + 1) & mask
 	}
 	for i := (gap + 1) & mask; ; i = (i + 1) & mask {
-		next := slots[i].Load()
+		next, hash := slots[i].node.Load(), slots[i].hash.Load()
 		if next == nil {
 			break
 		}
-		if home := int(next.Hash) & mask; (i-home)&mask >= (i-gap)&mask {
-			slots[gap].Store(next)
+		if home := int(hash) & mask; (i-home)&mask >= (i-gap)&mask {
+			slots[gap].set(hash, next)
 			gap = i
 		}
 	}
-	slots[gap].Store(nil)
+	slots[gap].node.Store(nil)
 	t.used--
 }
