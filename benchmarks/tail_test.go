@@ -76,12 +76,13 @@ func tail(b *testing.B, l *limiter.Limiter, s keys.Sequence, clock bool) {
 
 // idle looks at the clock alone for as long as a decision took, but not for as
 // long as one that was interrupted, and tells how long that was.
-func idle(d time.Duration) time.Duration {
+func idle(d time.Duration) (took time.Duration) {
 	const uninterrupted = time.Microsecond
 	start := time.Now()
-	for time.Since(start) < min(d, uninterrupted) {
+	for took < min(d, uninterrupted) {
+		took = time.Since(start)
 	}
-	return time.Since(start)
+	return took
 }
 
 // histogram holds times exactly: a count for each nanosecond below 65 us, and
