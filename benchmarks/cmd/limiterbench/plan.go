@@ -75,6 +75,7 @@ var redisPeers = []peer{
 const (
 	ours      = "limiter"
 	local     = "limiter-local"
+	clock     = "clock" // no limiter: what the machine does to one
 	bare      = "x-time-rate"
 	redisRate = "redis_rate"
 )
@@ -113,6 +114,7 @@ func plan() []job {
 		{bench: harness, every: 1},
 		{bench: by(tail, ours), every: 1, time: "1s"},
 		{bench: by(tail, local), every: 1, time: "1s"},
+		{bench: by(tail, clock), every: 1, time: "1s"},
 		{bench: by(round, ours), every: 1},
 		{bench: by(handle, ours), every: 1},
 	}
