@@ -60,16 +60,25 @@ type entry struct {
 	rng    uint64 // state of the thresholds' generator
 }
 
-// longEntry is the entry of a key whose text does not fit into the entry.
-type longEntry struct {
-	entry
-	text [longText]byte
-}
+// longEntry is the entry of a key whose text does not fit into the entry, and
+// longestEntry that of one that is both hidden and long.
+type (
+	longEntry struct {
+		entry
+		text [longText]byte
+	}
+	longestEntry struct {
+		longEntry
+		_ [longestText - longText]byte
+	}
+)
 
+// Lengths of texts, in bytes. A longEntry, with what the allocator rounds up, takes 512 bytes.
 const (
-	shortText = 16
-	longText  = fieldSize + maxKey + 1
-	fieldSize = 1 + digestSize // of a field that is a digest
+	shortText   = 16
+	longText    = 72
+	longestText = 88
+	fieldSize   = 1 + digestSize // of a field that is a digest
 )
 
 // ofNode is the entry that an index has found.
@@ -80,16 +89,16 @@ func ofNode(n *index.Node) *entry { return (*entry)(unsafe.Pointer(n)) } // its 
 // where the one ends in the other.
 func newText(text []byte, key int, hash uint32) *entry {
 	var e *entry
-	at := unsafe.Offsetof(e.text)
-	if len(text) <= shortText {
-		e = new(entry)
-		copy(e.text[:], text)
-	} else {
-		var long longEntry
-		at = unsafe.Offsetof(long.text)
-		copy(long.text[:], text)
-		e = &long.entry
+	at := unsafe.Offsetof(longEntry{}.text)
+	switch {
+	case len(text) <= shortText:
+		e, at = new(entry), unsafe.Offsetof(entry{}.text)
+	case len(text) <= longText:
+		e = &new(longEntry).entry
+	default:
+		e = &new(longestEntry).entry
 	}
+	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(e), at)), len(text)), text)
 	e.Node = index.Node{Hash: hash, At: uint16(at) + uint16(key), Len: uint8(len(text) - key)}
 	return e
 }
@@ -109,7 +118,6 @@ func (e *entry) field() string {
 
 // partition is what deciders see of one partition of the keys.
 type partition struct {
-	number     int
 	staleSince atomic.Int64 // instant at which its grants could no longer be renewed; 0: they can
 }
 
@@ -156,9 +164,6 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	lo.recall = &recaller{recall.New(maxKeys), lo.seed}
 	if partitions > 0 {
 		lo.heard = news.NewTable()
-	}
-	for i := range lo.parts {
-		lo.parts[i].number = i
 	}
 	n := 1
 	for n < maxShards && n*2*shardKeys <= maxKeys {
@@ -223,7 +228,7 @@ func (lo *local) shardOf(e *entry) *shard { return lo.shards[e.Hash>>lo.shift] }
 
 // newEntry makes the entry of a held key, not resident yet.
 func (lo *local) newEntry(held string, hash uint32, lim Limit, now int64) *entry {
-	text, key := lo.textOf(held, make([]byte, 0, longText))
+	text, key := lo.textOf(held, make([]byte, 0, longestText))
 	e := newText(text, key, hash)
 	e.hidden = lo.secret != nil
 	e.planned, e.bucket, e.account = forever, newBucket(lim, now), newAccount(now)
