@@ -136,12 +136,11 @@ if repeated then
   end
 end
 
--- sweep looks at the next few fields and returns those whose time is over. It
--- looks at twice as many as were added, so a flood of fresh keys cannot outrun it.
-local function sweep(added)
-  local scan = redis.call('HSCAN', key, decimal(cursor), 'COUNT', decimal(8 + 2 * added))
+-- sweep looks at the next fields and adds those whose time is over.
+local function sweep(count, over)
+  local scan = redis.call('HSCAN', key, decimal(cursor), 'COUNT', decimal(count))
   cursor = tonumber(scan[1]) or 0
-  local over, found = {}, scan[2]
+  local found = scan[2]
   for i = 1, #found, 2 do
     local field, value = found[i], found[i + 1]
     local a, b = byte(field, 1, 2)
@@ -153,7 +152,6 @@ local function sweep(added)
     end
     if gone then over[#over + 1] = field end
   end
-  return over
 end
 
 if status == 0 then
@@ -162,7 +160,14 @@ if status == 0 then
     writes[#writes + 1] = pack('<i8i8', seq, now)
     if not stored[1] then added = added + 1 end
   end
-  local over = sweep(added)
+  -- Twice as many fields are looked at as were added, so a flood of fresh keys cannot
+  -- outrun the sweep. Where none was added and none is over every fourth call is
+  -- enough: for a call with few keys a sweep is a third of its effort.
+  local over = {}
+  if added > 0 or seq % 4 == 0 then
+    sweep(8 + 2 * added, over)
+    if #over > 0 then sweep(24, over) end
+  end
   if leave then over[#over + 1] = own end
   local renew
   expire, renew = renewed(expire, time, max(furthest - now + 2 * keep, DAY))
