@@ -7,7 +7,7 @@
 --   \0m          sweep cursor, expiry (ms of TIME), clock when last written, offset of the clock
 --   k… or d…     TAT, demand, when that was so
 
-local floor, exp = math.floor, math.exp
+local byte, exp, max, min = string.byte, math.exp, math.max, math.min
 local key, request = KEYS[1], ARGV[2]
 local own, meta = '\0n' .. ARGV[1], '\0m'
 
@@ -16,7 +16,7 @@ local NEVER = -HUGE
 -- The reply looks no further back than this.
 local LONGAGO = -4398046511104 -- −2^42
 
-local version = string.byte(request, 1)
+local version = byte(request, 1)
 if version ~= 1 then
   return redis.error_reply('ERR limiter: unknown request version ' .. tostring(version))
 end
@@ -24,17 +24,19 @@ local _, flags, seq, tau, keep, at = unpacked('<BBi8i8i8', request)
 local floors, leave = flags % 2 == 1, flags % 4 >= 2
 keep = keep * 1000
 
--- Read the records. A field may come in several of them: first says where it came first.
-local layout = floors and '<I2c0Bi8i8i8i8i8' or '<I2c0Bi8i8i8i8'
-local n, first, fields = 0, {}, { own, meta }
-local op, delta, attempts, age, ceiling, least = {}, {}, {}, {}, {}, {}
+-- Read the fields alone: the numbers are read where they are used, which spares
+-- tables to keep them in.
+local numbers = floors and '<Bi8i8i8i8i8' or '<Bi8i8i8i8'
+local size = floors and 41 or 33
+local records, n, fields, asked, repeated = at, 0, { own, meta }, {}, false
 while at <= #request do
+  local field
+  field, at = unpacked('<I2c0', request, at)
+  at = at + size
   n = n + 1
-  local field, a, b
-  field, op[n], delta[n], attempts[n], age[n], ceiling[n], a, b = unpacked(layout, request, at)
-  if floors then least[n], at = a, b else least[n], at = 0, a end
   fields[n + 2] = field
-  first[field] = first[field] or n
+  repeated = repeated or asked[field]
+  asked[field] = true
 end
 
 local stored = redis.call('HMGET', key, unpack(fields))
@@ -57,7 +59,8 @@ local function state(value)
   if tat < NEVER then tat = NEVER elseif tat > now + HUGE then tat = now + HUGE end
   if demand < 0 then demand = 0 elseif demand > HUGE then demand = HUGE end
   if since < now and demand > 0 then
-    demand = floor(demand * exp((since - now) / tau) + 0.5)
+    demand = demand * exp((since - now) / tau) + 0.5
+    demand = demand - demand % 1
   end
   return tat, demand
 end
@@ -70,17 +73,18 @@ local function sequence(value)
   return number
 end
 
--- merged is the TAT after record i.
-local function merged(tat, i)
-  local o = op[i]
-  if o == 2 then return now end
-  if least[i] ~= 0 and now + least[i] > tat then tat = now + least[i] end
-  if o == 1 then return math.max(tat - delta[i], math.min(tat, now)) end
-  if delta[i] == 0 then return tat end
-  local base = math.max(tat, now - age[i])
-  local charged = base + delta[i]
-  if ceiling[i] > 0 then charged = math.min(charged, math.max(base, now + ceiling[i])) end
-  return math.min(charged, now + HUGE)
+-- merged is the TAT after a record.
+local function merged(tat, op, delta, age, ceiling, least)
+  if op == 2 then return now end
+  if least ~= 0 then tat = max(tat, now + least) end
+  if op == 1 then return max(tat - delta, min(tat, now)) end
+  if delta == 0 then return tat end
+  local base = now - age
+  if base < tat then base = tat end
+  local charged = base + delta
+  if ceiling > 0 then charged = min(charged, max(base, now + ceiling)) end
+  if charged > now + HUGE then return now + HUGE end
+  return charged
 end
 
 local prev = sequence(stored[1])
@@ -91,60 +95,83 @@ elseif prev < seq - 1 and not floors then
   status = 2
 end
 
-local tats, demands, changed = {}, {}, {}
+-- Where a field comes in several records, left has what the last of them left; it
+-- is written once for each, and the last time counts. What each key passes does
+-- without max, min and #, which cost 5 % of the whole.
+local writes, w, added, furthest = { meta, '' }, 2, 0, now
+local reply, left = {}, {}
+at = records
 for i = 1, n do
-  local j = first[fields[i + 2]]
-  if i == j then
-    local tat, demand = state(stored[i + 2])
-    tats[j], demands[j] = tat or NEVER, demand or 0
+  local field, value = fields[i + 2], stored[i + 2]
+  local before = repeated and left[field]
+  local tat, demand
+  if before then
+    tat, demand = before[1], before[2]
+  else
+    tat, demand = state(value)
+    if not tat then tat, demand = NEVER, 0 end
   end
   if status == 0 then
-    local tat = merged(tats[j], i)
-    if tat ~= tats[j] or attempts[i] > 0 then
-      tats[j], demands[j], changed[j] = tat, math.min(demands[j] + attempts[i], HUGE), true
+    local op, delta, attempts, age, ceiling, least = unpacked(numbers, request, at + 2 + #field)
+    local new = merged(tat, op, delta, age, ceiling, floors and least or 0)
+    if new ~= tat or attempts > 0 then
+      tat, demand = new, demand + attempts
+      if demand > HUGE then demand = HUGE end
+      writes[w + 1], writes[w + 2] = field, pack('<i8i8i8', tat, demand, now)
+      w = w + 2
+      if not value and not before then added = added + 1 end
+      if tat > furthest then furthest = tat end
     end
+    at = at + 2 + #field + size
+  end
+  if repeated then left[field] = { tat, demand } end
+  local togo = tat - now
+  if togo < LONGAGO then togo = LONGAGO end
+  reply[2 * i - 1], reply[2 * i] = togo, demand
+end
+if repeated then
+  for i = 1, n do
+    local last = left[fields[i + 2]]
+    reply[2 * i - 1] = max(last[1] - now, LONGAGO)
+    reply[2 * i] = last[2]
   end
 end
 
--- sweep looks at the next few fields and returns those whose time is over. It
--- looks at twice as many as were added, so a flood of fresh keys cannot outrun it.
-local function sweep(added)
-  local scan = redis.call('HSCAN', key, decimal(cursor), 'COUNT', decimal(8 + 2 * added))
+-- sweep looks at the next fields and adds those whose time is over.
+local function sweep(count, over)
+  local scan = redis.call('HSCAN', key, decimal(cursor), 'COUNT', decimal(count))
   cursor = tonumber(scan[1]) or 0
-  local over, found = {}, scan[2]
+  local found = scan[2]
   for i = 1, #found, 2 do
     local field, value = found[i], found[i + 1]
-    local a, b = string.byte(field, 1, 2)
+    local a, b = byte(field, 1, 2)
     local gone = false
     if a == 107 or a == 100 then -- k, d
-      gone = not first[field] and not state(value)
+      gone = not asked[field] and not state(value)
     elseif a == 0 and b == 110 then -- \0n
       gone = field ~= own and sequence(value) == 0
     end
     if gone then over[#over + 1] = field end
   end
-  return over
 end
 
 if status == 0 then
-  local writes, added, furthest = { meta, '' }, 0, now
-  for i = 1, n do
-    if changed[i] then
-      writes[#writes + 1] = fields[i + 2]
-      writes[#writes + 1] = pack('<i8i8i8', tats[i], demands[i], now)
-      if not stored[i + 2] then added = added + 1 end
-      if tats[i] > furthest then furthest = tats[i] end
-    end
-  end
   if not leave then
     writes[#writes + 1] = own
     writes[#writes + 1] = pack('<i8i8', seq, now)
     if not stored[1] then added = added + 1 end
   end
-  local over = sweep(added)
+  -- Twice as many fields are looked at as were added, so a flood of fresh keys cannot
+  -- outrun the sweep. Where none was added and none is over every fourth call is
+  -- enough: for a call with few keys a sweep is a third of its effort.
+  local over = {}
+  if added > 0 or seq % 4 == 0 then
+    sweep(8 + 2 * added, over)
+    if #over > 0 then sweep(24, over) end
+  end
   if leave then over[#over + 1] = own end
   local renew
-  expire, renew = renewed(expire, time, math.max(furthest - now + 2 * keep, DAY))
+  expire, renew = renewed(expire, time, max(furthest - now + 2 * keep, DAY))
   -- Padded beyond 64 bytes: a hash with such a value is never a listpack, whose lookups are linear.
   writes[2] = pack('<i8i8i8i8', cursor, expire, now, offset) .. string.rep('\0', 40)
   redis.call('HSET', key, unpack(writes))
@@ -152,11 +179,4 @@ if status == 0 then
   if renew then redis.call('PEXPIREAT', key, decimal(expire)) end
 end
 
-local reply = {}
-for i = 1, n do
-  local j = first[fields[i + 2]]
-  local togo = tats[j] - now
-  reply[2 * i - 1] = togo > LONGAGO and togo or LONGAGO
-  reply[2 * i] = demands[j]
-end
 return pack('<Bi8i8' .. string.rep('i8', 2 * n), status, now, prev, unpack(reply))

@@ -306,6 +306,21 @@ func TestOldSequenceNumbersAreSwept(t *testing.T) {
 	require.Len(t, names, 2, "the meta field and the newcomer")
 }
 
+// Nothing has to be added for what is over to go: any four calls do.
+func TestStatesAreSweptWhereNothingIsAdded(t *testing.T) {
+	t.Parallel()
+	server, client := newMini(t)
+	server.SetTime(time.UnixMicro(epoch))
+	one(t, client, charge(id(1, 0), 1, second))
+	server.SetTime(time.UnixMicro(epoch).Add(keepState + 2*time.Second))
+	for seq := range int64(4) {
+		one(t, client, chunk(id(1, 0), seq+2))
+	}
+	names, err := server.HKeys(client.names[0])
+	require.NoError(t, err)
+	require.Len(t, names, 2, "the meta field and the lane's own")
+}
+
 // The hash lives at least a day, longer if a TAT lies farther ahead, and is
 // renewed before it can expire; then it is gone as a whole.
 func TestExpiry(t *testing.T) {
