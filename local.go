@@ -38,7 +38,7 @@ type entry struct {
 	// needs them: to find the key, its bucket, and what is noted of it.
 	index.Node
 	mu         sync.Mutex
-	text       [shortText]byte // see setText
+	text       [shortText]byte // see newText
 	queuedAt   int32           // in shard.due, from 1; 0: not queued
 	part       uint16          // the number of its partition, from 1; 0: without Redis
 	byDefault  bool            // its limit is Config.Limit
@@ -54,9 +54,9 @@ type entry struct {
 	planned    int64           // when it is to be exchanged; forever: not at all
 
 	bucket
-	allowed uint64 // decisions
+	allowed uint64 // decisions that admitted
 	account
-	denied uint64 // decisions
+	denied uint64 // decisions that did not
 	rng    uint64 // state of the thresholds' generator
 }
 
