@@ -348,7 +348,9 @@ func (l *Limiter) Peek(key string) Result {
 	now := l.now()
 	var e entry
 	l.glimpse(key, now, &e)
-	l.refreshLocked(&e, now)
+	if !l.local.fresh(&e, now) {
+		l.local.renew(&e, now)
+	}
 	return l.local.resultLocked(&e, now, 1, e.admitsAt(now, 1))
 }
 
@@ -377,15 +379,10 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 	if e == nil || !e.lockUsed() {
 		e = l.meet(key, held, sh, hash, now)
 	}
-	l.refreshLocked(e, now)
-	return e
-}
-
-// refreshLocked brings the grant of an entry up to date for a decision.
-func (l *Limiter) refreshLocked(e *entry, now int64) {
 	if !l.local.fresh(e, now) {
 		l.local.renew(e, now)
 	}
+	return e
 }
 
 // meet makes a key resident, or asks for the limit of one that is, and returns
@@ -872,7 +869,9 @@ func (k *Key) acquire(now int64) *entry {
 		k.entry.Store(e)
 		return e
 	}
-	k.l.refreshLocked(e, now)
+	if !k.l.local.fresh(e, now) {
+		k.l.local.renew(e, now)
+	}
 	return e
 }
 
@@ -1111,7 +1110,9 @@ func lockAll(stakes []stake) []stake {
 		unlockAll(stakes)
 	}
 	for i := range stakes {
-		stakes[i].l.refreshLocked(stakes[i].e, stakes[i].now)
+		if s := &stakes[i]; !s.l.local.fresh(s.e, s.now) {
+			s.l.local.renew(s.e, s.now)
+		}
 	}
 	return stakes
 }

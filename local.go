@@ -574,7 +574,7 @@ func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
 	if ok {
 		taken = n
 	}
-	if e.note(now, asked, taken, e.rate, w) && ok && e.planned != forever && e.alarming() < e.alarm {
+	if e.note(now, asked, taken, e.rate, w) && e.planned != forever && e.alarming() < e.alarm && (ok || e.planned <= e.soonest(now, w)) {
 		return // what it is planned by is as it was
 	}
 	lo.planLocked(e, now, ok, w)
@@ -592,7 +592,7 @@ func (lo *local) planLocked(e *entry, now int64, fits bool, w *world) {
 		lo.urgent.Store(true)
 		return
 	}
-	due := max(now, e.exchanged+int64(w.interval/2))
+	due := e.soonest(now, w)
 	switch {
 	case e.planned <= due:
 	case !fits || e.mode != modePool || e.said > now || !e.withinFair(now, &e.bucket):
@@ -600,6 +600,11 @@ func (lo *local) planLocked(e *entry, now int64, fits bool, w *world) {
 	case e.planned == forever:
 		e.planBy(max(due, later(max(e.first, e.reported), lazyPeriod(&e.bucket))))
 	}
+}
+
+// soonest is when a key may be exchanged again that need not be at once.
+func (e *entry) soonest(now int64, w *world) int64 {
+	return max(now, e.exchanged+int64(w.interval/2))
 }
 
 // planBy has an entry exchanged at an instant, if it isn't earlier.
@@ -653,7 +658,7 @@ func (lo *local) awaitGrantLocked(e *entry, now int64) <-chan struct{} {
 	e.awaited = true
 	granted, _ := lo.grants.LoadOrStore(e, make(chan struct{}))
 	if !e.frozen {
-		e.planBy(max(now, e.exchanged+int64(lo.world.Load().interval/2)))
+		e.planBy(e.soonest(now, lo.world.Load()))
 	}
 	return granted.(chan struct{})
 }

@@ -123,7 +123,7 @@ func (a *account) somethingToReport() bool {
 // this is one that waits.
 func (a *account) note(now, asked, taken int64, rate float64, w *world) (waits bool) {
 	a.asked = addTokens(a.asked, asked)
-	if asked != 0 {
+	if asked != 0 && a.cost != float64(asked) {
 		a.cost = max(float64(asked), a.cost-(a.cost-float64(asked))*meanWeight)
 	}
 	if taken != 0 {

@@ -55,7 +55,7 @@ func (t *Table) Find(hash uint32, key string) *Node {
 	for i := hash; ; i++ {
 		s := &slots[int(i)&(len(slots)-1)]
 		n := s.node.Load()
-		if n == nil || s.hash.Load() == hash && n.Hash == hash && n.Key() == key {
+		if n == nil || s.hash.Load() == hash && n.Key() == key {
 			return n
 		}
 	}
