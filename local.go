@@ -127,7 +127,7 @@ type shard struct {
 	index index.Table // of the resident ones; read without the lock
 
 	mu    sync.Mutex
-	lru   *simplelru.LRU[int32, struct{}] // of places in all
+	lru   *simplelru.LRU[int32, struct{}] // of places in all; it sees insertions alone
 	size  int                             // of lru
 	all   []*entry                        // the resident ones
 	local *local
@@ -223,7 +223,7 @@ func (lo *local) locate(held string) (*shard, uint32) {
 	return lo.shards[h>>lo.shift], h // an index begins with the lower bits
 }
 
-// shardOf is the shard that an entry belongs to.
+// shardOf is the shard that an entry belongs to, resident or not.
 func (lo *local) shardOf(e *entry) *shard { return lo.shards[e.Hash>>lo.shift] }
 
 // newEntry makes the entry of a held key, not resident yet.
