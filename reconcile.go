@@ -20,6 +20,7 @@ const (
 	saveMost       = 5                // tokens that a share may save up in an outage beyond its part of the burst, since few requests come unevenly,
 	saveFor        = time.Second / 2  // and for how long: all shares together save no more than the rate gives in this time
 	alarmPart      = 4                // a pool-mode key that has used 1/alarmPart of its level is told at once
+	alarmDeviation = 4                // standard deviations of a count that exceeds what is expected by chance: no jump of demand
 	headroom       = 0.25             // of what a round asks for on the mean, or of the burst, that it may ask for beyond, before shares are kept to
 	steadyRequests = 8                // in τ; demand that is made of fewer is too rough to share by
 	floorDebt      = time.Hour        // debt beyond an empty bucket that is told again after a loss
@@ -445,7 +446,7 @@ func (a *account) regrantFor(b *bucket, own float64, now int64, w *world) {
 			threshold: b.threshold,
 			mode:      modeShare,
 		}
-		a.alarm = addTokens(a.asked, int64(clampTokens(2*own*horizon))+2)
+		a.alarm = addTokens(a.asked, shareAlarm(own*horizon))
 	} else {
 		b.level = min(level, b.burst) - a.unreported(b.rate)
 		b.grant = grant{refill: max(0, rate-a.others), capacity: b.burst, threshold: 1, mode: modePool}
@@ -494,6 +495,15 @@ func poolAlarm(level float64, w *world) int64 {
 		return maxTokens
 	}
 	return int64(max(1, clampTokens(level/alarmPart)))
+}
+
+// shareAlarm is the count of tokens asked for at which a share-mode key's demand
+// has jumped, where so many are expected until the next reply: more than twice as
+// many, and more than chance makes of few. Told of chance, a fleet with hundreds
+// of contended keys makes four calls where three would do.
+func shareAlarm(expected float64) int64 {
+	chance := alarmDeviation*math.Sqrt(expected) - 1
+	return int64(clampTokens(expected+max(expected, chance))) + 2
 }
 
 // shareOf is w, the part of a contended key's rate in proportion to demand.
