@@ -68,17 +68,18 @@ func BenchmarkFleet(b *testing.B) {
 			server, client := newReal(b, redisserver.Options{})
 			rdb := server.Client()
 			closeLater(b, rdb)
+			const perBatch = 32
 			f := FleetCall{Silent: time.Second, Forget: time.Minute}
 			next := func() {
-				for range perExec * 8 {
+				for range perBatch {
 					binary.LittleEndian.PutUint16(f.Process[:], uint16((int(binary.LittleEndian.Uint16(f.Process[:]))+1)%members))
 					meet(b, client, f)
 				}
 			}
-			for range members/perExec/8 + 1 {
+			for range members/perBatch + 1 {
 				next()
 			}
-			measure(b, rdb, perExec*8, "call", next)
+			measure(b, rdb, perBatch, "call", next)
 		})
 	}
 }

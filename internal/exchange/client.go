@@ -9,12 +9,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// How many calls travel in one pipeline: Redis turns to nobody else before it
-// has run all it read from a connection. A Cluster's pipeline is split among
-// its masters, and a master that hangs costs each pipeline a timeout.
+// What travels in one pipeline, in keys: Redis turns to nobody else before it has
+// run all it read from a connection, and every pipeline costs it a read and a
+// write. A Cluster's pipeline is split among its masters, and a master that hangs
+// costs each pipeline a timeout.
 const (
-	perExec        = 4
-	perExecCluster = 16
+	callKeys       = 8 // that a call takes as long as, whatever it carries
+	perExec        = 4 * (MaxRecords + callKeys)
+	perExecCluster = 16 * (MaxRecords + callKeys)
 )
 
 // reloadEvery is the least time between two reloads of a Cluster's topology.
@@ -27,7 +29,7 @@ type Client struct {
 	rdb     redis.UniversalClient
 	names   []string // of the partitions' hashes
 	fleet   string
-	perExec int
+	perExec int  // keys
 	single  bool // one server behind it: where one call can't get through, none can
 
 	cluster    reloader
@@ -63,7 +65,7 @@ func (c *Client) Partitions() int { return len(c.names) }
 func (c *Client) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk) {
 	calls := c.calls(fleet, chunks)
 	for len(calls) > 0 {
-		n := min(len(calls), c.perExec)
+		n := c.fitting(calls)
 		err := ctx.Err()
 		if err == nil {
 			err = c.exec(ctx, calls[:n])
@@ -74,6 +76,16 @@ func (c *Client) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk
 			return
 		}
 	}
+}
+
+// fitting is how many of the calls the next pipeline takes.
+func (c *Client) fitting(calls []*call) (n int) {
+	for keys := 0; n < len(calls); n++ {
+		if keys += calls[n].keys + callKeys; keys > c.perExec && n > 0 {
+			break
+		}
+	}
+	return n
 }
 
 // calls makes the calls of a batch.
@@ -125,6 +137,7 @@ func (c *Client) reload(ctx context.Context) {
 type call struct {
 	script script
 	args   []any // key, ID, request
+	keys   int   // in the request
 	cmd    once
 	err    error
 	accept func(reply string) error
@@ -135,6 +148,7 @@ func newChunkCall(name string, c *Chunk) *call {
 	return &call{
 		script: exchangeScript,
 		args:   []any{name, c.ID[:], c.request()},
+		keys:   len(c.Records),
 		accept: func(s string) error { return c.Reply.parse(s, len(c.Records)) },
 		fail:   func(err error) { c.Err = err },
 	}

@@ -259,11 +259,26 @@ func serve(l net.Listener, answer string) {
 				if _, err := conn.Read(buf); err != nil {
 					return
 				}
-				for range 2 * perExec {
+				for range 64 { // more than a pipeline has calls
 					_, _ = conn.Write([]byte(answer))
 				}
 			}
 		}()
+	}
+}
+
+// TestPipelinesAreBoundedByKeys: Redis runs a pipeline at a stretch, so no more
+// keys travel in one than four full calls have; of calls with few, more do.
+func TestPipelinesAreBoundedByKeys(t *testing.T) {
+	_, client := newMini(t)
+	for keys, want := range map[int]int{0: 40, 1: 40, 26: 16, 127: 4, MaxRecords: 4} {
+		calls := make([]*call, 40)
+		for i := range calls {
+			calls[i] = &call{keys: keys}
+		}
+		if got := client.fitting(calls); got != want {
+			t.Errorf("%d calls of %d keys travel together, want %d", got, keys, want)
+		}
 	}
 }
 
