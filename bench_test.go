@@ -113,19 +113,24 @@ func BenchmarkKeyAllow(b *testing.B) {
 func BenchmarkStep(b *testing.B) {
 	l := benchFleet(b, Config{Limit: many})
 	l.Allow("user:00000001")
-	e := l.local.find("user:00000001")
+	e := residentEntry(l.local, "user:00000001")
 	sh := l.local.shardOf(e)
-	w, now := l.local.world.Load(), l.now()
+	now := l.now()
 	for _, step := range []struct {
 		name string
 		do   func()
 	}{
 		{"clock", func() { l.now() }},
 		{"hash", func() { l.local.locate("user:00000001") }},
-		{"find", func() { sh.index.Find(e.Hash, "user:00000001") }},
+		{"find", func() { sh.index.Find(e.Hash) }},
 		{"lock", func() { e.mu.Lock(); e.mu.Unlock() }}, //nolint:gocritic,staticcheck // an empty section is what is measured
-		{"bucket", func() { now += 100; e.take(now, 1) }},
-		{"note", func() { now += 100; e.note(now, 1, 1, e.rate, w) }},
+		{"bucket", func() {
+			now += 100
+			if level := e.levelAt(now); e.admits(level, 1) {
+				e.set(now, level-1)
+			}
+		}},
+		{"note", func() { now += 100; l.local.noteLocked(e, now, 1, true) }},
 		{"none", func() {}},
 	} {
 		b.Run(step.name, func(b *testing.B) {

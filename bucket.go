@@ -125,17 +125,6 @@ func toInt(x float64) int {
 	return int(x)
 }
 
-// take admits a cost of n, or changes nothing.
-func (b *bucket) take(now int64, n float64) bool {
-	level := b.levelAt(now)
-	if !b.admits(level, n) {
-		return false
-	}
-	b.set(now, level-n)
-	b.lastEvent = now
-	return true
-}
-
 // charge takes n without asking.
 func (b *bucket) charge(now int64, n float64) { b.set(now, b.levelAt(now)-n) }
 

@@ -5,20 +5,31 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
 
 // TestEntriesHaveNoPointers: a collection of garbage has nothing to follow in a
-// resident key, and with a key of up to 64 bytes it fits into 512.
+// resident key, and it fills its cache lines.
 func TestEntriesHaveNoPointers(t *testing.T) {
 	for _, e := range []any{entry{}, longEntry{}, longestEntry{}} {
 		checkNoPointers(t, reflect.TypeOf(e))
+		if size := reflect.TypeOf(e).Size(); size%64 != 0 {
+			t.Errorf("%T takes %d bytes", e, size)
+		}
 	}
-	if size := unsafe.Sizeof(longEntry{}); size > 512 || longText < 1+maxKey {
-		t.Errorf("an entry with %d bytes of text takes %d bytes", longText, size)
+	if most := fieldSize + 1 + maxKey; most > longestText {
+		t.Errorf("a text of %d bytes does not fit into %d", most, longestText)
 	}
+}
+
+// residentEntry is the entry of a key, nil where the key is not resident.
+func residentEntry(lo *local, key string) *entry {
+	e := lo.find(key)
+	if e != nil {
+		e.mu.Unlock()
+	}
+	return e
 }
 
 func checkNoPointers(t *testing.T, typ reflect.Type) {
@@ -64,4 +75,49 @@ func TestWaitOutlivesEviction(t *testing.T) {
 			t.Errorf("it waited for %v", d)
 		}
 	})
+}
+
+// TestReservationOutlivesItsEntry: where the entry that a reservation is of has
+// become another key's, it acts when it was to act, and what it gives back is
+// neither that key's nor a present of its own: the fleet alone is told.
+func TestReservationOutlivesItsEntry(t *testing.T) {
+	for name, processes := range map[string]int{"no Redis": 0, "with Redis": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := Config{Limit: Limit{Rate: 1, Burst: 2}, MaxKeys: 1}
+				l, sync := mustLimiter(t, cfg), func() {}
+				if processes > 0 {
+					f := newFleet(t, processes, cfg)
+					defer f.close()
+					until(t, "synced", func() bool { return f.members[0].Status().State == Synced })
+					l = f.members[0].Limiter
+					sync = func() { require.NoError(t, l.Sync(t.Context())) }
+					defer func() {
+						sync()
+						if got := f.toGo("a").Round(time.Second / 10); got != 2*time.Second {
+							t.Errorf("a's TAT is %v ahead, want what was taken and not given back, 2s", got)
+						}
+					}()
+				}
+				l.AllowN("a", 2)
+				r := l.Reserve("a")
+				require.Equal(t, time.Second, r.Delay())
+				sync()
+				require.True(t, l.Allow("b"))
+				sync()
+				require.Same(t, r.e, residentEntry(l.local, "b"), "the entry is not used again")
+				if got := r.Delay(); got > time.Second || got < time.Second/2 {
+					t.Errorf("a delay of %v, want what is left of 1s", got)
+				}
+				r.Cancel()
+				time.Sleep(10 * time.Millisecond) // more than what is remembered of a key is rounded by
+				if got := l.Peek("b").Remaining; got != 1 {
+					t.Errorf("%d of b remain, want 1", got)
+				}
+				if got := l.Peek("a").Remaining; got != 0 {
+					t.Errorf("%d of a remain, want 0", got)
+				}
+			})
+		})
+	}
 }

@@ -109,7 +109,7 @@ func (a attack) gain(t *testing.T, n int, way fault) float64 {
 			}
 		}
 		fl.flood(a.keys, floodTime)
-		if l.local.find("attacker") != nil {
+		if residentEntry(l.local, "attacker") != nil {
 			t.Error("the flood has not evicted the attacker's key")
 		}
 	}
@@ -290,11 +290,11 @@ func TestRememberedIsNoMoreThanRemembered(t *testing.T) {
 // in a flood of keys that are asked for once.
 func TestFloodLeavesKeysInUse(t *testing.T) {
 	l := mustLimiter(t, Config{Limit: Per(20, time.Minute), MaxKeys: floodKeys})
-	inUse := map[string]*entry{}
+	inUse := map[string]uint64{}
 	for i := range 20 {
 		key := fmt.Sprint("in use ", i)
 		l.Allow(key)
-		inUse[key] = l.local.find(key)
+		inUse[key] = residentEntry(l.local, key).stay
 	}
 	for i := range 100 * floodKeys {
 		l.Allow(fmt.Sprint("flood ", i))
@@ -304,8 +304,8 @@ func TestFloodLeavesKeysInUse(t *testing.T) {
 			}
 		}
 	}
-	for key, e := range inUse {
-		if l.local.find(key) != e {
+	for key, stay := range inUse {
+		if e := residentEntry(l.local, key); e == nil || e.stay != stay {
 			t.Errorf("%q has made room", key)
 		}
 	}

@@ -389,6 +389,23 @@ func (sh *shard) checkResidents() error {
 			return fmt.Errorf("%q: %w: %+v %+v", e.field(), err, e.bucket, e.account)
 		}
 	}
+	return sh.checkFree()
+}
+
+func (sh *shard) checkFree() error {
+	for size, free := range sh.free {
+		for _, e := range free {
+			if e.At == 0 { // never used
+				continue
+			}
+			if !e.free || !e.evicted || e.lone || e.frozen || e.queuedAt != 0 || e.stay != 0 || e.size() != size {
+				return fmt.Errorf("%q: not free as it should be: %+v", e.field(), e.residence)
+			}
+			if e == ofNode(sh.index.Lookup(e.Hash, e.Key())) {
+				return fmt.Errorf("%q: free, and found", e.field())
+			}
+		}
+	}
 	return nil
 }
 
@@ -396,7 +413,7 @@ func (sh *shard) checkPlace(e *entry) error {
 	switch {
 	case e.evicted || sh.local.shardOf(e) != sh:
 		return errors.New("resident, but not where it says")
-	case ofNode(sh.index.Find(e.Hash, e.Key())) != e:
+	case ofNode(sh.index.Lookup(e.Hash, e.Key())) != e:
 		return errors.New("resident, but not found")
 	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due) || sh.due[e.queuedAt-1].entry != e):
 		return errors.New("not in the queue where it says")
@@ -450,6 +467,13 @@ func (sh *shard) checkQueue() error {
 func (sh *shard) checkIdle() error {
 	if len(sh.due) != 0 || sh.frozen != 0 {
 		return fmt.Errorf("%d in the queue and %d in reports when all is exchanged", len(sh.due), sh.frozen)
+	}
+	made, used := 0, len(sh.all)
+	for size := range sizes {
+		made, used = made+sh.made[size], used+len(sh.free[size])
+	}
+	if made != used {
+		return fmt.Errorf("%d entries made, %d resident or free when all is exchanged", made, used)
 	}
 	for _, e := range sh.all {
 		if e.part != 0 && (e.usage != 0 || e.inflight != 0 || e.frozen) {

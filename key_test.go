@@ -81,7 +81,7 @@ func TestHandleOutlivesEviction(t *testing.T) {
 		before := l.Stats()
 		require.Positive(t, before.Evicted)
 		k.Take()
-		if e := l.local.find("k"); e == nil || k.entry.Load() != e {
+		if e := residentEntry(l.local, "k"); e == nil || k.entry.Load() != e || k.stay.Load() != e.stay {
 			t.Errorf("the handle holds %p, resident is %p", k.entry.Load(), e)
 		}
 		if got := l.Stats().Allowed + l.Stats().Denied; got != before.Allowed+before.Denied+1 {

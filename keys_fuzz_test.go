@@ -25,7 +25,7 @@ func (x *fields) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []
 	defer x.mu.Unlock()
 	for _, c := range chunks {
 		for i := range c.Records {
-			x.told[c.Records[i].Field] = true
+			x.told[strings.Clone(c.Records[i].Field)] = true
 		}
 	}
 }

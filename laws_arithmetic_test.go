@@ -72,7 +72,7 @@ func TestLawGrantsSumToTheRate(t *testing.T) {
 		for i := range p.demand {
 			a, b := p.account(i)
 			if held {
-				a.heldShare, a.holdUntil = rapid.Float64Range(0, 1).Draw(t, "share before"), p.now+1
+				a.heldShare, a.holdUntil = rapid.Float32Range(0, 1).Draw(t, "share before"), p.now+1
 			}
 			a.regrant(&b, p.now, p.world)
 			if b.mode == modePool {
@@ -137,10 +137,10 @@ func TestLawDebtHoldsBack(t *testing.T) {
 		due := now + int64(delay(b.level-b.need(n), b.refill))
 		edge := 4 + (due-now)/(1<<40) // nanoseconds: of rounding, and what counts as nothing
 		early, late := b, b
-		if due-edge > now && early.take(due-edge, n) {
+		if due-edge > now && early.admitsAt(due-edge, n) {
 			t.Fatalf("%v admitted %d ns early by %+v", n, edge, b)
 		}
-		if !late.take(due+edge, n) {
+		if !late.admitsAt(due+edge, n) {
 			t.Fatalf("%v denied %d ns late by %+v", n, edge, b)
 		}
 	})
@@ -342,6 +342,7 @@ func FuzzRelimit(f *testing.F) {
 		b.capacity, b.refill = b.burst/3, b.rate/3
 		a := newAccount(1)
 		a.usage = int64(clampTokens(float64(usage)))
+		a.chained = a.usage
 		toFull, untold := (b.burst-b.levelAt(1))/b.rate, a.unreported(b.rate)/b.rate
 		a.relimit(b.rate, float64(to.Rate), nil)
 		b.relimit(1, to)
@@ -382,7 +383,7 @@ func FuzzGrant(f *testing.F) {
 		every := time.Duration(max(int64(minInterval), min(interval, int64(time.Hour))))
 		w := newWorld(n, max(1, n-float64(silent))/n, every, time.Duration(max(0, min(rtt, int64(time.Hour)))), tauIntervals*every)
 		b, a := newBucket(lim, now), newAccount(now)
-		a.demand, a.others, a.meanOwn, a.meanOthers, a.heldShare = own, others, own, others, share
+		a.demand, a.others, a.meanOwn, a.meanOthers, a.heldShare = own, others, own, others, float32(share)
 		a.usage, a.inflight = int64(clampTokens(float64(usage))), 1
 		a.exchanged, a.tat = now, now+max(-now, min(toGo, forever-now))
 		if held {
@@ -392,7 +393,7 @@ func FuzzGrant(f *testing.F) {
 			t.Errorf("a share of %v", s)
 		}
 		check := func(what string) {
-			e := entry{bucket: b, account: a}
+			e := entry{residence: residence{bucket: b, account: a}}
 			if err := e.checkNumbers(); err != nil || !(b.refill <= b.rate) || !(b.capacity <= b.burst) || !(b.capacity >= 0) {
 				t.Errorf("%s: %v: %+v %+v", what, err, b, a)
 			}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"testing/synctest"
 	"time"
@@ -31,7 +32,7 @@ type rig struct {
 	applied map[number]bool // that the state remembers
 	ever    map[number]bool // that were applied, though the state may have lost them
 	stray   []*exchange.Chunk
-	entries map[*entry]*proc // all that ever were, but those of processes that have gone
+	entries map[*entry]*proc // all that there are, free ones included, but those of processes that have gone
 
 	due    books            // µs that keys are to be charged with for what the fleet has taken
 	fields []string         // keys that are counted
@@ -65,6 +66,7 @@ type proc struct {
 	direct  bool // calls are answered at once
 	arrived map[*batch]bool
 	least   map[string]int64 // TATs that it knows the state to have had
+	lost    uint64           // tokens that evicted keys had to tell whose entries are others' now
 }
 
 func newRig(t *rapid.T, cfg Config) *rig {
@@ -134,13 +136,22 @@ func (p *proc) calls() []*batch {
 	return slices.DeleteFunc([]*batch{p.syncer.probing, p.syncer.regular}, func(b *batch) bool { return b == nil })
 }
 
+// kept are records that outlive their call.
+func kept(records []exchange.Record) []exchange.Record {
+	records = slices.Clone(records)
+	for i := range records {
+		records[i].Field = strings.Clone(records[i].Field)
+	}
+	return records
+}
+
 // note checks that a report that is sent again is what it was.
 func (p *proc) note(chunks []*exchange.Chunk) {
 	for _, c := range chunks {
 		n := number{c.ID, c.Seq}
 		was, ok := p.rig.sent[n]
 		if !ok {
-			p.rig.sent[n] = slices.Clone(c.Records)
+			p.rig.sent[n] = kept(c.Records)
 			continue
 		}
 		for i := range c.Records {
@@ -185,7 +196,7 @@ func (r *rig) suffer(c *exchange.Chunk, fate string) {
 	switch fate {
 	case strays:
 		d := *c
-		d.Records, d.Reply = slices.Clone(c.Records), exchange.Reply{}
+		d.Records, d.Reply = kept(c.Records), exchange.Reply{}
 		r.stray = append(r.stray, &d)
 	case reachTwice:
 		r.deliver(c)
@@ -221,7 +232,7 @@ func (p *proc) round(fates []string) {
 // learn notes what the process knows from a reply: that the state had this TAT,
 // and, whatever was lost, what it knew before and has charged since.
 func (p *proc) learn(c *exchange.Chunk) {
-	for i, rec := range c.Records {
+	for i, rec := range kept(c.Records) {
 		charged := p.least[rec.Field]
 		if charged != 0 {
 			charged += rec.Delta
@@ -297,7 +308,7 @@ func (r *rig) idle() bool {
 func (r *rig) deliver(c *exchange.Chunk) {
 	fields := make([]string, len(c.Records))
 	for i := range c.Records {
-		fields[i] = c.Records[i].Field
+		fields[i] = strings.Clone(c.Records[i].Field)
 	}
 	before := r.tats(fields)
 	r.state.Exchange(context.Background(), nil, []*exchange.Chunk{c})
@@ -368,8 +379,8 @@ func (r *rig) forgive(c *exchange.Chunk, before, after map[string]int64) {
 // change is what records do to keys.
 func change(records []exchange.Record) books {
 	sum := books{}
-	for i := range records {
-		switch rec := &records[i]; rec.Op {
+	for _, rec := range kept(records) {
+		switch rec.Op {
 		case exchange.Charge:
 			sum[rec.Field] += float64(rec.Delta)
 		case exchange.Refund:
@@ -442,7 +453,7 @@ func (r *rig) charged() books {
 func (r *rig) untold() books {
 	sum := books{}
 	for e := range r.entries {
-		sum[e.field()] += float64(e.usage)*1e6/e.rate + e.carry
+		sum[strings.Clone(e.field())] += float64(e.usage)*1e6/e.rate + e.carry
 	}
 	return sum
 }
@@ -459,18 +470,40 @@ func (r *rig) underWay() books {
 }
 
 // dropped are the tokens of evicted keys that nobody will ever report.
-func (r *rig) dropped() (sum uint64) {
+func (r *rig) dropped() uint64 {
+	var sum uint64
+	for _, p := range r.procs {
+		sum += p.lost
+	}
 	for e := range r.entries {
-		if e.evicted && !e.frozen && e.queuedAt == 0 {
+		if e.free {
 			sum += uint64(max(0, e.usage))
 		}
 	}
 	return sum
 }
 
+// touch makes a key resident and brings its grant up to date. What was left in an
+// entry that is used for it is due no longer.
+func (p *proc) touch(key string) *entry {
+	before := map[*entry]residence{}
+	fields := map[*entry]string{}
+	for e := range p.rig.entries {
+		before[e], fields[e] = e.residence, strings.Clone(e.field())
+	}
+	p.AllowN(key, 0)
+	for e, was := range before {
+		if e.stay != was.stay && e.stay != 0 {
+			p.rig.due[fields[e]] -= float64(was.usage)*1e6/was.rate + was.carry
+			p.lost += uint64(max(0, was.usage))
+		}
+	}
+	return p.resident(key)
+}
+
 // resident is the entry of a key.
 func (p *proc) resident(key string) *entry {
-	e := p.local.find(key)
+	e := residentEntry(p.local, key)
 	if e == nil {
 		p.rig.t.Fatalf("%q is not resident", key)
 	}
@@ -480,12 +513,11 @@ func (p *proc) resident(key string) *entry {
 
 // allow asks for n tokens; a denial must have changed nothing but demand.
 func (p *proc) allow(key string, n int) bool {
-	p.AllowN(key, 0) // brings the grant up to date
-	e := p.resident(key)
+	e := p.touch(key)
 	e.chain(e.rate, p.local.world.Load())
 	bucket, before := e.bucket, e.account
 	if p.AllowN(key, n) {
-		p.rig.due[e.field()] += float64(n) * 1e6 / e.rate
+		p.rig.due[strings.Clone(e.field())] += float64(n) * 1e6 / e.rate
 		return true
 	}
 	if e.bucket != bucket || e.taken() != before.taken() || e.usage != before.usage || e.inflight != before.inflight ||
@@ -502,6 +534,7 @@ func (p *proc) allowEach(keys []string) {
 }
 
 func (p *proc) charge(key string, n int) {
+	p.touch(key)
 	p.Charge(key, n)
 	p.rig.due["k"+key] += float64(n) * 1e6 / p.resident(key).rate
 }
@@ -509,15 +542,14 @@ func (p *proc) charge(key string, n int) {
 // refund gives n tokens back, of which all that are unreported must count, and
 // none that were not given.
 func (p *proc) refund(key string, n int) {
-	p.AllowN(key, 0)
-	e := p.resident(key)
+	e := p.touch(key)
 	before := e.account
 	p.Refund(key, n)
 	back := before.taken() - e.taken()
 	if back < min(int64(n), max(0, before.usage)) || back > int64(n) {
 		p.rig.t.Fatalf("of %d tokens given back %d count, of %d unreported", n, back, before.usage)
 	}
-	p.rig.due[e.field()] -= float64(back) * 1e6 / e.rate
+	p.rig.due[strings.Clone(e.field())] -= float64(back) * 1e6 / e.rate
 }
 
 // ask makes a request of the loop, of which nobody waits for the answer.
@@ -535,7 +567,7 @@ func (p *proc) reset(key string) {
 	p.rig.due.add(p.rig.untold(), -1)
 	p.ask(func(ctx context.Context) { _ = p.Reset(ctx, key) })
 	p.rig.due.add(p.rig.untold(), 1)
-	if e := p.local.find(key); e != nil && (e.somethingToReport() || e.level < e.burst) {
+	if e := residentEntry(p.local, key); e != nil && (e.somethingToReport() || e.level < e.burst) {
 		p.rig.t.Fatalf("%q was reset, and is not full, or has something to tell: %+v %+v", key, e.bucket, e.account)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -362,10 +361,10 @@ func (l *Limiter) glimpse(key string, now int64, into *entry) {
 	if e == nil {
 		r := l.ruleOf(key)
 		_, hash := l.local.locate(held)
-		e = l.local.newEntry(held, hash, r.limit, now)
+		e = l.local.loneEntry(held, hash, r.limit, now)
 		e.shadow = r.shadow
+		e.mu.Lock()
 	}
-	e.mu.Lock()
 	defer e.mu.Unlock()
 	into.bucket, into.account, into.part = e.bucket, e.account, e.part
 	into.staleSince, into.rng, into.shadow = e.staleSince, e.rng, e.shadow
@@ -375,8 +374,13 @@ func (l *Limiter) glimpse(key string, now int64, into *entry) {
 func (l *Limiter) acquire(key string, now int64) *entry {
 	held := heldKey(key)
 	sh, hash := l.local.locate(held)
-	e := ofNode(sh.index.Find(hash, held))
-	if e == nil || !e.lockUsed() {
+	e := ofNode(sh.index.Find(hash))
+	if e == nil {
+		e = l.meet(key, held, sh, hash, now)
+	} else if e.mu.Lock(); e.holds(held) && !e.relimited {
+		e.used = true
+	} else {
+		e.mu.Unlock()
 		e = l.meet(key, held, sh, hash, now)
 	}
 	if !l.local.fresh(e, now) {
@@ -389,6 +393,15 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 // its entry locked. The limit is asked for without a lock, and again if limits
 // changed meanwhile.
 func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *entry {
+	if sh.index.Find(hash) != nil { // another key's, perhaps
+		if e := sh.lookup(held, hash); e != nil {
+			if !e.relimited {
+				e.used = true
+				return e
+			}
+			e.mu.Unlock()
+		}
+	}
 	for {
 		r := l.ruleOf(key)
 		sh.mu.Lock()
@@ -404,18 +417,15 @@ func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *ent
 // applyLocked makes a key resident by a rule, or gives it to one that is
 // resident and has to have its limit asked for. It returns the entry locked.
 func (l *Limiter) applyLocked(held string, sh *shard, hash uint32, r rule, now int64) *entry {
-	e := ofNode(sh.index.Find(hash, held))
-	if e != nil {
+	if e := ofNode(sh.index.Lookup(hash, held)); e != nil {
 		e.mu.Lock()
 		if e.relimited {
 			l.relimitLocked(e, r, now)
 		}
 		return e
 	}
-	e = l.local.newEntry(held, hash, r.limit, now)
+	e := sh.insertLocked(held, hash, r.limit, now)
 	e.byDefault, e.shadow = r.byDefault, r.shadow
-	sh.insertLocked(e)
-	e.mu.Lock()
 	return e
 }
 
@@ -500,26 +510,21 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	now := l.now()
 	held := heldKey(key)
 	sh, hash := l.local.locate(held)
+	lone := l.local.loneEntry(held, hash, l.ruleOf(key).limit, now)
+	part := lone.part
 	sh.mu.Lock()
-	e := ofNode(sh.index.Find(hash, held))
-	if e == nil {
-		sh.mu.Unlock()
-		e = l.local.newEntry(held, hash, l.ruleOf(key).limit, now)
-		e.evicted = true
-		sh.mu.Lock()
-	}
-	e.mu.Lock()
-	if !e.evicted {
+	if e := ofNode(sh.index.Lookup(hash, held)); e != nil {
+		e.mu.Lock()
 		l.local.resetLocked(e, now)
+		part = e.part
+		sh.unlockPlaced(e)
 	}
-	part := e.part
-	sh.unlockPlaced(e)
-	sh.forgetOrphanLocked(e.field())
+	sh.forgetOrphanLocked(lone.field())
 	sh.mu.Unlock()
 	if part == 0 {
 		return nil
 	}
-	return l.syncer.ask(ctx, &request{kind: askReset, entry: e, part: int(part - 1)})
+	return l.syncer.ask(ctx, &request{kind: askReset, lone: lone, part: int(part - 1)})
 }
 
 // SetLimit changes [Config.Limit] while running, for every key that LimitFor
@@ -551,28 +556,29 @@ func (l *Limiter) Reload() {
 	l.local.each(func(e *entry) {
 		e.relimited = true
 		if field := e.field(); field[0] == 'k' {
-			keys = append(keys, field[1:])
+			keys = append(keys, strings.Clone(field[1:]))
 		}
 	})
 	l.changing.Unlock()
 	now := l.now()
 	for _, key := range keys {
-		r := l.ruleOf(key)
-		if e := l.local.find(key); e != nil {
-			l.relimit(e, r, now)
-		}
+		l.relimit(key, l.ruleOf(key), now)
 	}
 }
 
-// relimit gives an entry what its rule says. Where limits have changed again
-// meanwhile, the next decision asks.
-func (l *Limiter) relimit(e *entry, r rule, now int64) {
-	sh := l.local.shardOf(e)
+// relimit gives a key's entry, if it is resident, what its rule says. Where
+// limits have changed again meanwhile, the next decision asks.
+func (l *Limiter) relimit(key string, r rule, now int64) {
+	sh, hash := l.local.locate(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	e := ofNode(sh.index.Lookup(hash, key))
+	if e == nil {
+		return
+	}
 	e.mu.Lock()
 	defer sh.unlockPlaced(e)
-	if !e.evicted && e.relimited && l.limits.Load() == r.version {
+	if e.relimited && l.limits.Load() == r.version {
 		l.relimitLocked(e, r, now)
 	}
 }
@@ -639,7 +645,9 @@ func (lo *local) resultLocked(e *entry, now, n int64, taken bool) Result {
 // Reservation is tokens taken ahead of time, and when they may be used.
 type Reservation struct {
 	l     *Limiter
+	key   string
 	e     *entry // nil: not OK, or nothing to give back
+	stay  uint64 // of the entry: by now it may be another key's
 	n     int64
 	act   int64 // when the tokens may be used; a grant may bring it nearer
 	taken int64 // e.taken() with this reservation
@@ -653,26 +661,26 @@ func (l *Limiter) Reserve(key string) Reservation { return l.ReserveN(key, 1) }
 // them. The reservation is not OK if n exceeds the burst.
 func (l *Limiter) ReserveN(key string, n int) Reservation {
 	now := l.now()
-	r, _ := l.reserveWithin(l.acquire(key, now), now, tokens(n), rate.InfDuration)
+	r, _ := l.reserveWithin(key, l.acquire(key, now), now, tokens(n), rate.InfDuration)
 	return r
 }
 
-// reserveWithin takes n tokens of an entry if they may be used within most,
+// reserveWithin takes n tokens of a key's entry if they may be used within most,
 // unlocks it, and returns the delay at which they may be, or might have been;
 // negative: never.
-func (l *Limiter) reserveWithin(e *entry, now, n int64, most time.Duration) (Reservation, time.Duration) {
+func (l *Limiter) reserveWithin(key string, e *entry, now, n int64, most time.Duration) (Reservation, time.Duration) {
 	defer l.local.unlock(e)
 	d := l.local.waitLocked(e, now, n)
 	if (d < 0 || d > most) && !e.shadow {
 		e.denied++
 		return Reservation{l: l}, d
 	}
-	return l.reserveLocked(e, now, n, d), d
+	return l.reserveLocked(key, e, now, n, d), d
 }
 
 // reserveLocked takes n tokens that may be used after d, or, where the limit is
 // on trial and there would be a wait, none.
-func (l *Limiter) reserveLocked(e *entry, now, n int64, d time.Duration) Reservation {
+func (l *Limiter) reserveLocked(key string, e *entry, now, n int64, d time.Duration) Reservation {
 	if d != 0 && e.shadow {
 		l.local.passLocked(e, now, n)
 		return Reservation{l: l, act: now, ok: true}
@@ -686,7 +694,7 @@ func (l *Limiter) reserveLocked(e *entry, now, n int64, d time.Duration) Reserva
 	if e.part != 0 && n > 0 {
 		l.local.noteLocked(e, now, n, true)
 	}
-	return Reservation{l: l, e: e, n: n, act: e.lastEvent, taken: e.taken(), ok: true}
+	return Reservation{l: l, key: key, e: e, stay: e.stay, n: n, act: e.lastEvent, taken: e.taken(), ok: true}
 }
 
 // OK reports whether the tokens were taken: false if n exceeds the burst.
@@ -714,7 +722,7 @@ func (r *Reservation) left() time.Duration {
 
 func (r *Reservation) leftLocked(now int64) time.Duration {
 	e := r.e
-	if e.part == 0 {
+	if e.part == 0 || e.stay != r.stay {
 		return time.Duration(r.act - now)
 	}
 	if d := r.l.local.delayLocked(e, now, float64(e.taken()-r.taken)); d < time.Duration(r.act-now) {
@@ -734,7 +742,7 @@ func (r *Reservation) pending() (time.Duration, <-chan struct{}) {
 	e.mu.Lock()
 	defer r.l.local.unlock(e)
 	var granted <-chan struct{}
-	if e.part != 0 {
+	if e.part != 0 && e.stay == r.stay {
 		granted = r.l.local.awaitGrantLocked(e, now)
 	}
 	return r.leftLocked(now), granted
@@ -749,12 +757,7 @@ func (r *Reservation) undo() {
 		return
 	}
 	r.e = nil
-	e.mu.Lock()
-	defer r.l.local.unlock(e)
-	if !e.unlimited() {
-		r.l.local.giveBackLocked(e, now, r.n)
-		e.refund(now, float64(r.n))
-	}
+	r.giveBack(r.lock(e, now), now, r.n)
 }
 
 // Cancel gives back what later reservations have not overtaken, if there is
@@ -766,19 +769,43 @@ func (r *Reservation) Cancel() {
 		return
 	}
 	now := r.l.now()
-	e.mu.Lock()
-	defer r.l.local.unlock(e)
-	if e.unlimited() {
+	if r.act < now {
 		return
 	}
-	if e.part == 0 {
+	e = r.lock(e, now)
+	switch {
+	case e.stay != r.stay:
+		r.giveBack(e, now, r.n)
+	case e.part == 0 && !e.unlimited():
 		e.unreserve(now, float64(r.n), r.act)
-		return
+		r.l.local.unlock(e)
+	default:
+		r.giveBack(e, now, min(r.n, r.n-(e.taken()-r.taken)))
 	}
-	if back := min(r.n, r.n-(e.taken()-r.taken)); back > 0 && r.act >= now {
-		r.l.local.giveBackLocked(e, now, back)
-		e.refund(now, float64(back))
+}
+
+// lock locks the entry that the tokens were taken of or, where that has become
+// another key's, the one that the key has now.
+func (r *Reservation) lock(e *entry, now int64) *entry {
+	e.mu.Lock()
+	if e.stay == r.stay {
+		return e
 	}
+	e.mu.Unlock()
+	return r.l.acquire(r.key, now)
+}
+
+// giveBack gives n tokens back to the key's entry, and unlocks it. A bucket that
+// knows nothing of the reservation was not charged with it: there the fleet alone
+// is told.
+func (r *Reservation) giveBack(e *entry, now, n int64) {
+	if n > 0 && !e.unlimited() {
+		r.l.local.giveBackLocked(e, now, n)
+		if e.stay == r.stay {
+			e.refund(now, float64(n))
+		}
+	}
+	r.l.local.unlock(e)
 }
 
 // Wait is WaitN of one token.
@@ -800,7 +827,7 @@ func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
 
 // waitLocked reserves n tokens of a key's entry, unlocks it, and waits.
 func (l *Limiter) waitLocked(ctx context.Context, key string, e *entry, now, n int64) error {
-	r, d := l.reserveWithin(e, now, n, longestWait(ctx))
+	r, d := l.reserveWithin(key, e, now, n, longestWait(ctx))
 	switch {
 	case r.ok && d == 0:
 		return nil
@@ -854,6 +881,7 @@ type Key struct {
 	l     *Limiter
 	key   string
 	entry atomic.Pointer[entry] // as last found; nil: not yet
+	stay  atomic.Uint64         // and its number then: no other residence in the shard has it
 }
 
 // Key returns a handle for a key. It is good for as long as the limiter is:
@@ -864,14 +892,26 @@ func (l *Limiter) Key(key string) *Key { return &Key{l: l, key: key} }
 // acquire returns the key's entry, its grant up to date, locked.
 func (k *Key) acquire(now int64) *entry {
 	e := k.entry.Load()
-	if e == nil || !e.lockUsed() {
-		e = k.l.acquire(k.key, now)
-		k.entry.Store(e)
-		return e
+	if e == nil {
+		return k.lookUp(now)
 	}
+	e.mu.Lock()
+	if e.stay != k.stay.Load() || e.evicted || e.relimited {
+		e.mu.Unlock()
+		return k.lookUp(now)
+	}
+	e.used = true
 	if !k.l.local.fresh(e, now) {
 		k.l.local.renew(e, now)
 	}
+	return e
+}
+
+// lookUp is acquire by the key's name.
+func (k *Key) lookUp(now int64) *entry {
+	e := k.l.acquire(k.key, now)
+	k.entry.Store(e)
+	k.stay.Store(e.stay)
 	return e
 }
 
@@ -921,7 +961,7 @@ func (k *Key) Reserve() Reservation { return k.ReserveN(1) }
 // ReserveN is [Limiter.ReserveN].
 func (k *Key) ReserveN(n int) Reservation {
 	now := k.l.now()
-	r, _ := k.l.reserveWithin(k.acquire(now), now, tokens(n), rate.InfDuration)
+	r, _ := k.l.reserveWithin(k.key, k.acquire(now), now, tokens(n), rate.InfDuration)
 	return r
 }
 
@@ -1042,7 +1082,7 @@ func reserveAll(parts []Part, most time.Duration, room []Reservation) (taken []R
 	taken = room
 	for i := range stakes {
 		s := &stakes[i]
-		taken = append(taken, s.l.reserveLocked(s.e, s.now, s.cost, s.wait))
+		taken = append(taken, s.l.reserveLocked(s.key, s.e, s.now, s.cost, s.wait))
 	}
 	return taken, nil
 }
@@ -1061,10 +1101,11 @@ type stake struct {
 	cost  int64 // of all parts on the key
 	now   int64
 	e     *entry
+	stay  uint64 // of the entry, when it was found
+	gone  bool
 	ok    bool
 	wait  time.Duration
-
-	unplaced bool
+	sees  *shard // what was done to the entry; nil: none need
 }
 
 // stakesOf puts the keys of the parts into room, which grows where there are
@@ -1092,19 +1133,21 @@ func stakesOf(parts []Part, room []stake) []stake {
 // lockAll finds the entries of all stakes, their grants up to date, and locks
 // them, in the one order in which everybody takes several. An entry that has
 // made room for a later one is looked for again, a few times: where the keys
-// don't all fit in, it is used all the same, which loses no more than an eviction
-// just after the decision.
+// don't all fit in, it gets one that is not resident, which loses no more than an
+// eviction just after the decision.
 func lockAll(stakes []stake) []stake {
-	for tries := range lockTries {
+	for tries := 1; ; tries++ {
 		for i := range stakes {
-			s := &stakes[i]
-			s.e = s.l.acquire(s.key, s.now)
-			s.l.local.unlock(s.e)
+			stakes[i].find(tries)
 		}
 		for e := nextEntry(stakes, nil); e != nil; e = nextEntry(stakes, e) {
 			e.mu.Lock()
 		}
-		if tries == lockTries-1 || !slices.ContainsFunc(stakes, func(s stake) bool { return s.e.evicted || s.e.relimited }) {
+		again := false
+		for i := range stakes {
+			again = stakes[i].judge(tries) || again
+		}
+		if !again {
 			break
 		}
 		unlockAll(stakes)
@@ -1117,15 +1160,44 @@ func lockAll(stakes []stake) []stake {
 	return stakes
 }
 
+// find finds the entry, or makes one, where the tries are used up, for a key that
+// has lost its own.
+func (s *stake) find(tries int) {
+	switch {
+	case tries <= lockTries:
+		s.e = s.l.acquire(s.key, s.now)
+		s.stay = s.e.stay
+		s.l.local.unlock(s.e)
+	case s.gone:
+		held := heldKey(s.key)
+		_, hash := s.l.local.locate(held)
+		r := s.l.ruleOf(s.key)
+		s.e, s.stay = s.l.local.loneEntry(held, hash, r.limit, s.now), 0
+		s.e.shadow = r.shadow
+	}
+}
+
+// judge reports whether the entry, now that it is locked, has gone since it was
+// found, or, unless it was looked for often enough, is about to.
+func (s *stake) judge(tries int) bool {
+	s.gone = s.e.stay != s.stay || tries < lockTries && (s.e.evicted || s.e.relimited)
+	return s.gone
+}
+
 func unlockAll(stakes []stake) {
 	for i := range stakes {
 		s := &stakes[i]
-		s.unplaced = s.e.unplaced || s.e.evicted
-		s.e.mu.Unlock()
+		s.sees = nil
+		if s.e.unplaced || s.e.evicted {
+			s.sees = s.l.local.shardOf(s.e)
+		}
+	}
+	for e := nextEntry(stakes, nil); e != nil; e = nextEntry(stakes, e) {
+		e.mu.Unlock()
 	}
 	for i := range stakes {
-		if stakes[i].unplaced {
-			stakes[i].l.local.enqueue(stakes[i].e)
+		if s := &stakes[i]; s.sees != nil {
+			s.sees.place(s.e)
 		}
 	}
 }

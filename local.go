@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,42 +27,54 @@ const (
 	digestSize    = 16
 	shardKeys     = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
 	maxShards     = 1024
-	secondChances = 128 // entries looked at, at most, for one that has not been used of late
-	dueUrgent     = 0   // the due time of a key that is to be told at once
+	secondChances = 128      // entries looked at, at most, for one that has not been used of late
+	slabLeast     = 8        // entries that are allocated at once, at least
+	slabMost      = 32 << 10 // bytes of them, at most
+	dueUrgent     = 0        // the due time of a key that is to be told at once
 )
 
-// entry is a resident key. Its lock guards it; what says where it stands among
-// the others changes only under its shard's lock too, which is taken before it.
+// entry is a resident key, and one key after another: its memory is used again
+// (see shard.freeLocked). Its lock guards it; which key it is, and what says where
+// it stands among the others, changes only under its shard's lock too, which is
+// taken before it.
 // It has no pointers: the garbage collector has nothing to look for in it.
 type entry struct {
 	// In the order, and by the cache lines of 64 bytes, in which a decision
 	// needs them: to find the key, its bucket, and what is noted of it.
 	index.Node
-	mu         sync.Mutex
-	text       [shortText]byte // see newText
-	queuedAt   int32           // in shard.due, from 1; 0: not queued
-	part       uint16          // the number of its partition, from 1; 0: without Redis
-	byDefault  bool            // its limit is Config.Limit
-	shadow     bool            // its limit is on trial: what is over it is let through
-	relimited  bool            // its limit has to be asked for again at its next decision
-	hidden     bool            // its field does not tell which key it is
-	used       bool            // again, since it came or was last the next to make room
-	unplaced   bool            // it is planned for an earlier time than it is queued for
-	frozen     bool            // part of a report without a reply yet
-	evicted    bool            // no longer resident
-	awaited    bool            // somebody waits for its next grant: see local.grants
-	staleSince int64           // the outage that the grant is for; 0: none
-	planned    int64           // when it is to be exchanged; forever: not at all
+	mu   sync.Mutex
+	text [shortText]byte // see write
+	residence
+}
+
+// residence is what an entry is from when a key comes until it has gone.
+type residence struct {
+	part       uint16 // the number of its partition, from 1; 0: without Redis
+	byDefault  bool   // its limit is Config.Limit
+	shadow     bool   // its limit is on trial: what is over it is let through
+	relimited  bool   // its limit has to be asked for again at its next decision
+	hidden     bool   // its field does not tell which key it is
+	used       bool   // again, since it came or was last the next to make room
+	unplaced   bool   // it is planned for an earlier time than it is queued for
+	frozen     bool   // part of a report without a reply yet
+	evicted    bool   // not resident
+	free       bool   // in its shard's list of those that may be used again
+	lone       bool   // evicted from the beginning: made for one use, in no such list
+	awaited    bool   // somebody waits for its next grant: see local.grants
+	staleSince int64  // the outage that the grant is for; 0: none
+	planned    int64  // when it is to be exchanged; forever: not at all
 
 	bucket
 	allowed uint64 // decisions that admitted
 	account
-	denied uint64 // decisions that did not
-	rng    uint64 // state of the thresholds' generator
+	denied   uint64 // decisions that did not
+	rng      uint64 // state of the thresholds' generator
+	stay     uint64 // its number in the shard, from 1; 0: that of none
+	queuedAt int32  // in shard.due, from 1; 0: not queued
 }
 
 // longEntry is the entry of a key whose text does not fit into the entry, and
-// longestEntry that of one that is both hidden and long.
+// longestEntry that of one of 64 bytes, or that is hidden too.
 type (
 	longEntry struct {
 		entry
@@ -73,37 +86,80 @@ type (
 	}
 )
 
-// Lengths of texts, in bytes. A longEntry, with what the allocator rounds up, takes 512 bytes.
+// Lengths of texts, in bytes. With them entries fill their cache lines.
 const (
 	shortText   = 16
-	longText    = 72
-	longestText = 88
+	longText    = 64
+	longestText = 128
 	fieldSize   = 1 + digestSize // of a field that is a digest
 )
 
 // ofNode is the entry that an index has found.
 func ofNode(n *index.Node) *entry { return (*entry)(unsafe.Pointer(n)) } // its first field
 
-// newText makes an entry that holds a text, of which the key begins at the given
+// Sizes of entries, by the text that fits in.
+const (
+	short = iota
+	long
+	longest
+	sizes
+)
+
+// sizeFor is the size of an entry for a text of n bytes.
+func sizeFor(n int) int {
+	switch {
+	case n <= shortText:
+		return short
+	case n <= longText:
+		return long
+	}
+	return longest
+}
+
+// size is the size of an entry that has a text.
+func (e *entry) size() int {
+	end := int(e.At) + int(e.Len) - int(unsafe.Offsetof(longEntry{}.text))
+	if end <= 0 {
+		return short
+	}
+	return max(long, sizeFor(end))
+}
+
+// newEntries allocates about n entries of a size, 1 at least and as many as
+// slabMost allows at most. For the garbage collector they are one.
+func newEntries(size, n int) []*entry {
+	switch size {
+	case short:
+		return slab(n, func(e *entry) *entry { return e })
+	case long:
+		return slab(n, func(e *longEntry) *entry { return &e.entry })
+	}
+	return slab(n, func(e *longestEntry) *entry { return &e.entry })
+}
+
+func slab[T any](n int, of func(*T) *entry) []*entry {
+	block := make([]T, max(1, min(n, slabMost/int(unsafe.Sizeof(*new(T))))))
+	list := make([]*entry, len(block))
+	for i := range block {
+		list[i] = of(&block[i])
+	}
+	return list
+}
+
+// write makes the entry that of a text, of which the key begins at the given
 // byte: the key after its field in Redis, or after the field's first byte
 // where the one ends in the other.
-func newText(text []byte, key int, hash uint32) *entry {
-	var e *entry
+func (e *entry) write(text []byte, key int, hash uint32) {
 	at := unsafe.Offsetof(longEntry{}.text)
-	switch {
-	case len(text) <= shortText:
-		e, at = new(entry), unsafe.Offsetof(entry{}.text)
-	case len(text) <= longText:
-		e = &new(longEntry).entry
-	default:
-		e = &new(longestEntry).entry
+	if sizeFor(len(text)) == short {
+		at = unsafe.Offsetof(entry{}.text)
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(e), at)), len(text)), text)
 	e.Node = index.Node{Hash: hash, At: uint16(at) + uint16(key), Len: uint8(len(text) - key)}
-	return e
 }
 
-// field is the key's field in Redis: a type byte, then the key or its digest.
+// field is the key's field in Redis: a type byte, then the key or its digest. It
+// is good for as long as the entry is locked, or in a report: clone it to keep it.
 func (e *entry) field() string {
 	begin, size := e.At-1, fieldSize
 	if e.hidden {
@@ -130,6 +186,9 @@ type shard struct {
 	lru   *simplelru.LRU[int32, struct{}] // of places in all; it sees insertions alone
 	size  int                             // of lru
 	all   []*entry                        // the resident ones
+	free  [sizes][]*entry                 // those that may be used again
+	made  [sizes]int                      // entries that there are, one use aside
+	stays uint64                          // residences that there were
 	local *local
 	due   dueHeap // those with something to report, evicted ones included; first the one that is due first
 
@@ -209,6 +268,14 @@ func (lo *local) textOf(held string, room []byte) (text []byte, key int) {
 	return append(room, held...), len(room)
 }
 
+// fieldOf is the key's field in Redis, which a text begins with.
+func fieldOf(text []byte) string {
+	if text[0] == 'd' {
+		text = text[:fieldSize]
+	}
+	return unsafe.String(&text[0], len(text))
+}
+
 // keyedDigest says nothing of a key to those who don't have the secret.
 func keyedDigest(secret []byte, held string) string {
 	mac := hmac.New(sha256.New, secret)
@@ -226,16 +293,27 @@ func (lo *local) locate(held string) (*shard, uint32) {
 // shardOf is the shard that an entry belongs to, resident or not.
 func (lo *local) shardOf(e *entry) *shard { return lo.shards[e.Hash>>lo.shift] }
 
-// newEntry makes the entry of a held key, not resident yet.
-func (lo *local) newEntry(held string, hash uint32, lim Limit, now int64) *entry {
+// loneEntry makes an entry that is not resident, of a held key.
+func (lo *local) loneEntry(held string, hash uint32, lim Limit, now int64) *entry {
 	text, key := lo.textOf(held, make([]byte, 0, longestText))
-	e := newText(text, key, hash)
-	e.hidden = lo.secret != nil
-	e.planned, e.bucket, e.account = forever, newBucket(lim, now), newAccount(now)
-	lo.recall.into(e, now)
+	e := newEntries(sizeFor(len(text)), 1)[0]
+	e.write(text, key, hash)
+	lo.begin(e, lim, lo.recall.of(fieldOf(text)), now)
+	e.evicted, e.lone = true, true
+	return e
+}
+
+// begin makes an entry, of which the text is written, that of a key with a limit,
+// and gives it what is remembered of the key: no more than an empty bucket.
+func (lo *local) begin(e *entry, lim Limit, remembered, now int64) {
+	e.residence = residence{hidden: lo.secret != nil, planned: forever, bucket: newBucket(lim, now), account: newAccount(now)}
+	if remembered > now && e.shared() {
+		e.replied = min(remembered, later(now, seconds(e.burst/e.rate)))
+		e.level = e.startLevel(&e.bucket, now)
+	}
 	if len(lo.parts) == 0 || !e.shared() {
 		e.until = forever
-		return e
+		return
 	}
 	lo.attach(e)
 	if it, ok := lo.heard.Get(e.field(), now); ok {
@@ -245,7 +323,6 @@ func (lo *local) newEntry(held string, hash uint32, lim Limit, now int64) *entry
 		e.others = float64(it.Demand) / attemptsMilli / w.tau.Seconds()
 		e.meanOthers = e.others
 	}
-	return e
 }
 
 // recaller keeps what evicted keys have taken from coming back as a fresh burst.
@@ -263,14 +340,8 @@ func (r *recaller) from(e *entry, now int64) {
 	}
 }
 
-// into gives a new entry what is remembered of its key: no more than an empty
-// bucket.
-func (r *recaller) into(e *entry, now int64) {
-	if tat := r.table.Get(r.hash(e.field())); tat > now && e.shared() {
-		e.replied = min(tat, later(now, seconds(e.burst/e.rate)))
-		e.level = e.startLevel(&e.bucket, now)
-	}
-}
+// of is until when a key's bucket is not full, as far as it is remembered.
+func (r *recaller) of(field string) int64 { return r.table.Get(r.hash(field)) }
 
 func (r *recaller) forget(field string) { r.table.Forget(r.hash(field)) }
 
@@ -304,10 +375,9 @@ func (lo *local) hear(it news.Item, now int64) {
 		lo.heard.Put(it)
 		return
 	}
-	e.mu.Lock()
 	defer lo.unlock(e)
 	switch w := lo.world.Load(); {
-	case e.part == 0, e.evicted:
+	case e.part == 0:
 		lo.heard.Put(it)
 	case it.Reset:
 		lo.heard.Put(it) // or what was heard before the key was met would outlive its eviction
@@ -321,39 +391,50 @@ func (lo *local) hear(it news.Item, now int64) {
 	}
 }
 
-// resident returns the entry that has a field, nil where there is none.
+// resident returns the entry that has a field, locked; nil where there is none.
 func (lo *local) resident(field string) *entry {
-	if lo.secret != nil {
-		if v, ok := lo.hidden.Load(field); ok {
-			return v.(*entry)
-		}
+	if lo.secret == nil {
+		return lo.find(heldOf(field))
+	}
+	v, ok := lo.hidden.Load(field)
+	if !ok {
 		return nil
 	}
-	return lo.find(heldOf(field))
-}
-
-// lockUsed locks an entry that was found without a lock, for a decision. It is to
-// be looked for again, and is not locked, if it is no longer resident or its
-// limit has to be asked for.
-func (e *entry) lockUsed() bool {
+	e := v.(*entry)
 	e.mu.Lock()
-	if e.evicted || e.relimited {
+	if e.evicted || e.field() != field {
 		e.mu.Unlock()
-		return false
+		return nil
 	}
-	e.used = true
-	return true
+	return e
 }
 
-// find returns the entry of a held key, nil where there is none.
+// find returns the entry of a held key, locked; nil where there is none.
 func (lo *local) find(held string) *entry {
 	sh, hash := lo.locate(held)
-	if e := ofNode(sh.index.Find(hash, held)); e != nil {
-		return e
+	if e := ofNode(sh.index.Find(hash)); e != nil {
+		e.mu.Lock()
+		if e.holds(held) {
+			return e
+		}
+		e.mu.Unlock()
 	}
+	return sh.lookup(held, hash)
+}
+
+// holds reports whether the entry is the one of a held key, for those who have
+// found it without its shard's lock.
+func (e *entry) holds(held string) bool { return !e.evicted && e.Key() == held }
+
+// lookup returns the entry of a held key, locked; nil where there is none.
+func (sh *shard) lookup(held string, hash uint32) *entry {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return ofNode(sh.index.Find(hash, held))
+	e := ofNode(sh.index.Lookup(hash, held))
+	if e != nil {
+		e.mu.Lock()
+	}
+	return e
 }
 
 // attach gives an entry its place in the exchange.
@@ -363,22 +444,68 @@ func (lo *local) attach(e *entry) {
 	e.rng = lo.random ^ h
 }
 
-// insertLocked makes an entry resident, and another one make room for it.
-func (sh *shard) insertLocked(e *entry) {
-	sh.met = e.met
-	if place := int32(len(sh.all)); len(sh.all) < sh.size {
-		sh.all = append(sh.all, e)
+// insertLocked makes a held key resident, for which another one may make room,
+// and returns its entry locked.
+func (sh *shard) insertLocked(held string, hash uint32, lim Limit, now int64) *entry {
+	text, key := sh.local.textOf(held, make([]byte, 0, longestText))
+	remembered := sh.local.recall.of(fieldOf(text)) // what comes next may displace it
+	sh.met = now
+	place := int32(len(sh.all))
+	if len(sh.all) < sh.size {
+		sh.all = append(sh.all, nil)
 		sh.lru.Add(place, struct{}{})
 	} else {
 		place = sh.spareLocked()
 		sh.evictLocked(sh.all[place])
-		sh.all[place] = e
 		sh.lru.Get(place)
 	}
+	e := sh.takeLocked(sizeFor(len(text)))
+	sh.all[place] = e
+	e.mu.Lock()
+	e.write(text, key, hash)
+	sh.local.begin(e, lim, remembered, now)
+	sh.stays++
+	e.stay = sh.stays
 	sh.index.Insert(&e.Node)
 	if e.hidden {
-		sh.local.hidden.Store(e.field(), e)
+		sh.local.hidden.Store(strings.Clone(e.field()), e)
 	}
+	return e
+}
+
+// takeLocked returns an entry of a size that is free. Who has found it by the key
+// that it had may lock it still, to see that it has gone.
+func (sh *shard) takeLocked(size int) *entry {
+	free := &sh.free[size]
+	if len(*free) == 0 {
+		*free = newEntries(size, sh.nextSlab(size))
+		sh.made[size] += len(*free)
+	}
+	last := len(*free) - 1
+	e := (*free)[last]
+	*free = (*free)[:last]
+	return e
+}
+
+// nextSlab is how many entries to allocate: as many as there are, but no more
+// than may be resident, before evicted ones that have something to tell need more.
+func (sh *shard) nextSlab(size int) int {
+	n := max(slabLeast, sh.made[size])
+	if left := sh.size - sh.made[size]; left > 0 {
+		n = min(n, left)
+	}
+	return n
+}
+
+// freeLocked gives an evicted entry that has nothing left to tell to whatever
+// key needs one next.
+func (sh *shard) freeLocked(e *entry) {
+	if e.lone {
+		e.takenBefore, e.usage, e.chained = e.taken(), 0, 0
+		return
+	}
+	e.free, e.stay = true, 0
+	sh.free[e.size()] = append(sh.free[e.size()], e)
 }
 
 // spareLocked returns the place of the entry that is to make room. The LRU does
@@ -407,18 +534,20 @@ func (sh *shard) evictLocked(e *entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	sh.index.Remove(&e.Node)
-	sh.unqueueLocked(e)
 	if e.hidden {
 		sh.local.hidden.Delete(e.field())
 	}
-	e.evicted = true
 	sh.local.endAwaitLocked(e)
 	sh.local.recall.from(e, sh.met)
 	sh.evictions++
-	sh.foldLocked(e)
-	if !e.frozen {
-		sh.orphanLocked(e)
+	if e.queuedAt != 0 && e.usage != 0 && sh.orphans < sh.size {
+		sh.queueLocked(e, sh.orphanDue(e)) // forward: less than out and in again
+		sh.orphans++
+	} else {
+		sh.unqueueLocked(e)
 	}
+	e.evicted = true
+	sh.orphanLocked(e)
 }
 
 // foldLocked takes over what an entry that is no longer resident has counted.
@@ -445,20 +574,32 @@ func (sh *shard) addTo(s *Stats) {
 	}
 }
 
-// orphanLocked queues an evicted entry that has usage to report, or lets it go.
+// orphanLocked queues an evicted entry that has usage to report, and lets one go
+// that has none, or for which there is no room.
 func (sh *shard) orphanLocked(e *entry) {
+	sh.foldLocked(e)
 	switch {
-	case e.usage == 0 || e.queuedAt != 0:
+	case e.frozen || e.queuedAt != 0 || e.free:
+	case e.usage == 0:
+		sh.freeLocked(e)
 	case sh.orphans >= sh.size:
 		sh.dropped += uint64(max(0, e.usage))
+		sh.freeLocked(e)
 	case e.unplaced:
 		sh.queueLocked(e, e.planned)
-	case sh.orphans >= sh.size/2: // a flood does not wait for the next round
-		sh.local.urgent.Store(true)
-		sh.queueLocked(e, dueUrgent)
 	default:
-		sh.queueLocked(e, e.reported)
+		sh.queueLocked(e, sh.orphanDue(e))
 	}
+}
+
+// orphanDue is when an evicted entry is to be exchanged: in the next round, or,
+// in a flood, before.
+func (sh *shard) orphanDue(e *entry) int64 {
+	if sh.orphans < sh.size/2 {
+		return e.reported
+	}
+	sh.local.urgent.Store(true)
+	return dueUrgent
 }
 
 // fresh reports whether an entry's grant holds at now.
@@ -532,7 +673,14 @@ func (e *entry) redraw(w *world) {
 // decideLocked takes n tokens and says so, or counts a denial; one that is let
 // through where the limit is on trial.
 func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
-	ok := e.unlimited() || e.take(now, float64(n))
+	ok := e.unlimited()
+	if !ok {
+		level := e.levelAt(now)
+		if ok = e.admits(level, float64(n)); ok {
+			e.set(now, level-float64(n))
+			e.lastEvent = now
+		}
+	}
 	switch {
 	case ok:
 		e.allowed++
@@ -562,7 +710,9 @@ func (lo *local) passLocked(e *entry, now, n int64) {
 
 // noteLocked writes down what was asked for, and taken if ok, for the syncer.
 // A cost above the burst asks for nothing: else one absurd call would take
-// every share.
+// every share. What follows within a step of the last one waits for its
+// arithmetic: a key that is asked for all the time would spend more on that than
+// on all the rest of a decision.
 func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
 	w := lo.world.Load()
 	asked, taken := n, int64(0)
@@ -574,7 +724,16 @@ func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
 	if ok {
 		taken = n
 	}
-	if e.note(now, asked, taken, e.rate, w) && e.planned != forever && e.alarming() < e.alarm && (ok || e.planned <= e.soonest(now, w)) {
+	waits := now-e.notedAt < w.step
+	if !waits {
+		e.fold(e.rate, w)
+		e.notedAt = now
+	}
+	e.count(now, asked, taken)
+	if !waits {
+		e.fold(e.rate, w)
+	}
+	if waits && e.planned != forever && e.alarming() < e.alarm && (ok || e.planned <= e.soonest(now, w)) {
 		return // what it is planned by is as it was
 	}
 	lo.planLocked(e, now, ok, w)
@@ -617,16 +776,18 @@ func (e *entry) planBy(due int64) {
 // unlock ends what was done under an entry's own lock, and queues it as it has
 // been planned.
 func (lo *local) unlock(e *entry) {
-	unplaced := e.unplaced || e.evicted
-	e.mu.Unlock()
-	if unplaced {
-		lo.enqueue(e)
+	if !e.unplaced && !e.evicted {
+		e.mu.Unlock()
+		return
 	}
+	sh := lo.shardOf(e)
+	e.mu.Unlock()
+	sh.place(e)
 }
 
-// enqueue has an entry's shard see what was done under its own lock alone.
-func (lo *local) enqueue(e *entry) {
-	sh := lo.shardOf(e)
+// place has the shard see what was done under an entry's own lock alone. It may
+// be another key's by now, which does no harm.
+func (sh *shard) place(e *entry) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e.mu.Lock()
@@ -637,10 +798,7 @@ func (lo *local) enqueue(e *entry) {
 func (sh *shard) unlockPlaced(e *entry) {
 	switch {
 	case e.evicted:
-		sh.foldLocked(e)
-		if !e.frozen {
-			sh.orphanLocked(e)
-		}
+		sh.orphanLocked(e)
 	case e.unplaced && !e.frozen:
 		sh.queueLocked(e, e.planned)
 	}
@@ -766,7 +924,8 @@ func (sh *shard) forgetOrphanLocked(field string) {
 		e.mu.Lock()
 		if e.evicted && e.field() == field {
 			sh.unqueueLocked(e)
-			e.takenBefore, e.usage = e.taken(), 0
+			e.takenBefore, e.usage, e.chained = e.taken(), 0, 0
+			sh.orphanLocked(e)
 		}
 		e.mu.Unlock()
 	}

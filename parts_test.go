@@ -248,7 +248,7 @@ func TestPartsInAnyOrder(t *testing.T) {
 	require.NoError(t, err)
 	other, err := New(Config{Limit: Limit{Rate: 1e-9, Burst: burst}, LimitFor: func(string) (Limit, bool) { return Limit{}, false }})
 	require.NoError(t, err)
-	tiny, err := New(Config{Limit: Limit{Rate: 1e9, Burst: 1e9}, MaxKeys: 1})
+	tiny, err := New(Config{Limit: Limit{Rate: rate.Inf}, MaxKeys: 1})
 	require.NoError(t, err)
 	parts := []Part{one.Part("a", 1), other.Part("a", 1), one.Part("b", 1), other.Part("c", 2), tiny.Part("x", 1), tiny.Part("y", 1)}
 	var wg sync.WaitGroup

@@ -38,7 +38,7 @@ type world struct {
 	rtt      time.Duration // running mean of the round trip
 	tau      time.Duration // time constant of demand
 	perTau   float64       // 1/τ, per nanosecond
-	step     int64         // nanoseconds: see note
+	step     int64         // nanoseconds: see noteLocked
 }
 
 func newWorld(fleet, scale float64, interval, rtt, tau time.Duration) *world {
@@ -64,21 +64,23 @@ func lazyPeriod(b *bucket) time.Duration {
 // nanoseconds of the limiter's clock, never 0; rates are tokens per second.
 type account struct {
 	// What a decision reads and writes.
-	until     int64   // when the grant has to be looked at again
-	usage     int64   // tokens admitted less those given back, not yet reported
-	asked     int64   // tokens asked for, not yet reported
-	alarm     int64   // the count of usage (pool) or attempts (share) that is to be told at once
-	first     int64   // first unreported admission; 0: none
+	until   int64   // when the grant has to be looked at again
+	usage   int64   // tokens admitted less those given back, not yet reported
+	asked   int64   // tokens asked for, not yet reported
+	alarm   int64   // the count of usage (pool) or attempts (share) that is to be told at once
+	first   int64   // first unreported admission; 0: none
+	notedAt int64   // when something was last noted without a wait
+	cost    float64 // of late; what a share has to be able to save up for
+
+	// And what one does that does not wait.
+	chained   int64   // of usage, what is in chainEnd and fair
+	demanded  int64   // of asked, what is in demand
 	chainEnd  int64   // end of this process's own chain of emission intervals
 	fair      int64   // the same for a bucket of rate r/N: is this no more than a fair part?
-	notedAt   int64   // when something was last noted without a wait
-	unasked   int64   // tokens asked for since, not yet in demand
-	unchained int64   // tokens taken since, not yet in chainEnd and fair
 	demand    float64 // d at demandAt
 	demandAt  int64
-	cost      float64 // of late; what a share has to be able to save up for
-	exchanged int64   // last reply; 0: none yet
-	said      int64   // the TAT in the last news of the key
+	exchanged int64 // last reply; 0: none yet
+	said      int64 // the TAT in the last news of the key
 
 	takenBefore int64   // of the tokens admitted less those given back, ever, all but usage
 	carry       float64 // microseconds of the bucket's time, not yet reported: what is left of a rounding, or of a change of limit
@@ -88,6 +90,9 @@ type account struct {
 	demandThen  float64 // d at reported
 	ownThen     float32 // d at the last reply
 	steadyThen  float32 // d̄ at the last reply
+	heldShare   float32 // most of a share until holdUntil
+	floorDue    bool    // Redis has lost state: the last TAT has to be told
+	gaveBack    bool    // tokens: what is charged says little of what was asked for
 	askedSince  int64   // tokens asked for since it and reported
 	others      float64 // D_o of the last reply
 	meanOwn     float64 // d̄
@@ -98,11 +103,8 @@ type account struct {
 	tat         int64   // last TAT seen
 	replied     int64   // the TAT by the last reply; before the first, when the key was last evicted, if it was: no news for others
 	expires     int64   // when the grant is no longer good for anything
-	holdUntil   int64   // share mode at least until then,
-	heldShare   float64 // with at most this share
+	holdUntil   int64   // share mode at least until then, with at most heldShare
 	share       float64
-	floorDue    bool // Redis has lost state: the last TAT has to be told
-	gaveBack    bool // tokens: what is charged says little of what was asked for
 }
 
 func newAccount(now int64) account {
@@ -118,11 +120,8 @@ func (a *account) somethingToReport() bool {
 	return a.usage != 0 || a.asked != 0 || a.carry >= 1 || a.carry <= -1
 }
 
-// note counts an attempt, and tokens taken. What follows within a step of the
-// last one waits for its arithmetic: a key that is asked for all the time would
-// spend more on that than on all the rest of a decision. It reports whether
-// this is one that waits.
-func (a *account) note(now, asked, taken int64, rate float64, w *world) (waits bool) {
+// count counts tokens asked for, and taken.
+func (a *account) count(now, asked, taken int64) {
 	a.asked = addTokens(a.asked, asked)
 	if asked != 0 && a.cost != float64(asked) {
 		a.cost = max(float64(asked), a.cost-(a.cost-float64(asked))*meanWeight)
@@ -133,41 +132,39 @@ func (a *account) note(now, asked, taken int64, rate float64, w *world) (waits b
 			a.first = now
 		}
 	}
-	if now-a.notedAt < w.step {
-		a.unasked, a.unchained = addTokens(a.unasked, asked), addTokens(a.unchained, taken)
-		return true
-	}
+}
+
+// fold does the arithmetic that waits.
+func (a *account) fold(rate float64, w *world) {
 	a.catchUp(w)
 	a.chain(rate, w)
-	a.notedAt, a.unasked, a.unchained = now, asked, taken
-	a.catchUp(w)
-	a.chain(rate, w)
-	return false
 }
 
 // catchUp makes demand of what was asked for and waits. Demand is kept as of
 // demandAt, which moves now and then only, for an exponential takes long too.
 func (a *account) catchUp(w *world) {
-	if a.unasked == 0 {
+	unasked := a.asked - a.demanded
+	if unasked == 0 {
 		return
 	}
 	x := float64(a.notedAt-a.demandAt) * w.perTau
 	if x > demandStep {
 		a.demand, a.demandAt, x = decay(a.demand, time.Duration(a.notedAt-a.demandAt), w.tau), a.notedAt, 0
 	}
-	a.demand += float64(a.unasked) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
-	a.unasked = 0
+	a.demand += float64(unasked) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
+	a.demanded = a.asked
 }
 
 // chain puts tokens taken that wait behind those before them.
 func (a *account) chain(rate float64, w *world) {
-	if a.unchained == 0 {
+	taken := a.usage - a.chained
+	if taken == 0 {
 		return
 	}
-	own := float64(a.unchained) / rate
+	own := float64(taken) / rate
 	a.chainEnd = later(max(a.chainEnd, a.notedAt), seconds(own))
 	a.fair = later(max(a.fair, a.notedAt), seconds(own*w.fleet))
-	a.unchained = 0
+	a.chained = a.usage
 }
 
 func (a *account) demandAfter(now int64, w *world) float64 {
@@ -184,6 +181,7 @@ func (a *account) giveBack(n int64, rate float64, w *world) {
 	a.chain(rate, w)
 	a.gaveBack = true
 	a.usage = addTokens(a.usage, -n)
+	a.chained = a.usage
 	a.chainEnd = max(0, a.chainEnd-int64(seconds(float64(n)/rate)))
 	if a.usage <= 0 {
 		a.first = 0
@@ -196,6 +194,7 @@ func (a *account) relimit(from, to float64, w *world) {
 	a.chain(from, w)
 	exact, taken := clampTokens(float64(a.usage)*to/from), a.taken()
 	a.usage = int64(exact)
+	a.chained = a.usage
 	a.takenBefore = taken - a.usage
 	a.carry += (exact - float64(a.usage)) * 1e6 / to
 	a.inflight = int64(clampTokens(float64(a.inflight) * to / from))
@@ -231,7 +230,7 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, b
 	}
 	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
 	a.takenBefore += a.usage
-	a.inflight, a.usage = a.usage, 0
+	a.inflight, a.usage, a.chained = a.usage, 0, 0
 	a.sentFirst, a.first = a.first, 0
 	return rec, begin
 }
@@ -265,7 +264,8 @@ func (a *account) takeAsked(now int64, w *world) float64 {
 	asked, span := float64(a.asked), time.Duration(now-a.reported)
 	a.meanOwn = a.ownMean(now, w)
 	a.askedSince = addTokens(a.askedSince, a.asked)
-	a.asked, a.reported, a.demandThen = 0, now, a.demandAfter(now, w)
+	a.demandThen = a.demandAfter(now, w)
+	a.asked, a.demanded, a.reported = 0, 0, now
 	if span <= 2*w.tau {
 		return asked
 	}
@@ -364,7 +364,7 @@ func (a *account) chargedOf(b *bucket, tat, now int64) float64 {
 // demand is being learnt anew.
 func (a *account) hold(now int64, w *world) {
 	if now >= a.holdUntil {
-		a.heldShare = a.share
+		a.heldShare = float32(a.share)
 	}
 	a.holdUntil = later(now, holdTaus*w.tau)
 }
@@ -433,7 +433,7 @@ func (a *account) regrantFor(b *bucket, own float64, now int64, w *world) {
 	contended := w.fleet > 1 && asked > min(level, b.burst)+rate*horizon
 	most, saved := math.Inf(1), max(1, a.cost)
 	if w.fleet > 1 && now < a.holdUntil {
-		contended, share, saved = true, min(share, a.heldShare), a.saved(share*rate)
+		contended, share, saved = true, min(share, float64(a.heldShare)), a.saved(share*rate)
 		most = b.levelAt(now) // the others may not have told yet what they used: a grant may take, not give
 	}
 	a.share = share

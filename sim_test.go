@@ -214,7 +214,6 @@ func fail(fl *exchange.FleetCall, chunks []*exchange.Chunk) {
 func (m *member) allow(key string, n int) bool {
 	if m.fleet.without&threshold != 0 {
 		if e := m.local.find(key); e != nil {
-			e.mu.Lock()
 			e.threshold = 1
 			e.mu.Unlock()
 		}

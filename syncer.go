@@ -53,7 +53,7 @@ const (
 // request is something that a caller waits for.
 type request struct {
 	kind   askKind
-	entry  *entry // to reset
+	lone   *entry // of the key to reset: for the report, where it is not resident
 	part   int    // its partition
 	at     int64  // when it was made
 	queued bool   // everything there was to tell is on its way
@@ -405,10 +405,13 @@ func (s *syncer) sendResets(now int64) {
 // sendReset reports whether there was room for a reset, and no other report of
 // the key under way.
 func (s *syncer) sendReset(q *request, now int64) bool {
-	e := q.entry
+	e := q.lone
 	sh := s.local.shardOf(e)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if resident := ofNode(sh.index.Lookup(e.Hash, e.Key())); resident != nil {
+		e = resident
+	}
 	e.mu.Lock()
 	defer sh.unlockPlaced(e)
 	if e.frozen {
@@ -576,7 +579,7 @@ func (s *syncer) failResets(r *report) {
 func (s *syncer) concludeReset(e *entry, err error) {
 	if q := s.resetting[e]; q != nil {
 		if err == nil {
-			it := news.Item{Field: e.field(), Reset: true}
+			it := news.Item{Field: q.lone.field(), Reset: true}
 			s.local.heard.Put(it) // what comes back of our own words is passed over
 			s.outbox.Put(it)
 		}
@@ -682,7 +685,7 @@ func (s *syncer) judgeCharge(e *entry, rec *exchange.Record, demand, now int64, 
 	s.counts.overshoot.Store(uint64(s.overshoot))
 	if e.worthTelling(&e.bucket, charged, now, w) {
 		e.said = e.tat
-		s.outbox.Put(news.Item{Field: e.field(), TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst})
+		s.outbox.Put(news.Item{Field: strings.Clone(e.field()), TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst})
 	}
 }
 

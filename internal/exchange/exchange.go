@@ -29,7 +29,7 @@ const (
 
 // Record is the report of one key. Durations are in microseconds.
 type Record struct {
-	Field    string // type byte ('k' or 'd') and the key or its digest
+	Field    string // type byte ('k' or 'd') and the key or its digest; good until the call that carries it has ended: clone it to keep it
 	Op       Op
 	Delta    int64 // time charged or given back, at least 0
 	Attempts int64 // thousandths of a token asked for since the last report, at least 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"math"
+	"strings"
 	"sync"
 	"time"
 )
@@ -201,7 +202,7 @@ func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
 	state := p.keys[r.Field]
 	if state == nil {
 		state = new(memoryKey)
-		p.keys[r.Field] = state
+		p.keys[strings.Clone(r.Field)] = state
 	}
 	*state = memoryKey{tat, min(k.demand+attempts, maxTime), now}
 }

@@ -22,17 +22,15 @@ func (n *Node) Key() string {
 }
 
 // Table holds nodes by open addressing with linear probing. Any number of
-// goroutines may call Find; the others need a lock among themselves. A Find
-// that runs beside a Remove may miss a node that is there, never return one
-// that has another key: who must know asks again under the lock of the writers.
+// goroutines may call Find; the others need a lock among themselves.
 // The zero Table is empty.
 type Table struct {
 	slots atomic.Pointer[[]slot] // a power of two of them, never all taken
 	used  int
 }
 
-// slot holds a node, and its hash again: most nodes that a probe passes need
-// not be looked at, which with many keys would be a cache miss each.
+// slot holds a node, and its hash again: nodes that a probe passes need not be
+// looked at, which with many keys would be a cache miss each.
 type slot struct {
 	hash atomic.Uint32
 	node atomic.Pointer[Node] // nil: empty
@@ -45,8 +43,27 @@ func (s *slot) set(hash uint32, n *Node) {
 
 const least = 8 // slots
 
-// Find returns the node of a key, or nil.
-func (t *Table) Find(hash uint32, key string) *Node {
+// Find returns a node of the given hash, or nil, and looks at no node to tell:
+// its memory may be about to hold another. Two keys of one hash are so rare, and
+// a node that is missed beside a Remove too, that whoever does not find what it
+// looks for asks again by Lookup.
+func (t *Table) Find(hash uint32) *Node {
+	p := t.slots.Load()
+	if p == nil {
+		return nil
+	}
+	slots := *p
+	for i := hash; ; i++ {
+		s := &slots[int(i)&(len(slots)-1)]
+		n := s.node.Load()
+		if n == nil || s.hash.Load() == hash {
+			return n
+		}
+	}
+}
+
+// Lookup returns the node of a key, or nil.
+func (t *Table) Lookup(hash uint32, key string) *Node {
 	p := t.slots.Load()
 	if p == nil {
 		return nil
