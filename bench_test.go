@@ -141,6 +141,39 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
+// BenchmarkStepOfMany is the same where keys are asked for at random, each step with
+// those before it: the clock waits for what was begun before it is read.
+func BenchmarkStepOfMany(b *testing.B) {
+	for _, n := range []int{1e4, 1e6} {
+		l := benchLocal(b, Config{Limit: many, MaxKeys: 2 * n})
+		keys, order := benchKeys(n), picks(n, false)
+		for _, k := range keys {
+			l.Allow(k)
+		}
+		found := func(k string) *entry {
+			sh, hash := l.local.locate(k)
+			return ofNode(sh.index.Find(hash))
+		}
+		for _, step := range []struct {
+			name string
+			do   func(k string)
+		}{
+			{"clock", func(string) { l.now() }},
+			{"find", func(k string) { l.now(); found(k) }},
+			{"lock", func(k string) { l.now(); e := found(k); e.mu.Lock(); e.mu.Unlock() }}, //nolint:gocritic,staticcheck // an empty section is what is measured
+			{"allow", func(k string) { l.Allow(k) }},
+		} {
+			b.Run(fmt.Sprintf("keys=%d/to=%s", n, step.name), func(b *testing.B) {
+				i := 0
+				for b.Loop() {
+					step.do(keys[order[i&(len(order)-1)]])
+					i++
+				}
+			})
+		}
+	}
+}
+
 // benchDecide has decisions made by one goroutine, and by one for each core.
 func benchDecide(b *testing.B, decide func(i int)) {
 	b.Run("serial", func(b *testing.B) {
