@@ -486,15 +486,22 @@ func (r *rig) dropped() uint64 {
 // touch makes a key resident and brings its grant up to date. What was left in an
 // entry that is used for it is due no longer.
 func (p *proc) touch(key string) *entry {
-	before := map[*entry]residence{}
-	fields := map[*entry]string{}
+	type left struct {
+		field string
+		stay  uint64
+		usage int64
+		due   float64
+	}
+	before := map[*entry]left{}
 	for e := range p.rig.entries {
-		before[e], fields[e] = e.residence, strings.Clone(e.field())
+		if e.usage != 0 || e.carry != 0 {
+			before[e] = left{strings.Clone(e.field()), e.stay, e.usage, float64(e.usage)*1e6/e.rate + e.carry}
+		}
 	}
 	p.AllowN(key, 0)
 	for e, was := range before {
 		if e.stay != was.stay && e.stay != 0 {
-			p.rig.due[fields[e]] -= float64(was.usage)*1e6/was.rate + was.carry
+			p.rig.due[was.field] -= was.due
 			p.lost += uint64(max(0, was.usage))
 		}
 	}
