@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"reflect"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,5 +120,59 @@ func TestReservationOutlivesItsEntry(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestNobodyDecidesOnAnothersEntry: where entries become other keys' all the time,
+// every decision, by name or by a handle, on one key or several, is by its key's
+// own limit, and counted once.
+func TestNobodyDecidesOnAnothersEntry(t *testing.T) {
+	const keys, goroutines, each = 8, 4, 3000
+	l := mustLimiter(t, Config{MaxKeys: 2, Limit: Per(1, time.Second), LimitFor: func(key string) (Limit, bool) {
+		return Limit{Rate: 1e9, Burst: 1e9 + int(key[0])}, true
+	}})
+	names, handles := make([]string, keys), make([]*Key, keys)
+	for i := range keys {
+		names[i] = string(rune('a' + i))
+		handles[i] = l.Key(names[i])
+	}
+	var all sync.WaitGroup
+	for g := range goroutines {
+		all.Go(func() {
+			check := func(i int, r Result) {
+				if want := 1e9 + int(names[i][0]); r.Limit.Burst != want {
+					t.Errorf("%q was decided on by a burst of %d, want %d", names[i], r.Limit.Burst, want)
+				}
+			}
+			for n := range each {
+				i, j := (n+g)%keys, (3*n+g)%keys
+				check(i, handles[i].TakeN(0))
+				check(j, l.TakeN(names[j], 0))
+				r, tightest := TakeAll(l.Part(names[i], 0))
+				check(i, r)
+				if tightest != 0 {
+					t.Errorf("the tightest of one is %d", tightest)
+				}
+			}
+		})
+	}
+	all.Wait()
+	s := l.Stats()
+	if s.Evicted < each || s.Allowed+s.Denied != 3*goroutines*each {
+		t.Errorf("%d evicted, %d decisions counted, want %d", s.Evicted, s.Allowed+s.Denied, 3*goroutines*each)
+	}
+}
+
+// TestInsertionAtCapacityAllocatesNothing: a key that takes another's place takes
+// its entry too.
+func TestInsertionAtCapacityAllocatesNothing(t *testing.T) {
+	l := mustLimiter(t, Config{Limit: Per(5, time.Second), MaxKeys: 64})
+	names := benchKeys(1000)
+	for _, key := range names {
+		l.Allow(key)
+	}
+	next := 0
+	if n := testing.AllocsPerRun(500, func() { l.Allow(names[next]); next++ }); n != 0 {
+		t.Errorf("%v allocations for a key", n)
 	}
 }

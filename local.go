@@ -28,13 +28,13 @@ const (
 	shardKeys     = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
 	maxShards     = 1024
 	secondChances = 128      // entries looked at, at most, for one that has not been used of late
-	slabLeast     = 8        // entries that are allocated at once, at least
-	slabMost      = 32 << 10 // bytes of them, at most
+	blockLeast    = 8        // entries that are allocated at once, at least
+	blockMost     = 32 << 10 // bytes of them, at most
 	dueUrgent     = 0        // the due time of a key that is to be told at once
 )
 
 // entry is a resident key, and one key after another: its memory is used again
-// (see shard.freeLocked). Its lock guards it; which key it is, and what says where
+// (see freeLocked). Its lock guards it; which key it is, and what says where
 // it stands among the others, changes only under its shard's lock too, which is
 // taken before it.
 // It has no pointers: the garbage collector has nothing to look for in it.
@@ -126,19 +126,19 @@ func (e *entry) size() int {
 }
 
 // newEntries allocates about n entries of a size, 1 at least and as many as
-// slabMost allows at most. For the garbage collector they are one.
+// blockMost allows at most. For the garbage collector they are one.
 func newEntries(size, n int) []*entry {
 	switch size {
 	case short:
-		return slab(n, func(e *entry) *entry { return e })
+		return blockOf(n, func(e *entry) *entry { return e })
 	case long:
-		return slab(n, func(e *longEntry) *entry { return &e.entry })
+		return blockOf(n, func(e *longEntry) *entry { return &e.entry })
 	}
-	return slab(n, func(e *longestEntry) *entry { return &e.entry })
+	return blockOf(n, func(e *longestEntry) *entry { return &e.entry })
 }
 
-func slab[T any](n int, of func(*T) *entry) []*entry {
-	block := make([]T, max(1, min(n, slabMost/int(unsafe.Sizeof(*new(T))))))
+func blockOf[T any](n int, of func(*T) *entry) []*entry {
+	block := make([]T, max(1, min(n, blockMost/int(unsafe.Sizeof(*new(T))))))
 	list := make([]*entry, len(block))
 	for i := range block {
 		list[i] = of(&block[i])
@@ -255,7 +255,7 @@ func digest(key string, buf *[maxKey + 1]byte) string {
 	return unsafe.String(&buf[0], len(buf))
 }
 
-// textOf puts the text of a held key's entry into room: see newText.
+// textOf puts the text of a held key's entry into room: see write.
 func (lo *local) textOf(held string, room []byte) (text []byte, key int) {
 	switch {
 	case lo.secret != nil:
@@ -478,7 +478,7 @@ func (sh *shard) insertLocked(held string, hash uint32, lim Limit, now int64) *e
 func (sh *shard) takeLocked(size int) *entry {
 	free := &sh.free[size]
 	if len(*free) == 0 {
-		*free = newEntries(size, sh.nextSlab(size))
+		*free = newEntries(size, sh.nextBlock(size))
 		sh.made[size] += len(*free)
 	}
 	last := len(*free) - 1
@@ -487,10 +487,10 @@ func (sh *shard) takeLocked(size int) *entry {
 	return e
 }
 
-// nextSlab is how many entries to allocate: as many as there are, but no more
+// nextBlock is how many entries to allocate: as many as there are, but no more
 // than may be resident, before evicted ones that have something to tell need more.
-func (sh *shard) nextSlab(size int) int {
-	n := max(slabLeast, sh.made[size])
+func (sh *shard) nextBlock(size int) int {
+	n := max(blockLeast, sh.made[size])
 	if left := sh.size - sh.made[size]; left > 0 {
 		n = min(n, left)
 	}
