@@ -153,8 +153,9 @@ func delay(level, refill float64) time.Duration {
 }
 
 // unreserve gives back a reservation of n that was to act at the instant act,
-// less what has been reserved after it, and returns the tokens given back
-// (as x/time/rate's Reservation.CancelAt).
+// less what has been reserved after it, and returns the tokens given back. It is
+// x/time/rate's Reservation.CancelAt, but for one of two cancellations that gives
+// back more than was taken there: never more than n.
 func (b *bucket) unreserve(now int64, n float64, act int64) float64 {
 	if n == 0 || act < now {
 		return 0

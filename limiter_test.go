@@ -75,8 +75,12 @@ func differ(t *testing.T, rng *rand.Rand) {
 			reserved = append(reserved, p)
 		case op < 8 && len(reserved) > 0:
 			p := &reserved[rng.IntN(len(reserved))]
+			before := theirs.TokensAt(now)
 			p.ours.Cancel()
 			p.theirs.CancelAt(now)
+			if theirs.TokensAt(now)-before > float64(p.ours.n)+1e-6 {
+				return // x/time gave back more than the reservation had taken: ours doesn't
+			}
 			p.theirs = &rate.Reservation{} // x/time would give back twice
 		case op < 9:
 			waitBoth(t, rng, lim, ours, theirs, n)

@@ -115,7 +115,7 @@ func startOnce(opts Options, extra []string) (*Server, error) {
 }
 
 // Addr is host:port.
-func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+func (s *Server) Addr() string { return addr(s.port) }
 
 // Port is the port alone.
 func (s *Server) Port() int { return s.port }

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
 )
 
 // Embedded is a miniredis inside this program, so that the lab runs where
@@ -16,11 +18,12 @@ type Embedded struct {
 
 // NewEmbedded starts a miniredis on a free loopback port.
 func NewEmbedded() (*Embedded, error) {
-	srv, err := miniredis.Run()
+	addr, err := redisserver.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
-	return &Embedded{addr: srv.Addr(), srv: srv}, nil
+	e := &Embedded{addr: addr}
+	return e, e.Up(context.Background())
 }
 
 // Endpoint implements [Store].
@@ -37,7 +40,7 @@ func (e *Embedded) Down(context.Context) error { return e.Close() }
 // Up implements [Store].
 func (e *Embedded) Up(context.Context) error {
 	srv := miniredis.NewMiniRedis()
-	if err := srv.StartAddr(e.addr); err != nil {
+	if err := redisserver.Patiently(func() error { return srv.StartAddr(e.addr) }); err != nil {
 		return err
 	}
 	e.srv = srv

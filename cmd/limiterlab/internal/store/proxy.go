@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/redisserver"
 )
 
 // proxy carries TCP connections to a target, until it is cut: then the
@@ -23,7 +25,11 @@ type proxy struct {
 
 // newProxy listens on a free loopback port.
 func newProxy(network, target string) (*proxy, error) {
-	p := &proxy{network: network, target: target, addr: "127.0.0.1:0", conns: map[net.Conn]struct{}{}}
+	addr, err := redisserver.FreeAddr()
+	if err != nil {
+		return nil, err
+	}
+	p := &proxy{network: network, target: target, addr: addr, conns: map[net.Conn]struct{}{}}
 	if err := p.restore(); err != nil {
 		return nil, err
 	}
@@ -32,13 +38,16 @@ func newProxy(network, target string) (*proxy, error) {
 
 // restore listens again where it listened before.
 func (p *proxy) restore() error {
-	ln, err := net.Listen("tcp", p.addr)
+	var ln net.Listener
+	err := redisserver.Patiently(func() (err error) {
+		ln, err = net.Listen("tcp", p.addr)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.addr = ln.Addr().String()
 	p.listener = ln
 	p.wg.Go(func() { p.accept(ln) })
 	return nil
