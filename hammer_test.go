@@ -398,8 +398,8 @@ func (sh *shard) checkFree() error {
 			if e.At == 0 { // never used
 				continue
 			}
-			if !e.free || !e.evicted || e.lone || e.frozen || e.queuedAt != 0 || e.stay != 0 || e.size() != size {
-				return fmt.Errorf("%q: not free as it should be: %+v", e.field(), e.residence)
+			if !e.free() || !e.evicted || e.lone || e.frozen || e.queuedAt != 0 || e.stay != 0 || e.size() != size {
+				return fmt.Errorf("%q: not free as it should be: %+v", e.field(), e.account)
 			}
 			if e == ofNode(sh.index.Lookup(e.Hash, e.Key())) {
 				return fmt.Errorf("%q: free, and found", e.field())

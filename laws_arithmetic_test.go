@@ -393,7 +393,7 @@ func FuzzGrant(f *testing.F) {
 			t.Errorf("a share of %v", s)
 		}
 		check := func(what string) {
-			e := entry{residence: residence{bucket: b, account: a}}
+			e := entry{bucket: b, account: a}
 			if err := e.checkNumbers(); err != nil || !(b.refill <= b.rate) || !(b.capacity <= b.burst) || !(b.capacity >= 0) {
 				t.Errorf("%s: %v: %+v %+v", what, err, b, a)
 			}

@@ -476,7 +476,7 @@ func (r *rig) dropped() uint64 {
 		sum += p.lost
 	}
 	for e := range r.entries {
-		if e.free {
+		if e.free() {
 			sum += uint64(max(0, e.usage))
 		}
 	}

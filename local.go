@@ -39,38 +39,17 @@ const (
 // taken before it.
 // It has no pointers: the garbage collector has nothing to look for in it.
 type entry struct {
-	// In the order, and by the cache lines of 64 bytes, in which a decision
-	// needs them: to find the key, its bucket, and what is noted of it.
+	// In the order of the cache lines of 64 bytes that a decision needs. It writes
+	// in the second alone, if need be, which is all that two cores have to pass on.
 	index.Node
-	mu   sync.Mutex
 	text [shortText]byte // see write
-	residence
-}
-
-// residence is what an entry is from when a key comes until it has gone.
-type residence struct {
-	part       uint16 // the number of its partition, from 1; 0: without Redis
-	byDefault  bool   // its limit is Config.Limit
-	shadow     bool   // its limit is on trial: what is over it is let through
-	relimited  bool   // its limit has to be asked for again at its next decision
-	hidden     bool   // its field does not tell which key it is
-	used       bool   // again, since it came or was last the next to make room
-	unplaced   bool   // it is planned for an earlier time than it is queued for
-	frozen     bool   // part of a report without a reply yet
-	evicted    bool   // not resident
-	free       bool   // in its shard's list of those that may be used again
-	lone       bool   // evicted from the beginning: made for one use, in no such list
-	awaited    bool   // somebody waits for its next grant: see local.grants
-	staleSince int64  // the outage that the grant is for; 0: none
-	planned    int64  // when it is to be exchanged; forever: not at all
-
 	bucket
-	allowed uint64 // decisions that admitted
+	mu sync.Mutex
 	account
-	denied   uint64 // decisions that did not
 	rng      uint64 // state of the thresholds' generator
-	stay     uint64 // its number in the shard, from 1; 0: that of none
+	stay     uint64 // the number of its residence in the shard, from 1; 0: of none
 	queuedAt int32  // in shard.due, from 1; 0: not queued
+	_        [12]byte
 }
 
 // longEntry is the entry of a key whose text does not fit into the entry, and
@@ -306,7 +285,9 @@ func (lo *local) loneEntry(held string, hash uint32, lim Limit, now int64) *entr
 // begin makes an entry, of which the text is written, that of a key with a limit,
 // and gives it what is remembered of the key: no more than an empty bucket.
 func (lo *local) begin(e *entry, lim Limit, remembered, now int64) {
-	e.residence = residence{hidden: lo.secret != nil, planned: forever, bucket: newBucket(lim, now), account: newAccount(now)}
+	e.bucket, e.account = newBucket(lim, now), newAccount(now)
+	e.hidden = lo.secret != nil
+	e.rng, e.stay, e.queuedAt = 0, 0, 0
 	if remembered > now && e.shared() {
 		e.replied = min(remembered, later(now, seconds(e.burst/e.rate)))
 		e.level = e.startLevel(&e.bucket, now)
@@ -504,9 +485,12 @@ func (sh *shard) freeLocked(e *entry) {
 		e.takenBefore, e.usage, e.chained = e.taken(), 0, 0
 		return
 	}
-	e.free, e.stay = true, 0
+	e.stay = 0
 	sh.free[e.size()] = append(sh.free[e.size()], e)
 }
+
+// free reports whether the entry waits for its next key.
+func (e *entry) free() bool { return e.stay == 0 && !e.lone }
 
 // spareLocked returns the place of the entry that is to make room. The LRU does
 // not see decisions: who was found at its end, and has been used since, goes to
@@ -579,7 +563,7 @@ func (sh *shard) addTo(s *Stats) {
 func (sh *shard) orphanLocked(e *entry) {
 	sh.foldLocked(e)
 	switch {
-	case e.frozen || e.queuedAt != 0 || e.free:
+	case e.frozen || e.queuedAt != 0 || e.free():
 	case e.usage == 0:
 		sh.freeLocked(e)
 	case sh.orphans >= sh.size:
@@ -881,7 +865,7 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 	} else {
 		lo.shardOf(e).unqueueLocked(e)
 		taken := e.taken()
-		e.account = newAccount(now)
+		e.restart(now)
 		e.takenBefore = taken
 	}
 	e.bucket.relimit(now, lim)
@@ -901,7 +885,7 @@ func (lo *local) resetLocked(e *entry, now int64) {
 	lo.shardOf(e).unqueueLocked(e)
 	e.catchUp(lo.world.Load())
 	kept := e.account
-	e.account = newAccount(now)
+	e.restart(now)
 	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, kept.demand
 	e.held, e.heldAt = kept.held, kept.heldAt
 	e.share, e.takenBefore = kept.share, kept.taken()

@@ -33,7 +33,8 @@ func TestNewsOutlivesTheGrant(t *testing.T) {
 	now := int64(time.Hour)
 	lo := newLocal(1, 1, 0)
 	lo.world.Store(w)
-	e := entry{residence: residence{bucket: newBucket(Per(6, time.Minute), now), account: newAccount(now), part: 1}}
+	e := entry{bucket: newBucket(Per(6, time.Minute), now), account: newAccount(now)}
+	e.part = 1
 	e.others, e.exchanged, e.tat = 0.05, now, now+int64(61*time.Second)
 	e.regrant(&e.bucket, now, w)
 	if e.mode != modeShare {

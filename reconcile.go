@@ -63,14 +63,17 @@ func lazyPeriod(b *bucket) time.Duration {
 // account is what a process keeps of one key for the exchange. Instants are
 // nanoseconds of the limiter's clock, never 0; rates are tokens per second.
 type account struct {
-	// What a decision reads and writes.
-	until   int64   // when the grant has to be looked at again
-	usage   int64   // tokens admitted less those given back, not yet reported
-	asked   int64   // tokens asked for, not yet reported
-	alarm   int64   // the count of usage (pool) or attempts (share) that is to be told at once
-	first   int64   // first unreported admission; 0: none
-	notedAt int64   // when something was last noted without a wait
-	cost    float64 // of late; what a share has to be able to save up for
+	// What every decision writes.
+	decisions
+	usage int64 // tokens admitted less those given back, not yet reported
+	asked int64 // tokens asked for, not yet reported
+
+	// What it reads.
+	until   int64 // when the grant has to be looked at again
+	alarm   int64 // the count of usage (pool) or attempts (share) that is to be told at once
+	first   int64 // first unreported admission; 0: none
+	notedAt int64 // when something was last noted without a wait
+	standing
 
 	// And what one does that does not wait.
 	chained   int64   // of usage, what is in chainEnd and fair
@@ -107,8 +110,36 @@ type account struct {
 	share       float64
 }
 
+// decisions is how many there were on a key.
+type decisions struct{ allowed, denied uint64 }
+
+// standing is where a key stands in its process.
+type standing struct {
+	planned    int64   // when it is to be exchanged; forever: not at all
+	staleSince int64   // the outage that the grant is for; 0: none
+	cost       float32 // of a request, of late; what a share has to be able to save up for
+	part       uint16  // the number of its partition, from 1; 0: without Redis
+	byDefault  bool    // its limit is Config.Limit
+	shadow     bool    // its limit is on trial: what is over it is let through
+	relimited  bool    // its limit has to be asked for again at its next decision
+	hidden     bool    // its field does not tell which key it is
+	used       bool    // again, since it came or was last the next to make room
+	unplaced   bool    // it is planned for an earlier time than it is queued for
+	frozen     bool    // part of a report without a reply yet
+	evicted    bool    // not resident
+	lone       bool    // evicted from the beginning: made for one use, and not used again
+	awaited    bool    // somebody waits for its next grant: see local.grants
+}
+
 func newAccount(now int64) account {
-	return account{met: now, reported: now, demandAt: now, alarm: maxTokens}
+	return account{standing: standing{planned: forever}, met: now, reported: now, demandAt: now, alarm: maxTokens}
+}
+
+// restart forgets what is between the key and the fleet.
+func (a *account) restart(now int64) {
+	kept := *a
+	*a = newAccount(now)
+	a.decisions, a.standing = kept.decisions, kept.standing
 }
 
 // unreported is what Redis may not know of yet, in tokens of the given rate.
@@ -123,8 +154,8 @@ func (a *account) somethingToReport() bool {
 // count counts tokens asked for, and taken.
 func (a *account) count(now, asked, taken int64) {
 	a.asked = addTokens(a.asked, asked)
-	if asked != 0 && a.cost != float64(asked) {
-		a.cost = max(float64(asked), a.cost-(a.cost-float64(asked))*meanWeight)
+	if cost := float32(asked); asked != 0 && a.cost != cost {
+		a.cost = max(cost, a.cost-(a.cost-cost)*meanWeight)
 	}
 	if taken != 0 {
 		a.usage = addTokens(a.usage, taken)
@@ -133,6 +164,9 @@ func (a *account) count(now, asked, taken int64) {
 		}
 	}
 }
+
+// request is what a request takes, of late.
+func (a *account) request() float64 { return max(1, float64(a.cost)) }
 
 // fold does the arithmetic that waits.
 func (a *account) fold(rate float64, w *world) {
@@ -431,7 +465,7 @@ func (a *account) regrantFor(b *bucket, own float64, now int64, w *world) {
 	asked := max(a.others, a.meanOthers) + max(own, a.meanOwn)
 	asked = asked*horizon + headroom*min(asked*horizon, b.burst)
 	contended := w.fleet > 1 && asked > min(level, b.burst)+rate*horizon
-	most, saved := math.Inf(1), max(1, a.cost)
+	most, saved := math.Inf(1), a.request()
 	if w.fleet > 1 && now < a.holdUntil {
 		contended, share, saved = true, min(share, float64(a.heldShare)), a.saved(share*rate)
 		most = b.levelAt(now) // the others may not have told yet what they used: a grant may take, not give
@@ -471,7 +505,7 @@ func (a *account) lapse(b *bucket, now int64, w *world) bool {
 	}
 	share := shareOf(own, others, b.rate, w.fleet)
 	a.share = share
-	capacity := min(b.burst, share*(b.burst+rate*w.horizon())+max(1, a.cost))
+	capacity := min(b.burst, share*(b.burst+rate*w.horizon())+a.request())
 	level := min(b.levelAt(a.until), capacity)
 	b.set(a.until, level)
 	b.grant = grant{refill: share * rate, capacity: capacity, threshold: b.threshold, mode: modeShare}
@@ -483,7 +517,7 @@ func (a *account) lapse(b *bucket, now int64, w *world) bool {
 // requests: else each of many processes that ask now and then would have, just
 // after it has asked, a share as if it did so all the time.
 func (a *account) steadied(own float64, w *world) float64 {
-	trust := min(1, own*w.tau.Seconds()/(steadyRequests*max(1, a.cost)))
+	trust := min(1, own*w.tau.Seconds()/(steadyRequests*a.request()))
 	return a.meanOwn + trust*(own-a.meanOwn)
 }
 
@@ -620,7 +654,7 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 // burst, in an outage and just after: a request, and some against the
 // unevenness of few requests.
 func (a *account) saved(refill float64) float64 {
-	return max(1, a.cost) + min(saveMost, refill*saveFor.Seconds())
+	return a.request() + min(saveMost, refill*saveFor.Seconds())
 }
 
 // outageLevel is the share of the shared level that is left at the instant at:
@@ -677,7 +711,7 @@ func (a *account) quiet(b *bucket, now int64, w *world) float64 {
 	}
 	expected := float64(a.steadyThen) * span.Seconds()
 	missing := max(0, expected-float64(a.askedSince+a.asked))
-	missing *= missing / (max(1, expected) * steadyRequests * max(1, a.cost)) // of many a few are missing by chance
+	missing *= missing / (max(1, expected) * steadyRequests * a.request()) // of many a few are missing by chance
 	word := seconds(b.burst/(alarmPart*b.rate)) + w.wordTakes()
 	return risen(time.Duration(min(missing*missing*float64(word), float64(span))), word)
 }
