@@ -122,7 +122,7 @@ func BenchmarkStep(b *testing.B) {
 	}{
 		{"clock", func() { l.now() }},
 		{"hash", func() { l.local.locate("user:00000001") }},
-		{"find", func() { sh.index.Find(e.Hash) }},
+		{"find", func() { sh.entry(sh.index.Find(e.hash)) }},
 		{"lock", func() { e.mu.Lock(); e.mu.Unlock() }}, //nolint:gocritic,staticcheck // an empty section is what is measured
 		{"bucket", func() {
 			now += 100
@@ -152,7 +152,7 @@ func BenchmarkStepOfMany(b *testing.B) {
 		}
 		found := func(k string) *entry {
 			sh, hash := l.local.locate(k)
-			return ofNode(sh.index.Find(hash))
+			return sh.entry(sh.index.Find(hash))
 		}
 		for _, step := range []struct {
 			name string

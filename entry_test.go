@@ -168,7 +168,7 @@ func TestNobodyDecidesOnAnothersEntry(t *testing.T) {
 func TestInsertionAtCapacityMakesNoEntry(t *testing.T) {
 	l := mustLimiter(t, Config{Limit: Per(5, time.Second), MaxKeys: 64})
 	made := func() (n int) {
-		for _, sh := range l.local.shards {
+		for sh := range l.local.eachShard() {
 			for _, m := range sh.made {
 				n += m
 			}

@@ -362,7 +362,7 @@ func (h *hammer) closeInStorm() {
 // everything has been exchanged.
 func (h *hammer) checkShards(idle bool) {
 	h.t.Helper()
-	for _, sh := range h.local.shards {
+	for sh := range h.local.eachShard() {
 		sh.mu.Lock()
 		if err := errors.Join(sh.checkResidents(), sh.checkQueue()); err != nil {
 			h.t.Error(err)
@@ -381,7 +381,7 @@ func (sh *shard) checkResidents() error {
 		return fmt.Errorf("%d entries in the walk, %d in the LRU", len(sh.all), sh.lru.Len())
 	}
 	for _, place := range sh.lru.Keys() {
-		e := sh.all[place]
+		e := sh.entry(sh.all[place])
 		e.mu.Lock()
 		err := errors.Join(sh.checkPlace(e), e.checkNumbers())
 		e.mu.Unlock()
@@ -394,14 +394,15 @@ func (sh *shard) checkResidents() error {
 
 func (sh *shard) checkFree() error {
 	for size, free := range sh.free {
-		for _, e := range free {
-			if e.At == 0 { // never used
+		for _, n := range free {
+			e := sh.entry(n)
+			if e.keyAt == 0 { // never used
 				continue
 			}
 			if !e.free() || !e.evicted || e.lone || e.frozen || e.queuedAt != 0 || e.stay != 0 || e.size() != size {
 				return fmt.Errorf("%q: not free as it should be: %+v", e.field(), e.account)
 			}
-			if e == ofNode(sh.index.Lookup(e.Hash, e.Key())) {
+			if e == sh.residentLocked(e.key(), e.hash) {
 				return fmt.Errorf("%q: free, and found", e.field())
 			}
 		}
@@ -413,7 +414,7 @@ func (sh *shard) checkPlace(e *entry) error {
 	switch {
 	case e.evicted || sh.local.shardOf(e) != sh:
 		return errors.New("resident, but not where it says")
-	case ofNode(sh.index.Lookup(e.Hash, e.Key())) != e:
+	case sh.residentLocked(e.key(), e.hash) != e:
 		return errors.New("resident, but not found")
 	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due) || sh.due[e.queuedAt-1].entry != e):
 		return errors.New("not in the queue where it says")
@@ -475,7 +476,8 @@ func (sh *shard) checkIdle() error {
 	if made != used {
 		return fmt.Errorf("%d entries made, %d resident or free when all is exchanged", made, used)
 	}
-	for _, e := range sh.all {
+	for _, n := range sh.all {
+		e := sh.entry(n)
 		if e.part != 0 && (e.usage != 0 || e.inflight != 0 || e.frozen) {
 			return fmt.Errorf("%q: unreported when all is exchanged: %+v", e.field(), e.account)
 		}

@@ -201,7 +201,7 @@ func (x *liars) admitAtOnce(l *Limiter, key string) {
 func (x *liars) check(since time.Duration) {
 	x.t.Helper()
 	for _, l := range x.both {
-		for _, sh := range l.local.shards {
+		for sh := range l.local.eachShard() {
 			sh.mu.Lock()
 			if err := errors.Join(sh.checkResidents(), sh.checkQueue()); err != nil {
 				x.t.Error(err)

@@ -374,13 +374,18 @@ func (l *Limiter) glimpse(key string, now int64, into *entry) {
 func (l *Limiter) acquire(key string, now int64) *entry {
 	held := heldKey(key)
 	sh, hash := l.local.locate(held)
-	e := ofNode(sh.index.Find(hash))
+	var e *entry
+	if n := sh.index.Find(hash); n != 0 {
+		e = sh.entry(n)
+		e.mu.Lock()
+		if e.holds(held) && !e.relimited {
+			e.use()
+		} else {
+			e.mu.Unlock()
+			e = nil
+		}
+	}
 	if e == nil {
-		e = l.meet(key, held, sh, hash, now)
-	} else if e.mu.Lock(); e.holds(held) && !e.relimited {
-		e.used = true
-	} else {
-		e.mu.Unlock()
 		e = l.meet(key, held, sh, hash, now)
 	}
 	if !l.local.fresh(e, now) {
@@ -393,10 +398,10 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 // its entry locked. The limit is asked for without a lock, and again if limits
 // changed meanwhile.
 func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *entry {
-	if sh.index.Find(hash) != nil { // another key's, perhaps
+	if sh.index.Find(hash) != 0 { // another key's, perhaps
 		if e := sh.lookup(held, hash); e != nil {
 			if !e.relimited {
-				e.used = true
+				e.use()
 				return e
 			}
 			e.mu.Unlock()
@@ -417,7 +422,7 @@ func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *ent
 // applyLocked makes a key resident by a rule, or gives it to one that is
 // resident and has to have its limit asked for. It returns the entry locked.
 func (l *Limiter) applyLocked(held string, sh *shard, hash uint32, r rule, now int64) *entry {
-	if e := ofNode(sh.index.Lookup(hash, held)); e != nil {
+	if e := sh.residentLocked(held, hash); e != nil {
 		e.mu.Lock()
 		if e.relimited {
 			l.relimitLocked(e, r, now)
@@ -513,7 +518,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	lone := l.local.loneEntry(held, hash, l.ruleOf(key).limit, now)
 	part := lone.part
 	sh.mu.Lock()
-	if e := ofNode(sh.index.Lookup(hash, held)); e != nil {
+	if e := sh.residentLocked(held, hash); e != nil {
 		e.mu.Lock()
 		l.local.resetLocked(e, now)
 		part = e.part
@@ -572,7 +577,7 @@ func (l *Limiter) relimit(key string, r rule, now int64) {
 	sh, hash := l.local.locate(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := ofNode(sh.index.Lookup(hash, key))
+	e := sh.residentLocked(key, hash)
 	if e == nil {
 		return
 	}
@@ -1296,7 +1301,7 @@ type Stats struct {
 // for scrapes, not for every decision.
 func (l *Limiter) Stats() Stats {
 	s := Stats{BadLimits: l.badLimits.Load()}
-	for _, sh := range l.local.shards {
+	for sh := range l.local.eachShard() {
 		sh.addTo(&s)
 	}
 	if l.syncer != nil {

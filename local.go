@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"hash/maphash"
+	"iter"
 	"math/bits"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-e56e777b/limiter/internal/blocks"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/index"
 	"github.com/seed-e56e777b/limiter/internal/news"
@@ -27,10 +29,10 @@ const (
 	digestSize    = 16
 	shardKeys     = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
 	maxShards     = 1024
-	secondChances = 128      // entries looked at, at most, for one that has not been used of late
-	blockLeast    = 8        // entries that are allocated at once, at least
-	blockMost     = 32 << 10 // bytes of them, at most
-	dueUrgent     = 0        // the due time of a key that is to be told at once
+	shardSize     = 512 // bytes
+	secondChances = 128 // entries looked at, at most, for one that has not been used of late
+	blockLeast    = 8   // entries that are allocated at once, at least
+	dueUrgent     = 0   // the due time of a key that is to be told at once
 )
 
 // entry is a resident key, and one key after another: its memory is used again
@@ -41,15 +43,18 @@ const (
 type entry struct {
 	// In the order of the cache lines of 64 bytes that a decision needs. It writes
 	// in the second alone, if need be, which is all that two cores have to pass on.
-	index.Node
-	text [shortText]byte // see write
+	hash   uint32          // of the key
+	keyAt  uint16          // where the key begins, in bytes from the entry
+	keyLen uint8           // in bytes
+	text   [shortText]byte // see write
 	bucket
 	mu sync.Mutex
 	account
 	rng      uint64 // state of the thresholds' generator
 	stay     uint64 // the number of its residence in the shard, from 1; 0: of none
 	queuedAt int32  // in shard.due, from 1; 0: not queued
-	_        [12]byte
+	number   uint32 // in the shard's blocks; 0: in none
+	_        [8]byte
 }
 
 // longEntry is the entry of a key whose text does not fit into the entry, and
@@ -73,9 +78,6 @@ const (
 	fieldSize   = 1 + digestSize // of a field that is a digest
 )
 
-// ofNode is the entry that an index has found.
-func ofNode(n *index.Node) *entry { return (*entry)(unsafe.Pointer(n)) } // its first field
-
 // Sizes of entries, by the text that fits in.
 const (
 	short = iota
@@ -97,32 +99,17 @@ func sizeFor(n int) int {
 
 // size is the size of an entry that has a text.
 func (e *entry) size() int {
-	end := int(e.At) + int(e.Len) - int(unsafe.Offsetof(longEntry{}.text))
+	end := int(e.keyAt) + int(e.keyLen) - int(unsafe.Offsetof(longEntry{}.text))
 	if end <= 0 {
 		return short
 	}
 	return max(long, sizeFor(end))
 }
 
-// newEntries allocates about n entries of a size, 1 at least and as many as
-// blockMost allows at most. For the garbage collector they are one.
-func newEntries(size, n int) []*entry {
-	switch size {
-	case short:
-		return blockOf(n, func(e *entry) *entry { return e })
-	case long:
-		return blockOf(n, func(e *longEntry) *entry { return &e.entry })
-	}
-	return blockOf(n, func(e *longestEntry) *entry { return &e.entry })
-}
-
-func blockOf[T any](n int, of func(*T) *entry) []*entry {
-	block := make([]T, max(1, min(n, blockMost/int(unsafe.Sizeof(*new(T))))))
-	list := make([]*entry, len(block))
-	for i := range block {
-		list[i] = of(&block[i])
-	}
-	return list
+// key is the key in the form in which it is held, good for as long as the entry
+// is locked.
+func (e *entry) key() string {
+	return unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(e), e.keyAt)), e.keyLen)
 }
 
 // write makes the entry that of a text, of which the key begins at the given
@@ -134,19 +121,19 @@ func (e *entry) write(text []byte, key int, hash uint32) {
 		at = unsafe.Offsetof(entry{}.text)
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(e), at)), len(text)), text)
-	e.Node = index.Node{Hash: hash, At: uint16(at) + uint16(key), Len: uint8(len(text) - key)}
+	e.hash, e.keyAt, e.keyLen = hash, uint16(at)+uint16(key), uint8(len(text)-key)
 }
 
 // field is the key's field in Redis: a type byte, then the key or its digest. It
 // is good for as long as the entry is locked, or in a report: clone it to keep it.
 func (e *entry) field() string {
-	begin, size := e.At-1, fieldSize
+	begin, size := e.keyAt-1, fieldSize
 	if e.hidden {
-		begin = e.At - fieldSize
+		begin = e.keyAt - fieldSize
 	}
 	first := (*byte)(unsafe.Add(unsafe.Pointer(e), begin))
 	if *first == 'k' {
-		size = 1 + int(e.Len)
+		size = 1 + int(e.keyLen)
 	}
 	return unsafe.String(first, size)
 }
@@ -156,16 +143,24 @@ type partition struct {
 	staleSince atomic.Int64 // instant at which its grants could no longer be renewed; 0: they can
 }
 
+// paddedShard fills a power of two of bytes, so that its place is no multiplication
+// away from its number, and cores that decide in one don't wait for another's.
+type paddedShard struct {
+	shard
+	_ [shardSize - unsafe.Sizeof(shard{})]byte
+}
+
 // shard is a part of the keys. Its lock guards what stands below it, and the
 // places of its entries.
 type shard struct {
-	index index.Table // of the resident ones; read without the lock
+	index  index.Table   // of the resident ones, by number; read without the lock
+	blocks blocks.Blocks // of entries; likewise
 
 	mu    sync.Mutex
 	lru   *simplelru.LRU[int32, struct{}] // of places in all; it sees insertions alone
 	size  int                             // of lru
-	all   []*entry                        // the resident ones
-	free  [sizes][]*entry                 // those that may be used again
+	all   []uint32                        // the resident ones
+	free  [sizes][]uint32                 // those that may be used again
 	made  [sizes]int                      // entries that there are, one use aside
 	stays uint64                          // residences that there were
 	local *local
@@ -181,7 +176,7 @@ type shard struct {
 
 // local holds the buckets of this process.
 type local struct {
-	shards []*shard
+	shards []paddedShard
 	shift  uint8 // of a hash, to the number of a shard
 	seed   maphash.Seed
 	random uint64 // seed of the thresholds
@@ -208,10 +203,10 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 		n *= 2
 	}
 	size := (maxKeys + n - 1) / n
-	for range n {
-		sh := &shard{size: size, local: lo}
+	lo.shards = make([]paddedShard, n)
+	for sh := range lo.eachShard() {
+		sh.size, sh.local = size, lo
 		sh.lru, _ = simplelru.NewLRU[int32, struct{}](size, nil) // its one error is a size below 1
-		lo.shards = append(lo.shards, sh)
 	}
 	lo.shift = uint8(32 - bits.TrailingZeros(uint(n)))
 	return lo
@@ -266,16 +261,26 @@ func keyedDigest(secret []byte, held string) string {
 // index finds it.
 func (lo *local) locate(held string) (*shard, uint32) {
 	h := uint32(maphash.String(lo.seed, held))
-	return lo.shards[h>>lo.shift], h // an index begins with the lower bits
+	return &lo.shards[h>>lo.shift].shard, h // an index begins with the lower bits
 }
 
 // shardOf is the shard that an entry belongs to, resident or not.
-func (lo *local) shardOf(e *entry) *shard { return lo.shards[e.Hash>>lo.shift] }
+func (lo *local) shardOf(e *entry) *shard { return &lo.shards[e.hash>>lo.shift].shard }
+
+func (lo *local) eachShard() iter.Seq[*shard] {
+	return func(yield func(*shard) bool) {
+		for i := range lo.shards {
+			if !yield(&lo.shards[i].shard) {
+				return
+			}
+		}
+	}
+}
 
 // loneEntry makes an entry that is not resident, of a held key.
 func (lo *local) loneEntry(held string, hash uint32, lim Limit, now int64) *entry {
 	text, key := lo.textOf(held, make([]byte, 0, longestText))
-	e := newEntries(sizeFor(len(text)), 1)[0]
+	e := &new(longestEntry).entry
 	e.write(text, key, hash)
 	lo.begin(e, lim, lo.recall.of(fieldOf(text)), now)
 	e.evicted, e.lone = true, true
@@ -393,7 +398,8 @@ func (lo *local) resident(field string) *entry {
 // find returns the entry of a held key, locked; nil where there is none.
 func (lo *local) find(held string) *entry {
 	sh, hash := lo.locate(held)
-	if e := ofNode(sh.index.Find(hash)); e != nil {
+	if n := sh.index.Find(hash); n != 0 {
+		e := sh.entry(n)
 		e.mu.Lock()
 		if e.holds(held) {
 			return e
@@ -405,18 +411,38 @@ func (lo *local) find(held string) *entry {
 
 // holds reports whether the entry is the one of a held key, for those who have
 // found it without its shard's lock.
-func (e *entry) holds(held string) bool { return !e.evicted && e.Key() == held }
+func (e *entry) holds(held string) bool { return !e.evicted && e.key() == held }
+
+// use notes that the entry is still needed, where that is not noted yet: others
+// may read beside it.
+func (e *entry) use() {
+	if !e.used {
+		e.used = true
+	}
+}
 
 // lookup returns the entry of a held key, locked; nil where there is none.
 func (sh *shard) lookup(held string, hash uint32) *entry {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := ofNode(sh.index.Lookup(hash, held))
+	e := sh.residentLocked(held, hash)
 	if e != nil {
 		e.mu.Lock()
 	}
 	return e
 }
+
+// residentLocked is the entry of a held key; nil where there is none.
+func (sh *shard) residentLocked(held string, hash uint32) *entry {
+	n := sh.index.Lookup(hash, func(n uint32) bool { return sh.entry(n).key() == held })
+	if n == 0 {
+		return nil
+	}
+	return sh.entry(n)
+}
+
+// entry is the one of a number.
+func (sh *shard) entry(n uint32) *entry { return (*entry)(sh.blocks.At(n)) }
 
 // attach gives an entry its place in the exchange.
 func (lo *local) attach(e *entry) {
@@ -433,21 +459,21 @@ func (sh *shard) insertLocked(held string, hash uint32, lim Limit, now int64) *e
 	sh.met = now
 	place := int32(len(sh.all))
 	if len(sh.all) < sh.size {
-		sh.all = append(sh.all, nil)
+		sh.all = append(sh.all, 0)
 		sh.lru.Add(place, struct{}{})
 	} else {
 		place = sh.spareLocked()
-		sh.evictLocked(sh.all[place])
+		sh.evictLocked(sh.entry(sh.all[place]))
 		sh.lru.Get(place)
 	}
 	e := sh.takeLocked(sizeFor(len(text)))
-	sh.all[place] = e
+	sh.all[place] = e.number
 	e.mu.Lock()
 	e.write(text, key, hash)
 	sh.local.begin(e, lim, remembered, now)
 	sh.stays++
 	e.stay = sh.stays
-	sh.index.Insert(&e.Node)
+	sh.index.Insert(hash, e.number)
 	if e.hidden {
 		sh.local.hidden.Store(strings.Clone(e.field()), e)
 	}
@@ -457,21 +483,41 @@ func (sh *shard) insertLocked(held string, hash uint32, lim Limit, now int64) *e
 // takeLocked returns an entry of a size that is free. Who has found it by the key
 // that it had may lock it still, to see that it has gone.
 func (sh *shard) takeLocked(size int) *entry {
-	free := &sh.free[size]
-	if len(*free) == 0 {
-		*free = newEntries(size, sh.nextBlock(size))
-		sh.made[size] += len(*free)
+	if len(sh.free[size]) == 0 {
+		sh.makeLocked(size)
 	}
-	last := len(*free) - 1
-	e := (*free)[last]
-	*free = (*free)[:last]
-	return e
+	free := sh.free[size]
+	last := len(free) - 1
+	sh.free[size] = free[:last]
+	return sh.entry(free[last])
 }
 
-// nextBlock is how many entries to allocate: as many as there are, but no more
+// makeLocked allocates a block of entries of a size, which are free.
+func (sh *shard) makeLocked(size int) {
+	var numbers []uint32
+	switch size {
+	case short:
+		numbers = newBlock[entry](sh, size)
+	case long:
+		numbers = newBlock[longEntry](sh, size)
+	default:
+		numbers = newBlock[longestEntry](sh, size)
+	}
+	for _, n := range numbers {
+		sh.entry(n).number = n
+	}
+	sh.made[size] += len(numbers)
+	sh.free[size] = append(sh.free[size], numbers...)
+}
+
+func newBlock[T any](sh *shard, size int) []uint32 {
+	return blocks.Add[T](&sh.blocks, min(sh.nextBlock(size), blocks.Most/int(unsafe.Sizeof(*new(T)))))
+}
+
+// nextBlock is how many entries to allocate: half as many as there are, but no more
 // than may be resident, before evicted ones that have something to tell need more.
 func (sh *shard) nextBlock(size int) int {
-	n := max(blockLeast, sh.made[size])
+	n := max(blockLeast, sh.made[size]/2)
 	if left := sh.size - sh.made[size]; left > 0 {
 		n = min(n, left)
 	}
@@ -486,7 +532,7 @@ func (sh *shard) freeLocked(e *entry) {
 		return
 	}
 	e.stay = 0
-	sh.free[e.size()] = append(sh.free[e.size()], e)
+	sh.free[e.size()] = append(sh.free[e.size()], e.number)
 }
 
 // free reports whether the entry waits for its next key.
@@ -498,7 +544,7 @@ func (e *entry) free() bool { return e.stay == 0 && !e.lone }
 func (sh *shard) spareLocked() int32 {
 	for range secondChances {
 		place, _, _ := sh.lru.GetOldest()
-		e := sh.all[place]
+		e := sh.entry(sh.all[place])
 		e.mu.Lock()
 		used := e.used
 		e.used = false
@@ -517,7 +563,7 @@ func (sh *shard) spareLocked() int32 {
 func (sh *shard) evictLocked(e *entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	sh.index.Remove(&e.Node)
+	sh.index.Remove(e.hash, e.number)
 	if e.hidden {
 		sh.local.hidden.Delete(e.field())
 	}
@@ -550,7 +596,8 @@ func (sh *shard) addTo(s *Stats) {
 	s.Keys += len(sh.all)
 	s.Evicted += sh.evictions
 	s.DroppedTokens += sh.dropped
-	for _, e := range sh.all {
+	for _, n := range sh.all {
+		e := sh.entry(n)
 		e.mu.Lock()
 		s.Allowed += e.allowed
 		s.Denied += e.denied
@@ -918,7 +965,7 @@ func (sh *shard) forgetOrphanLocked(field string) {
 // pending is the number of keys with something unreported.
 func (lo *local) pending() int {
 	n := 0
-	for _, sh := range lo.shards {
+	for sh := range lo.eachShard() {
 		sh.mu.Lock()
 		n += len(sh.due) + sh.frozen
 		sh.mu.Unlock()
@@ -1026,10 +1073,10 @@ func (sh *shard) popLocked(by int64) *entry {
 // each calls f for every resident entry, under its lock and that of its shard,
 // which are taken anew for each: deciders never wait for more than one of them.
 func (lo *local) each(f func(*entry)) {
-	for _, sh := range lo.shards {
+	for sh := range lo.eachShard() {
 		sh.mu.Lock()
 		for i := 0; i < len(sh.all); i++ { // places are kept, so that nothing is passed over
-			e := sh.all[i]
+			e := sh.entry(sh.all[i])
 			e.mu.Lock()
 			f(e)
 			sh.unlockPlaced(e)

@@ -339,7 +339,7 @@ func (s *syncer) queueForced(now int64) {
 func (s *syncer) collect(now, by int64) {
 	w := s.local.world.Load()
 	clear(s.crowded)
-	for _, sh := range s.local.shards {
+	for sh := range s.local.eachShard() {
 		for len(s.crowded) < len(s.local.parts) && s.collectOne(sh, now, by, w) {
 		}
 	}
@@ -409,7 +409,7 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 	sh := s.local.shardOf(e)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if resident := ofNode(sh.index.Lookup(e.Hash, e.Key())); resident != nil {
+	if resident := sh.residentLocked(e.key(), e.hash); resident != nil {
 		e = resident
 	}
 	e.mu.Lock()
@@ -518,7 +518,7 @@ func (s *syncer) untold(at int64) bool {
 		}
 	}
 	s.local.each(check)
-	for _, sh := range s.local.shards {
+	for sh := range s.local.eachShard() {
 		sh.mu.Lock()
 		if sh.orphans > 0 {
 			for _, q := range slices.Clone(sh.due) {

@@ -1,5 +1,5 @@
-// Package index finds entries by key without a lock, so that those who read
-// never wait for those who write (docs/design.md §9).
+// Package index finds what has a number by the hash of a key, without a lock, so
+// that those who read never wait for those who write (docs/design.md §9).
 package index
 
 import (
@@ -7,131 +7,125 @@ import (
 	"unsafe"
 )
 
-// Node is what the index knows of an entry that it is the first field of. It
-// does not change while it is in a table. The key's text is a part of the entry
-// too, so that there is no pointer to it for the garbage collector to follow.
-type Node struct {
-	Hash uint32 // of the key
-	At   uint16 // where the key begins, in bytes from the node
-	Len  uint8  // of the key, in bytes
-}
-
-// Key is the key, good for as long as it is not moved.
-func (n *Node) Key() string {
-	return unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(n), n.At)), n.Len)
-}
-
-// Table holds nodes by open addressing with linear probing. Any number of
-// goroutines may call Find; the others need a lock among themselves.
+// Table holds numbers, each with a hash, by open addressing with linear probing.
+// Any number of goroutines may call Find; the others need a lock among themselves.
 // The zero Table is empty.
 type Table struct {
-	slots atomic.Pointer[[]slot] // a power of two of them, never all taken
+	// Side by side, and not behind another pointer: a reader that reads the mask
+	// first finds that many slots at least, since it is written last.
+	mask  atomic.Uint32        // their number, a power of two, less 1
+	slots atomic.Pointer[slot] // never all taken; nil: none yet
 	used  int
 }
 
-// slot holds a node, and its hash again: nodes that a probe passes need not be
-// looked at, which with many keys would be a cache miss each.
-type slot struct {
-	hash atomic.Uint32
-	node atomic.Pointer[Node] // nil: empty
+// slot is a hash, and below it a number, so that nothing else need be looked at to
+// pass it: with many keys that would be a cache miss each. 0: empty.
+type slot struct{ atomic.Uint64 }
+
+func (s *slot) set(hash, number uint32) { s.Store(uint64(hash)<<32 | uint64(number)) }
+
+func (s *slot) get() (hash, number uint32) {
+	x := s.Load()
+	return uint32(x >> 32), uint32(x)
 }
 
-func (s *slot) set(hash uint32, n *Node) {
-	s.hash.Store(hash)
-	s.node.Store(n)
-}
+const (
+	least    = 8 // slots
+	slotSize = unsafe.Sizeof(slot{})
+)
 
-const least = 8 // slots
-
-// Find returns a node of the given hash, or nil, and looks at no node to tell:
-// its memory may be about to hold another. Two keys of one hash are so rare, and
-// a node that is missed beside a Remove too, that whoever does not find what it
-// looks for asks again by Lookup.
-func (t *Table) Find(hash uint32) *Node {
-	p := t.slots.Load()
-	if p == nil {
-		return nil
+// Find returns the number of one that has the given hash, or 0. Two keys of one
+// hash are so rare, and one that is missed beside a writer too, that whoever does
+// not find what it looks for asks again by Lookup.
+func (t *Table) Find(hash uint32) uint32 {
+	mask := t.mask.Load()
+	first := t.slots.Load()
+	if first == nil {
+		return 0
 	}
-	slots := *p
+	for i := range mask + 1 { // of a table that has grown meanwhile they may all be taken
+		x := (*slot)(unsafe.Add(unsafe.Pointer(first), uintptr((hash+i)&mask)*slotSize)).Load()
+		if x == 0 || uint32(x>>32) == hash {
+			return uint32(x)
+		}
+	}
+	return 0
+}
+
+// all is the slots, for who has the lock.
+func (t *Table) all() []slot {
+	if first := t.slots.Load(); first != nil {
+		return unsafe.Slice(first, int(t.mask.Load())+1)
+	}
+	return nil
+}
+
+// Lookup returns the number of the one of the given hash that is the right one, or 0.
+func (t *Table) Lookup(hash uint32, right func(number uint32) bool) uint32 {
+	slots := t.all()
+	if slots == nil {
+		return 0
+	}
 	for i := hash; ; i++ {
-		s := &slots[int(i)&(len(slots)-1)]
-		n := s.node.Load()
-		if n == nil || s.hash.Load() == hash {
+		h, n := slots[int(i)&(len(slots)-1)].get()
+		if n == 0 || h == hash && right(n) {
 			return n
 		}
 	}
 }
 
-// Lookup returns the node of a key, or nil.
-func (t *Table) Lookup(hash uint32, key string) *Node {
-	p := t.slots.Load()
-	if p == nil {
-		return nil
+// Insert adds a number, which is above 0 and not in the table.
+func (t *Table) Insert(hash, number uint32) {
+	slots := t.all()
+	if 4*(t.used+1) > 3*len(slots) {
+		slots = t.grow(slots)
 	}
-	slots := *p
-	for i := hash; ; i++ {
-		s := &slots[int(i)&(len(slots)-1)]
-		n := s.node.Load()
-		if n == nil || s.hash.Load() == hash && n.Key() == key {
-			return n
-		}
-	}
-}
-
-// Insert adds a node whose key is not in the table.
-func (t *Table) Insert(n *Node) {
-	p := t.slots.Load()
-	if p == nil || 4*(t.used+1) > 3*len(*p) {
-		p = t.grow(p)
-	}
-	put(*p, n.Hash, n)
+	put(slots, hash, number)
 	t.used++
 }
 
-func (t *Table) grow(old *[]slot) *[]slot {
-	size := least
-	if old != nil {
-		size = 2 * len(*old)
-	}
-	slots := make([]slot, size)
-	if old != nil {
-		for i := range *old {
-			if s := &(*old)[i]; s.node.Load() != nil {
-				put(slots, s.hash.Load(), s.node.Load())
-			}
+func (t *Table) grow(old []slot) []slot {
+	slots := make([]slot, max(least, 2*len(old)))
+	for i := range old {
+		if hash, number := old[i].get(); number != 0 {
+			put(slots, hash, number)
 		}
 	}
-	t.slots.Store(&slots)
-	return &slots
+	t.slots.Store(&slots[0])
+	t.mask.Store(uint32(len(slots) - 1))
+	return slots
 }
 
-func put(slots []slot, hash uint32, n *Node) {
+func put(slots []slot, hash, number uint32) {
 	i := int(hash)
-	for slots[i&(len(slots)-1)].node.Load() != nil {
+	for slots[i&(len(slots)-1)].Load() != 0 {
 		i++
 	}
-	slots[i&(len(slots)-1)].set(hash, n)
+	slots[i&(len(slots)-1)].set(hash, number)
 }
 
-// Remove takes a node out that is in the table, and closes the gap: what
+// Remove takes a number out that is in the table, and closes the gap: what
 // probing has put behind it moves up.
-func (t *Table) Remove(n *Node) {
-	slots := *t.slots.Load()
+func (t *Table) Remove(hash, number uint32) {
+	slots := t.all()
 	mask := len(slots) - 1
-	gap := int(n.Hash) & mask
-	for slots[gap].node.Load() != n {
+	gap := int(hash) & mask
+	for {
+		if _, n := slots[gap].get(); n == number {
+			break
+		}
 		gap = (gap + 1) & mask
 	}
 	for i := (gap + 1) & mask; ; i = (i + 1) & mask {
-		next, hash := slots[i].node.Load(), slots[i].hash.Load()
-		if next == nil {
+		h, next := slots[i].get()
+		if next == 0 {
 			break
 		}
-		if home := int(hash) & mask; (i-home)&mask >= (i-gap)&mask {
-			slots[gap].set(hash, next)
+		if home := int(h) & mask; (i-home)&mask >= (i-gap)&mask {
+			slots[gap].set(h, next)
 			gap = i
 		}
 	}
-	slots[gap].node.Store(nil)
+	slots[gap].Store(0)
 	t.used--
 }

@@ -1,84 +1,67 @@
 package index_test
 
 import (
-	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"unsafe"
 
 	"github.com/seed-e56e777b/limiter/internal/index"
 )
 
-type held struct {
-	index.Node
-	text [16]byte
-}
-
-func node(key string, hash uint32) *index.Node {
-	var h held
-	h.Node = index.Node{Hash: hash, At: uint16(unsafe.Offsetof(h.text)), Len: uint8(copy(h.text[:], key))}
-	return &h.Node
-}
-
 // TestTableIsAMap: whatever is inserted and removed, a table finds what a map
 // does, also where many keys have the same hash or sit at the table's end.
 func TestTableIsAMap(t *testing.T) {
-	hashes := map[string]func(i int) uint32{
-		"scattered": func(i int) uint32 { return uint32(maphash.Comparable(maphash.MakeSeed(), i)) },
-		"all alike": func(int) uint32 { return 1<<32 - 1 },
-		"in a row":  func(i int) uint32 { return uint32(i) - 20 },
-		"few":       func(i int) uint32 { return uint32(i % 5) },
+	seed := maphash.MakeSeed()
+	hashes := map[string]func(n uint32) uint32{
+		"scattered": func(n uint32) uint32 { return uint32(maphash.Comparable(seed, n)) },
+		"all alike": func(uint32) uint32 { return 1<<32 - 1 },
+		"in a row":  func(n uint32) uint32 { return n - 20 },
+		"few":       func(n uint32) uint32 { return n % 5 },
+		"none":      func(uint32) uint32 { return 0 },
 	}
 	for name, hash := range hashes {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))
 			var table index.Table
-			want := map[string]*index.Node{}
-			keys := make([]*index.Node, 100)
-			for i := range keys {
-				keys[i] = node(fmt.Sprint("key", i), hash(i))
+			in := map[uint32]bool{}
+			check := func(n uint32) {
+				want := uint32(0)
+				if in[n] {
+					want = n
+				}
+				if got := table.Lookup(hash(n), func(m uint32) bool { return m == n }); got != want {
+					t.Fatalf("of %d found %d, want %d", n, got, want)
+				}
+				if found := table.Find(hash(n)); in[n] && (!in[found] || hash(found) != hash(n)) {
+					t.Errorf("of %d found %d without the lock", n, found)
+				}
 			}
+			const numbers = 100
 			for range 5000 {
-				e := keys[rng.IntN(len(keys))]
-				if _, ok := want[e.Key()]; ok {
-					table.Remove(e)
-					delete(want, e.Key())
+				n := 1 + rng.Uint32N(numbers)
+				if in[n] {
+					table.Remove(hash(n), n)
 				} else {
-					table.Insert(e)
-					want[e.Key()] = e
+					table.Insert(hash(n), n)
 				}
-				probe := keys[rng.IntN(len(keys))]
-				if got := table.Lookup(probe.Hash, probe.Key()); got != want[probe.Key()] {
-					t.Fatalf("%q: found %p, want %p", probe.Key(), got, want[probe.Key()])
-				}
+				in[n] = !in[n]
+				check(1 + rng.Uint32N(numbers))
 			}
-			for _, e := range keys {
-				got := table.Lookup(e.Hash, e.Key())
-				if got != want[e.Key()] {
-					t.Errorf("%q: found %p, want %p", e.Key(), got, want[e.Key()])
-				}
-				if found := table.Find(e.Hash); got != nil && (found == nil || found.Hash != e.Hash) {
-					t.Errorf("%q: without the lock %v is found", e.Key(), found)
-				}
+			for n := range uint32(numbers) {
+				check(1 + n)
 			}
 		})
 	}
 }
 
-// TestReadersNeedNoLock: beside a writer, whose nodes are written again while they
-// are in no table, a reader finds a node that is or was there, or none.
+// TestReadersNeedNoLock: beside a writer, a reader finds a number that is or was
+// there, or none.
 func TestReadersNeedNoLock(t *testing.T) {
+	const moving, hashes = 64, 20
+	const still, stillHash = moving + 1, 1 << 20
 	var table index.Table
-	still := node("still", 1<<20)
-	table.Insert(still)
-	moving := make([]*index.Node, 64)
-	known := map[*index.Node]bool{still: true}
-	for i := range moving {
-		moving[i] = node(fmt.Sprint("moving", i), uint32(i%16))
-		known[moving[i]] = true
-	}
+	table.Insert(stillHash, still)
 	done := make(chan struct{})
 	var readers sync.WaitGroup
 	for range 2 {
@@ -89,9 +72,9 @@ func TestReadersNeedNoLock(t *testing.T) {
 					return
 				default:
 				}
-				for hash := range uint32(20) {
-					if got := table.Find(hash); got != nil && !known[got] {
-						t.Errorf("found %p, which nobody has put in", got)
+				for hash := range uint32(hashes) {
+					if got := table.Find(hash); got > still {
+						t.Errorf("found %d, which nobody has put in", got)
 						return
 					}
 				}
@@ -99,20 +82,20 @@ func TestReadersNeedNoLock(t *testing.T) {
 		})
 	}
 	rng := rand.New(rand.NewPCG(3, 4))
-	in := map[int]bool{}
+	hashOf := map[uint32]uint32{}
 	for range 20000 {
-		i := rng.IntN(len(moving))
-		if in[i] {
-			table.Remove(moving[i])
-		} else {
-			moving[i].Hash = rng.Uint32N(20)
-			table.Insert(moving[i])
+		n := 1 + rng.Uint32N(moving)
+		if hash, in := hashOf[n]; in {
+			table.Remove(hash, n)
+			delete(hashOf, n)
+			continue
 		}
-		in[i] = !in[i]
+		hashOf[n] = rng.Uint32N(hashes)
+		table.Insert(hashOf[n], n)
 	}
 	close(done)
 	readers.Wait()
-	if table.Find(still.Hash) != still {
-		t.Error("what nobody moved is not found")
+	if got := table.Find(stillHash); got != still {
+		t.Errorf("%d is found for what nobody moved", got)
 	}
 }
