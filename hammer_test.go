@@ -399,7 +399,7 @@ func (sh *shard) checkFree() error {
 			if e.keyAt == 0 { // never used
 				continue
 			}
-			if !e.free() || !e.evicted || e.lone || e.frozen || e.queuedAt != 0 || e.stay != 0 || e.size() != size {
+			if !e.free() || !e.evicted || e.lone || e.frozen || e.queuedAt != 0 || e.residence != 0 || e.size() != size {
 				return fmt.Errorf("%q: not free as it should be: %+v", e.field(), e.account)
 			}
 			if e == sh.residentLocked(e.key(), e.hash) {

@@ -81,7 +81,7 @@ func TestHandleOutlivesEviction(t *testing.T) {
 		before := l.Stats()
 		require.Positive(t, before.Evicted)
 		k.Take()
-		if e := residentEntry(l.local, "k"); e == nil || k.entry.Load() != e || k.stay.Load() != e.stay {
+		if e := residentEntry(l.local, "k"); e == nil || k.entry.Load() != e || k.residence.Load() != e.residence {
 			t.Errorf("the handle holds %p, resident is %p", k.entry.Load(), e)
 		}
 		if got := l.Stats().Allowed + l.Stats().Denied; got != before.Allowed+before.Denied+1 {

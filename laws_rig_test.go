@@ -487,20 +487,20 @@ func (r *rig) dropped() uint64 {
 // entry that is used for it is due no longer.
 func (p *proc) touch(key string) *entry {
 	type left struct {
-		field string
-		stay  uint64
-		usage int64
-		due   float64
+		field     string
+		residence uint64
+		usage     int64
+		due       float64
 	}
 	before := map[*entry]left{}
 	for e := range p.rig.entries {
 		if e.usage != 0 || e.carry != 0 {
-			before[e] = left{strings.Clone(e.field()), e.stay, e.usage, float64(e.usage)*1e6/e.rate + e.carry}
+			before[e] = left{strings.Clone(e.field()), e.residence, e.usage, float64(e.usage)*1e6/e.rate + e.carry}
 		}
 	}
 	p.AllowN(key, 0)
 	for e, was := range before {
-		if e.stay != was.stay && e.stay != 0 {
+		if e.residence != was.residence && e.residence != 0 {
 			p.rig.due[was.field] -= was.due
 			p.lost += uint64(max(0, was.usage))
 		}

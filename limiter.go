@@ -649,14 +649,14 @@ func (lo *local) resultLocked(e *entry, now, n int64, taken bool) Result {
 
 // Reservation is tokens taken ahead of time, and when they may be used.
 type Reservation struct {
-	l     *Limiter
-	key   string
-	e     *entry // nil: not OK, or nothing to give back
-	stay  uint64 // of the entry: by now it may be another key's
-	n     int64
-	act   int64 // when the tokens may be used; a grant may bring it nearer
-	taken int64 // e.taken() with this reservation
-	ok    bool
+	l         *Limiter
+	key       string
+	e         *entry // nil: not OK, or nothing to give back
+	residence uint64 // of the entry: by now it may be another key's
+	n         int64
+	act       int64 // when the tokens may be used; a grant may bring it nearer
+	taken     int64 // e.taken() with this reservation
+	ok        bool
 }
 
 // Reserve is ReserveN of one token.
@@ -699,7 +699,7 @@ func (l *Limiter) reserveLocked(key string, e *entry, now, n int64, d time.Durat
 	if e.part != 0 && n > 0 {
 		l.local.noteLocked(e, now, n, true)
 	}
-	return Reservation{l: l, key: key, e: e, stay: e.stay, n: n, act: e.lastEvent, taken: e.taken(), ok: true}
+	return Reservation{l: l, key: key, e: e, residence: e.residence, n: n, act: e.lastEvent, taken: e.taken(), ok: true}
 }
 
 // OK reports whether the tokens were taken: false if n exceeds the burst.
@@ -727,7 +727,7 @@ func (r *Reservation) left() time.Duration {
 
 func (r *Reservation) leftLocked(now int64) time.Duration {
 	e := r.e
-	if e.part == 0 || e.stay != r.stay {
+	if e.part == 0 || e.residence != r.residence {
 		return time.Duration(r.act - now)
 	}
 	if d := r.l.local.delayLocked(e, now, float64(e.taken()-r.taken)); d < time.Duration(r.act-now) {
@@ -747,7 +747,7 @@ func (r *Reservation) pending() (time.Duration, <-chan struct{}) {
 	e.mu.Lock()
 	defer r.l.local.unlock(e)
 	var granted <-chan struct{}
-	if e.part != 0 && e.stay == r.stay {
+	if e.part != 0 && e.residence == r.residence {
 		granted = r.l.local.awaitGrantLocked(e, now)
 	}
 	return r.leftLocked(now), granted
@@ -779,7 +779,7 @@ func (r *Reservation) Cancel() {
 	}
 	e = r.lock(e, now)
 	switch {
-	case e.stay != r.stay:
+	case e.residence != r.residence:
 		r.giveBack(e, now, r.n)
 	case e.part == 0 && !e.unlimited():
 		e.unreserve(now, float64(r.n), r.act)
@@ -793,7 +793,7 @@ func (r *Reservation) Cancel() {
 // another key's, the one that the key has now.
 func (r *Reservation) lock(e *entry, now int64) *entry {
 	e.mu.Lock()
-	if e.stay == r.stay {
+	if e.residence == r.residence {
 		return e
 	}
 	e.mu.Unlock()
@@ -806,7 +806,7 @@ func (r *Reservation) lock(e *entry, now int64) *entry {
 func (r *Reservation) giveBack(e *entry, now, n int64) {
 	if n > 0 && !e.unlimited() {
 		r.l.local.giveBackLocked(e, now, n)
-		if e.stay == r.stay {
+		if e.residence == r.residence {
 			e.refund(now, float64(n))
 		}
 	}
@@ -883,10 +883,10 @@ func (r *Reservation) wait(ctx context.Context) error {
 // All methods may be called from any goroutine, and do what the Limiter's of the
 // same name do.
 type Key struct {
-	l     *Limiter
-	key   string
-	entry atomic.Pointer[entry] // as last found; nil: not yet
-	stay  atomic.Uint64         // and its number then: no other residence in the shard has it
+	l         *Limiter
+	key       string
+	entry     atomic.Pointer[entry] // as last found; nil: not yet
+	residence atomic.Uint64         // and its number then: no other residence in the shard has it
 }
 
 // Key returns a handle for a key. It is good for as long as the limiter is:
@@ -901,7 +901,7 @@ func (k *Key) acquire(now int64) *entry {
 		return k.lookUp(now)
 	}
 	e.mu.Lock()
-	if e.stay != k.stay.Load() || e.evicted || e.relimited {
+	if e.residence != k.residence.Load() || e.evicted || e.relimited {
 		e.mu.Unlock()
 		return k.lookUp(now)
 	}
@@ -916,7 +916,7 @@ func (k *Key) acquire(now int64) *entry {
 func (k *Key) lookUp(now int64) *entry {
 	e := k.l.acquire(k.key, now)
 	k.entry.Store(e)
-	k.stay.Store(e.stay)
+	k.residence.Store(e.residence)
 	return e
 }
 
@@ -1102,15 +1102,15 @@ const lockTries = 3
 // stake is what a decision on several keeps of one key.
 type stake struct {
 	Part
-	index int   // of the first part on the key
-	cost  int64 // of all parts on the key
-	now   int64
-	e     *entry
-	stay  uint64 // of the entry, when it was found
-	gone  bool
-	ok    bool
-	wait  time.Duration
-	sees  *shard // what was done to the entry; nil: none need
+	index     int   // of the first part on the key
+	cost      int64 // of all parts on the key
+	now       int64
+	e         *entry
+	residence uint64 // of the entry, when it was found
+	gone      bool
+	ok        bool
+	wait      time.Duration
+	sees      *shard // what was done to the entry; nil: none need
 }
 
 // stakesOf puts the keys of the parts into room, which grows where there are
@@ -1171,13 +1171,13 @@ func (s *stake) find(tries int) {
 	switch {
 	case tries <= lockTries:
 		s.e = s.l.acquire(s.key, s.now)
-		s.stay = s.e.stay
+		s.residence = s.e.residence
 		s.l.local.unlock(s.e)
 	case s.gone:
 		held := heldKey(s.key)
 		_, hash := s.l.local.locate(held)
 		r := s.l.ruleOf(s.key)
-		s.e, s.stay = s.l.local.loneEntry(held, hash, r.limit, s.now), 0
+		s.e, s.residence = s.l.local.loneEntry(held, hash, r.limit, s.now), 0
 		s.e.shadow = r.shadow
 	}
 }
@@ -1185,7 +1185,7 @@ func (s *stake) find(tries int) {
 // judge reports whether the entry, now that it is locked, has gone since it was
 // found, or, unless it was looked for often enough, is about to.
 func (s *stake) judge(tries int) bool {
-	s.gone = s.e.stay != s.stay || tries < lockTries && (s.e.evicted || s.e.relimited)
+	s.gone = s.e.residence != s.residence || tries < lockTries && (s.e.evicted || s.e.relimited)
 	return s.gone
 }
 

@@ -31,7 +31,6 @@ const (
 	maxShards     = 1024
 	shardSize     = 512 // bytes
 	secondChances = 128 // entries looked at, at most, for one that has not been used of late
-	blockLeast    = 8   // entries that are allocated at once, at least
 	dueUrgent     = 0   // the due time of a key that is to be told at once
 )
 
@@ -50,11 +49,11 @@ type entry struct {
 	bucket
 	mu sync.Mutex
 	account
-	rng      uint64 // state of the thresholds' generator
-	stay     uint64 // the number of its residence in the shard, from 1; 0: of none
-	queuedAt int32  // in shard.due, from 1; 0: not queued
-	number   uint32 // in the shard's blocks; 0: in none
-	_        [8]byte
+	rng       uint64 // state of the thresholds' generator
+	residence uint64 // the number of its residence in the shard, from 1; 0: of none
+	queuedAt  int32  // in shard.due, from 1; 0: not queued
+	number    uint32 // in the shard's blocks; 0: in none
+	_         [8]byte
 }
 
 // longEntry is the entry of a key whose text does not fit into the entry, and
@@ -69,6 +68,9 @@ type (
 		_ [longestText - longText]byte
 	}
 )
+
+// It does not compile where a size is no whole number of units, as blocks need.
+var _ = [1]struct{}{}[(unsafe.Sizeof(entry{})|unsafe.Sizeof(longEntry{})|unsafe.Sizeof(longestEntry{}))%blocks.Unit]
 
 // Lengths of texts, in bytes. With them entries fill their cache lines.
 const (
@@ -156,15 +158,15 @@ type shard struct {
 	index  index.Table   // of the resident ones, by number; read without the lock
 	blocks blocks.Blocks // of entries; likewise
 
-	mu    sync.Mutex
-	lru   *simplelru.LRU[int32, struct{}] // of places in all; it sees insertions alone
-	size  int                             // of lru
-	all   []uint32                        // the resident ones
-	free  [sizes][]uint32                 // those that may be used again
-	made  [sizes]int                      // entries that there are, one use aside
-	stays uint64                          // residences that there were
-	local *local
-	due   dueHeap // those with something to report, evicted ones included; first the one that is due first
+	mu         sync.Mutex
+	lru        *simplelru.LRU[int32, struct{}] // of places in all; it sees insertions alone
+	size       int                             // of lru
+	all        []uint32                        // the resident ones
+	free       [sizes][]uint32                 // those that may be used again
+	made       [sizes]int                      // entries that there are, one use aside
+	residences uint64                          // residences that there were
+	local      *local
+	due        dueHeap // those with something to report, evicted ones included; first the one that is due first
 
 	frozen  int // entries in a report without a reply yet
 	orphans int // evicted entries in due; no more than size
@@ -292,7 +294,7 @@ func (lo *local) loneEntry(held string, hash uint32, lim Limit, now int64) *entr
 func (lo *local) begin(e *entry, lim Limit, remembered, now int64) {
 	e.bucket, e.account = newBucket(lim, now), newAccount(now)
 	e.hidden = lo.secret != nil
-	e.rng, e.stay, e.queuedAt = 0, 0, 0
+	e.rng, e.residence, e.queuedAt = 0, 0, 0
 	if remembered > now && e.shared() {
 		e.replied = min(remembered, later(now, seconds(e.burst/e.rate)))
 		e.level = e.startLevel(&e.bucket, now)
@@ -471,8 +473,8 @@ func (sh *shard) insertLocked(held string, hash uint32, lim Limit, now int64) *e
 	e.mu.Lock()
 	e.write(text, key, hash)
 	sh.local.begin(e, lim, remembered, now)
-	sh.stays++
-	e.stay = sh.stays
+	sh.residences++
+	e.residence = sh.residences
 	sh.index.Insert(hash, e.number)
 	if e.hidden {
 		sh.local.hidden.Store(strings.Clone(e.field()), e)
@@ -494,14 +496,15 @@ func (sh *shard) takeLocked(size int) *entry {
 
 // makeLocked allocates a block of entries of a size, which are free.
 func (sh *shard) makeLocked(size int) {
+	n := sh.nextBlock(size)
 	var numbers []uint32
 	switch size {
 	case short:
-		numbers = newBlock[entry](sh, size)
+		numbers = blocks.Add[entry](&sh.blocks, n)
 	case long:
-		numbers = newBlock[longEntry](sh, size)
+		numbers = blocks.Add[longEntry](&sh.blocks, n)
 	default:
-		numbers = newBlock[longestEntry](sh, size)
+		numbers = blocks.Add[longestEntry](&sh.blocks, n)
 	}
 	for _, n := range numbers {
 		sh.entry(n).number = n
@@ -510,14 +513,11 @@ func (sh *shard) makeLocked(size int) {
 	sh.free[size] = append(sh.free[size], numbers...)
 }
 
-func newBlock[T any](sh *shard, size int) []uint32 {
-	return blocks.Add[T](&sh.blocks, min(sh.nextBlock(size), blocks.Most/int(unsafe.Sizeof(*new(T)))))
-}
-
-// nextBlock is how many entries to allocate: half as many as there are, but no more
-// than may be resident, before evicted ones that have something to tell need more.
+// nextBlock is how many entries to allocate: an eighth of those that there are, but
+// about no more than may be resident, before evicted ones that have something to
+// tell need more.
 func (sh *shard) nextBlock(size int) int {
-	n := max(blockLeast, sh.made[size]/2)
+	n := max(1, sh.made[size]/8)
 	if left := sh.size - sh.made[size]; left > 0 {
 		n = min(n, left)
 	}
@@ -531,12 +531,12 @@ func (sh *shard) freeLocked(e *entry) {
 		e.takenBefore, e.usage, e.chained = e.taken(), 0, 0
 		return
 	}
-	e.stay = 0
+	e.residence = 0
 	sh.free[e.size()] = append(sh.free[e.size()], e.number)
 }
 
 // free reports whether the entry waits for its next key.
-func (e *entry) free() bool { return e.stay == 0 && !e.lone }
+func (e *entry) free() bool { return e.residence == 0 && !e.lone }
 
 // spareLocked returns the place of the entry that is to make room. The LRU does
 // not see decisions: who was found at its end, and has been used since, goes to

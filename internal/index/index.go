@@ -45,7 +45,7 @@ func (t *Table) Find(hash uint32) uint32 {
 	}
 	for i := range mask + 1 { // of a table that has grown meanwhile they may all be taken
 		x := (*slot)(unsafe.Add(unsafe.Pointer(first), uintptr((hash+i)&mask)*slotSize)).Load()
-		if x == 0 || uint32(x>>32) == hash {
+		if x == 0 || x>>32 == uint64(hash) {
 			return uint32(x)
 		}
 	}

@@ -23,7 +23,10 @@ func NewEmbedded() (*Embedded, error) {
 		return nil, err
 	}
 	e := &Embedded{addr: addr}
-	return e, e.Up(context.Background())
+	if err := e.Up(context.Background()); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // Endpoint implements [Store].
