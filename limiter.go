@@ -366,8 +366,7 @@ func (l *Limiter) glimpse(key string, now int64, into *entry) {
 		e.mu.Lock()
 	}
 	defer e.mu.Unlock()
-	into.bucket, into.account, into.part = e.bucket, e.account, e.part
-	into.staleSince, into.rng, into.shadow = e.staleSince, e.rng, e.shadow
+	into.bucket, into.account, into.rng = e.bucket, e.account, e.rng
 }
 
 // acquire returns the key's entry, its grant up to date, locked.

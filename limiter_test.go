@@ -88,6 +88,25 @@ func differ(t *testing.T, rng *rand.Rand) {
 	}
 }
 
+// TestSecondCancelGivesBackNoMore: than was reserved, where an earlier cancellation has let
+// decisions happen before the time of the one that is cancelled.
+func TestSecondCancelGivesBackNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Limit{Rate: 10, Burst: 10})
+		l.AllowN("k", 10)
+		ahead, behind := l.ReserveN("k", 10), l.Reserve("k") // in 1 s and 1.1 s
+		time.Sleep(500 * time.Millisecond)
+		ahead.Cancel() // all but what behind has taken after it: 3 are there
+		if !l.Allow("k") {
+			t.Error("nothing was given back")
+		}
+		behind.Cancel()
+		if l.AllowN("k", 4) || !l.AllowN("k", 3) {
+			t.Errorf("not 3 tokens: %+v", l.Peek("k"))
+		}
+	})
+}
+
 // edge reports whether x/time's level is within 2 ns of what n needs.
 func edge(l *rate.Limiter, now time.Time, n int) bool {
 	missing := (float64(n) - l.TokensAt(now)) / float64(l.Limit()) * 1e9

@@ -40,8 +40,8 @@ const (
 // taken before it.
 // It has no pointers: the garbage collector has nothing to look for in it.
 type entry struct {
-	// In the order of the cache lines of 64 bytes that a decision needs. It writes
-	// in the second alone, if need be, which is all that two cores have to pass on.
+	// In the order of the cache lines of 64 bytes that a decision needs. Most write in
+	// the second alone, which is then all that two cores have to pass on.
 	hash   uint32          // of the key
 	keyAt  uint16          // where the key begins, in bytes from the entry
 	keyLen uint8           // in bytes
@@ -294,7 +294,6 @@ func (lo *local) loneEntry(held string, hash uint32, lim Limit, now int64) *entr
 func (lo *local) begin(e *entry, lim Limit, remembered, now int64) {
 	e.bucket, e.account = newBucket(lim, now), newAccount(now)
 	e.hidden = lo.secret != nil
-	e.rng, e.residence, e.queuedAt = 0, 0, 0
 	if remembered > now && e.shared() {
 		e.replied = min(remembered, later(now, seconds(e.burst/e.rate)))
 		e.level = e.startLevel(&e.bucket, now)

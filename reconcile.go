@@ -140,6 +140,7 @@ func (a *account) restart(now int64) {
 	kept := *a
 	*a = newAccount(now)
 	a.decisions, a.standing = kept.decisions, kept.standing
+	a.cost = 0
 }
 
 // unreported is what Redis may not know of yet, in tokens of the given rate.

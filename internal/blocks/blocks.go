@@ -24,7 +24,7 @@ const (
 // Blocks holds values of any types that take whole units. Any number of goroutines
 // may call At; the others need a lock among themselves. The zero Blocks holds none.
 type Blocks struct {
-	first atomic.Pointer[[]unsafe.Pointer] // of each block; replaced when it grows, never changed
+	first atomic.Pointer[[]unsafe.Pointer] // of each block
 }
 
 // At is the value of a number that was given.

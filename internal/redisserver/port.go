@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -38,7 +37,7 @@ func Patiently(listen func() error) error {
 		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
 			return err
 		}
-		runtime.Gosched()
+		time.Sleep(time.Millisecond)
 	}
 }
 
