@@ -22,7 +22,7 @@ type module struct{ Path, Version string }
 // describe asks the go command, git and redis-server.
 func describe(ctx context.Context, r *results) (machine, error) {
 	m := machine{
-		CPU: r.config["cpu"], Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
+		CPU: strings.TrimSpace(r.config["cpu"]), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
 		Go: runtime.Version(),
 	}
 	if commit, err := said(ctx, "git", "describe", "--always", "--dirty", "--exclude=*"); err == nil {
