@@ -83,6 +83,12 @@ func elapsed(d int64) float64 {
 	return time.Duration(d).Seconds()
 }
 
+// levelUntil is the level at now of a bucket that will be full at an instant, but no
+// debt.
+func (b *bucket) levelUntil(full, now int64) float64 {
+	return max(0, b.burst-time.Duration(max(0, full-now)).Seconds()*b.rate)
+}
+
 // need is the level at which a cost of n is admitted.
 func (b *bucket) need(n float64) float64 {
 	if b.mode == modeStale {

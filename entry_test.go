@@ -13,7 +13,7 @@ import (
 // TestEntriesHaveNoPointers: a collection of garbage has nothing to follow in a
 // resident key, and it fills its cache lines.
 func TestEntriesHaveNoPointers(t *testing.T) {
-	for _, e := range []any{entry{}, longEntry{}, longestEntry{}} {
+	for _, e := range []any{entry{}, longEntry{}, longestEntry{}, account{}} {
 		checkNoPointers(t, reflect.TypeOf(e))
 		if size := reflect.TypeOf(e).Size(); size%64 != 0 {
 			t.Errorf("%T takes %d bytes", e, size)
@@ -31,6 +31,12 @@ func residentEntry(lo *local, key string) *entry {
 		e.mu.Unlock()
 	}
 	return e
+}
+
+// openedEntry is the entry of a resident key, whose account has been told everything.
+func openedEntry(lo *local, key string) opened {
+	e := residentEntry(lo, key)
+	return lo.open(e, e.at)
 }
 
 func checkNoPointers(t *testing.T, typ reflect.Type) {

@@ -290,7 +290,7 @@ func TestRememberedIsNoMoreThanRemembered(t *testing.T) {
 // in a flood of keys that are asked for once.
 func TestFloodLeavesKeysInUse(t *testing.T) {
 	l := mustLimiter(t, Config{Limit: Per(20, time.Minute), MaxKeys: floodKeys})
-	inUse := map[string]uint64{}
+	inUse := map[string]uint32{}
 	for i := range 20 {
 		key := fmt.Sprint("in use ", i)
 		l.Allow(key)

@@ -381,9 +381,9 @@ func (sh *shard) checkResidents() error {
 		return fmt.Errorf("%d entries in the walk, %d in the LRU", len(sh.all), sh.lru.Len())
 	}
 	for _, place := range sh.lru.Keys() {
-		e := sh.entry(sh.all[place])
+		e := sh.local.withAccount(sh.entry(sh.all[place]))
 		e.mu.Lock()
-		err := errors.Join(sh.checkPlace(e), e.checkNumbers())
+		err := errors.Join(sh.checkPlace(e), e.checkBucket(), e.checkAccount())
 		e.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("%q: %w: %+v %+v", e.field(), err, e.bucket, e.account)
@@ -393,14 +393,14 @@ func (sh *shard) checkResidents() error {
 }
 
 func (sh *shard) checkFree() error {
-	for size, free := range sh.free {
+	for size, free := range sh.free[:accounts] {
 		for _, n := range free {
 			e := sh.entry(n)
 			if e.keyAt == 0 { // never used
 				continue
 			}
-			if !e.free() || !e.evicted || e.lone || e.frozen || e.queuedAt != 0 || e.residence != 0 || e.size() != size {
-				return fmt.Errorf("%q: not free as it should be: %+v", e.field(), e.account)
+			if !e.is(evicted) || e.accountAt != 0 || e.residence != 0 || e.size() != size {
+				return fmt.Errorf("%q: not free as it should be: %+v", e.field(), e.bucket)
 			}
 			if e == sh.residentLocked(e.key(), e.hash) {
 				return fmt.Errorf("%q: free, and found", e.field())
@@ -410,52 +410,65 @@ func (sh *shard) checkFree() error {
 	return nil
 }
 
-func (sh *shard) checkPlace(e *entry) error {
+func (sh *shard) checkPlace(e opened) error {
 	switch {
-	case e.evicted || sh.local.shardOf(e) != sh:
+	case e.is(evicted) || sh.local.shardOf(e.entry) != sh:
 		return errors.New("resident, but not where it says")
-	case sh.residentLocked(e.key(), e.hash) != e:
+	case sh.residentLocked(e.key(), e.hash) != e.entry:
 		return errors.New("resident, but not found")
-	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due) || sh.due[e.queuedAt-1].entry != e):
+	case e.account == nil:
+	case sh.entry(e.number) != e.entry:
+		return errors.New("not the one that its account is of")
+	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due.all) || sh.due.all[e.queuedAt-1].opened != e):
 		return errors.New("not in the queue where it says")
-	case e.queuedAt != 0 && !e.unplaced && e.planned != sh.due[e.queuedAt-1].due:
+	case e.queuedAt != 0 && !e.is(unplaced) && e.planned != sh.due.all[e.queuedAt-1].due:
 		return errors.New("planned for another time than it is queued for")
 	}
 	return nil
 }
 
-func (e *entry) checkNumbers() error {
-	for _, x := range []float64{e.level, e.capacity, e.carry, e.demand, e.others, e.meanOwn, e.meanOthers, e.held, e.share} {
+func (b *bucket) checkBucket() error {
+	switch {
+	case math.IsNaN(b.level) || math.IsInf(b.level, 0) || math.IsNaN(b.capacity) || math.IsInf(b.capacity, 0):
+		return errors.New("not finite")
+	case math.IsNaN(b.refill) || b.refill < 0:
+		return errors.New("a refill out of range")
+	case !(b.threshold > 0 && b.threshold <= 1):
+		return errors.New("a threshold out of range")
+	case b.levelAt(b.at) > b.burst:
+		return errors.New("above full")
+	}
+	return nil
+}
+
+func (a *account) checkAccount() error {
+	if a == nil {
+		return nil
+	}
+	for _, x := range []float64{a.carry, a.demand, a.others, a.meanOwn, a.meanOthers, a.held, a.share} {
 		if math.IsNaN(x) || math.IsInf(x, 0) {
 			return errors.New("not finite")
 		}
 	}
-	switch {
-	case math.IsNaN(e.refill) || e.refill < 0:
-		return errors.New("a refill out of range")
-	case !(e.threshold > 0 && e.threshold <= 1):
-		return errors.New("a threshold out of range")
-	case !(e.share >= 0 && e.share <= 1):
+	if !(a.share >= 0 && a.share <= 1) {
 		return errors.New("a share out of range")
-	case e.levelAt(e.at) > e.burst:
-		return errors.New("above full")
 	}
 	return nil
 }
 
 func (sh *shard) checkQueue() error {
 	orphans := 0
-	for i, q := range sh.due {
-		e := q.entry
+	for i, q := range sh.due.all {
+		e := q.opened
 		switch {
 		case int(e.queuedAt) != i+1:
 			return fmt.Errorf("%q: at %d of the queue, thinks at %d", e.field(), i+1, e.queuedAt)
-		case i > 0 && q.due < sh.due[(i-1)/2].due:
+		case i > 0 && q.due < sh.due.all[(i-1)/2].due:
 			return fmt.Errorf("%q: due before its parent in the heap", e.field())
 		case e.frozen:
 			return fmt.Errorf("%q: in a report and in the queue", e.field())
 		}
-		if e.evicted {
+		if e.is(evicted) {
 			orphans++
 		}
 	}
@@ -466,21 +479,28 @@ func (sh *shard) checkQueue() error {
 }
 
 func (sh *shard) checkIdle() error {
-	if len(sh.due) != 0 || sh.frozen != 0 {
-		return fmt.Errorf("%d in the queue and %d in reports when all is exchanged", len(sh.due), sh.frozen)
+	if len(sh.due.all) != 0 || sh.frozen != 0 {
+		return fmt.Errorf("%d in the queue and %d in reports when all is exchanged", len(sh.due.all), sh.frozen)
 	}
 	made, used := 0, len(sh.all)
-	for size := range sizes {
+	for size := range accounts {
 		made, used = made+sh.made[size], used+len(sh.free[size])
 	}
 	if made != used {
 		return fmt.Errorf("%d entries made, %d resident or free when all is exchanged", made, used)
 	}
+	kept := 0
 	for _, n := range sh.all {
-		e := sh.entry(n)
-		if e.part != 0 && (e.usage != 0 || e.inflight != 0 || e.frozen) {
+		e := sh.local.withAccount(sh.entry(n))
+		if e.account != nil {
+			kept++
+		}
+		if e.exchanges() && (e.usage != 0 || e.inflight != 0 || e.frozen) {
 			return fmt.Errorf("%q: unreported when all is exchanged: %+v", e.field(), e.account)
 		}
+	}
+	if kept += len(sh.free[accounts]); kept != sh.made[accounts] {
+		return fmt.Errorf("%d accounts made, %d in use or free when all is exchanged", sh.made[accounts], kept)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package limiter
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math"
 	"math/big"
 	"testing"
@@ -393,8 +394,7 @@ func FuzzGrant(f *testing.F) {
 			t.Errorf("a share of %v", s)
 		}
 		check := func(what string) {
-			e := entry{bucket: b, account: a}
-			if err := e.checkNumbers(); err != nil || !(b.refill <= b.rate) || !(b.capacity <= b.burst) || !(b.capacity >= 0) {
+			if err := errors.Join(b.checkBucket(), a.checkAccount()); err != nil || !(b.refill <= b.rate) || !(b.capacity <= b.burst) || !(b.capacity >= 0) {
 				t.Errorf("%s: %v: %+v %+v", what, err, b, a)
 			}
 		}

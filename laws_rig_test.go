@@ -32,7 +32,7 @@ type rig struct {
 	applied map[number]bool // that the state remembers
 	ever    map[number]bool // that were applied, though the state may have lost them
 	stray   []*exchange.Chunk
-	entries map[*entry]*proc // all that there are, free ones included, but those of processes that have gone
+	entries map[*account]tenant // by their accounts, free ones included, but those of processes that have gone
 
 	due    books            // µs that keys are to be charged with for what the fleet has taken
 	fields []string         // keys that are counted
@@ -58,6 +58,23 @@ type number struct {
 	seq  int64
 }
 
+// tenant is the last entry that was seen to have an account.
+type tenant struct {
+	*proc
+	*entry
+}
+
+// freed reports whether an account has no entry any more.
+func (t tenant) freed(a *account) bool { return t.local.withAccount(t.entry).account != a }
+
+// untold is the tokens that an account has not reported.
+func (t tenant) untold(a *account) int64 {
+	if t.freed(a) {
+		return a.usage
+	}
+	return a.usage + int64(t.pending.taken)
+}
+
 // proc is one process of a rig. Its calls are under way until they are
 // answered by hand.
 type proc struct {
@@ -78,7 +95,7 @@ func newRig(t *rapid.T, cfg Config) *rig {
 	return &rig{
 		t: t, cfg: cfg, equal: true, state: exchange.NewMemory(1, time.Now),
 		sent: map[number][]exchange.Record{}, applied: map[number]bool{}, ever: map[number]bool{},
-		entries: map[*entry]*proc{}, origin: map[string]int64{}, due: books{},
+		entries: map[*account]tenant{}, origin: map[string]int64{}, due: books{},
 	}
 }
 
@@ -452,8 +469,8 @@ func (r *rig) charged() books {
 // untold is what is neither charged nor in a report.
 func (r *rig) untold() books {
 	sum := books{}
-	for e := range r.entries {
-		sum[strings.Clone(e.field())] += float64(e.usage)*1e6/e.rate + e.carry
+	for a, of := range r.entries {
+		sum[strings.Clone(of.field())] += float64(of.untold(a))*1e6/of.rate + a.carry
 	}
 	return sum
 }
@@ -475,9 +492,9 @@ func (r *rig) dropped() uint64 {
 	for _, p := range r.procs {
 		sum += p.lost
 	}
-	for e := range r.entries {
-		if e.free() {
-			sum += uint64(max(0, e.usage))
+	for a, of := range r.entries {
+		if of.freed(a) {
+			sum += uint64(max(0, a.usage))
 		}
 	}
 	return sum
@@ -485,53 +502,65 @@ func (r *rig) dropped() uint64 {
 
 // touch makes a key resident and brings its grant up to date. What was left in an
 // entry that is used for it is due no longer.
-func (p *proc) touch(key string) *entry {
+func (p *proc) touch(key string) opened {
 	type left struct {
 		field     string
-		residence uint64
+		residence uint32
 		usage     int64
 		due       float64
 	}
-	before := map[*entry]left{}
-	for e := range p.rig.entries {
-		if e.usage != 0 || e.carry != 0 {
-			before[e] = left{strings.Clone(e.field()), e.residence, e.usage, float64(e.usage)*1e6/e.rate + e.carry}
+	before := map[*account]left{}
+	for a, of := range p.rig.entries {
+		if usage := of.untold(a); usage != 0 || a.carry != 0 {
+			before[a] = left{strings.Clone(of.field()), of.residence, usage, float64(usage)*1e6/of.rate + a.carry}
 		}
 	}
 	p.AllowN(key, 0)
-	for e, was := range before {
-		if e.residence != was.residence && e.residence != 0 {
-			p.rig.due[was.field] -= was.due
-			p.lost += uint64(max(0, was.usage))
-		}
+	e := p.resident(key)
+	if was, ok := before[e.account]; ok && e.residence != was.residence {
+		p.rig.due[was.field] -= was.due
+		p.lost += uint64(max(0, was.usage))
 	}
-	return p.resident(key)
+	return e
 }
 
 // resident is the entry of a key.
-func (p *proc) resident(key string) *entry {
+func (p *proc) resident(key string) opened {
 	e := residentEntry(p.local, key)
 	if e == nil {
 		p.rig.t.Fatalf("%q is not resident", key)
 	}
-	p.rig.entries[e] = p
-	return e
+	o := p.local.withAccount(e)
+	p.rig.entries[o.account] = tenant{p, e}
+	return o
 }
 
 // allow asks for n tokens; a denial must have changed nothing but demand.
 func (p *proc) allow(key string, n int) bool {
 	e := p.touch(key)
-	e.chain(e.rate, p.local.world.Load())
-	bucket, before := e.bucket, e.account
+	known := p.known(e)
+	bucket := e.bucket
 	if p.AllowN(key, n) {
 		p.rig.due[strings.Clone(e.field())] += float64(n) * 1e6 / e.rate
 		return true
 	}
-	if e.bucket != bucket || e.taken() != before.taken() || e.usage != before.usage || e.inflight != before.inflight ||
-		e.carry != before.carry || e.first != before.first || e.chainEnd != before.chainEnd || e.tat != before.tat {
-		p.rig.t.Fatalf("%d tokens of %q were denied, and\n%+v %+v\nhas become\n%+v %+v", n, key, bucket, before, e.bucket, e.account)
+	if now := p.known(e); e.bucket != bucket || now != known {
+		p.rig.t.Fatalf("%d tokens of %q were denied, and\n%+v %+v\nhas become\n%+v %+v", n, key, bucket, known, e.bucket, now)
 	}
 	return false
+}
+
+// known is what there is to tell of an entry, but for demand.
+func (p *proc) known(e opened) account {
+	a := *e.account
+	if e.pending.asked != 0 {
+		a.tell(&e.pending, e.lastNoted(p.now()))
+	}
+	a.chain(e.rate, p.local.world.Load())
+	return account{
+		takenBefore: a.takenBefore, usage: a.usage, inflight: a.inflight, carry: a.carry,
+		first: a.first, chainEnd: a.chainEnd, tat: a.tat,
+	}
 }
 
 func (p *proc) allowEach(keys []string) {
@@ -550,9 +579,10 @@ func (p *proc) charge(key string, n int) {
 // none that were not given.
 func (p *proc) refund(key string, n int) {
 	e := p.touch(key)
-	before := e.account
+	before := p.known(e)
 	p.Refund(key, n)
-	back := before.taken() - e.taken()
+	after := p.known(e)
+	back := before.taken() - after.taken()
 	if back < min(int64(n), max(0, before.usage)) || back > int64(n) {
 		p.rig.t.Fatalf("of %d tokens given back %d count, of %d unreported", n, back, before.usage)
 	}
@@ -574,8 +604,12 @@ func (p *proc) reset(key string) {
 	p.rig.due.add(p.rig.untold(), -1)
 	p.ask(func(ctx context.Context) { _ = p.Reset(ctx, key) })
 	p.rig.due.add(p.rig.untold(), 1)
-	if e := residentEntry(p.local, key); e != nil && (e.somethingToReport() || e.level < e.burst) {
-		p.rig.t.Fatalf("%q was reset, and is not full, or has something to tell: %+v %+v", key, e.bucket, e.account)
+	e := residentEntry(p.local, key)
+	if e == nil {
+		return
+	}
+	if o := p.local.withAccount(e); o.pending.asked != 0 || o.somethingToReport() || o.level < o.burst {
+		p.rig.t.Fatalf("%q was reset, and is not full, or has something to tell: %+v %+v", key, o.bucket, o.account)
 	}
 }
 
@@ -602,7 +636,7 @@ func (p *proc) crash() {
 		}
 	}
 	r.due.add(r.untold(), -1)
-	maps.DeleteFunc(r.entries, func(_ *entry, q *proc) bool { return q == p })
+	maps.DeleteFunc(r.entries, func(_ *account, of tenant) bool { return of.proc == p })
 	r.due.add(r.untold(), 1)
 	r.procs = slices.DeleteFunc(r.procs, func(q *proc) bool { return q == p })
 }

@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -116,9 +117,9 @@ func (r *rig) actions(sets ...map[string]func(*rapid.T)) map[string]func(*rapid.
 }
 
 func (r *rig) checkNumbers(t *rapid.T) {
-	for e := range r.entries {
-		if err := e.checkNumbers(); err != nil {
-			t.Fatalf("%q: %v: %+v %+v", e.field(), err, e.bucket, e.account)
+	for a, of := range r.entries {
+		if err := errors.Join(of.checkBucket(), a.checkAccount()); err != nil {
+			t.Fatalf("%q: %v: %+v %+v", of.field(), err, of.bucket, a)
 		}
 	}
 }

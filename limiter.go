@@ -319,7 +319,7 @@ func (l *Limiter) AllowN(key string, n int) bool {
 
 // allowLocked decides on an entry, and unlocks it.
 func (l *Limiter) allowLocked(e *entry, now, n int64) bool {
-	ok := l.local.decideLocked(e, now, n) || e.shadow
+	ok := l.local.decideLocked(e, now, n) || e.is(shadow)
 	l.local.unlock(e)
 	return ok
 }
@@ -336,7 +336,7 @@ func (l *Limiter) TakeN(key string, n int) Result {
 // takeLocked is allowLocked that says more.
 func (l *Limiter) takeLocked(e *entry, now, n int64) Result {
 	taken := l.local.decideLocked(e, now, n)
-	r := l.local.resultLocked(e, now, n, taken)
+	r := l.local.resultLocked(l.local.open(e, now), now, n, taken)
 	l.local.unlock(e)
 	return r
 }
@@ -345,28 +345,33 @@ func (l *Limiter) takeLocked(e *entry, now, n int64) Result {
 // nothing resident.
 func (l *Limiter) Peek(key string) Result {
 	now := l.now()
-	var e entry
-	l.glimpse(key, now, &e)
-	if !l.local.fresh(&e, now) {
-		l.local.renew(&e, now)
+	e := l.glimpse(key, now, &loneEntry{})
+	if !l.local.fresh(e, now) {
+		l.local.renew(e, now)
 	}
-	return l.local.resultLocked(&e, now, 1, e.admitsAt(now, 1))
+	return l.local.resultLocked(e, now, 1, e.admitsAt(now, 1))
 }
 
 // glimpse copies what decisions go by from a key's entry, made up where it is
 // not resident.
-func (l *Limiter) glimpse(key string, now int64, into *entry) {
+func (l *Limiter) glimpse(key string, now int64, into *loneEntry) opened {
 	held := heldKey(key)
 	e := l.local.find(held)
 	if e == nil {
 		r := l.ruleOf(key)
 		_, hash := l.local.locate(held)
 		e = l.local.loneEntry(held, hash, r.limit, now)
-		e.shadow = r.shadow
+		e.mark(shadow, r.shadow)
 		e.mu.Lock()
 	}
 	defer e.mu.Unlock()
-	into.bucket, into.account, into.rng = e.bucket, e.account, e.rng
+	o, seen := l.local.open(e, now), opened{entry: &into.entry}
+	seen.bucket, seen.flags = o.bucket, o.flags
+	if o.account != nil {
+		into.account = *o.account
+		seen.account = &into.account
+	}
+	return seen
 }
 
 // acquire returns the key's entry, its grant up to date, locked.
@@ -377,7 +382,7 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 	if n := sh.index.Find(hash); n != 0 {
 		e = sh.entry(n)
 		e.mu.Lock()
-		if e.holds(held) && !e.relimited {
+		if e.holds(held) && !e.is(relimited) {
 			e.use()
 		} else {
 			e.mu.Unlock()
@@ -387,8 +392,8 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 	if e == nil {
 		e = l.meet(key, held, sh, hash, now)
 	}
-	if !l.local.fresh(e, now) {
-		l.local.renew(e, now)
+	if !l.local.ready(e, now) {
+		l.local.prepareLocked(e, now)
 	}
 	return e
 }
@@ -399,7 +404,7 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *entry {
 	if sh.index.Find(hash) != 0 { // another key's, perhaps
 		if e := sh.lookup(held, hash); e != nil {
-			if !e.relimited {
+			if !e.is(relimited) {
 				e.use()
 				return e
 			}
@@ -423,19 +428,20 @@ func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *ent
 func (l *Limiter) applyLocked(held string, sh *shard, hash uint32, r rule, now int64) *entry {
 	if e := sh.residentLocked(held, hash); e != nil {
 		e.mu.Lock()
-		if e.relimited {
-			l.relimitLocked(e, r, now)
+		if e.is(relimited) {
+			l.relimitLocked(l.local.open(e, now), r, now)
 		}
 		return e
 	}
 	e := sh.insertLocked(held, hash, r.limit, now)
-	e.byDefault, e.shadow = r.byDefault, r.shadow
+	e.mark(byDefault, r.byDefault)
+	e.mark(shadow, r.shadow)
 	return e
 }
 
 // relimitLocked gives an entry what its rule says.
-func (l *Limiter) relimitLocked(e *entry, r rule, now int64) {
-	e.shadow = r.shadow
+func (l *Limiter) relimitLocked(e opened, r rule, now int64) {
+	e.mark(shadow, r.shadow)
 	l.local.relimitLocked(e, r.limit, r.byDefault, now)
 }
 
@@ -481,7 +487,7 @@ func (l *Limiter) Refund(key string, n int) {
 // refundLocked gives n tokens back to an entry, and unlocks it.
 func (l *Limiter) refundLocked(e *entry, now, n int64) {
 	if !e.unlimited() {
-		l.local.giveBackLocked(e, now, n)
+		l.local.giveBackLocked(l.local.open(e, now), now, n)
 		e.refund(now, float64(n))
 	}
 	l.local.unlock(e)
@@ -500,9 +506,7 @@ func (l *Limiter) Charge(key string, n int) {
 func (l *Limiter) chargeLocked(e *entry, now, n int64) {
 	if e.shared() {
 		e.charge(now, float64(n))
-		if e.part != 0 {
-			l.local.noteLocked(e, now, n, true)
-		}
+		l.local.noteLocked(e, now, n, true)
 	}
 	l.local.unlock(e)
 }
@@ -515,12 +519,13 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	held := heldKey(key)
 	sh, hash := l.local.locate(held)
 	lone := l.local.loneEntry(held, hash, l.ruleOf(key).limit, now)
-	part := lone.part
+	part := l.local.withAccount(lone).partition()
 	sh.mu.Lock()
-	if e := sh.residentLocked(held, hash); e != nil {
-		e.mu.Lock()
+	if resident := sh.residentLocked(held, hash); resident != nil {
+		resident.mu.Lock()
+		e := l.local.open(resident, now)
 		l.local.resetLocked(e, now)
-		part = e.part
+		part = e.partition()
 		sh.unlockPlaced(e)
 	}
 	sh.forgetOrphanLocked(lone.field())
@@ -542,8 +547,8 @@ func (l *Limiter) SetLimit(lim Limit) error {
 	l.limit.Store(&lim)
 	l.limits.Add(1)
 	now := l.now()
-	l.local.each(func(e *entry) {
-		if e.byDefault {
+	l.local.each(now, func(e opened) {
+		if e.is(byDefault) {
 			l.local.relimitLocked(e, lim, true, now)
 		}
 	})
@@ -557,14 +562,15 @@ func (l *Limiter) Reload() {
 	var keys []string
 	l.changing.Lock()
 	l.limits.Add(1)
-	l.local.each(func(e *entry) {
-		e.relimited = true
+	now := l.now()
+	l.local.each(now, func(e opened) {
+		e.flags |= relimited
 		if field := e.field(); field[0] == 'k' {
 			keys = append(keys, strings.Clone(field[1:]))
 		}
 	})
 	l.changing.Unlock()
-	now := l.now()
+	now = l.now()
 	for _, key := range keys {
 		l.relimit(key, l.ruleOf(key), now)
 	}
@@ -576,13 +582,13 @@ func (l *Limiter) relimit(key string, r rule, now int64) {
 	sh, hash := l.local.locate(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := sh.residentLocked(key, hash)
-	if e == nil {
+	resident := sh.residentLocked(key, hash)
+	if resident == nil {
 		return
 	}
-	e.mu.Lock()
-	defer sh.unlockPlaced(e)
-	if e.relimited && l.limits.Load() == r.version {
+	resident.mu.Lock()
+	defer func() { sh.unlockPlaced(l.local.withAccount(resident)) }()
+	if e := l.local.open(resident, now); e.is(relimited) && l.limits.Load() == r.version {
 		l.relimitLocked(e, r, now)
 	}
 }
@@ -632,8 +638,8 @@ type Result struct {
 	Age time.Duration
 }
 
-func (lo *local) resultLocked(e *entry, now, n int64, taken bool) Result {
-	r := Result{Allowed: taken || e.shadow, Shadow: !taken && e.shadow, Limit: e.limit(), Age: e.age(now)}
+func (lo *local) resultLocked(e opened, now, n int64, taken bool) Result {
+	r := Result{Allowed: taken || e.is(shadow), Shadow: !taken && e.is(shadow), Limit: e.limit(), Age: e.age(now)}
 	if e.unlimited() {
 		r.Remaining = math.MaxInt
 		return r
@@ -651,7 +657,7 @@ type Reservation struct {
 	l         *Limiter
 	key       string
 	e         *entry // nil: not OK, or nothing to give back
-	residence uint64 // of the entry: by now it may be another key's
+	residence uint32 // of the entry: by now it may be another key's
 	n         int64
 	act       int64 // when the tokens may be used; a grant may bring it nearer
 	taken     int64 // e.taken() with this reservation
@@ -674,9 +680,9 @@ func (l *Limiter) ReserveN(key string, n int) Reservation {
 // negative: never.
 func (l *Limiter) reserveWithin(key string, e *entry, now, n int64, most time.Duration) (Reservation, time.Duration) {
 	defer l.local.unlock(e)
-	d := l.local.waitLocked(e, now, n)
-	if (d < 0 || d > most) && !e.shadow {
-		e.denied++
+	d := l.local.waitLocked(l.local.open(e, now), now, n)
+	if (d < 0 || d > most) && !e.is(shadow) {
+		l.local.countLocked(e, false)
 		return Reservation{l: l}, d
 	}
 	return l.reserveLocked(key, e, now, n, d), d
@@ -685,20 +691,18 @@ func (l *Limiter) reserveWithin(key string, e *entry, now, n int64, most time.Du
 // reserveLocked takes n tokens that may be used after d, or, where the limit is
 // on trial and there would be a wait, none.
 func (l *Limiter) reserveLocked(key string, e *entry, now, n int64, d time.Duration) Reservation {
-	if d != 0 && e.shadow {
+	if d != 0 && e.is(shadow) {
 		l.local.passLocked(e, now, n)
 		return Reservation{l: l, act: now, ok: true}
 	}
-	e.allowed++
+	l.local.countLocked(e, true)
 	if e.unlimited() {
 		return Reservation{l: l, act: now, ok: true}
 	}
 	e.charge(now, float64(n))
 	e.lastEvent = later(now, d)
-	if e.part != 0 && n > 0 {
-		l.local.noteLocked(e, now, n, true)
-	}
-	return Reservation{l: l, key: key, e: e, residence: e.residence, n: n, act: e.lastEvent, taken: e.taken(), ok: true}
+	l.local.noteLocked(e, now, n, true)
+	return Reservation{l: l, key: key, e: e, residence: e.residence, n: n, act: e.lastEvent, taken: l.local.open(e, now).taken(), ok: true}
 }
 
 // OK reports whether the tokens were taken: false if n exceeds the burst.
@@ -721,12 +725,11 @@ func (r *Reservation) left() time.Duration {
 	}
 	r.e.mu.Lock()
 	defer r.e.mu.Unlock()
-	return r.leftLocked(now)
+	return r.leftLocked(r.l.local.open(r.e, now), now)
 }
 
-func (r *Reservation) leftLocked(now int64) time.Duration {
-	e := r.e
-	if e.part == 0 || e.residence != r.residence {
+func (r *Reservation) leftLocked(e opened, now int64) time.Duration {
+	if !e.exchanges() || e.residence != r.residence {
 		return time.Duration(r.act - now)
 	}
 	if d := r.l.local.delayLocked(e, now, float64(e.taken()-r.taken)); d < time.Duration(r.act-now) {
@@ -742,14 +745,14 @@ func (r *Reservation) pending() (time.Duration, <-chan struct{}) {
 	if r.act <= now || r.e == nil {
 		return time.Duration(max(0, r.act-now)), nil
 	}
-	e := r.e
-	e.mu.Lock()
-	defer r.l.local.unlock(e)
+	r.e.mu.Lock()
+	defer r.l.local.unlock(r.e)
+	e := r.l.local.open(r.e, now)
 	var granted <-chan struct{}
-	if e.part != 0 && e.residence == r.residence {
+	if e.exchanges() && e.residence == r.residence {
 		granted = r.l.local.awaitGrantLocked(e, now)
 	}
-	return r.leftLocked(now), granted
+	return r.leftLocked(e, now), granted
 }
 
 // undo gives back what the reservation took, be its time come or not: for one
@@ -777,14 +780,14 @@ func (r *Reservation) Cancel() {
 		return
 	}
 	e = r.lock(e, now)
-	switch {
+	switch o := r.l.local.open(e, now); {
 	case e.residence != r.residence:
 		r.giveBack(e, now, r.n)
-	case e.part == 0 && !e.unlimited():
+	case !o.exchanges() && !e.unlimited():
 		e.unreserve(now, float64(r.n), r.act)
 		r.l.local.unlock(e)
 	default:
-		r.giveBack(e, now, min(r.n, r.n-(e.taken()-r.taken)))
+		r.giveBack(e, now, min(r.n, r.n-(o.taken()-r.taken)))
 	}
 }
 
@@ -804,7 +807,7 @@ func (r *Reservation) lock(e *entry, now int64) *entry {
 // is told.
 func (r *Reservation) giveBack(e *entry, now, n int64) {
 	if n > 0 && !e.unlimited() {
-		r.l.local.giveBackLocked(e, now, n)
+		r.l.local.giveBackLocked(r.l.local.open(e, now), now, n)
 		if e.residence == r.residence {
 			e.refund(now, float64(n))
 		}
@@ -885,7 +888,7 @@ type Key struct {
 	l         *Limiter
 	key       string
 	entry     atomic.Pointer[entry] // as last found; nil: not yet
-	residence atomic.Uint64         // and its number then: no other residence in the shard has it
+	residence atomic.Uint32         // and its number then: no other residence in the shard has it
 }
 
 // Key returns a handle for a key. It is good for as long as the limiter is:
@@ -900,13 +903,13 @@ func (k *Key) acquire(now int64) *entry {
 		return k.lookUp(now)
 	}
 	e.mu.Lock()
-	if e.residence != k.residence.Load() || e.evicted || e.relimited {
+	if e.residence != k.residence.Load() || e.is(evicted|relimited) {
 		e.mu.Unlock()
 		return k.lookUp(now)
 	}
-	e.used = true
-	if !k.l.local.fresh(e, now) {
-		k.l.local.renew(e, now)
+	e.use()
+	if !k.l.local.ready(e, now) {
+		k.l.local.prepareLocked(e, now)
 	}
 	return e
 }
@@ -1026,7 +1029,7 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 	allowed := true
 	for i := range stakes {
 		s := &stakes[i]
-		s.ok = s.e.shadow || s.e.admitsAt(s.now, float64(s.cost))
+		s.ok = s.e.is(shadow) || s.e.admitsAt(s.now, float64(s.cost))
 		allowed = allowed && s.ok
 	}
 	r, tightest = Result{Allowed: true, Remaining: math.MaxInt}, -1
@@ -1037,7 +1040,7 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 			continue
 		}
 		taken := s.l.local.decideLocked(s.e, s.now, s.cost)
-		own := s.l.local.resultLocked(s.e, s.now, s.cost, taken)
+		own := s.l.local.resultLocked(s.l.local.open(s.e, s.now), s.now, s.cost, taken)
 		if t := own.tightness(s.cost); t > most {
 			r, tightest, most = own, s.index, t
 		}
@@ -1074,9 +1077,9 @@ func reserveAll(parts []Part, most time.Duration, room []Reservation) (taken []R
 	defer unlockAll(stakes)
 	for i := range stakes {
 		s := &stakes[i]
-		s.wait = s.l.local.waitLocked(s.e, s.now, s.cost)
-		if (s.wait < 0 || s.wait > most) && !s.e.shadow {
-			s.e.denied++
+		s.wait = s.l.local.waitLocked(s.l.local.open(s.e, s.now), s.now, s.cost)
+		if (s.wait < 0 || s.wait > most) && !s.e.is(shadow) {
+			s.l.local.countLocked(s.e, false)
 			err = waitError(s.key, s.cost, s.wait)
 		}
 	}
@@ -1105,7 +1108,7 @@ type stake struct {
 	cost      int64 // of all parts on the key
 	now       int64
 	e         *entry
-	residence uint64 // of the entry, when it was found
+	residence uint32 // of the entry, when it was found
 	gone      bool
 	ok        bool
 	wait      time.Duration
@@ -1157,8 +1160,8 @@ func lockAll(stakes []stake) []stake {
 		unlockAll(stakes)
 	}
 	for i := range stakes {
-		if s := &stakes[i]; !s.l.local.fresh(s.e, s.now) {
-			s.l.local.renew(s.e, s.now)
+		if s := &stakes[i]; !s.l.local.ready(s.e, s.now) {
+			s.l.local.prepareLocked(s.e, s.now)
 		}
 	}
 	return stakes
@@ -1177,14 +1180,14 @@ func (s *stake) find(tries int) {
 		_, hash := s.l.local.locate(held)
 		r := s.l.ruleOf(s.key)
 		s.e, s.residence = s.l.local.loneEntry(held, hash, r.limit, s.now), 0
-		s.e.shadow = r.shadow
+		s.e.mark(shadow, r.shadow)
 	}
 }
 
 // judge reports whether the entry, now that it is locked, has gone since it was
 // found, or, unless it was looked for often enough, is about to.
 func (s *stake) judge(tries int) bool {
-	s.gone = s.e.residence != s.residence || tries < lockTries && (s.e.evicted || s.e.relimited)
+	s.gone = s.e.residence != s.residence || tries < lockTries && s.e.is(evicted|relimited)
 	return s.gone
 }
 
@@ -1192,7 +1195,7 @@ func unlockAll(stakes []stake) {
 	for i := range stakes {
 		s := &stakes[i]
 		s.sees = nil
-		if s.e.unplaced || s.e.evicted {
+		if s.e.is(unplaced | evicted) {
 			s.sees = s.l.local.shardOf(s.e)
 		}
 	}

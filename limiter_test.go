@@ -476,9 +476,8 @@ func TestHugeBurstAsksForWhatItTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 2, Config{Limit: Limit{Rate: 1000, Burst: math.MaxInt}})
 		defer f.close()
-		e := f.members[0].acquire("k", f.members[0].now())
-		defer f.members[0].local.unlock(e)
-		f.members[0].local.decideLocked(e, f.members[0].now(), 3)
+		f.members[0].AllowN("k", 3)
+		e := openedEntry(f.members[0].local, "k")
 		if e.asked != 3 || e.demand <= 0 {
 			t.Errorf("asked for %d tokens, demand %v, want 3 and more than 0", e.asked, e.demand)
 		}

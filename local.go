@@ -40,20 +40,52 @@ const (
 // taken before it.
 // It has no pointers: the garbage collector has nothing to look for in it.
 type entry struct {
-	// In the order of the cache lines of 64 bytes that a decision needs. Most write in
-	// the second alone, which is then all that two cores have to pass on.
-	hash   uint32          // of the key
-	keyAt  uint16          // where the key begins, in bytes from the entry
-	keyLen uint8           // in bytes
-	text   [shortText]byte // see write
+	// Two cache lines of 64 bytes, all that most decisions need. They write in the
+	// second alone, which is then all that two cores have to pass on.
+	hash      uint32          // of the key
+	accountAt uint32          // the number of its account; 0: none, loneAccount: behind it
+	text      [shortText]byte // see write
 	bucket
-	mu sync.Mutex
-	account
-	rng       uint64 // state of the thresholds' generator
-	residence uint64 // the number of its residence in the shard, from 1; 0: of none
-	queuedAt  int32  // in shard.due, from 1; 0: not queued
-	number    uint32 // in the shard's blocks; 0: in none
-	_         [8]byte
+	mu        sync.Mutex
+	calm      int64 // until when decisions need not look at the account
+	pending         // what they have not told it
+	allowed   uint32
+	denied    uint32
+	residence uint32 // the number of its residence in the shard, from 1; 0: of none
+	keyAt     uint8  // where the key begins, in bytes from the entry
+	keyLen    uint8  // in bytes
+	flags     flags
+	_         [1]byte
+}
+
+// flags are what is true of an entry.
+type flags uint8
+
+const (
+	evicted   flags = 1 << iota // not resident
+	unplaced                    // planned for an earlier time than it is queued for
+	rushed                      // planned for as soon as can be: a denial changes nothing of that
+	begun                       // some of what was taken waits for its report: more changes nothing of its beginning
+	used                        // again, since it came or was last the next to make room
+	shadow                      // its limit is on trial: what is over it is let through
+	byDefault                   // its limit is Config.Limit
+	relimited                   // its limit has to be asked for again at its next decision
+)
+
+func (e *entry) is(any flags) bool { return e.flags&any != 0 }
+
+// mark makes what a flag says true, or untrue.
+func (e *entry) mark(f flags, is bool) {
+	e.flags &^= f
+	if is {
+		e.flags |= f
+	}
+}
+
+// opened is an entry with its account.
+type opened struct {
+	*entry
+	*account // nil: the fleet has nothing to hear of the key
 }
 
 // longEntry is the entry of a key whose text does not fit into the entry, and
@@ -69,8 +101,17 @@ type (
 	}
 )
 
+// loneEntry is one that is not resident, and not used again: it is evicted from the
+// beginning, and in no block.
+type loneEntry struct {
+	longestEntry
+	account account
+}
+
+const loneAccount = 1 // no number: blocks give none so small
+
 // It does not compile where a size is no whole number of units, as blocks need.
-var _ = [1]struct{}{}[(unsafe.Sizeof(entry{})|unsafe.Sizeof(longEntry{})|unsafe.Sizeof(longestEntry{}))%blocks.Unit]
+var _ = [1]struct{}{}[(unsafe.Sizeof(entry{})|unsafe.Sizeof(longEntry{})|unsafe.Sizeof(longestEntry{})|unsafe.Sizeof(account{}))%blocks.Unit]
 
 // Lengths of texts, in bytes. With them entries fill their cache lines.
 const (
@@ -80,11 +121,12 @@ const (
 	fieldSize   = 1 + digestSize // of a field that is a digest
 )
 
-// Sizes of entries, by the text that fits in.
+// What blocks hold: entries, by the text that fits in, and accounts.
 const (
 	short = iota
 	long
 	longest
+	accounts
 	sizes
 )
 
@@ -123,14 +165,14 @@ func (e *entry) write(text []byte, key int, hash uint32) {
 		at = unsafe.Offsetof(entry{}.text)
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(e), at)), len(text)), text)
-	e.hash, e.keyAt, e.keyLen = hash, uint16(at)+uint16(key), uint8(len(text)-key)
+	e.hash, e.keyAt, e.keyLen = hash, uint8(int(at)+key), uint8(len(text)-key)
 }
 
 // field is the key's field in Redis: a type byte, then the key or its digest. It
 // is good for as long as the entry is locked, or in a report: clone it to keep it.
 func (e *entry) field() string {
 	begin, size := e.keyAt-1, fieldSize
-	if e.hidden {
+	if e.hidden() {
 		begin = e.keyAt - fieldSize
 	}
 	first := (*byte)(unsafe.Add(unsafe.Pointer(e), begin))
@@ -138,6 +180,11 @@ func (e *entry) field() string {
 		size = 1 + int(e.keyLen)
 	}
 	return unsafe.String(first, size)
+}
+
+// hidden reports whether the key's field does not tell which key it is.
+func (e *entry) hidden() bool {
+	return int(e.keyAt) == int(unsafe.Offsetof(longEntry{}.text))+fieldSize
 }
 
 // partition is what deciders see of one partition of the keys.
@@ -162,24 +209,27 @@ type shard struct {
 	lru        *simplelru.LRU[int32, struct{}] // of places in all; it sees insertions alone
 	size       int                             // of lru
 	all        []uint32                        // the resident ones
-	free       [sizes][]uint32                 // those that may be used again
-	made       [sizes]int                      // entries that there are, one use aside
-	residences uint64                          // residences that there were
+	free       [sizes][]uint32                 // entries and accounts that may be used again
+	made       [sizes]int                      // of them there are, one use aside
+	residences uint32                          // residences that there were
 	local      *local
 	due        dueHeap // those with something to report, evicted ones included; first the one that is due first
 
 	frozen  int // entries in a report without a reply yet
 	orphans int // evicted entries in due; no more than size
 
-	met                                 int64  // when the last entry came
-	allowed, denied, evictions, dropped uint64 // of evicted entries
-	shadowed                            atomic.Uint64
+	met                int64 // when the last entry came
+	evictions, dropped uint64
+
+	allowed, denied atomic.Uint64 // but for what entries have counted
+	shadowed        atomic.Uint64
 }
 
 // local holds the buckets of this process.
 type local struct {
 	shards []paddedShard
-	shift  uint8 // of a hash, to the number of a shard
+	shift  uint8       // of a hash, to the number of a shard
+	stale  atomic.Bool // of some partition grants can't be renewed
 	seed   maphash.Seed
 	random uint64 // seed of the thresholds
 	secret []byte // of the digests that stand for keys in Redis; nil: none
@@ -207,7 +257,7 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	size := (maxKeys + n - 1) / n
 	lo.shards = make([]paddedShard, n)
 	for sh := range lo.eachShard() {
-		sh.size, sh.local = size, lo
+		sh.size, sh.local, sh.due.local = size, lo, lo
 		sh.lru, _ = simplelru.NewLRU[int32, struct{}](size, nil) // its one error is a size below 1
 	}
 	lo.shift = uint8(32 - bits.TrailingZeros(uint(n)))
@@ -282,25 +332,37 @@ func (lo *local) eachShard() iter.Seq[*shard] {
 // loneEntry makes an entry that is not resident, of a held key.
 func (lo *local) loneEntry(held string, hash uint32, lim Limit, now int64) *entry {
 	text, key := lo.textOf(held, make([]byte, 0, longestText))
-	e := &new(longestEntry).entry
+	one := new(loneEntry)
+	e := opened{&one.entry, nil}
 	e.write(text, key, hash)
-	lo.begin(e, lim, lo.recall.of(fieldOf(text)), now)
-	e.evicted, e.lone = true, true
-	return e
+	e.bucket = newBucket(lim, now)
+	if len(lo.parts) > 0 {
+		e.accountAt, e.account = loneAccount, &one.account
+		one.account = newAccount(now)
+	}
+	lo.begin(e, lo.recall.of(fieldOf(text)), now)
+	e.flags = evicted
+	return e.entry
 }
 
-// begin makes an entry, of which the text is written, that of a key with a limit,
-// and gives it what is remembered of the key: no more than an empty bucket.
-func (lo *local) begin(e *entry, lim Limit, remembered, now int64) {
-	e.bucket, e.account = newBucket(lim, now), newAccount(now)
-	e.hidden = lo.secret != nil
-	if remembered > now && e.shared() {
-		e.replied = min(remembered, later(now, seconds(e.burst/e.rate)))
-		e.level = e.startLevel(&e.bucket, now)
+// exchanged reports whether an entry needs an account: its limit is one that the
+// fleet shares.
+func (lo *local) exchanged(e *entry) bool { return len(lo.parts) > 0 && e.shared() }
+
+// begin makes an entry, which has a key, a limit, and an account if need be, one of
+// which only that is known which is remembered of the key: no more than an empty
+// bucket.
+func (lo *local) begin(e opened, remembered, now int64) {
+	e.calm, e.pending, e.flags = 0, pending{}, 0
+	if e.shared() {
+		remembered = min(remembered, later(now, seconds(e.burst/e.rate)))
+		e.level = e.levelUntil(remembered, now)
 	}
-	if len(lo.parts) == 0 || !e.shared() {
-		e.until = forever
+	if !lo.exchanged(e.entry) {
 		return
+	}
+	if remembered > now {
+		e.replied = remembered
 	}
 	lo.attach(e)
 	if it, ok := lo.heard.Get(e.field(), now); ok {
@@ -321,7 +383,7 @@ type recaller struct {
 func (r *recaller) hash(field string) uint64 { return maphash.String(r.seed, field) }
 
 // from remembers an entry that goes.
-func (r *recaller) from(e *entry, now int64) {
+func (r *recaller) from(e opened, now int64) {
 	if e.shared() {
 		r.table.Put(r.hash(e.field()), e.fullAt(), now)
 	}
@@ -334,11 +396,13 @@ func (r *recaller) forget(field string) { r.table.Forget(r.hash(field)) }
 
 // fullAt is when the entry's bucket is full again, by all that was known of it
 // at the last decision. A share's level says little: it is mostly low.
-func (e *entry) fullAt() int64 {
-	switch e.mode {
-	case modeShare:
+func (e opened) fullAt() int64 {
+	switch {
+	case e.account == nil:
+		return later(e.at, delay(e.level-e.burst, e.rate))
+	case e.mode == modeShare:
 		return later(max(e.tat, e.at), delay(-e.unreported(e.rate), e.rate))
-	case modeStale:
+	case e.mode == modeStale:
 		return later(e.at, delay(e.level-e.capacity, e.refill))
 	}
 	return max(e.tat, later(e.at, delay(e.level-e.burst, e.rate)))
@@ -354,17 +418,18 @@ func heldOf(field string) string {
 
 // hear takes in news: into the entry of a resident key, else into the table.
 func (lo *local) hear(it news.Item, now int64) {
-	e := lo.resident(it.Field)
-	if e == nil {
+	resident := lo.resident(it.Field)
+	if resident == nil {
 		if it.Reset {
 			lo.recall.forget(it.Field)
 		}
 		lo.heard.Put(it)
 		return
 	}
-	defer lo.unlock(e)
+	defer lo.unlock(resident)
+	e := lo.open(resident, now)
 	switch w := lo.world.Load(); {
-	case e.part == 0:
+	case !e.exchanges():
 		lo.heard.Put(it)
 	case it.Reset:
 		lo.heard.Put(it) // or what was heard before the key was met would outlive its eviction
@@ -389,7 +454,7 @@ func (lo *local) resident(field string) *entry {
 	}
 	e := v.(*entry)
 	e.mu.Lock()
-	if e.evicted || e.field() != field {
+	if e.is(evicted) || e.field() != field {
 		e.mu.Unlock()
 		return nil
 	}
@@ -412,13 +477,13 @@ func (lo *local) find(held string) *entry {
 
 // holds reports whether the entry is the one of a held key, for those who have
 // found it without its shard's lock.
-func (e *entry) holds(held string) bool { return !e.evicted && e.key() == held }
+func (e *entry) holds(held string) bool { return !e.is(evicted) && e.key() == held }
 
 // use notes that the entry is still needed, where that is not noted yet: others
 // may read beside it.
 func (e *entry) use() {
-	if !e.used {
-		e.used = true
+	if !e.is(used) {
+		e.flags |= used
 	}
 }
 
@@ -445,8 +510,41 @@ func (sh *shard) residentLocked(held string, hash uint32) *entry {
 // entry is the one of a number.
 func (sh *shard) entry(n uint32) *entry { return (*entry)(sh.blocks.At(n)) }
 
+// open returns a locked entry with its account, which has been told everything; the
+// next decision looks at it too.
+func (lo *local) open(e *entry, now int64) opened {
+	o := lo.withAccount(e)
+	if e.pending.asked != 0 {
+		o.tell(&e.pending, e.lastNoted(now))
+	}
+	e.calm, e.pending = 0, pending{}
+	return o
+}
+
+// withAccount returns an entry with its account, which may lack what is pending,
+// unless it is evicted.
+func (lo *local) withAccount(e *entry) opened {
+	switch e.accountAt {
+	case 0:
+		return opened{e, nil}
+	case loneAccount:
+		return opened{e, &(*loneEntry)(unsafe.Pointer(e)).account}
+	}
+	return opened{e, (*account)(lo.shardOf(e).blocks.At(e.accountAt))}
+}
+
+// lastNoted is about when the last of what is pending was noted: the bucket knows of
+// the last admission, not of a denial.
+func (e *entry) lastNoted(now int64) int64 {
+	last := now
+	if e.pending.asked == e.pending.taken {
+		last = e.at
+	}
+	return min(last, e.calm)
+}
+
 // attach gives an entry its place in the exchange.
-func (lo *local) attach(e *entry) {
+func (lo *local) attach(e opened) {
 	h := exchange.Hash(e.field())
 	e.part = 1 + uint16(h%uint64(len(lo.parts)))
 	e.rng = lo.random ^ h
@@ -464,36 +562,49 @@ func (sh *shard) insertLocked(held string, hash uint32, lim Limit, now int64) *e
 		sh.lru.Add(place, struct{}{})
 	} else {
 		place = sh.spareLocked()
-		sh.evictLocked(sh.entry(sh.all[place]))
+		sh.evictLocked(sh.all[place])
 		sh.lru.Get(place)
 	}
-	e := sh.takeLocked(sizeFor(len(text)))
-	sh.all[place] = e.number
-	e.mu.Lock()
+	n := sh.takeLocked(sizeFor(len(text)))
+	sh.all[place] = n
+	e := opened{entry: sh.entry(n)}
+	e.mu.Lock() // who has found it by the key that it had may hold it still, to see that it has gone
 	e.write(text, key, hash)
-	sh.local.begin(e, lim, remembered, now)
-	sh.residences++
-	e.residence = sh.residences
-	sh.index.Insert(hash, e.number)
-	if e.hidden {
-		sh.local.hidden.Store(strings.Clone(e.field()), e)
+	e.bucket = newBucket(lim, now)
+	if sh.local.exchanged(e.entry) {
+		e.account = sh.addAccountLocked(e.entry, n, now)
 	}
-	return e
+	sh.local.begin(e, remembered, now)
+	sh.residences = max(1, sh.residences+1)
+	e.residence = sh.residences
+	sh.index.Insert(hash, n)
+	if e.hidden() {
+		sh.local.hidden.Store(strings.Clone(e.field()), e.entry)
+	}
+	return e.entry
 }
 
-// takeLocked returns an entry of a size that is free. Who has found it by the key
-// that it had may lock it still, to see that it has gone.
-func (sh *shard) takeLocked(size int) *entry {
+// addAccountLocked gives the entry of a number an account.
+func (sh *shard) addAccountLocked(e *entry, number uint32, now int64) *account {
+	e.accountAt = sh.takeLocked(accounts)
+	a := (*account)(sh.blocks.At(e.accountAt))
+	*a = newAccount(now)
+	a.number = number
+	return a
+}
+
+// takeLocked returns the number of one of a size that is free.
+func (sh *shard) takeLocked(size int) uint32 {
 	if len(sh.free[size]) == 0 {
 		sh.makeLocked(size)
 	}
 	free := sh.free[size]
 	last := len(free) - 1
 	sh.free[size] = free[:last]
-	return sh.entry(free[last])
+	return free[last]
 }
 
-// makeLocked allocates a block of entries of a size, which are free.
+// makeLocked allocates a block of those of a size, which are free.
 func (sh *shard) makeLocked(size int) {
 	n := sh.nextBlock(size)
 	var numbers []uint32
@@ -502,17 +613,16 @@ func (sh *shard) makeLocked(size int) {
 		numbers = blocks.Add[entry](&sh.blocks, n)
 	case long:
 		numbers = blocks.Add[longEntry](&sh.blocks, n)
-	default:
+	case longest:
 		numbers = blocks.Add[longestEntry](&sh.blocks, n)
-	}
-	for _, n := range numbers {
-		sh.entry(n).number = n
+	default:
+		numbers = blocks.Add[account](&sh.blocks, n)
 	}
 	sh.made[size] += len(numbers)
 	sh.free[size] = append(sh.free[size], numbers...)
 }
 
-// nextBlock is how many entries to allocate: an eighth of those that there are, but
+// nextBlock is how many of a size to allocate: an eighth of those that there are, but
 // about no more than may be resident, before evicted ones that have something to
 // tell need more.
 func (sh *shard) nextBlock(size int) int {
@@ -525,17 +635,21 @@ func (sh *shard) nextBlock(size int) int {
 
 // freeLocked gives an evicted entry that has nothing left to tell to whatever
 // key needs one next.
-func (sh *shard) freeLocked(e *entry) {
-	if e.lone {
+func (sh *shard) freeLocked(e opened, number uint32) {
+	if e.lone() {
 		e.takenBefore, e.usage, e.chained = e.taken(), 0, 0
 		return
 	}
 	e.residence = 0
-	sh.free[e.size()] = append(sh.free[e.size()], e.number)
+	sh.free[e.size()] = append(sh.free[e.size()], number)
+	if e.account != nil {
+		sh.free[accounts] = append(sh.free[accounts], e.accountAt)
+		e.accountAt = 0
+	}
 }
 
-// free reports whether the entry waits for its next key.
-func (e *entry) free() bool { return e.residence == 0 && !e.lone }
+// lone reports whether the entry, which has an account, is for one use.
+func (e *entry) lone() bool { return e.accountAt == loneAccount }
 
 // spareLocked returns the place of the entry that is to make room. The LRU does
 // not see decisions: who was found at its end, and has been used since, goes to
@@ -545,10 +659,10 @@ func (sh *shard) spareLocked() int32 {
 		place, _, _ := sh.lru.GetOldest()
 		e := sh.entry(sh.all[place])
 		e.mu.Lock()
-		used := e.used
-		e.used = false
+		again := e.is(used)
+		e.flags &^= used
 		e.mu.Unlock()
-		if !used {
+		if !again {
 			return place
 		}
 		sh.lru.Get(place)
@@ -559,38 +673,59 @@ func (sh *shard) spareLocked() int32 {
 
 // evictLocked ends an entry's residence, but for its place, which is another's
 // at once. What it has not told goes to the next round all the same, up to a bound.
-func (sh *shard) evictLocked(e *entry) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	sh.index.Remove(e.hash, e.number)
-	if e.hidden {
+func (sh *shard) evictLocked(number uint32) {
+	resident := sh.entry(number)
+	resident.mu.Lock()
+	defer resident.mu.Unlock()
+	e := sh.local.open(resident, sh.met)
+	sh.index.Remove(e.hash, number)
+	if e.hidden() {
 		sh.local.hidden.Delete(e.field())
 	}
-	sh.local.endAwaitLocked(e)
 	sh.local.recall.from(e, sh.met)
 	sh.evictions++
+	if e.account == nil {
+		e.flags |= evicted
+		sh.foldLocked(resident)
+		sh.freeLocked(e, number)
+		return
+	}
+	sh.local.endAwaitLocked(e)
 	if e.queuedAt != 0 && e.usage != 0 && sh.orphans < sh.size {
 		sh.queueLocked(e, sh.orphanDue(e)) // forward: less than out and in again
 		sh.orphans++
 	} else {
 		sh.unqueueLocked(e)
 	}
-	e.evicted = true
+	e.flags |= evicted
 	sh.orphanLocked(e)
 }
 
-// foldLocked takes over what an entry that is no longer resident has counted.
+// foldLocked takes over what an entry has counted.
 func (sh *shard) foldLocked(e *entry) {
-	sh.allowed, sh.denied = sh.allowed+e.allowed, sh.denied+e.denied
+	sh.allowed.Add(uint64(e.allowed))
+	sh.denied.Add(uint64(e.denied))
 	e.allowed, e.denied = 0, 0
+}
+
+// countLocked counts a decision.
+func (lo *local) countLocked(e *entry, ok bool) {
+	if ok {
+		e.allowed++
+	} else {
+		e.denied++
+	}
+	if (e.allowed|e.denied)>>31 != 0 {
+		lo.shardOf(e).foldLocked(e)
+	}
 }
 
 // addTo adds up what the shard and its entries have counted.
 func (sh *shard) addTo(s *Stats) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	s.Allowed += sh.allowed
-	s.Denied += sh.denied
+	s.Allowed += sh.allowed.Load()
+	s.Denied += sh.denied.Load()
 	s.Shadowed += sh.shadowed.Load()
 	s.Keys += len(sh.all)
 	s.Evicted += sh.evictions
@@ -598,24 +733,24 @@ func (sh *shard) addTo(s *Stats) {
 	for _, n := range sh.all {
 		e := sh.entry(n)
 		e.mu.Lock()
-		s.Allowed += e.allowed
-		s.Denied += e.denied
+		s.Allowed += uint64(e.allowed)
+		s.Denied += uint64(e.denied)
 		e.mu.Unlock()
 	}
 }
 
 // orphanLocked queues an evicted entry that has usage to report, and lets one go
 // that has none, or for which there is no room.
-func (sh *shard) orphanLocked(e *entry) {
-	sh.foldLocked(e)
+func (sh *shard) orphanLocked(e opened) {
+	sh.foldLocked(e.entry)
 	switch {
-	case e.frozen || e.queuedAt != 0 || e.free():
+	case e.accountAt == 0 || e.frozen || e.queuedAt != 0:
 	case e.usage == 0:
-		sh.freeLocked(e)
+		sh.freeLocked(e, e.number)
 	case sh.orphans >= sh.size:
 		sh.dropped += uint64(max(0, e.usage))
-		sh.freeLocked(e)
-	case e.unplaced:
+		sh.freeLocked(e, e.number)
+	case e.is(unplaced):
 		sh.queueLocked(e, e.planned)
 	default:
 		sh.queueLocked(e, sh.orphanDue(e))
@@ -624,7 +759,7 @@ func (sh *shard) orphanLocked(e *entry) {
 
 // orphanDue is when an evicted entry is to be exchanged: in the next round, or,
 // in a flood, before.
-func (sh *shard) orphanDue(e *entry) int64 {
+func (sh *shard) orphanDue(e opened) int64 {
 	if sh.orphans < sh.size/2 {
 		return e.reported
 	}
@@ -633,21 +768,29 @@ func (sh *shard) orphanDue(e *entry) int64 {
 }
 
 // fresh reports whether an entry's grant holds at now.
-func (lo *local) fresh(e *entry, now int64) bool {
-	return now < e.until && (e.part == 0 || e.staleSince == lo.staleSince(e))
+func (lo *local) fresh(e opened, now int64) bool {
+	return !e.exchanges() || now < e.until && e.staleSince == lo.staleSince(e)
 }
 
 // staleSince is when the grants of an entry's partition could no longer be
 // renewed; 0: they can.
-func (lo *local) staleSince(e *entry) int64 { return lo.parts[e.part-1].staleSince.Load() }
+func (lo *local) staleSince(e opened) int64 { return lo.parts[e.part-1].staleSince.Load() }
+
+// ready reports whether decisions may go by a locked entry's grant as it is.
+func (lo *local) ready(e *entry, now int64) bool {
+	return e.accountAt == 0 || now < e.calm && !lo.stale.Load()
+}
+
+// prepareLocked brings a locked entry's grant up to date, for a decision.
+func (lo *local) prepareLocked(e *entry, now int64) {
+	if o := lo.open(e, now); !lo.fresh(o, now) {
+		lo.renew(o, now)
+	}
+}
 
 // renew brings the grant up to date: the outage has begun or goes on, or it
 // has expired.
-func (lo *local) renew(e *entry, now int64) {
-	if e.part == 0 {
-		e.until = forever
-		return
-	}
+func (lo *local) renew(e opened, now int64) {
 	w, since := lo.world.Load(), lo.staleSince(e)
 	switch {
 	case since != 0:
@@ -679,7 +822,7 @@ func (lo *local) renew(e *entry, now int64) {
 }
 
 // endOutage keeps the share that the entry had at the end of an outage.
-func (e *entry) endOutage(now int64, w *world) {
+func (e opened) endOutage(now int64, w *world) {
 	if e.mode == modeStale && e.staleSince != 0 {
 		e.share = e.drifted(e.staleSince, now, w)
 	}
@@ -687,7 +830,7 @@ func (e *entry) endOutage(now int64, w *world) {
 }
 
 // redraw draws the threshold anew where there is one to draw.
-func (e *entry) redraw(w *world) {
+func (e opened) redraw(w *world) {
 	if e.mode == modePool || w.fleet <= 1 {
 		e.threshold = 1
 		return
@@ -705,45 +848,67 @@ func (e *entry) redraw(w *world) {
 func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
 	ok := e.unlimited()
 	if !ok {
-		level := e.levelAt(now)
-		if ok = e.admits(level, float64(n)); ok {
-			e.set(now, level-float64(n))
+		cost := float64(n)
+		if level := e.levelAt(now); e.admits(level, cost) {
+			e.set(now, level-cost)
 			e.lastEvent = now
+			ok = true
 		}
 	}
-	switch {
-	case ok:
-		e.allowed++
-	case e.shadow:
+	if !ok && e.is(shadow) {
 		lo.passLocked(e, now, n)
 		return false
-	default:
-		e.denied++
 	}
-	if n > 0 && e.part != 0 {
-		lo.noteLocked(e, now, n, ok)
-		if ok && e.mode == modeStale {
-			e.redraw(lo.world.Load())
-		}
+	lo.countLocked(e, ok)
+	if !e.noted(now, n, ok) {
+		lo.tellLocked(e, now, n, ok)
+	}
+	if ok && e.mode == modeStale {
+		lo.open(e, now).redraw(lo.world.Load())
 	}
 	return ok
 }
 
 // passLocked lets a cost through that a limit on trial would have denied.
 func (lo *local) passLocked(e *entry, now, n int64) {
-	e.allowed++
 	lo.shardOf(e).shadowed.Add(1)
-	if n > 0 && e.part != 0 {
-		lo.noteLocked(e, now, n, false)
+	lo.countLocked(e, true)
+	lo.noteLocked(e, now, n, false)
+}
+
+// noteLocked writes down what was asked for, and taken if ok, for the syncer: in the
+// account, or, while that is as good, in the entry.
+func (lo *local) noteLocked(e *entry, now, n int64, ok bool) {
+	if !e.noted(now, n, ok) {
+		lo.tellLocked(e, now, n, ok)
 	}
 }
 
-// noteLocked writes down what was asked for, and taken if ok, for the syncer.
+// noted is noteLocked in the entry; false where the account has to be told.
+func (e *entry) noted(now, n int64, ok bool) bool {
+	unchanging := rushed
+	if ok {
+		unchanging = begun
+	}
+	return e.accountAt == 0 || now < e.calm && e.is(unchanging) && e.pending.add(n, ok)
+}
+
+// tellLocked is noteLocked in the account.
+func (lo *local) tellLocked(e *entry, now, n int64, ok bool) {
+	if n == 0 {
+		return
+	}
+	if o := lo.open(e, now); o.exchanges() {
+		lo.enterLocked(o, now, n, ok)
+	}
+}
+
+// enterLocked writes a cost above 0 into an account, and sees to it that it is told.
 // A cost above the burst asks for nothing: else one absurd call would take
 // every share. What follows within a step of the last one waits for its
 // arithmetic: a key that is asked for all the time would spend more on that than
 // on all the rest of a decision.
-func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
+func (lo *local) enterLocked(e opened, now, n int64, ok bool) {
 	w := lo.world.Load()
 	asked, taken := n, int64(0)
 	if float64(n) > e.burst {
@@ -759,19 +924,32 @@ func (lo *local) noteLocked(e *entry, now int64, n int64, ok bool) {
 		e.fold(e.rate, w)
 		e.notedAt = now
 	}
+	e.notedTo = now
 	e.count(now, asked, taken)
 	if !waits {
 		e.fold(e.rate, w)
 	}
-	if waits && e.planned != forever && e.alarming() < e.alarm && (ok || e.planned <= e.soonest(now, w)) {
-		return // what it is planned by is as it was
+	if !waits || e.planned == forever || e.alarming() >= e.alarm || !ok && e.planned > e.soonest(now, w) {
+		lo.planLocked(e, now, ok, w) // else what it is planned by is as it was
 	}
-	lo.planLocked(e, now, ok, w)
+	e.rest(now, w)
+}
+
+// rest lets decisions that change nothing of what is known and planned pass the
+// account by for a while.
+func (e opened) rest(now int64, w *world) {
+	if e.is(evicted) || e.mode == modeStale || e.planned == forever && !e.frozen {
+		return
+	}
+	e.calm = min(e.until, e.notedAt+int64(w.interval))
+	e.pending = newPending(e.alarm-e.alarming()-1, min(e.request(), e.capacity))
+	e.mark(rushed, e.frozen || e.planned <= e.soonest(now, w))
+	e.mark(begun, e.first != 0)
 }
 
 // planLocked sees to it that an entry with something to report is exchanged no
 // later than it should be; lately where its use fits.
-func (lo *local) planLocked(e *entry, now int64, fits bool, w *world) {
+func (lo *local) planLocked(e opened, now int64, fits bool, w *world) {
 	if e.frozen || !e.somethingToReport() {
 		return
 	}
@@ -792,21 +970,22 @@ func (lo *local) planLocked(e *entry, now int64, fits bool, w *world) {
 }
 
 // soonest is when a key may be exchanged again that need not be at once.
-func (e *entry) soonest(now int64, w *world) int64 {
+func (e opened) soonest(now int64, w *world) int64 {
 	return max(now, e.exchanged+int64(w.interval/2))
 }
 
 // planBy has an entry exchanged at an instant, if it isn't earlier.
-func (e *entry) planBy(due int64) {
+func (e opened) planBy(due int64) {
 	if due < e.planned {
-		e.planned, e.unplaced = due, true
+		e.planned = due
+		e.flags |= unplaced
 	}
 }
 
 // unlock ends what was done under an entry's own lock, and queues it as it has
 // been planned.
 func (lo *local) unlock(e *entry) {
-	if !e.unplaced && !e.evicted {
+	if !e.is(unplaced | evicted) {
 		e.mu.Unlock()
 		return
 	}
@@ -821,30 +1000,30 @@ func (sh *shard) place(e *entry) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e.mu.Lock()
-	sh.unlockPlaced(e)
+	sh.unlockPlaced(sh.local.withAccount(e))
 }
 
 // unlockPlaced is unlock for one who has the shard's lock too, and keeps that.
-func (sh *shard) unlockPlaced(e *entry) {
+func (sh *shard) unlockPlaced(e opened) {
 	switch {
-	case e.evicted:
+	case e.is(evicted):
 		sh.orphanLocked(e)
-	case e.unplaced && !e.frozen:
+	case e.is(unplaced) && !e.frozen:
 		sh.queueLocked(e, e.planned)
 	}
-	e.unplaced = false
+	e.flags &^= unplaced
 	e.mu.Unlock()
 }
 
 // awaitGrantLocked has an entry exchanged in every round while somebody waits
 // for a grant, though there be nothing to report. It returns what is closed at
 // the next one; nil where the entry is no longer resident, and none may come.
-func (lo *local) awaitGrantLocked(e *entry, now int64) <-chan struct{} {
-	if e.evicted {
+func (lo *local) awaitGrantLocked(e opened, now int64) <-chan struct{} {
+	if e.is(evicted) {
 		return nil
 	}
 	e.awaited = true
-	granted, _ := lo.grants.LoadOrStore(e, make(chan struct{}))
+	granted, _ := lo.grants.LoadOrStore(e.entry, make(chan struct{}))
 	if !e.frozen {
 		e.planBy(e.soonest(now, lo.world.Load()))
 	}
@@ -852,16 +1031,16 @@ func (lo *local) awaitGrantLocked(e *entry, now int64) <-chan struct{} {
 }
 
 // endAwaitLocked wakes those that wait for an entry's next grant.
-func (lo *local) endAwaitLocked(e *entry) {
+func (lo *local) endAwaitLocked(e opened) {
 	if e.awaited {
 		e.awaited = false
-		granted, _ := lo.grants.LoadAndDelete(e)
+		granted, _ := lo.grants.LoadAndDelete(e.entry)
 		close(granted.(chan struct{}))
 	}
 }
 
 // alarming is the count that the alarm is about.
-func (e *entry) alarming() int64 {
+func (e opened) alarming() int64 {
 	if e.mode == modePool {
 		return e.usage
 	}
@@ -869,31 +1048,31 @@ func (e *entry) alarming() int64 {
 }
 
 // freezeLocked keeps an entry out of other reports while it is in one.
-func (sh *shard) freezeLocked(e *entry) {
+func (sh *shard) freezeLocked(e opened) {
 	e.frozen = true
 	sh.frozen++
 }
 
 // thawLocked lets an entry be reported again.
-func (lo *local) thawLocked(e *entry, now int64) {
-	sh := lo.shardOf(e)
+func (lo *local) thawLocked(e opened, now int64) {
+	sh := lo.shardOf(e.entry)
 	e.frozen = false
 	sh.frozen--
-	if e.evicted {
+	if e.is(evicted) {
 		sh.orphanLocked(e)
 		return
 	}
 	if e.floorDue {
 		e.planBy(now)
 	}
-	if e.part != 0 {
+	if e.exchanges() {
 		lo.planLocked(e, now, true, lo.world.Load())
 	}
 }
 
 // giveBackLocked uncounts n tokens that have been put back into the bucket.
-func (lo *local) giveBackLocked(e *entry, now, n int64) {
-	if e.part == 0 {
+func (lo *local) giveBackLocked(e opened, now, n int64) {
+	if !e.exchanges() {
 		return
 	}
 	e.giveBack(e.refundable(&e.bucket, n, now), e.rate, lo.world.Load())
@@ -901,25 +1080,34 @@ func (lo *local) giveBackLocked(e *entry, now, n int64) {
 }
 
 // relimitLocked changes an entry's limit.
-func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
-	e.byDefault, e.relimited = byDefault, false
+func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
+	e.mark(byDefault, isDefault)
+	e.mark(relimited, false)
 	if lim == e.limit() {
 		return
 	}
-	if next := newBucket(lim, now); e.shared() && next.shared() {
-		e.account.relimit(e.rate, next.rate, lo.world.Load())
-	} else {
-		lo.shardOf(e).unqueueLocked(e)
-		taken := e.taken()
-		e.restart(now)
-		e.takenBefore = taken
+	sh := lo.shardOf(e.entry)
+	if e.account != nil {
+		if next := newBucket(lim, now); e.shared() && next.shared() {
+			e.account.relimit(e.rate, next.rate, lo.world.Load())
+		} else {
+			sh.unqueueLocked(e)
+			taken := e.taken()
+			e.restart(now)
+			e.takenBefore = taken
+		}
 	}
 	e.bucket.relimit(now, lim)
 	switch {
-	case len(lo.parts) == 0:
-		e.until = forever
-	case !e.shared():
-		e.part, e.until = 0, forever
+	case !lo.exchanged(e.entry):
+		if e.account != nil {
+			e.part = 0
+		}
+	case e.account == nil:
+		resident := e.entry
+		n := sh.index.Lookup(e.hash, func(n uint32) bool { return sh.entry(n) == resident })
+		e.account = sh.addAccountLocked(resident, n, now)
+		lo.attach(e)
 	case e.part == 0:
 		lo.attach(e)
 		e.until = 0
@@ -927,19 +1115,18 @@ func (lo *local) relimitLocked(e *entry, lim Limit, byDefault bool, now int64) {
 }
 
 // resetLocked makes an entry full, and forgets what it had to report.
-func (lo *local) resetLocked(e *entry, now int64) {
-	lo.shardOf(e).unqueueLocked(e)
+func (lo *local) resetLocked(e opened, now int64) {
+	lo.shardOf(e.entry).unqueueLocked(e)
+	e.bucket = newBucket(e.limit(), now)
+	if e.account == nil {
+		return
+	}
 	e.catchUp(lo.world.Load())
-	kept := e.account
+	kept := *e.account
 	e.restart(now)
 	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, kept.demand
 	e.held, e.heldAt = kept.held, kept.heldAt
 	e.share, e.takenBefore = kept.share, kept.taken()
-	e.bucket = newBucket(e.limit(), now)
-	e.lastEvent = now
-	if e.part == 0 {
-		e.until = forever
-	}
 }
 
 // forgetOrphanLocked drops what an evicted entry of a field had to report, and
@@ -949,10 +1136,10 @@ func (sh *shard) forgetOrphanLocked(field string) {
 	if sh.orphans == 0 {
 		return
 	}
-	for _, q := range slices.Clone(sh.due) {
-		e := q.entry
-		e.mu.Lock()
-		if e.evicted && e.field() == field {
+	for _, q := range slices.Clone(sh.due.all) {
+		q.entry.mu.Lock()
+		e := sh.local.withAccount(q.entry)
+		if e.is(evicted) && e.field() == field {
 			sh.unqueueLocked(e)
 			e.takenBefore, e.usage, e.chained = e.taken(), 0, 0
 			sh.orphanLocked(e)
@@ -966,7 +1153,7 @@ func (lo *local) pending() int {
 	n := 0
 	for sh := range lo.eachShard() {
 		sh.mu.Lock()
-		n += len(sh.due) + sh.frozen
+		n += len(sh.due.all) + sh.frozen
 		sh.mu.Unlock()
 	}
 	return n
@@ -975,7 +1162,7 @@ func (lo *local) pending() int {
 // delayLocked is how long to wait until extra tokens more than the level are
 // no longer a debt. Among several processes the shared bucket is asked too:
 // by the share of the moment alone a small one would wait for hours.
-func (lo *local) delayLocked(e *entry, now int64, extra float64) time.Duration {
+func (lo *local) delayLocked(e opened, now int64, extra float64) time.Duration {
 	d := delay(e.levelAt(now)+extra, e.refill)
 	if d == 0 || !e.fleetKnown(lo) {
 		return d
@@ -986,7 +1173,7 @@ func (lo *local) delayLocked(e *entry, now int64, extra float64) time.Duration {
 
 // waitLocked is how long n tokens that were taken now would have to be waited
 // for; negative: no wait would be long enough.
-func (lo *local) waitLocked(e *entry, now, n int64) time.Duration {
+func (lo *local) waitLocked(e opened, now, n int64) time.Duration {
 	switch {
 	case e.unlimited():
 		return 0
@@ -998,12 +1185,12 @@ func (lo *local) waitLocked(e *entry, now, n int64) time.Duration {
 
 // fleetKnown reports whether the entry's level is part of a bucket that others
 // share and whose state is known.
-func (e *entry) fleetKnown(lo *local) bool {
-	return e.part != 0 && e.mode != modeStale && e.exchanged != 0 && lo.world.Load().fleet > 1
+func (e opened) fleetKnown(lo *local) bool {
+	return e.exchanges() && e.mode != modeStale && e.exchanged != 0 && lo.world.Load().fleet > 1
 }
 
 // retryAfter is when to ask again for n tokens that were denied.
-func (lo *local) retryAfter(e *entry, now int64, n float64) time.Duration {
+func (lo *local) retryAfter(e opened, now int64, n float64) time.Duration {
 	if n > e.burst {
 		return -1
 	}
@@ -1014,9 +1201,9 @@ func (lo *local) retryAfter(e *entry, now int64, n float64) time.Duration {
 	return max(e.sharedDelay(&e.bucket, n, now), e.nextGrant(now, lo.world.Load()))
 }
 
-func (e *entry) age(now int64) time.Duration {
+func (e opened) age(now int64) time.Duration {
 	switch {
-	case e.part == 0:
+	case !e.exchanges():
 		return 0
 	case e.exchanged == 0:
 		return -1
@@ -1024,61 +1211,66 @@ func (e *entry) age(now int64) time.Duration {
 	return time.Duration(max(0, now-e.exchanged))
 }
 
-func (e *entry) resetAfter(now int64) time.Duration {
-	if e.exchanged != 0 {
+func (e opened) resetAfter(now int64) time.Duration {
+	if e.exchanges() && e.exchanged != 0 {
 		return e.sharedDelay(&e.bucket, e.burst, now)
 	}
 	return delay(e.levelAt(now)-e.burst, e.rate)
 }
 
 // queueLocked puts an entry into the queue, or forward in it.
-func (sh *shard) queueLocked(e *entry, due int64) {
-	e.planned, e.unplaced = min(e.planned, due), false
+func (sh *shard) queueLocked(e opened, due int64) {
+	e.planned = min(e.planned, due)
+	e.flags &^= unplaced
 	switch {
 	case e.queuedAt == 0:
-		heap.Push(&sh.due, e)
-		if e.evicted {
+		heap.Push(&sh.due, e.entry)
+		if e.is(evicted) {
 			sh.orphans++
 		}
-	case due < sh.due[e.queuedAt-1].due:
-		sh.due[e.queuedAt-1].due = due
+	case due < sh.due.all[e.queuedAt-1].due:
+		sh.due.all[e.queuedAt-1].due = due
 		heap.Fix(&sh.due, int(e.queuedAt-1))
 	}
 }
 
-func (sh *shard) unqueueLocked(e *entry) {
-	e.planned, e.unplaced = forever, false
+func (sh *shard) unqueueLocked(e opened) {
+	if e.account == nil {
+		return
+	}
+	e.planned = forever
+	e.flags &^= unplaced
 	if e.queuedAt == 0 {
 		return
 	}
 	heap.Remove(&sh.due, int(e.queuedAt-1))
-	if e.evicted {
+	if e.is(evicted) {
 		sh.orphans--
 	}
 }
 
 // popLocked takes the entry that is due first out of the queue, if it is due
 // by the given instant, and locks it.
-func (sh *shard) popLocked(by int64) *entry {
-	if len(sh.due) == 0 || sh.due[0].due > by {
-		return nil
+func (sh *shard) popLocked(now, by int64) (e opened, ok bool) {
+	if len(sh.due.all) == 0 || sh.due.all[0].due > by {
+		return e, false
 	}
-	e := sh.due[0].entry
-	e.mu.Lock()
+	sh.due.all[0].entry.mu.Lock()
+	e = sh.local.open(sh.due.all[0].entry, now)
 	sh.unqueueLocked(e)
-	return e
+	return e, true
 }
 
 // each calls f for every resident entry, under its lock and that of its shard,
 // which are taken anew for each: deciders never wait for more than one of them.
-func (lo *local) each(f func(*entry)) {
+func (lo *local) each(now int64, f func(opened)) {
 	for sh := range lo.eachShard() {
 		sh.mu.Lock()
 		for i := 0; i < len(sh.all); i++ { // places are kept, so that nothing is passed over
-			e := sh.entry(sh.all[i])
-			e.mu.Lock()
-			f(e)
-			sh.unlockPlaced(e)
+			resident := sh.entry(sh.all[i])
+			resident.mu.Lock()
+			f(lo.open(resident, now))
+			sh.unlockPlaced(lo.withAccount(resident)) // it may have got one
 			sh.mu.Unlock()
 			sh.mu.Lock()
 		}
@@ -1089,32 +1281,35 @@ func (lo *local) each(f func(*entry)) {
 // queued is an entry in the queue. It is compared by what is here, and looked
 // at only where it moves.
 type queued struct {
-	due   int64 // the earliest that it was planned for
-	entry *entry
+	due int64 // the earliest that it was planned for
+	opened
 }
 
 // dueHeap orders entries by when they are due; for container/heap.
-type dueHeap []queued
+type dueHeap struct {
+	local *local
+	all   []queued
+}
 
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].due < h[j].due }
+func (h *dueHeap) Len() int           { return len(h.all) }
+func (h *dueHeap) Less(i, j int) bool { return h.all[i].due < h.all[j].due }
 
-func (h dueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].entry.queuedAt, h[j].entry.queuedAt = int32(i+1), int32(j+1)
+func (h *dueHeap) Swap(i, j int) {
+	h.all[i], h.all[j] = h.all[j], h.all[i]
+	h.all[i].queuedAt, h.all[j].queuedAt = int32(i+1), int32(j+1)
 }
 
 func (h *dueHeap) Push(x any) {
-	e := x.(*entry)
-	*h = append(*h, queued{e.planned, e})
-	e.queuedAt = int32(len(*h))
+	e := h.local.withAccount(x.(*entry))
+	h.all = append(h.all, queued{e.planned, e})
+	e.queuedAt = int32(len(h.all))
 }
 
 func (h *dueHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1].entry
-	old[len(old)-1] = queued{}
-	*h = old[:len(old)-1]
+	last := len(h.all) - 1
+	e := h.all[last].opened
+	h.all[last] = queued{}
+	h.all = h.all[:last]
 	e.queuedAt = 0
-	return e
+	return e.entry
 }

@@ -33,7 +33,8 @@ func TestNewsOutlivesTheGrant(t *testing.T) {
 	now := int64(time.Hour)
 	lo := newLocal(1, 1, 0)
 	lo.world.Store(w)
-	e := entry{bucket: newBucket(Per(6, time.Minute), now), account: newAccount(now)}
+	a := newAccount(now)
+	e := opened{&entry{bucket: newBucket(Per(6, time.Minute), now)}, &a}
 	e.part = 1
 	e.others, e.exchanged, e.tat = 0.05, now, now+int64(61*time.Second)
 	e.regrant(&e.bucket, now, w)
@@ -42,7 +43,7 @@ func TestNewsOutlivesTheGrant(t *testing.T) {
 	}
 	e.hear(&e.bucket, now+int64(2*time.Minute), 0, now, w)
 	now += int64(62 * time.Second)
-	lo.renew(&e, now)
+	lo.renew(e, now)
 	if got := e.levelAt(now); got > 1.1 {
 		t.Errorf("a level of %.1f where the shared bucket has %.1f", got, e.sharedLevel(&e.bucket, now, e.rate))
 	}

@@ -38,7 +38,7 @@ type world struct {
 	rtt      time.Duration // running mean of the round trip
 	tau      time.Duration // time constant of demand
 	perTau   float64       // 1/τ, per nanosecond
-	step     int64         // nanoseconds: see noteLocked
+	step     int64         // nanoseconds: see enterLocked
 }
 
 func newWorld(fleet, scale float64, interval, rtt, tau time.Duration) *world {
@@ -60,31 +60,59 @@ func lazyPeriod(b *bucket) time.Duration {
 	return min(lazyMost, seconds(b.burst/(alarmPart*b.rate)))
 }
 
+// pending is what decisions have noted in an entry, and its account has not been told
+// yet.
+type pending struct {
+	asked, taken uint16 // tokens
+	room         uint16 // for tokens asked for, after which the account has to be told
+	easy         uint16 // tokens, the largest cost that tells it nothing new
+}
+
+// newPending has room for so many tokens, in costs that are as easy.
+func newPending(room int64, easy float64) pending {
+	return pending{
+		room: uint16(max(0, min(room, math.MaxUint16))),
+		easy: uint16(min(easy, math.MaxUint16)),
+	}
+}
+
+// add notes a cost above 0, and whether it was taken; false where the account has to
+// be told.
+func (p *pending) add(n int64, ok bool) bool {
+	if uint64(n-1) >= uint64(p.easy) || int64(p.asked)+n > int64(p.room) {
+		return false
+	}
+	p.asked += uint16(n)
+	if ok {
+		p.taken += uint16(n)
+	}
+	return true
+}
+
 // account is what a process keeps of one key for the exchange. Instants are
 // nanoseconds of the limiter's clock, never 0; rates are tokens per second.
 type account struct {
-	// What every decision writes.
-	decisions
-	usage int64 // tokens admitted less those given back, not yet reported
-	asked int64 // tokens asked for, not yet reported
-
-	// What it reads.
+	// Each group fills a cache line. What is looked at first:
+	usage   int64 // tokens admitted less those given back, not yet reported
+	asked   int64 // tokens asked for, not yet reported
 	until   int64 // when the grant has to be looked at again
 	alarm   int64 // the count of usage (pool) or attempts (share) that is to be told at once
 	first   int64 // first unreported admission; 0: none
 	notedAt int64 // when something was last noted without a wait
-	standing
+	notedTo int64 // when something was last noted
+	planned int64 // when it is to be exchanged; forever: not at all
 
-	// And what one does that does not wait.
-	chained   int64   // of usage, what is in chainEnd and fair
-	demanded  int64   // of asked, what is in demand
-	chainEnd  int64   // end of this process's own chain of emission intervals
-	fair      int64   // the same for a bucket of rate r/N: is this no more than a fair part?
-	demand    float64 // d at demandAt
-	demandAt  int64
-	exchanged int64 // last reply; 0: none yet
-	said      int64 // the TAT in the last news of the key
+	// What a decision needs that does not wait:
+	staleSince int64   // the outage that the grant is for; 0: none
+	chained    int64   // of usage, what is in chainEnd and fair
+	demanded   int64   // of asked, what is in demand
+	chainEnd   int64   // end of this process's own chain of emission intervals
+	fair       int64   // the same for a bucket of rate r/N: is this no more than a fair part?
+	demand     float64 // d at demandAt
+	demandAt   int64
+	exchanged  int64 // last reply; 0: none yet
 
+	said        int64   // the TAT in the last news of the key
 	takenBefore int64   // of the tokens admitted less those given back, ever, all but usage
 	carry       float64 // microseconds of the bucket's time, not yet reported: what is left of a rounding, or of a change of limit
 	inflight    int64   // usage that is reported and not yet acknowledged
@@ -93,54 +121,58 @@ type account struct {
 	demandThen  float64 // d at reported
 	ownThen     float32 // d at the last reply
 	steadyThen  float32 // d̄ at the last reply
-	heldShare   float32 // most of a share until holdUntil
-	floorDue    bool    // Redis has lost state: the last TAT has to be told
-	gaveBack    bool    // tokens: what is charged says little of what was asked for
-	askedSince  int64   // tokens asked for since it and reported
-	others      float64 // D_o of the last reply
-	meanOwn     float64 // d̄
-	meanOthers  float64 // D̄_o
-	held        float64 // tokens of ours in Redis's count of attempts, at heldAt
-	heldAt      int64   // microseconds of the partition's clock
-	met         int64   // when the key became resident
-	tat         int64   // last TAT seen
-	replied     int64   // the TAT by the last reply; before the first, when the key was last evicted, if it was: no news for others
-	expires     int64   // when the grant is no longer good for anything
-	holdUntil   int64   // share mode at least until then, with at most heldShare
-	share       float64
-}
 
-// decisions is how many there were on a key.
-type decisions struct{ allowed, denied uint64 }
+	heldShare  float32 // most of a share until holdUntil
+	cost       float32 // of a request, of late; what a share has to be able to save up for
+	askedSince int64   // tokens asked for since it and reported
+	others     float64 // D_o of the last reply
+	meanOwn    float64 // d̄
+	meanOthers float64 // D̄_o
+	held       float64 // tokens of ours in Redis's count of attempts, at heldAt
+	heldAt     int64   // microseconds of the partition's clock
+	met        int64   // when the key became resident
+
+	tat       int64 // last TAT seen
+	replied   int64 // the TAT by the last reply; before the first, when the key was last evicted, if it was: no news for others
+	expires   int64 // when the grant is no longer good for anything
+	holdUntil int64 // share mode at least until then, with at most heldShare
+	share     float64
+	standing
+}
 
 // standing is where a key stands in its process.
 type standing struct {
-	planned    int64   // when it is to be exchanged; forever: not at all
-	staleSince int64   // the outage that the grant is for; 0: none
-	cost       float32 // of a request, of late; what a share has to be able to save up for
-	part       uint16  // the number of its partition, from 1; 0: without Redis
-	byDefault  bool    // its limit is Config.Limit
-	shadow     bool    // its limit is on trial: what is over it is let through
-	relimited  bool    // its limit has to be asked for again at its next decision
-	hidden     bool    // its field does not tell which key it is
-	used       bool    // again, since it came or was last the next to make room
-	unplaced   bool    // it is planned for an earlier time than it is queued for
-	frozen     bool    // part of a report without a reply yet
-	evicted    bool    // not resident
-	lone       bool    // evicted from the beginning: made for one use, and not used again
-	awaited    bool    // somebody waits for its next grant: see local.grants
+	rng      uint64 // state of the thresholds' generator
+	queuedAt int32  // in shard.due, from 1; 0: not queued
+	number   uint32 // of its entry in the shard's blocks
+	part     uint16 // the number of its partition, from 1; 0: its limit is not shared
+	frozen   bool   // part of a report without a reply yet
+	awaited  bool   // somebody waits for its next grant: see local.grants
+	floorDue bool   // Redis has lost state: the last TAT has to be told
+	gaveBack bool   // tokens: what is charged says little of what was asked for
 }
 
 func newAccount(now int64) account {
-	return account{standing: standing{planned: forever}, met: now, reported: now, demandAt: now, alarm: maxTokens}
+	return account{planned: forever, met: now, reported: now, demandAt: now, alarm: maxTokens}
 }
 
 // restart forgets what is between the key and the fleet.
 func (a *account) restart(now int64) {
 	kept := *a
 	*a = newAccount(now)
-	a.decisions, a.standing = kept.decisions, kept.standing
-	a.cost = 0
+	a.standing, a.planned, a.staleSince = kept.standing, kept.planned, kept.staleSince
+	a.floorDue, a.gaveBack = false, false
+}
+
+// exchanges reports whether the fleet is told of the key.
+func (a *account) exchanges() bool { return a.partition() != 0 }
+
+// partition is part, 0 too where there is no account.
+func (a *account) partition() uint16 {
+	if a == nil {
+		return 0
+	}
+	return a.part
 }
 
 // unreported is what Redis may not know of yet, in tokens of the given rate.
@@ -150,6 +182,13 @@ func (a *account) unreported(rate float64) float64 {
 
 func (a *account) somethingToReport() bool {
 	return a.usage != 0 || a.asked != 0 || a.carry >= 1 || a.carry <= -1
+}
+
+// tell adds what an entry has noted, the last of it about the instant to.
+func (a *account) tell(p *pending, to int64) {
+	a.asked = addTokens(a.asked, int64(p.asked))
+	a.usage = addTokens(a.usage, int64(p.taken))
+	a.notedTo = max(a.notedTo, to)
 }
 
 // count counts tokens asked for, and taken.
@@ -175,30 +214,34 @@ func (a *account) fold(rate float64, w *world) {
 	a.chain(rate, w)
 }
 
-// catchUp makes demand of what was asked for and waits. Demand is kept as of
-// demandAt, which moves now and then only, for an exponential takes long too.
+// catchUp makes demand of what was asked for and waits, as if all of it had come in
+// the middle of its time. Demand is kept as of demandAt, which moves now and then
+// only, for an exponential takes long too.
 func (a *account) catchUp(w *world) {
 	unasked := a.asked - a.demanded
 	if unasked == 0 {
 		return
 	}
-	x := float64(a.notedAt-a.demandAt) * w.perTau
+	at := a.notedAt + (a.notedTo-a.notedAt)/2
+	x := float64(at-a.demandAt) * w.perTau
 	if x > demandStep {
-		a.demand, a.demandAt, x = decay(a.demand, time.Duration(a.notedAt-a.demandAt), w.tau), a.notedAt, 0
+		a.demand, a.demandAt, x = decay(a.demand, time.Duration(at-a.demandAt), w.tau), at, 0
 	}
 	a.demand += float64(unasked) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
 	a.demanded = a.asked
 }
 
-// chain puts tokens taken that wait behind those before them.
+// chain puts tokens taken that wait behind those before them: the first at notedAt,
+// the last at notedTo.
 func (a *account) chain(rate float64, w *world) {
 	taken := a.usage - a.chained
 	if taken == 0 {
 		return
 	}
 	own := float64(taken) / rate
-	a.chainEnd = later(max(a.chainEnd, a.notedAt), seconds(own))
-	a.fair = later(max(a.fair, a.notedAt), seconds(own*w.fleet))
+	last := min(own, a.request()/rate)
+	a.chainEnd = max(later(max(a.chainEnd, a.notedAt), seconds(own)), later(a.notedTo, seconds(last)))
+	a.fair = max(later(max(a.fair, a.notedAt), seconds(own*w.fleet)), later(a.notedTo, seconds(last*w.fleet)))
 	a.chained = a.usage
 }
 
@@ -208,7 +251,12 @@ func (a *account) demandAfter(now int64, w *world) float64 {
 }
 
 // taken is the tokens admitted less those given back, ever.
-func (a *account) taken() int64 { return a.takenBefore + a.usage }
+func (a *account) taken() int64 {
+	if a == nil {
+		return 0
+	}
+	return a.takenBefore + a.usage
+}
 
 // giveBack uncounts tokens taken: what is unreported first, the rest becomes
 // a refund.
@@ -624,7 +672,7 @@ func (a *account) startLevel(b *bucket, now int64) float64 {
 	if a.exchanged != 0 {
 		return b.burst
 	}
-	return max(0, b.burst-time.Duration(max(0, a.replied-now)).Seconds()*b.rate)
+	return b.levelUntil(a.replied, now)
 }
 
 // stale sets the bucket for an outage that began at since: the share that

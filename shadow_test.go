@@ -144,11 +144,10 @@ func TestShadowIsSharedAsADenialIs(t *testing.T) {
 		for range 50 {
 			l.Allow("k")
 		}
-		e := l.acquire("k", l.now())
+		e := openedEntry(l.local, "k")
 		if e.asked != 50 || e.usage != 3 {
 			t.Errorf("demand of %d tokens, usage of %d; want 50, 3", e.asked, e.usage)
 		}
-		l.local.unlock(e)
 		require.NoError(t, syncNow(l))
 		if got := f.toGo("k").Round(time.Minute); got != 1000*time.Hour {
 			t.Errorf("charged %v, want 1000h", got)

@@ -143,6 +143,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 	for i := range lo.parts {
 		lo.parts[i].staleSince.Store(now)
 	}
+	lo.stale.Store(true)
 	sy.publishWorld(0)
 	sy.status.Store(&Status{State: Connecting, Since: base, Processes: int(sy.fleet.Members())})
 	return sy
@@ -236,14 +237,17 @@ func (s *syncer) tellDue(now int64) bool {
 // judge tells deciders which partitions are stale.
 func (s *syncer) judge(now int64) {
 	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.world.Load().rtt)))
+	any := false
 	for i := range s.local.parts {
 		p, stale := &s.local.parts[i], s.courier.Stale(i)
+		any = any || stale
 		if since := p.staleSince.Load(); stale && since == 0 {
 			p.staleSince.Store(now)
 		} else if !stale && since != 0 {
 			p.staleSince.Store(0)
 		}
 	}
+	s.local.stale.Store(any)
 }
 
 func (s *syncer) accept(r *request) {
@@ -327,8 +331,8 @@ func (s *syncer) queueForced(now int64) {
 	if !fresh {
 		return
 	}
-	s.local.each(func(e *entry) {
-		if e.part != 0 && !e.frozen {
+	s.local.each(now, func(e opened) {
+		if e.exchanges() && !e.frozen {
 			e.planBy(now)
 		}
 	})
@@ -348,12 +352,12 @@ func (s *syncer) collect(now, by int64) {
 func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := sh.popLocked(by)
-	if e == nil {
+	e, ok := sh.popLocked(now, by)
+	if !ok {
 		return false
 	}
 	defer sh.unlockPlaced(e)
-	if e.part == 0 {
+	if !e.exchanges() {
 		return true
 	}
 	part := int(e.part - 1)
@@ -379,7 +383,7 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 	}
 	rec.Field = e.field()
 	sh.freezeLocked(e)
-	r.Append(rec, begin, e)
+	r.Append(rec, begin, e.entry)
 	if e.floorDue {
 		r.Floor(len(r.Records)-1, e.floor(&e.bucket, now, w))
 		e.floorDue = false
@@ -405,14 +409,15 @@ func (s *syncer) sendResets(now int64) {
 // sendReset reports whether there was room for a reset, and no other report of
 // the key under way.
 func (s *syncer) sendReset(q *request, now int64) bool {
-	e := q.lone
-	sh := s.local.shardOf(e)
+	known := q.lone
+	sh := s.local.shardOf(known)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if resident := sh.residentLocked(e.key(), e.hash); resident != nil {
-		e = resident
+	if resident := sh.residentLocked(known.key(), known.hash); resident != nil && resident.accountAt != 0 {
+		known = resident
 	}
-	e.mu.Lock()
+	known.mu.Lock()
+	e := s.local.open(known, now)
 	defer sh.unlockPlaced(e)
 	if e.frozen {
 		return false
@@ -423,8 +428,8 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 	}
 	sh.unqueueLocked(e)
 	sh.freezeLocked(e)
-	r.Append(exchange.Record{Field: e.field(), Op: exchange.Reset}, now, e)
-	s.resetting[e] = q
+	r.Append(exchange.Record{Field: e.field(), Op: exchange.Reset}, now, known)
+	s.resetting[known] = q
 	return true
 }
 
@@ -508,8 +513,8 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 // instant, and has it told in the next round.
 func (s *syncer) untold(at int64) bool {
 	found := false
-	check := func(e *entry) {
-		if e.part == 0 || !e.frozen && (e.queuedAt == 0 || e.reported > at) {
+	check := func(e opened) {
+		if !e.exchanges() || !e.frozen && (e.queuedAt == 0 || e.reported > at) {
 			return
 		}
 		found = true
@@ -517,14 +522,14 @@ func (s *syncer) untold(at int64) bool {
 			e.planBy(at)
 		}
 	}
-	s.local.each(check)
+	s.local.each(at, check)
 	for sh := range s.local.eachShard() {
 		sh.mu.Lock()
 		if sh.orphans > 0 {
-			for _, q := range slices.Clone(sh.due) {
-				e := q.entry
-				e.mu.Lock()
-				if e.evicted {
+			for _, q := range slices.Clone(sh.due.all) {
+				q.entry.mu.Lock()
+				e := s.local.withAccount(q.entry)
+				if e.is(evicted) {
 					check(e)
 				}
 				sh.unlockPlaced(e)
@@ -591,10 +596,11 @@ func (s *syncer) concludeReset(e *entry, err error) {
 // giveUp lets go of a report of which nobody knows any more whether it was
 // applied.
 func (s *syncer) giveUp(r *report, now int64) {
-	for _, e := range r.Cargo {
-		sh := s.local.shardOf(e)
+	for _, told := range r.Cargo {
+		sh := s.local.shardOf(told)
 		sh.mu.Lock()
-		e.mu.Lock()
+		told.mu.Lock()
+		e := s.local.open(told, now)
 		s.counts.dropped.Add(uint64(max(0, e.inflight)))
 		e.inflight = 0
 		s.local.thawLocked(e, now)
@@ -607,11 +613,12 @@ func (s *syncer) giveUp(r *report, now int64) {
 // that heals it.
 func (s *syncer) addFloors(r *report, now int64) {
 	w := s.local.world.Load()
-	for i, e := range r.Cargo {
-		e.mu.Lock()
+	for i, told := range r.Cargo {
+		told.mu.Lock()
+		e := s.local.open(told, now)
 		r.Floor(i, e.floor(&e.bucket, now, w))
 		e.floorDue = false
-		e.mu.Unlock()
+		told.mu.Unlock()
 	}
 }
 
@@ -630,8 +637,8 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 	}
 	w := s.local.world.Load()
 	s.fleet.Regain(holdTaus*w.tau, now)
-	s.local.each(func(e *entry) {
-		if e.part == 0 || !lost[int(e.part-1)] {
+	s.local.each(now, func(e opened) {
+		if !e.exchanges() || !lost[int(e.part-1)] {
 			return
 		}
 		e.forget(&e.bucket, now, w)
@@ -649,11 +656,12 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 // acknowledge gives every key of a report its new grant.
 func (s *syncer) acknowledge(r *report, now int64) {
 	w := s.local.world.Load()
-	for i, e := range r.Cargo {
-		sh := s.local.shardOf(e)
+	for i, told := range r.Cargo {
+		sh := s.local.shardOf(told)
 		sh.mu.Lock()
-		e.mu.Lock()
-		if e.part != 0 {
+		told.mu.Lock()
+		e := s.local.open(told, now)
+		if e.exchanges() {
 			e.endOutage(now, w)
 			if rec := &r.Records[i]; e.floorDue && rec.Op == exchange.Charge && rec.Ceiling == 0 {
 				e.tat = later(e.tat, time.Duration(rec.Delta)*time.Microsecond) // Redis may have added it to what it has lost: the floor has to hold it
@@ -666,13 +674,13 @@ func (s *syncer) acknowledge(r *report, now int64) {
 		s.local.thawLocked(e, now)
 		sh.unlockPlaced(e)
 		sh.mu.Unlock()
-		s.concludeReset(e, nil)
+		s.concludeReset(told, nil)
 	}
 	s.counts.keys.Add(uint64(len(r.Cargo)))
 }
 
 // judgeCharge notes what a charge has shown: a key that runs low, a debt.
-func (s *syncer) judgeCharge(e *entry, rec *exchange.Record, demand, now int64, w *world) {
+func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand, now int64, w *world) {
 	if e.tat+int64(w.interval+w.rtt) < e.said { // given back, or reset: by no less than instants differ with the way that they came
 		e.said = 0
 		s.outbox.Drop(e.field())
@@ -755,6 +763,7 @@ func (s *syncer) leave(tick *time.Ticker) {
 	for i := range s.local.parts {
 		s.local.parts[i].staleSince.CompareAndSwap(0, now)
 	}
+	s.local.stale.Store(true)
 	st := *s.status.Load()
 	st.State, st.Err, st.Since = Degraded, ErrClosed, s.wall(now)
 	s.status.Store(&st)
