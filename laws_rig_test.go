@@ -508,16 +508,17 @@ func (p *proc) touch(key string) opened {
 		residence uint32
 		usage     int64
 		due       float64
+		freed     bool
 	}
 	before := map[*account]left{}
 	for a, of := range p.rig.entries {
 		if usage := of.untold(a); usage != 0 || a.carry != 0 {
-			before[a] = left{strings.Clone(of.field()), of.residence, usage, float64(usage)*1e6/of.rate + a.carry}
+			before[a] = left{strings.Clone(of.field()), of.residence, usage, float64(usage)*1e6/of.rate + a.carry, of.freed(a)}
 		}
 	}
 	p.AllowN(key, 0)
 	e := p.resident(key)
-	if was, ok := before[e.account]; ok && e.residence != was.residence {
+	if was, ok := before[e.account]; ok && (was.freed || e.residence != was.residence) {
 		p.rig.due[was.field] -= was.due
 		p.lost += uint64(max(0, was.usage))
 	}
@@ -552,11 +553,10 @@ func (p *proc) allow(key string, n int) bool {
 
 // known is what there is to tell of an entry, but for demand.
 func (p *proc) known(e opened) account {
-	a := *e.account
-	if e.pending.asked != 0 {
-		a.tell(&e.pending, e.lastNoted(p.now()))
-	}
-	a.chain(e.rate, p.local.world.Load())
+	a, w := *e.account, p.local.world.Load()
+	e.account = &a
+	e.tell(p.now(), w)
+	a.chain(e.rate, w)
 	return account{
 		takenBefore: a.takenBefore, usage: a.usage, inflight: a.inflight, carry: a.carry,
 		first: a.first, chainEnd: a.chainEnd, tat: a.tat,

@@ -382,7 +382,7 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 	if n := sh.index.Find(hash); n != 0 {
 		e = sh.entry(n)
 		e.mu.Lock()
-		if e.holds(held) && !e.is(relimited) {
+		if e.holds(held) && !e.is(unready) {
 			e.use()
 		} else {
 			e.mu.Unlock()
@@ -403,8 +403,8 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 // changed meanwhile.
 func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *entry {
 	if sh.index.Find(hash) != 0 { // another key's, perhaps
-		if e := sh.lookup(held, hash); e != nil {
-			if !e.is(relimited) {
+		if e := sh.wake(held, hash, now); e != nil {
+			if !e.is(unready) {
 				e.use()
 				return e
 			}
@@ -525,7 +525,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 		resident.mu.Lock()
 		e := l.local.open(resident, now)
 		l.local.resetLocked(e, now)
-		part = e.partition()
+		part = max(part, e.partition()) // where it is resting, or about to have another limit
 		sh.unlockPlaced(e)
 	}
 	sh.forgetOrphanLocked(lone.field())
@@ -903,7 +903,7 @@ func (k *Key) acquire(now int64) *entry {
 		return k.lookUp(now)
 	}
 	e.mu.Lock()
-	if e.residence != k.residence.Load() || e.is(evicted|relimited) {
+	if e.residence != k.residence.Load() || e.is(evicted|unready) {
 		e.mu.Unlock()
 		return k.lookUp(now)
 	}
@@ -1187,7 +1187,7 @@ func (s *stake) find(tries int) {
 // judge reports whether the entry, now that it is locked, has gone since it was
 // found, or, unless it was looked for often enough, is about to.
 func (s *stake) judge(tries int) bool {
-	s.gone = s.e.residence != s.residence || tries < lockTries && s.e.is(evicted|relimited)
+	s.gone = s.e.residence != s.residence || tries < lockTries && s.e.is(evicted|unready)
 	return s.gone
 }
 

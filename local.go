@@ -55,11 +55,10 @@ type entry struct {
 	keyAt     uint8  // where the key begins, in bytes from the entry
 	keyLen    uint8  // in bytes
 	flags     flags
-	_         [1]byte
 }
 
 // flags are what is true of an entry.
-type flags uint8
+type flags uint16
 
 const (
 	evicted   flags = 1 << iota // not resident
@@ -70,6 +69,9 @@ const (
 	shadow                      // its limit is on trial: what is over it is let through
 	byDefault                   // its limit is Config.Limit
 	relimited                   // its limit has to be asked for again at its next decision
+	resting                     // it needs an account again at its next decision
+
+	unready = relimited | resting // it has to be looked up before a decision
 )
 
 func (e *entry) is(any flags) bool { return e.flags&any != 0 }
@@ -365,6 +367,11 @@ func (lo *local) begin(e opened, remembered, now int64) {
 		e.replied = remembered
 	}
 	lo.attach(e)
+	lo.recollect(e, now)
+}
+
+// recollect tells a new account what was heard of its key.
+func (lo *local) recollect(e opened, now int64) {
 	if it, ok := lo.heard.Get(e.field(), now); ok {
 		w := lo.world.Load()
 		e.tat = min(it.TAT, e.furthest(now, w))
@@ -498,6 +505,20 @@ func (sh *shard) lookup(held string, hash uint32) *entry {
 	return e
 }
 
+// wake is lookup for a decision.
+func (sh *shard) wake(held string, hash uint32, now int64) *entry {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := sh.residentLocked(held, hash)
+	if e != nil {
+		e.mu.Lock()
+		if e.is(resting) {
+			sh.joinLocked(e, now)
+		}
+	}
+	return e
+}
+
 // residentLocked is the entry of a held key; nil where there is none.
 func (sh *shard) residentLocked(held string, hash uint32) *entry {
 	n := sh.index.Lookup(hash, func(n uint32) bool { return sh.entry(n).key() == held })
@@ -515,10 +536,25 @@ func (sh *shard) entry(n uint32) *entry { return (*entry)(sh.blocks.At(n)) }
 func (lo *local) open(e *entry, now int64) opened {
 	o := lo.withAccount(e)
 	if e.pending.asked != 0 {
-		o.tell(&e.pending, e.lastNoted(now))
+		o.tell(now, lo.world.Load())
 	}
 	e.calm, e.pending = 0, pending{}
 	return o
+}
+
+// tell adds to the account what the entry has noted. Of denials it is not known when
+// they were, but that it was before now, and while it was calm.
+func (e opened) tell(now int64, w *world) {
+	denied := e.pending.asked - e.pending.taken
+	e.usage = addTokens(e.usage, int64(e.pending.taken))
+	e.asked = addTokens(e.account.asked, int64(e.pending.asked))
+	if e.pending.taken != 0 {
+		e.notedTo = max(e.notedTo, min(e.at, e.calm))
+	}
+	if denied != 0 {
+		e.chain(e.rate, w)
+		e.notedTo = max(e.notedTo, min(now, e.calm))
+	}
 }
 
 // withAccount returns an entry with its account, which may lack what is pending,
@@ -531,16 +567,6 @@ func (lo *local) withAccount(e *entry) opened {
 		return opened{e, &(*loneEntry)(unsafe.Pointer(e)).account}
 	}
 	return opened{e, (*account)(lo.shardOf(e).blocks.At(e.accountAt))}
-}
-
-// lastNoted is about when the last of what is pending was noted: the bucket knows of
-// the last admission, not of a denial.
-func (e *entry) lastNoted(now int64) int64 {
-	last := now
-	if e.pending.asked == e.pending.taken {
-		last = e.at
-	}
-	return min(last, e.calm)
 }
 
 // attach gives an entry its place in the exchange.
@@ -591,6 +617,59 @@ func (sh *shard) addAccountLocked(e *entry, number uint32, now int64) *account {
 	*a = newAccount(now)
 	a.number = number
 	return a
+}
+
+// joinLocked gives a resident entry that has none an account.
+func (sh *shard) joinLocked(resident *entry, now int64) {
+	n := sh.index.Lookup(resident.hash, func(n uint32) bool { return sh.entry(n) == resident })
+	e := opened{resident, sh.addAccountLocked(resident, n, now)}
+	e.flags &^= resting
+	sh.local.attach(e)
+	sh.local.recollect(e, now)
+}
+
+// retire has the accounts of resident keys that are quiet used by others.
+func (sh *shard) retire(now int64) {
+	w := sh.local.world.Load()
+	sh.mu.Lock()
+	for i := 0; i < len(sh.all); i++ { // as in each
+		e := sh.entry(sh.all[i])
+		if e.accountAt == 0 {
+			continue
+		}
+		e.mu.Lock()
+		if o := sh.local.withAccount(e); sh.local.quiet(o, now, w) {
+			sh.retireLocked(o, now)
+		}
+		e.mu.Unlock()
+		sh.mu.Unlock()
+		sh.mu.Lock()
+	}
+	sh.mu.Unlock()
+}
+
+// quiet reports whether an entry's account says no more than a new one would: there
+// is nothing to tell, the grant has expired long ago, and hardly anybody asked.
+func (lo *local) quiet(e opened, now int64, w *world) bool {
+	switch {
+	case !e.exchanges() || e.is(unplaced) || e.planned != forever || e.frozen || e.awaited || e.pending.asked != 0:
+		return false
+	case now < later(max(e.notedTo, e.exchanged, e.met), restAfter) || now < max(e.expires, e.said, e.holdUntil):
+		return false
+	case e.mode == modeStale || lo.staleSince(e) != 0 || e.floorDue || e.somethingToReport():
+		return false
+	}
+	return max(e.others, e.meanOthers)+e.ownMean(now, w) < restDemand*e.rate
+}
+
+// retireLocked takes its account from a resident entry, whose bucket is full.
+func (sh *shard) retireLocked(e opened, now int64) {
+	limit, last := e.limit(), e.lastEvent
+	e.bucket = newBucket(limit, now)
+	e.lastEvent = last
+	e.calm, e.flags = 0, e.flags|resting
+	sh.free[accounts] = append(sh.free[accounts], e.accountAt)
+	e.accountAt = 0
 }
 
 // takeLocked returns the number of one of a size that is free.
@@ -924,6 +1003,9 @@ func (lo *local) enterLocked(e opened, now, n int64, ok bool) {
 		e.fold(e.rate, w)
 		e.notedAt = now
 	}
+	if !ok {
+		e.chain(e.rate, w) // what was taken was taken before
+	}
 	e.notedTo = now
 	e.count(now, asked, taken)
 	if !waits {
@@ -1100,14 +1182,13 @@ func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 	e.bucket.relimit(now, lim)
 	switch {
 	case !lo.exchanged(e.entry):
+		e.flags &^= resting
 		if e.account != nil {
 			e.part = 0
 		}
+	case e.is(resting):
 	case e.account == nil:
-		resident := e.entry
-		n := sh.index.Lookup(e.hash, func(n uint32) bool { return sh.entry(n) == resident })
-		e.account = sh.addAccountLocked(resident, n, now)
-		lo.attach(e)
+		sh.joinLocked(e.entry, now)
 	case e.part == 0:
 		lo.attach(e)
 		e.until = 0
@@ -1203,6 +1284,8 @@ func (lo *local) retryAfter(e opened, now int64, n float64) time.Duration {
 
 func (e opened) age(now int64) time.Duration {
 	switch {
+	case e.is(resting):
+		return -1
 	case !e.exchanges():
 		return 0
 	case e.exchanged == 0:

@@ -26,6 +26,8 @@ const (
 	floorDebt      = time.Hour        // debt beyond an empty bucket that is told again after a loss
 	attemptsMilli  = 1000             // attempts travel in thousandths
 	demandStep     = 1. / 16          // of τ, for which demand is not brought forward
+	restAfter      = 4 * slowTau      // without a decision or an exchange: what averages say is as good as gone
+	restDemand     = 0.01             // of the rate, below which it matters to nobody who asks
 	noteSteps      = 64               // in T: for less than that, what is noted may wait for its arithmetic
 )
 
@@ -182,13 +184,6 @@ func (a *account) unreported(rate float64) float64 {
 
 func (a *account) somethingToReport() bool {
 	return a.usage != 0 || a.asked != 0 || a.carry >= 1 || a.carry <= -1
-}
-
-// tell adds what an entry has noted, the last of it about the instant to.
-func (a *account) tell(p *pending, to int64) {
-	a.asked = addTokens(a.asked, int64(p.asked))
-	a.usage = addTokens(a.usage, int64(p.taken))
-	a.notedTo = max(a.notedTo, to)
 }
 
 // count counts tokens asked for, and taken.

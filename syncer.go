@@ -26,6 +26,7 @@ const (
 	deadlineMiss = 3                      // T or round trips without an answer that make a partition stale
 	putBack      = 500 * time.Millisecond // when a key whose partition does not answer is looked at again
 	tellPart     = 4                      // of an interval, after which news may be told again
+	retireEvery  = time.Minute            // all keys are looked at, whether they are quiet
 	meanWeight   = 1. / 8                 // of the newest in the mean of round trips
 	closeFlush   = time.Second            // for the last round of Close
 	closeMost    = 1800 * time.Millisecond
@@ -112,6 +113,8 @@ type syncer struct {
 	toldAt    int64 // when news was last told
 	overshoot float64
 	healed    int64 // when a loss was last seen
+	retired   int   // the shard that was last looked through for quiet keys
+	retiredAt int64 // and when
 	again     bool  // there is more to tell than went into the last round
 	syncs     []*request
 	resets    []*request
@@ -287,6 +290,7 @@ func (s *syncer) round(now int64) {
 		by = now
 		interval := float64(s.local.world.Load().interval)
 		s.nextRound = now + int64(interval*(1+roundJitter*(2*s.random.Float64()-1)))
+		s.retire(now)
 	}
 	s.queueForced(now)
 	s.again = false
@@ -303,6 +307,17 @@ func (s *syncer) round(now int64) {
 	s.forced, s.syncs = s.syncs, nil
 	s.regular = b
 	s.send(b)
+}
+
+// retire looks for keys that are quiet, in all shards within retireEvery.
+func (s *syncer) retire(now int64) {
+	shards := s.local.shards
+	due := int(float64(now-s.retiredAt) / float64(retireEvery) * float64(len(shards)))
+	for range min(due, len(shards)) {
+		s.retiredAt = now
+		s.retired = (s.retired + 1) % len(shards)
+		shards[s.retired].retire(now)
+	}
 }
 
 // tell puts what there is to tell into a call of the fleet's key that will be

@@ -1,0 +1,122 @@
+package limiter
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// resting is a fleet of two in which a key was asked for long ago, and now rests in
+// the first process; "busy" is asked for all the time.
+func restingFleet(t *testing.T, cfg Config) (f *fleet, a, b *member) {
+	t.Helper()
+	cfg.MaxKeys = 10
+	f = newFleet(t, 2, cfg)
+	t.Cleanup(f.close)
+	a, b = f.members[0], f.members[1]
+	until(t, "all see each other", func() bool { return a.Status().Processes == 2 })
+	if !a.AllowN("k", 4) {
+		t.Fatal("denied")
+	}
+	for range restAfter/time.Second + 2*retireEvery/time.Second {
+		a.Allow("busy")
+		b.Allow("busy")
+		time.Sleep(time.Second)
+	}
+	if !residentEntry(a.local, "k").is(resting) {
+		t.Fatal("a key that nobody asked for does not rest")
+	}
+	return f, a, b
+}
+
+// TestQuietKeysKeepNoAccount: what is kept of a key for the exchange is there for
+// others while nobody asks for the key, and is made anew when somebody does. Not
+// that of a key that is asked for, here or elsewhere.
+func TestQuietKeysKeepNoAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		if residentEntry(a.local, "busy").accountAt == 0 || residentEntry(b.local, "busy").accountAt == 0 {
+			t.Error("a key rests that is asked for")
+		}
+		sh, _ := a.local.locate("k")
+		if got := len(sh.free[accounts]); got == 0 {
+			t.Error("nothing has become free")
+		}
+		if r := a.Peek("k"); r.Remaining != 60 || r.ResetAfter != 0 || !residentEntry(a.local, "k").is(resting) {
+			t.Errorf("Peek = %+v of a key that rests, want a full one", r)
+		}
+		key := a.Key("k")
+		for range 60 {
+			if !key.Allow() {
+				t.Fatal("denied, of a full bucket")
+			}
+		}
+		if key.Allow() {
+			t.Error("a key that has rested admits more than its burst")
+		}
+		if err := a.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := f.toGo("k"), time.Minute; got < want-time.Second || got > want {
+			t.Errorf("the fleet's bucket is %v from full, want %v", got, want)
+		}
+	})
+}
+
+// TestNewsReachesKeysAtRest: what the fleet tells of a key is known at its next
+// decision, though it had no account to write it into.
+func TestNewsReachesKeysAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		b.Charge("k", 120)
+		until(t, "the news is heard", func() bool {
+			_, ok := a.local.heard.Get("kk", a.now())
+			return ok
+		})
+		if a.Allow("k") {
+			t.Error("allowed, though the fleet has nothing left")
+		}
+	})
+}
+
+// TestKeysAtRestAreReset: in Redis too, where others have used them.
+func TestKeysAtRestAreReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		b.Charge("k", 30)
+		if err := b.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Reset(context.Background(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.toGo("k"); got > 0 {
+			t.Errorf("the fleet's bucket is %v from full after a Reset", got)
+		}
+	})
+}
+
+// TestKeysAtRestGetNewLimits: by SetLimit and by Reload, one that is not shared too.
+func TestKeysAtRestGetNewLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := Per(60, time.Minute)
+		limitFor := func(key string) (Limit, bool) { return limits, key == "k" }
+		_, a, _ := restingFleet(t, Config{Limit: Per(60, time.Minute), LimitFor: limitFor})
+		for _, want := range []Limit{Per(90, time.Minute), {Rate: rate.Inf}, Per(30, time.Minute)} {
+			limits = want
+			a.Reload()
+			if got := a.Peek("k").Limit; got != want {
+				t.Errorf("a limit of %v, want %v", got, want)
+			}
+		}
+		if a.AllowN("k", 31) || !a.AllowN("k", 30) || a.Allow("k") {
+			t.Error("not decided by the new limit")
+		}
+		if residentEntry(a.local, "k").accountAt == 0 {
+			t.Error("a key of a shared limit has no account")
+		}
+	})
+}
