@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,11 +28,23 @@ func benchFleet(b *testing.B, cfg Config) *Limiter {
 	if err != nil {
 		b.Fatal(err)
 	}
-	state := exchange.NewMemory(testPartitions, time.Now)
+	state := &benchState{}
+	state.forget()
 	l := newLimiter(cfg, state, testPartitions, 1)
 	b.Cleanup(func() { _ = l.Close() })
 	return l
 }
+
+// benchState is what Redis would hold, on the heap until it is forgotten.
+type benchState struct {
+	held atomic.Pointer[exchange.Memory]
+}
+
+func (s *benchState) Exchange(ctx context.Context, fleet *exchange.FleetCall, chunks []*exchange.Chunk) {
+	s.held.Load().Exchange(ctx, fleet, chunks)
+}
+
+func (s *benchState) forget() { s.held.Store(exchange.NewMemory(testPartitions, time.Now)) }
 
 func benchKeys(n int) []string {
 	keys := make([]string, n)
@@ -238,19 +251,48 @@ func BenchmarkFirstContact(b *testing.B) {
 // bytes included.
 func BenchmarkResidentKey(b *testing.B) {
 	const n = 50000
-	keys := benchKeys(n)
-	var before, after runtime.MemStats
-	for b.Loop() {
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		l := benchLocal(b, Config{Limit: many})
-		for _, k := range keys {
-			l.Allow(k)
-		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(l.Stats().Keys), "B/key")
+	for _, of := range []struct {
+		name, kind string
+		waves      int // in which the keys are asked for, each when those before it rest
+	}{
+		{"local", "local", 1},
+		{"fleet/in_use=all", "fleet", 1},
+		{"fleet/in_use=a_tenth", "fleet", 10},
+	} {
+		b.Run(of.name, func(b *testing.B) {
+			keys := benchKeys(n)
+			before := heapInUse()
+			l := benchKind(b, of.kind, Config{Limit: Per(1000, time.Minute)})
+			for wave := range slices.Chunk(keys, n/of.waves) {
+				for _, k := range wave {
+					l.Allow(k)
+				}
+				if err := l.Sync(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				if of.waves == 1 {
+					break
+				}
+				for sh := range l.local.eachShard() {
+					sh.retire(l.now() + int64(restAfter+retireEvery))
+				}
+			}
+			if l.syncer != nil {
+				l.syncer.store.(*benchState).forget()
+			}
+			for b.Loop() {
+				l.Allow(keys[0])
+			}
+			b.ReportMetric(float64(heapInUse()-before)/float64(l.Stats().Keys), "B/key")
+		})
 	}
+}
+
+func heapInUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // BenchmarkStats looks at every resident key.

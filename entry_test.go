@@ -34,9 +34,22 @@ func residentEntry(lo *local, key string) *entry {
 }
 
 // openedEntry is the entry of a resident key, whose account has been told everything.
-func openedEntry(lo *local, key string) opened {
-	e := residentEntry(lo, key)
-	return lo.open(e, e.at)
+func openedEntry(l *Limiter, key string) opened {
+	return l.local.open(residentEntry(l.local, key), l.now())
+}
+
+// TestCountsOutgrowTheirEntry: what an entry has no room to count is counted all the same.
+func TestCountsOutgrowTheirEntry(t *testing.T) {
+	l := newTestLocal(t, Limit{Rate: 1, Burst: 3})
+	l.Allow("k")
+	e := residentEntry(l.local, "k")
+	e.allowed, e.denied = 1<<31-1, 1<<31-1
+	for range 4 {
+		l.Allow("k")
+	}
+	if s := l.Stats(); s.Allowed != 1<<31+1 || s.Denied != 1<<31+1 {
+		t.Errorf("%d allowed, %d denied, want %d of both", s.Allowed, s.Denied, 1<<31+1)
+	}
 }
 
 func checkNoPointers(t *testing.T, typ reflect.Type) {

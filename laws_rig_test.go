@@ -557,10 +557,10 @@ func (p *proc) known(e opened) account {
 	e.account = &a
 	e.tell(p.now(), w)
 	a.chain(e.rate, w)
-	return account{
+	return account{dealings: dealings{
 		takenBefore: a.takenBefore, usage: a.usage, inflight: a.inflight, carry: a.carry,
 		first: a.first, chainEnd: a.chainEnd, tat: a.tat,
-	}
+	}}
 }
 
 func (p *proc) allowEach(keys []string) {

@@ -368,7 +368,7 @@ func (l *Limiter) glimpse(key string, now int64, into *loneEntry) opened {
 	o, seen := l.local.open(e, now), opened{entry: &into.entry}
 	seen.bucket, seen.flags = o.bucket, o.flags
 	if o.account != nil {
-		into.account = *o.account
+		into.account.dealings = o.dealings
 		seen.account = &into.account
 	}
 	return seen
@@ -634,7 +634,7 @@ type Result struct {
 	// ResetAfter is the time until the bucket is full, if nothing more is taken.
 	ResetAfter time.Duration
 	// Age is the time since the exchange behind this decision: 0 when purely
-	// local, -1 when there was none yet.
+	// local, -1 when there was none yet, or none since nobody asked for minutes.
 	Age time.Duration
 }
 

@@ -477,7 +477,7 @@ func TestHugeBurstAsksForWhatItTakes(t *testing.T) {
 		f := newFleet(t, 2, Config{Limit: Limit{Rate: 1000, Burst: math.MaxInt}})
 		defer f.close()
 		f.members[0].AllowN("k", 3)
-		e := openedEntry(f.members[0].local, "k")
+		e := openedEntry(f.members[0].Limiter, "k")
 		if e.asked != 3 || e.demand <= 0 {
 			t.Errorf("asked for %d tokens, demand %v, want 3 and more than 0", e.asked, e.demand)
 		}

@@ -47,8 +47,8 @@ type entry struct {
 	text      [shortText]byte // see write
 	bucket
 	mu        sync.Mutex
-	calm      int64 // until when decisions need not look at the account
-	pending         // what they have not told it
+	calm      int64   // until when decisions need not look at the account
+	pending   pending // what they have not told it
 	allowed   uint32
 	denied    uint32
 	residence uint32 // the number of its residence in the shard, from 1; 0: of none
@@ -547,7 +547,7 @@ func (lo *local) open(e *entry, now int64) opened {
 func (e opened) tell(now int64, w *world) {
 	denied := e.pending.asked - e.pending.taken
 	e.usage = addTokens(e.usage, int64(e.pending.taken))
-	e.asked = addTokens(e.account.asked, int64(e.pending.asked))
+	e.asked = addTokens(e.asked, int64(e.pending.asked))
 	if e.pending.taken != 0 {
 		e.notedTo = max(e.notedTo, min(e.at, e.calm))
 	}
@@ -1014,12 +1014,12 @@ func (lo *local) enterLocked(e opened, now, n int64, ok bool) {
 	if !waits || e.planned == forever || e.alarming() >= e.alarm || !ok && e.planned > e.soonest(now, w) {
 		lo.planLocked(e, now, ok, w) // else what it is planned by is as it was
 	}
-	e.rest(now, w)
+	e.calmDown(now, w)
 }
 
-// rest lets decisions that change nothing of what is known and planned pass the
+// calmDown lets decisions that change nothing of what is known and planned pass the
 // account by for a while.
-func (e opened) rest(now int64, w *world) {
+func (e opened) calmDown(now int64, w *world) {
 	if e.is(evicted) || e.mode == modeStale || e.planned == forever && !e.frozen {
 		return
 	}
@@ -1203,11 +1203,11 @@ func (lo *local) resetLocked(e opened, now int64) {
 		return
 	}
 	e.catchUp(lo.world.Load())
-	kept := *e.account
+	kept := e.dealings
 	e.restart(now)
 	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, kept.demand
 	e.held, e.heldAt = kept.held, kept.heldAt
-	e.share, e.takenBefore = kept.share, kept.taken()
+	e.share, e.takenBefore = kept.share, kept.takenBefore+kept.usage
 }
 
 // forgetOrphanLocked drops what an evicted entry of a field had to report, and

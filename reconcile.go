@@ -94,6 +94,13 @@ func (p *pending) add(n int64, ok bool) bool {
 // account is what a process keeps of one key for the exchange. Instants are
 // nanoseconds of the limiter's clock, never 0; rates are tokens per second.
 type account struct {
+	dealings
+	queuedAt int32  // in shard.due, from 1; 0: not queued. Under the shard's lock, not the entry's
+	number   uint32 // of its entry in the shard's blocks
+}
+
+// dealings are what is between a key and the fleet.
+type dealings struct {
 	// Each group fills a cache line. What is looked at first:
 	usage   int64 // tokens admitted less those given back, not yet reported
 	asked   int64 // tokens asked for, not yet reported
@@ -145,8 +152,6 @@ type account struct {
 // standing is where a key stands in its process.
 type standing struct {
 	rng      uint64 // state of the thresholds' generator
-	queuedAt int32  // in shard.due, from 1; 0: not queued
-	number   uint32 // of its entry in the shard's blocks
 	part     uint16 // the number of its partition, from 1; 0: its limit is not shared
 	frozen   bool   // part of a report without a reply yet
 	awaited  bool   // somebody waits for its next grant: see local.grants
@@ -155,13 +160,13 @@ type standing struct {
 }
 
 func newAccount(now int64) account {
-	return account{planned: forever, met: now, reported: now, demandAt: now, alarm: maxTokens}
+	return account{dealings: dealings{planned: forever, met: now, reported: now, demandAt: now, alarm: maxTokens}}
 }
 
 // restart forgets what is between the key and the fleet.
 func (a *account) restart(now int64) {
-	kept := *a
-	*a = newAccount(now)
+	kept := a.dealings
+	a.dealings = newAccount(now).dealings
 	a.standing, a.planned, a.staleSince = kept.standing, kept.planned, kept.staleSince
 	a.floorDue, a.gaveBack = false, false
 }

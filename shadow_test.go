@@ -144,7 +144,7 @@ func TestShadowIsSharedAsADenialIs(t *testing.T) {
 		for range 50 {
 			l.Allow("k")
 		}
-		e := openedEntry(l.local, "k")
+		e := openedEntry(l, "k")
 		if e.asked != 50 || e.usage != 3 {
 			t.Errorf("demand of %d tokens, usage of %d; want 50, 3", e.asked, e.usage)
 		}
