@@ -320,7 +320,11 @@ func (l *Limiter) AllowN(key string, n int) bool {
 // allowLocked decides on an entry, and unlocks it.
 func (l *Limiter) allowLocked(e *entry, now, n int64) bool {
 	ok := l.local.decideLocked(e, now, n) || e.is(shadow)
-	l.local.unlock(e)
+	if e.is(unplaced | evicted) {
+		l.local.unlock(e)
+	} else {
+		e.mu.Unlock() // without another call: 2 of 61 ns
+	}
 	return ok
 }
 

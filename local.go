@@ -941,9 +941,9 @@ func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
 	lo.countLocked(e, ok)
 	if !e.noted(now, n, ok) {
 		lo.tellLocked(e, now, n, ok)
-	}
-	if ok && e.mode == modeStale {
-		lo.open(e, now).redraw(lo.world.Load())
+		if ok && e.mode == modeStale {
+			lo.open(e, now).redraw(lo.world.Load())
+		}
 	}
 	return ok
 }
