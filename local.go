@@ -649,12 +649,13 @@ func (sh *shard) retire(now int64) {
 }
 
 // quiet reports whether an entry's account says no more than a new one would: there
-// is nothing to tell, the grant has expired long ago, and hardly anybody asked.
+// is nothing to tell, the bucket is full, the grant has expired long ago, and hardly
+// anybody asked.
 func (lo *local) quiet(e opened, now int64, w *world) bool {
 	switch {
-	case !e.exchanges() || e.is(unplaced) || e.planned != forever || e.frozen || e.awaited || e.pending.asked != 0:
+	case !e.exchanges() || e.is(unplaced) || e.queuedAt != 0 || e.planned != forever || e.frozen || e.awaited || e.pending.asked != 0:
 		return false
-	case now < later(max(e.notedTo, e.exchanged, e.met), restAfter) || now < max(e.expires, e.said, e.holdUntil):
+	case now < later(max(e.notedTo, e.exchanged, e.met), restAfter) || now < max(e.expires, e.tat, e.replied, e.said, e.holdUntil):
 		return false
 	case e.mode == modeStale || lo.staleSince(e) != 0 || e.floorDue || e.somethingToReport():
 		return false
@@ -662,7 +663,7 @@ func (lo *local) quiet(e opened, now int64, w *world) bool {
 	return max(e.others, e.meanOthers)+e.ownMean(now, w) < restDemand*e.rate
 }
 
-// retireLocked takes its account from a resident entry, whose bucket is full.
+// retireLocked takes its account from a resident entry.
 func (sh *shard) retireLocked(e opened, now int64) {
 	limit, last := e.limit(), e.lastEvent
 	e.bucket = newBucket(limit, now)
@@ -803,18 +804,31 @@ func (lo *local) countLocked(e *entry, ok bool) {
 func (sh *shard) addTo(s *Stats) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	s.Allowed += sh.allowed.Load()
-	s.Denied += sh.denied.Load()
+	allowed, denied := sh.countedLocked()
+	s.Allowed += allowed
+	s.Denied += denied
 	s.Shadowed += sh.shadowed.Load()
 	s.Keys += len(sh.all)
 	s.Evicted += sh.evictions
 	s.DroppedTokens += sh.dropped
-	for _, n := range sh.all {
-		e := sh.entry(n)
-		e.mu.Lock()
-		s.Allowed += uint64(e.allowed)
-		s.Denied += uint64(e.denied)
-		e.mu.Unlock()
+}
+
+// countedLocked is what the shard and its entries have counted. It begins again
+// where the shard takes over what an entry has: it may have been passed already.
+func (sh *shard) countedLocked() (allowed, denied uint64) {
+	for {
+		folded := [...]uint64{sh.allowed.Load(), sh.denied.Load()}
+		allowed, denied = folded[0], folded[1]
+		for _, n := range sh.all {
+			e := sh.entry(n)
+			e.mu.Lock()
+			allowed += uint64(e.allowed)
+			denied += uint64(e.denied)
+			e.mu.Unlock()
+		}
+		if folded == [...]uint64{sh.allowed.Load(), sh.denied.Load()} {
+			return allowed, denied
+		}
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// resting is a fleet of two in which a key was asked for long ago, and now rests in
+// restingFleet is one of two processes in which a key was asked for long ago, and now rests in
 // the first process; "busy" is asked for all the time.
 func restingFleet(t *testing.T, cfg Config) (f *fleet, a, b *member) {
 	t.Helper()
