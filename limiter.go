@@ -340,7 +340,7 @@ func (l *Limiter) TakeN(key string, n int) Result {
 // takeLocked is allowLocked that says more.
 func (l *Limiter) takeLocked(e *entry, now, n int64) Result {
 	taken := l.local.decideLocked(e, now, n)
-	r := l.local.resultLocked(l.local.open(e, now), now, n, taken)
+	r := l.local.resultLocked(l.local.withAccount(e), now, n, taken)
 	l.local.unlock(e)
 	return r
 }
@@ -684,7 +684,7 @@ func (l *Limiter) ReserveN(key string, n int) Reservation {
 // negative: never.
 func (l *Limiter) reserveWithin(key string, e *entry, now, n int64, most time.Duration) (Reservation, time.Duration) {
 	defer l.local.unlock(e)
-	d := l.local.waitLocked(l.local.open(e, now), now, n)
+	d := l.local.waitLocked(l.local.withAccount(e), now, n)
 	if (d < 0 || d > most) && !e.is(shadow) {
 		l.local.countLocked(e, false)
 		return Reservation{l: l}, d
@@ -706,7 +706,7 @@ func (l *Limiter) reserveLocked(key string, e *entry, now, n int64, d time.Durat
 	e.charge(now, float64(n))
 	e.lastEvent = later(now, d)
 	l.local.noteLocked(e, now, n, true)
-	return Reservation{l: l, key: key, e: e, residence: e.residence, n: n, act: e.lastEvent, taken: l.local.open(e, now).taken(), ok: true}
+	return Reservation{l: l, key: key, e: e, residence: e.residence, n: n, act: e.lastEvent, taken: l.local.withAccount(e).taken(), ok: true}
 }
 
 // OK reports whether the tokens were taken: false if n exceeds the burst.
@@ -729,7 +729,7 @@ func (r *Reservation) left() time.Duration {
 	}
 	r.e.mu.Lock()
 	defer r.e.mu.Unlock()
-	return r.leftLocked(r.l.local.open(r.e, now), now)
+	return r.leftLocked(r.l.local.withAccount(r.e), now)
 }
 
 func (r *Reservation) leftLocked(e opened, now int64) time.Duration {
@@ -1044,7 +1044,7 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 			continue
 		}
 		taken := s.l.local.decideLocked(s.e, s.now, s.cost)
-		own := s.l.local.resultLocked(s.l.local.open(s.e, s.now), s.now, s.cost, taken)
+		own := s.l.local.resultLocked(s.l.local.withAccount(s.e), s.now, s.cost, taken)
 		if t := own.tightness(s.cost); t > most {
 			r, tightest, most = own, s.index, t
 		}
@@ -1081,7 +1081,7 @@ func reserveAll(parts []Part, most time.Duration, room []Reservation) (taken []R
 	defer unlockAll(stakes)
 	for i := range stakes {
 		s := &stakes[i]
-		s.wait = s.l.local.waitLocked(s.l.local.open(s.e, s.now), s.now, s.cost)
+		s.wait = s.l.local.waitLocked(s.l.local.withAccount(s.e), s.now, s.cost)
 		if (s.wait < 0 || s.wait > most) && !s.e.is(shadow) {
 			s.l.local.countLocked(s.e, false)
 			err = waitError(s.key, s.cost, s.wait)

@@ -545,20 +545,26 @@ func (lo *local) open(e *entry, now int64) opened {
 // tell adds to the account what the entry has noted. Of denials it is not known when
 // they were, but that it was before now, and while it was calm.
 func (e opened) tell(now int64, w *world) {
-	denied := e.pending.asked - e.pending.taken
-	e.usage = addTokens(e.usage, int64(e.pending.taken))
-	e.asked = addTokens(e.asked, int64(e.pending.asked))
-	if e.pending.taken != 0 {
+	if taken := int64(e.pending.taken); taken != 0 {
+		e.usage = addTokens(e.usage, taken)
 		e.notedTo = max(e.notedTo, min(e.at, e.calm))
-	}
-	if denied != 0 {
+		latest := later(max(e.chainEnd, e.notedTo), seconds(float64(e.usage-e.chained)/e.rate))
 		e.chain(e.rate, w)
+		if e.mode == modePool { // who came late in a busy time stands behind more, but not behind more than all have taken
+			e.chainEnd = max(e.chainEnd, min(latest, later(e.at, delay(e.level-e.burst, e.rate))))
+		}
+	}
+	if e.pending.asked != e.pending.taken {
+		e.chain(e.rate, w) // what was taken was taken before
 		e.notedTo = max(e.notedTo, min(now, e.calm))
 	}
+	e.asked = addTokens(e.asked, int64(e.pending.asked))
 }
 
-// withAccount returns an entry with its account, which may lack what is pending,
-// unless it is evicted.
+// taken is the tokens admitted less those given back, ever.
+func (e opened) taken() int64 { return e.account.taken() + int64(e.pending.taken) }
+
+// withAccount returns a locked entry with its account, which lacks what is pending.
 func (lo *local) withAccount(e *entry) opened {
 	switch e.accountAt {
 	case 0:
@@ -1037,8 +1043,12 @@ func (e opened) calmDown(now int64, w *world) {
 	if e.is(evicted) || e.mode == modeStale || e.planned == forever && !e.frozen {
 		return
 	}
-	e.calm = min(e.until, e.notedAt+int64(w.interval))
-	e.pending = newPending(e.alarm-e.alarming()-1, min(e.request(), e.capacity))
+	calm, room := later(e.notedAt, w.interval), e.alarm-e.alarming()-1
+	if e.mode == modePool && !e.frozen && e.planned > e.soonest(now, w) {
+		calm, room = e.planned, min(room, e.fairRoom(now, &e.bucket, w))
+	}
+	e.calm = min(e.until, calm)
+	e.pending = newPending(room, min(e.request(), e.capacity))
 	e.mark(rushed, e.frozen || e.planned <= e.soonest(now, w))
 	e.mark(begun, e.first != 0)
 }
@@ -1263,7 +1273,7 @@ func (lo *local) delayLocked(e opened, now int64, extra float64) time.Duration {
 		return d
 	}
 	w := lo.world.Load()
-	return min(d, max(e.sharedDelay(&e.bucket, -extra, now), e.nextGrant(now, w)))
+	return min(d, max(e.sharedDelay(&e.bucket, float64(e.pending.taken)-extra, now), e.nextGrant(now, w)))
 }
 
 // waitLocked is how long n tokens that were taken now would have to be waited
@@ -1293,7 +1303,7 @@ func (lo *local) retryAfter(e opened, now int64, n float64) time.Duration {
 		d := delay(e.levelAt(now)-e.need(n), e.refill)
 		return min(d, rate.InfDuration-1) + 1
 	}
-	return max(e.sharedDelay(&e.bucket, n, now), e.nextGrant(now, lo.world.Load()))
+	return max(e.sharedDelay(&e.bucket, n+float64(e.pending.taken), now), e.nextGrant(now, lo.world.Load()))
 }
 
 func (e opened) age(now int64) time.Duration {
@@ -1310,7 +1320,7 @@ func (e opened) age(now int64) time.Duration {
 
 func (e opened) resetAfter(now int64) time.Duration {
 	if e.exchanges() && e.exchanged != 0 {
-		return e.sharedDelay(&e.bucket, e.burst, now)
+		return e.sharedDelay(&e.bucket, e.burst+float64(e.pending.taken), now)
 	}
 	return delay(e.levelAt(now)-e.burst, e.rate)
 }

@@ -26,6 +26,7 @@ const (
 	floorDebt      = time.Hour        // debt beyond an empty bucket that is told again after a loss
 	attemptsMilli  = 1000             // attempts travel in thousandths
 	demandStep     = 1. / 16          // of τ, for which demand is not brought forward
+	evenly         = 0.25             // of τ: what comes in less counts as of its middle, to 0.3 %
 	restAfter      = 4 * slowTau      // without a decision or an exchange: what averages say is as good as gone
 	restDemand     = 0.01             // of the rate, below which it matters to nobody who asks
 	noteSteps      = 64               // in T: for less than that, what is noted may wait for its arithmetic
@@ -214,20 +215,24 @@ func (a *account) fold(rate float64, w *world) {
 	a.chain(rate, w)
 }
 
-// catchUp makes demand of what was asked for and waits, as if all of it had come in
-// the middle of its time. Demand is kept as of demandAt, which moves now and then
-// only, for an exponential takes long too.
+// catchUp makes demand of what was asked for and waits, as if it had come evenly: in
+// the middle of a short time, at the end of a long one, by when the first of it has
+// decayed. Demand is kept as of demandAt, which moves now and then only, for an
+// exponential takes long too.
 func (a *account) catchUp(w *world) {
 	unasked := a.asked - a.demanded
 	if unasked == 0 {
 		return
 	}
-	at := a.notedAt + (a.notedTo-a.notedAt)/2
+	at, part := a.notedAt+(a.notedTo-a.notedAt)/2, 1.
+	if span := float64(a.notedTo-a.notedAt) * w.perTau; span > evenly {
+		at, part = a.notedTo, -math.Expm1(-span)/span
+	}
 	x := float64(at-a.demandAt) * w.perTau
 	if x > demandStep {
 		a.demand, a.demandAt, x = decay(a.demand, time.Duration(at-a.demandAt), w.tau), at, 0
 	}
-	a.demand += float64(unasked) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
+	a.demand += part * float64(unasked) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
 	a.demanded = a.asked
 }
 
@@ -287,6 +292,12 @@ func (a *account) relimit(from, to float64, w *world) {
 // burst b/2N.
 func (a *account) withinFair(now int64, b *bucket) bool {
 	return float64(a.fair-now)*b.rate <= b.burst*(1e9/2)
+}
+
+// fairRoom is for how many tokens more it would be.
+func (a *account) fairRoom(now int64, b *bucket, w *world) int64 {
+	over := max(0, elapsed(a.fair-now)) + float64(a.usage-a.chained)*w.fleet/b.rate
+	return int64(clampTokens((b.burst/2 - over*b.rate) / w.fleet))
 }
 
 // report moves what is unreported into a record, and says at which instant
