@@ -47,8 +47,9 @@ func TestCountsOutgrowTheirEntry(t *testing.T) {
 	for range 4 {
 		l.Allow("k")
 	}
-	if s := l.Stats(); s.Allowed != 1<<31+1 || s.Denied != 1<<31+1 {
-		t.Errorf("%d allowed, %d denied, want %d of both", s.Allowed, s.Denied, 1<<31+1)
+	const want = uint64(1<<31 + 1)
+	if s := l.Stats(); s.Allowed != want || s.Denied != want {
+		t.Errorf("%d allowed, %d denied, want %d of both", s.Allowed, s.Denied, want)
 	}
 }
 
