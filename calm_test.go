@@ -29,9 +29,11 @@ func TestDemandOfWhatWaits(t *testing.T) {
 					for range 5000 {
 						time.Sleep(time.Millisecond)
 						m.AllowN("k", cost)
-						if residentEntry(m.local, "k").pending.asked != 0 {
+						e := m.local.find("k")
+						if e.pending.asked != 0 {
 							waits++
 						}
+						e.mu.Unlock()
 					}
 					if waits < 4000 {
 						t.Errorf("%d of 5000 decisions were noted in the entry", waits)

@@ -550,7 +550,7 @@ func (e opened) tell(now int64, w *world) {
 		e.notedTo = max(e.notedTo, min(e.at, e.calm))
 		latest := later(max(e.chainEnd, e.notedTo), seconds(float64(e.usage-e.chained)/e.rate))
 		e.chain(e.rate, w)
-		if e.mode == modePool { // who came late in a busy time stands behind more, but not behind more than all have taken
+		if e.mode == modePool && e.notedTo-e.notedAt > int64(w.interval) { // who came late in a long time stands behind more, but not behind more than all have taken
 			e.chainEnd = max(e.chainEnd, min(latest, later(e.at, delay(e.level-e.burst, e.rate))))
 		}
 	}
