@@ -53,8 +53,8 @@
 // Each is checked by the test in brackets.
 //
 //   - A decision does no I/O, waits for nobody, and allocates nothing for a
-//     resident key (after minutes of rest now and then a block of memory, for
-//     many), whatever the key or the cost, and whatever Redis does
+//     resident key, whatever the key or the cost, and whatever Redis does (keys
+//     that nobody asked for in minutes may share in a new block of memory)
 //     [TestDecisionsNeverWait, TestDecisionsAllocateNothing,
 //     TestAnyKeyIsDecided, TestAnyCostIsDecided].
 //   - Alone, decisions, delays and cancellations are those of

@@ -369,12 +369,13 @@ func (l *Limiter) glimpse(key string, now int64, into *loneEntry) opened {
 		e.mu.Lock()
 	}
 	defer e.mu.Unlock()
-	o, seen := l.local.open(e, now), opened{entry: &into.entry}
-	seen.bucket, seen.flags = o.bucket, o.flags
+	o, seen := l.local.withAccount(e), opened{entry: &into.entry}
+	seen.bucket, seen.flags, seen.calm, seen.pending = e.bucket, e.flags, e.calm, e.pending
 	if o.account != nil {
 		into.account.dealings = o.dealings
 		seen.account = &into.account
 	}
+	l.local.tellPending(seen, now)
 	return seen
 }
 

@@ -74,7 +74,7 @@ const (
 	unready = relimited | resting // it has to be looked up before a decision
 )
 
-func (e *entry) is(any flags) bool { return e.flags&any != 0 }
+func (e *entry) is(either flags) bool { return e.flags&either != 0 }
 
 // mark makes what a flag says true, or untrue.
 func (e *entry) mark(f flags, is bool) {
@@ -347,9 +347,9 @@ func (lo *local) loneEntry(held string, hash uint32, lim Limit, now int64) *entr
 	return e.entry
 }
 
-// exchanged reports whether an entry needs an account: its limit is one that the
+// needsAccount reports whether an entry does: its limit is one that the
 // fleet shares.
-func (lo *local) exchanged(e *entry) bool { return len(lo.parts) > 0 && e.shared() }
+func (lo *local) needsAccount(e *entry) bool { return len(lo.parts) > 0 && e.shared() }
 
 // begin makes an entry, which has a key, a limit, and an account if need be, one of
 // which only that is known which is remembered of the key: no more than an empty
@@ -360,7 +360,7 @@ func (lo *local) begin(e opened, remembered, now int64) {
 		remembered = min(remembered, later(now, seconds(e.burst/e.rate)))
 		e.level = e.levelUntil(remembered, now)
 	}
-	if !lo.exchanged(e.entry) {
+	if !lo.needsAccount(e.entry) {
 		return
 	}
 	if remembered > now {
@@ -535,11 +535,16 @@ func (sh *shard) entry(n uint32) *entry { return (*entry)(sh.blocks.At(n)) }
 // next decision looks at it too.
 func (lo *local) open(e *entry, now int64) opened {
 	o := lo.withAccount(e)
+	lo.tellPending(o, now)
+	return o
+}
+
+// tellPending tells an account what is pending.
+func (lo *local) tellPending(e opened, now int64) {
 	if e.pending.asked != 0 {
-		o.tell(now, lo.world.Load())
+		e.tell(now, lo.world.Load())
 	}
 	e.calm, e.pending = 0, pending{}
-	return o
 }
 
 // tell adds to the account what the entry has noted. Of denials it is not known when
@@ -550,7 +555,10 @@ func (e opened) tell(now int64, w *world) {
 		e.notedTo = max(e.notedTo, min(e.at, e.calm))
 		latest := later(max(e.chainEnd, e.notedTo), seconds(float64(e.usage-e.chained)/e.rate))
 		e.chain(e.rate, w)
-		if e.mode == modePool && e.notedTo-e.notedAt > int64(w.interval) { // who came late in a long time stands behind more, but not behind more than all have taken
+		// What came late in a long time stands behind more, but not behind more than all
+		// have taken. The level knows of that as late as the reply was on its way, which
+		// a busy key would be charged for in every round.
+		if e.mode == modePool && e.notedTo-e.notedAt > int64(w.interval) {
 			e.chainEnd = max(e.chainEnd, min(latest, later(e.at, delay(e.level-e.burst, e.rate))))
 		}
 	}
@@ -603,7 +611,7 @@ func (sh *shard) insertLocked(held string, hash uint32, lim Limit, now int64) *e
 	e.mu.Lock() // who has found it by the key that it had may hold it still, to see that it has gone
 	e.write(text, key, hash)
 	e.bucket = newBucket(lim, now)
-	if sh.local.exchanged(e.entry) {
+	if sh.local.needsAccount(e.entry) {
 		e.account = sh.addAccountLocked(e.entry, n, now)
 	}
 	sh.local.begin(e, remembered, now)
@@ -1205,7 +1213,7 @@ func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 	}
 	e.bucket.relimit(now, lim)
 	switch {
-	case !lo.exchanged(e.entry):
+	case !lo.needsAccount(e.entry):
 		e.flags &^= resting
 		if e.account != nil {
 			e.part = 0

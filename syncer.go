@@ -240,17 +240,17 @@ func (s *syncer) tellDue(now int64) bool {
 // judge tells deciders which partitions are stale.
 func (s *syncer) judge(now int64) {
 	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.world.Load().rtt)))
-	any := false
+	stuck := false
 	for i := range s.local.parts {
 		p, stale := &s.local.parts[i], s.courier.Stale(i)
-		any = any || stale
+		stuck = stuck || stale
 		if since := p.staleSince.Load(); stale && since == 0 {
 			p.staleSince.Store(now)
 		} else if !stale && since != 0 {
 			p.staleSince.Store(0)
 		}
 	}
-	s.local.stale.Store(any)
+	s.local.stale.Store(stuck)
 }
 
 func (s *syncer) accept(r *request) {
