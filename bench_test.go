@@ -143,7 +143,15 @@ func BenchmarkStep(b *testing.B) {
 				e.set(now, level-1)
 			}
 		}},
-		{"note", func() { now += 100; l.local.noteLocked(e, now, 1, true) }},
+		{"note", func() {
+			if !e.noted(e.calm-1, 1, true) {
+				l.Allow("user:00000001") // tells the account: there is room again
+			}
+		}},
+		{"tell", func() {
+			e.calm = 0
+			l.local.noteLocked(e, l.now(), 1, true)
+		}},
 		{"none", func() {}},
 	} {
 		b.Run(step.name, func(b *testing.B) {

@@ -893,7 +893,7 @@ type Key struct {
 	l         *Limiter
 	key       string
 	entry     atomic.Pointer[entry] // as last found; nil: not yet
-	residence atomic.Uint32         // and its number then: no other residence in the shard has it
+	residence atomic.Uint32         // and its number then: none of the next four billion in the shard has it
 }
 
 // Key returns a handle for a key. It is good for as long as the limiter is:
