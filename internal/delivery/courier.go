@@ -169,6 +169,7 @@ func (c *Courier[T]) Round(now int64, fleet *exchange.FleetCall) *Batch[T] {
 		}
 		for _, l := range p.lanes {
 			if l.report == nil && now-l.okAt > int64(keepAlive) {
+				l.spare = nil // a rush is over: its memory is not kept
 				l.open(c.tau, now)
 			}
 			c.add(b, l, now)

@@ -176,6 +176,51 @@ func TestQuietPartitionsAreKeptAlive(t *testing.T) {
 	require.Empty(t, b.Chunks[0].Records)
 }
 
+// TestReportsUseTheirMemoryAgain: a round's garbage does not grow with its keys, and
+// nothing of a report comes back in the next.
+func TestReportsUseTheirMemoryAgain(t *testing.T) {
+	c := newCourier(t)
+	now := sec
+	round := func(records int) *exchange.Chunk {
+		for range records {
+			c.Room(0, now).Append(exchange.Record{Field: "ka"}, now, "a")
+		}
+		b := c.Round(now, nil)
+		c.Finish(answer(b, exchange.Applied, now), now)
+		return b.Chunks[0]
+	}
+	chunk := round(exchange.MaxRecords)
+	many := testing.AllocsPerRun(100, func() { round(exchange.MaxRecords) })
+	require.InDelta(t, testing.AllocsPerRun(100, func() { round(1) }), many, 1)
+
+	put(c, 0, "a", now)
+	c.Room(0, now).Floor(0, now+sec)
+	c.Finish(fail(c.Round(now, nil)), now)
+	now += sec
+	require.Equal(t, Delivered, c.Finish(answer(c.Probe(now, nil), exchange.Duplicate, now), now).Outcomes[0].Fate)
+	r := c.Room(0, now)
+	require.Same(t, chunk, &r.Chunk)
+	require.Equal(t, chunk.Seq, r.Seq)
+	require.Empty(t, r.Records)
+	require.Empty(t, r.Cargo)
+	require.Empty(t, r.Reply.Keys)
+	require.False(t, r.Floors)
+	require.Equal(t, exchange.Applied, r.Reply.Status)
+	r.Append(exchange.Record{Field: "kb", Attempts: 1000}, now, "b")
+	require.Zero(t, c.Round(now+sec, nil).Chunks[0].Records[0].Floor)
+}
+
+// TestMemoryOfARushIsNotKept: a lane that was not used for long begins anew.
+func TestMemoryOfARushIsNotKept(t *testing.T) {
+	c := newCourier(t)
+	put(c, 0, "a", sec)
+	rush := c.Round(sec, nil)
+	c.Finish(answer(rush, exchange.Applied, sec), sec)
+	later := c.Round(sec+int64(keepAlive)+1, nil)
+	require.NotSame(t, rush.Chunks[0], later.Chunks[0])
+	require.Zero(t, cap(later.Chunks[0].Records))
+}
+
 func TestOldReportsAreGivenUp(t *testing.T) {
 	c := newCourier(t)
 	put(c, 0, "a", sec)

@@ -10,8 +10,8 @@ import (
 // Fate says what became of a report.
 type Fate uint8
 
-// What may become of a report. After Delivered and GivenUp it is its user's
-// again; else it waits for the next batch.
+// What may become of a report. After Delivered and GivenUp it is over, and good
+// until the next batch is begun; else it waits for that.
 const (
 	Delivered Fate = iota
 	Refused        // Redis has lost state: it wants floors
@@ -84,7 +84,8 @@ func (c *Courier[T]) finishLane(l *lane[T], now int64, res *Results[T]) Outcome[
 		res.Failures, res.Err = res.Failures+1, r.Err
 		out.Fate = Failed
 		if now-r.made > int64(forget) {
-			out.Fate, l.report = GivenUp, nil
+			out.Fate = GivenUp
+			l.close()
 		}
 		return out
 	}
@@ -98,7 +99,7 @@ func (c *Courier[T]) finishLane(l *lane[T], now int64, res *Results[T]) Outcome[
 	}
 	unseen := r.Reply.Status == exchange.Applied && r.Reply.Prev < r.Seq-1
 	out.Lost = jumped || unseen && !r.refused
-	l.report = nil
+	l.close()
 	return out
 }
 

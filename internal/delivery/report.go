@@ -8,7 +8,8 @@ import (
 )
 
 // Report is a chunk with what it was made of. Once it is under way it stays as
-// it is until Redis has answered, but for age, weight and floors.
+// it is until Redis has answered, but for age, weight and floors. Its lane uses
+// its memory again.
 type Report[T any] struct {
 	exchange.Chunk
 	Cargo  []T     // one a record
@@ -63,6 +64,7 @@ type lane[T any] struct {
 	id        exchange.ID
 	seq       int64
 	report    *Report[T] // nil: free
+	spare     *Report[T] // the last one; nil: none
 	calling   bool
 	okAt      int64 // last answer
 }
@@ -77,6 +79,20 @@ func (l *lane[T]) rename() {
 // open begins a report in a free lane.
 func (l *lane[T]) open(tau time.Duration, now int64) *Report[T] {
 	l.seq++
-	l.report = &Report[T]{made: now, Chunk: exchange.Chunk{Partition: l.partition, ID: l.id, Seq: l.seq, Tau: tau}}
-	return l.report
+	r := l.spare
+	if r == nil {
+		r = new(Report[T])
+	}
+	clear(r.Records)
+	clear(r.Cargo)
+	*r = Report[T]{
+		made: now, Cargo: r.Cargo[:0], begins: r.begins[:0], floors: r.floors[:0], asked: r.asked[:0],
+		Chunk: r.Chunk.Renewed(),
+	}
+	r.Partition, r.ID, r.Seq, r.Tau = l.partition, l.id, l.seq, tau
+	l.report, l.spare = r, nil
+	return r
 }
+
+// close ends the lane's report.
+func (l *lane[T]) close() { l.report, l.spare = nil, l.report }

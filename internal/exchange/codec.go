@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -36,17 +37,19 @@ const (
 
 var errReply = errors.New("the server's reply is not of the limiter's script")
 
-// request encodes a chunk, which must have passed check.
+// request encodes a chunk, which must have passed check. It is good until the next
+// time.
 func (c *Chunk) request() []byte {
 	size := 26
 	for i := range c.Records {
 		size += 43 + len(c.Records[i].Field)
 	}
-	b := append(make([]byte, 0, size), wireVersion, c.flags())
+	b := append(slices.Grow(c.encoded[:0], size), wireVersion, c.flags())
 	b = appendInts(b, min(max(c.Seq, 0), maxSeq), tauMicros(c.Tau), keepState.Milliseconds())
 	for i := range c.Records {
 		b = c.Records[i].appendTo(b, c.Floors)
 	}
+	c.encoded = b
 	return b
 }
 

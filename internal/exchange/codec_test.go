@@ -30,6 +30,22 @@ func TestWire(t *testing.T) {
 		"03"+"6b6162"+"01"+"0200000000000000"+"0300000000000000", hex.EncodeToString(f.request()))
 }
 
+// TestChunkUsesItsMemoryAgain: neither its request nor its reply makes garbage once it
+// has been as large.
+func TestChunkUsesItsMemoryAgain(t *testing.T) {
+	c := chunk(id(1, 0), 1, Record{Field: "ka"}, Record{Field: "kb"})
+	reply := string(make([]byte, chunkReplyHead+2*chunkReplyKey))
+	require.Zero(t, testing.AllocsPerRun(10, func() {
+		c.request()
+		if err := c.Reply.parse(reply, 2); err != nil {
+			t.Error(err)
+		}
+		records := c.Records
+		*c = c.Renewed()
+		c.Records = append(c.Records, records...)
+	}))
+}
+
 func TestWireBounds(t *testing.T) {
 	t.Parallel()
 	c := chunk(id(1, 0), math.MaxInt64, Record{Field: "k", Delta: math.MaxInt64, Attempts: -1, Age: math.MinInt64})

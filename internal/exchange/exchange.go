@@ -54,6 +54,13 @@ type Chunk struct {
 
 	Reply Reply // valid where Err is nil
 	Err   error
+
+	encoded []byte // the request
+}
+
+// Renewed is an empty chunk with the memory of one whose call has ended.
+func (c *Chunk) Renewed() Chunk {
+	return Chunk{Records: c.Records[:0], Reply: Reply{Keys: c.Reply.Keys[:0]}, encoded: c.encoded[:0]}
 }
 
 // Status says what became of a chunk.
