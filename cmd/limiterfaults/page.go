@@ -27,7 +27,7 @@ func (p *page) add(found []*faultmatrix.Measured) { p.measured = append(p.measur
 
 const method = `# Faults
 
-Written by ` + "`make faults`" + `, which does all of this again in about 20 minutes; ` + "`go run ./cmd/limiterfaults -h`" + ` has more.
+Written by ` + "`make faults`" + `, which does all of this again in about 12 minutes; ` + "`go run ./cmd/limiterfaults -h`" + ` has more.
 
 Every fault happens to a real Redis on which two fleets are at work at the same time: three operating-system processes
 with clients of ` + "`limiter.Tune`" + `, and three with go-redis's defaults. Each asks for three times the limit (300/s, burst 30) of one
