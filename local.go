@@ -259,7 +259,7 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	size := (maxKeys + n - 1) / n
 	lo.shards = make([]paddedShard, n)
 	for sh := range lo.eachShard() {
-		sh.size, sh.local, sh.due.local = size, lo, lo
+		sh.size, sh.local, sh.due.shard = size, lo, sh
 		sh.lru, _ = simplelru.NewLRU[int32, struct{}](size, nil) // its one error is a size below 1
 	}
 	lo.shift = uint8(32 - bits.TrailingZeros(uint(n)))
@@ -1250,8 +1250,8 @@ func (sh *shard) forgetOrphanLocked(field string) {
 		return
 	}
 	for _, q := range slices.Clone(sh.due.all) {
-		q.entry.mu.Lock()
-		e := sh.local.withAccount(q.entry)
+		e := sh.due.open(q)
+		e.mu.Lock()
 		if e.is(evicted) && e.field() == field {
 			sh.unqueueLocked(e)
 			e.takenBefore, e.usage, e.chained = e.taken(), 0, 0
@@ -1370,8 +1370,9 @@ func (sh *shard) popLocked(now, by int64) (e opened, ok bool) {
 	if len(sh.due.all) == 0 || sh.due.all[0].due > by {
 		return e, false
 	}
-	sh.due.all[0].entry.mu.Lock()
-	e = sh.local.open(sh.due.all[0].entry, now)
+	e = sh.due.open(sh.due.all[0])
+	e.mu.Lock()
+	sh.local.tellPending(e, now)
 	sh.unqueueLocked(e)
 	return e, true
 }
@@ -1394,16 +1395,27 @@ func (lo *local) each(now int64, f func(opened)) {
 }
 
 // queued is an entry in the queue. It is compared by what is here, and looked
-// at only where it moves.
+// at only where it moves. It has no pointers, as entries have none.
 type queued struct {
-	due int64 // the earliest that it was planned for
-	opened
+	due       int64  // the earliest that it was planned for
+	number    uint32 // account.number
+	accountAt uint32 // entry.accountAt
 }
 
 // dueHeap orders entries by when they are due; for container/heap.
 type dueHeap struct {
-	local *local
-	all   []queued
+	shard  *shard
+	all    []queued
+	lone   map[uint32]*entry // of those in all, the ones that are for one use
+	number uint32            // the last in lone
+}
+
+// open returns an entry of the queue, with its account, which lacks what is pending.
+func (h *dueHeap) open(q queued) opened {
+	if q.accountAt == loneAccount {
+		return h.shard.local.withAccount(h.lone[q.number])
+	}
+	return opened{h.shard.entry(q.number), (*account)(h.shard.blocks.At(q.accountAt))}
 }
 
 func (h *dueHeap) Len() int           { return len(h.all) }
@@ -1411,19 +1423,35 @@ func (h *dueHeap) Less(i, j int) bool { return h.all[i].due < h.all[j].due }
 
 func (h *dueHeap) Swap(i, j int) {
 	h.all[i], h.all[j] = h.all[j], h.all[i]
-	h.all[i].queuedAt, h.all[j].queuedAt = int32(i+1), int32(j+1)
+	h.open(h.all[i]).queuedAt, h.open(h.all[j]).queuedAt = int32(i+1), int32(j+1)
 }
 
 func (h *dueHeap) Push(x any) {
-	e := h.local.withAccount(x.(*entry))
-	h.all = append(h.all, queued{e.planned, e})
+	e := h.shard.local.withAccount(x.(*entry))
+	if e.lone() {
+		h.add(e)
+	}
+	h.all = append(h.all, queued{e.planned, e.number, e.accountAt})
 	e.queuedAt = int32(len(h.all))
+}
+
+// add gives an entry that is for one use a number.
+func (h *dueHeap) add(e opened) {
+	if h.lone == nil {
+		h.lone = map[uint32]*entry{}
+	}
+	for h.lone[h.number] != nil {
+		h.number++
+	}
+	h.lone[h.number], e.number = e.entry, h.number
 }
 
 func (h *dueHeap) Pop() any {
 	last := len(h.all) - 1
-	e := h.all[last].opened
-	h.all[last] = queued{}
+	e := h.open(h.all[last])
+	if e.lone() {
+		delete(h.lone, e.number)
+	}
 	h.all = h.all[:last]
 	e.queuedAt = 0
 	return e.entry

@@ -97,7 +97,7 @@ func (p *pending) add(n int64, ok bool) bool {
 type account struct {
 	dealings
 	queuedAt int32  // in shard.due, from 1; 0: not queued. Under the shard's lock, not the entry's
-	number   uint32 // of its entry in the shard's blocks
+	number   uint32 // of its entry in the shard's blocks, or, of one for one use, in shard.due.lone
 }
 
 // dealings are what is between a key and the fleet.

@@ -542,8 +542,8 @@ func (s *syncer) untold(at int64) bool {
 		sh.mu.Lock()
 		if sh.orphans > 0 {
 			for _, q := range slices.Clone(sh.due.all) {
-				q.entry.mu.Lock()
-				e := s.local.withAccount(q.entry)
+				e := sh.due.open(q)
+				e.mu.Lock()
 				if e.is(evicted) {
 					check(e)
 				}
