@@ -53,8 +53,8 @@
 // Each is checked by the test in brackets.
 //
 //   - A decision does no I/O, waits for nobody, and allocates nothing for a
-//     resident key, whatever the key or the cost, and whatever Redis does (keys
-//     that nobody asked for in minutes may share in a new block of memory)
+//     resident key, whatever the key or the cost, and whatever Redis does (but
+//     keys that nobody asked for in minutes may need a new block of memory)
 //     [TestDecisionsNeverWait, TestDecisionsAllocateNothing,
 //     TestAnyKeyIsDecided, TestAnyCostIsDecided].
 //   - Alone, decisions, delays and cancellations are those of
@@ -170,7 +170,8 @@
 //
 // # When Redis is unreachable
 //
-// A key goes stale when its last exchange failed or hangs for 3·T. It then has
+// A key goes stale when its last exchange failed or hangs for 3·T, or
+// three round trips where those are longer. It then has
 // the share that the averages of the last half minute give, of the rate and of
 // what the shared bucket held; an equal share where the key was asked for, fell
 // quiet, and was not heard of from elsewhere. A process that was idle gets a
@@ -198,7 +199,7 @@
 //
 // A decision on one key in use takes about two thirds of one of a bare
 // x/time/rate.Limiter; with a million keys the processor's caches decide. A key
-// costs 2 to 3 µs of Redis CPU each time it is exchanged, in batches of up to
-// 128. docs/benchmarks.md has the figures, docs/design.md §13 where they come
+// costs 1.6 µs of Redis CPU each time it is exchanged in a full batch of 128, 2 to 3
+// in smaller ones. docs/benchmarks.md has the figures, docs/design.md §13 where they come
 // from.
 package limiter

@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"context"
 	"reflect"
 	"sync"
 	"testing"
@@ -206,4 +207,58 @@ func TestInsertionAtCapacityMakesNoEntry(t *testing.T) {
 	if after := made(); before < 64 || before > 80 || after != before {
 		t.Errorf("%d entries were made for 64 keys, %d when more had come", before, after)
 	}
+}
+
+// TestUrgentKeysAreLookedFor: a key that is to be told at once says so when it is in
+// the queue, and not before, when a round may look for it in vain.
+func TestUrgentKeysAreLookedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, Config{Limit: Per(60, time.Minute), SyncInterval: time.Minute})
+		defer f.close()
+		a := f.members[0]
+		a.Allow("k")
+		resident := residentEntry(a.local, "k")
+		resident.mu.Lock()
+		e := a.local.open(resident, a.now())
+		e.planBy(dueUrgent)
+		if a.local.urgent.Load() {
+			t.Error("looked for before it is in the queue")
+		}
+		a.local.unlock(e.entry)
+		if !a.local.urgent.Load() {
+			t.Error("not looked for before the next round")
+		}
+	})
+}
+
+// TestQueueOfEvictedKeysMoves: what is left of an evicted key is told as soon as somebody
+// wants it told, though it was to wait; else a Sync would look for it in vain, round
+// after round.
+func TestQueueOfEvictedKeysMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, Config{Limit: Per(1000, time.Hour)})
+		defer f.close()
+		a := f.members[0]
+		until(t, "in step", func() bool { return a.Status().State == Synced })
+		sh, hash := a.local.locate("k")
+		gone := a.local.loneEntry("k", hash, Per(1000, time.Hour), a.now())
+		sh.mu.Lock()
+		gone.mu.Lock()
+		gone.charge(a.now(), 3)
+		e := a.local.withAccount(gone)
+		e.count(a.now(), 3, 3)
+		sh.queueLocked(e, a.now()+int64(time.Hour))
+		gone.mu.Unlock()
+		sh.mu.Unlock()
+		before := a.Stats().Rounds
+		if err := a.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if n := a.Stats().Rounds - before; n > 5 {
+			t.Errorf("%d rounds for one Sync", n)
+		}
+		if got, want := f.toGo("k"), 3*time.Hour/1000; got < want-time.Second || got > want {
+			t.Errorf("it is %v from full in the fleet, want %v", got, want)
+		}
+	})
 }

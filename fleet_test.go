@@ -174,6 +174,26 @@ func TestCrashCostsItsPart(t *testing.T) {
 	}
 }
 
+// TestResetAfterEnds: where Redis was never reached, when this process's share is full.
+func TestResetAfterEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, Config{Limit: Per(100, time.Minute), Processes: 4})
+		defer f.close()
+		f.down.Store(true)
+		a := f.members[0]
+		for a.Allow("k") {
+		}
+		left := a.Peek("k").ResetAfter
+		if left < time.Second || left > time.Minute+10*time.Second {
+			t.Errorf("full in %v", left)
+		}
+		time.Sleep(left)
+		if got := a.Peek("k").ResetAfter; got > time.Millisecond {
+			t.Errorf("full in %v more, when it was to be full", got)
+		}
+	})
+}
+
 // TestStartsWithoutRedis: with a state that was never there every process
 // takes 1/Processes of the limit, and they converge when it appears.
 func TestStartsWithoutRedis(t *testing.T) {

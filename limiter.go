@@ -135,8 +135,8 @@ type Config struct {
 	// Limit is every key's limit unless LimitFor says otherwise.
 	Limit Limit
 	// LimitFor gives a key its own limit; !ok means Limit. It is called when a
-	// key becomes resident and after [Limiter.Reload], on the goroutine that
-	// asks about the key, never under a lock, maybe from many at once. An
+	// key becomes resident, after [Limiter.Reload], and by Reset and by Peek of a key
+	// that is not resident, on the goroutine that asks about the key, never under a lock, maybe from many at once. An
 	// invalid limit counts as !ok, and in [Stats]. Nil means Limit for all.
 	LimitFor func(key string) (l Limit, ok bool)
 	// Shadow says of a key that its limit is only on trial: decisions over it
@@ -174,11 +174,12 @@ type Config struct {
 	// with a warning where Redis is configured, since a process that has never
 	// reached it then goes on alone at the full limit.
 	Processes int
-	// Logger receives changes of state, and once a minute while Redis can't be
-	// used why; nothing else. Default [slog.Default].
+	// Logger receives changes of state, but not each of those that come fast; once
+	// a minute, while Redis can't be used, why; and what New warns of. Nothing else.
+	// Default [slog.Default].
 	Logger *slog.Logger
-	// OnChange is called on every change of [Status.State], in order, on a
-	// goroutine of its own.
+	// OnChange is called on every change of [Status.State] but that of Close, in
+	// order, on a goroutine of its own.
 	OnChange func(Status)
 }
 
@@ -235,8 +236,8 @@ func (c Config) checked() (Config, error) {
 }
 
 // Tune fills the zero fields of o with what a limiter's own client should
-// have: short timeouts, no retries inside the client, a small pool, and a Dialer
-// that guards the process against its server; and returns o.
+// have: short timeouts, no retries inside the client, a pool of up to 100
+// connections, of which few are ever opened, and a Dialer that guards the process against its server; and returns o.
 //
 //	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: addrs}))
 //
@@ -361,6 +362,11 @@ func (l *Limiter) Peek(key string) Result {
 func (l *Limiter) glimpse(key string, now int64, into *loneEntry) opened {
 	held := heldKey(key)
 	e := l.local.find(held)
+	if e != nil && e.is(relimited) {
+		e.mu.Unlock()
+		l.relimit(held, l.ruleOf(key), now)
+		e = l.local.find(held)
+	}
 	if e == nil {
 		r := l.ruleOf(key)
 		_, hash := l.local.locate(held)
@@ -371,6 +377,11 @@ func (l *Limiter) glimpse(key string, now int64, into *loneEntry) opened {
 	defer e.mu.Unlock()
 	o, seen := l.local.withAccount(e), opened{entry: &into.entry}
 	seen.bucket, seen.flags, seen.calm, seen.pending = e.bucket, e.flags, e.calm, e.pending
+	if e.is(resting) {
+		o.account = &into.account
+		*o.account = newAccount(now)
+		l.local.attach(o, now)
+	}
 	if o.account != nil {
 		into.account.dealings = o.dealings
 		seen.account = &into.account
@@ -433,6 +444,9 @@ func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *ent
 func (l *Limiter) applyLocked(held string, sh *shard, hash uint32, r rule, now int64) *entry {
 	if e := sh.residentLocked(held, hash); e != nil {
 		e.mu.Lock()
+		if e.is(resting) { // it was missed before, while the index grew
+			sh.joinLocked(e, now)
+		}
 		if e.is(relimited) {
 			l.relimitLocked(l.local.open(e, now), r, now)
 		}
@@ -447,6 +461,7 @@ func (l *Limiter) applyLocked(held string, sh *shard, hash uint32, r rule, now i
 // relimitLocked gives an entry what its rule says.
 func (l *Limiter) relimitLocked(e opened, r rule, now int64) {
 	e.mark(shadow, r.shadow)
+	e.mark(relimited, false)
 	l.local.relimitLocked(e, r.limit, r.byDefault, now)
 }
 
@@ -518,7 +533,7 @@ func (l *Limiter) chargeLocked(e *entry, now, n int64) {
 
 // Reset makes the key full again: here in any case, and in Redis, with an
 // error if that was not confirmed before ctx was done or the exchange failed.
-// The other processes follow at their next exchange of the key.
+// The other processes follow within a round or two. [ErrClosed] after Close.
 func (l *Limiter) Reset(ctx context.Context, key string) error {
 	now := l.now()
 	held := heldKey(key)
@@ -561,7 +576,7 @@ func (l *Limiter) SetLimit(lim Limit) error {
 }
 
 // Reload asks [Config.LimitFor] and [Config.Shadow] again for every resident
-// key; for one held as a digest (above 64 bytes, or with a Config.KeySecret) at
+// key; for one sent as a digest (above 64 bytes, or with a Config.KeySecret) at
 // its next decision.
 func (l *Limiter) Reload() {
 	var keys []string
@@ -581,13 +596,13 @@ func (l *Limiter) Reload() {
 	}
 }
 
-// relimit gives a key's entry, if it is resident, what its rule says. Where
+// relimit gives the entry of a held key, if it is resident, what its rule says. Where
 // limits have changed again meanwhile, the next decision asks.
-func (l *Limiter) relimit(key string, r rule, now int64) {
-	sh, hash := l.local.locate(key)
+func (l *Limiter) relimit(held string, r rule, now int64) {
+	sh, hash := l.local.locate(held)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	resident := sh.residentLocked(key, hash)
+	resident := sh.residentLocked(held, hash)
 	if resident == nil {
 		return
 	}
@@ -600,7 +615,7 @@ func (l *Limiter) relimit(key string, r rule, now int64) {
 
 // Sync does one full round now: it returns nil when all that this process has
 // admitted is exchanged and the grant of every resident key is new, else why
-// not. Nil without Redis. It costs Redis about 3 µs for each resident key: for
+// not: [ErrClosed] after Close. Nil without Redis. It costs Redis about 3 µs for each resident key: for
 // tests and shutdowns, not for every request.
 func (l *Limiter) Sync(ctx context.Context) error {
 	if l.syncer == nil {
@@ -636,7 +651,8 @@ type Result struct {
 	// fleet's bucket is expected to hold enough, at least until the next
 	// grant; by the local bucket during an outage. -1 if never.
 	RetryAfter time.Duration
-	// ResetAfter is the time until the bucket is full, if nothing more is taken.
+	// ResetAfter is the time until the bucket is full, if nothing more is taken;
+	// in an outage, of a key that Redis was never asked for, this process's share.
 	ResetAfter time.Duration
 	// Age is the time since the exchange behind this decision: 0 when purely
 	// local, -1 when there was none yet, or none since nobody asked for minutes.
@@ -1202,6 +1218,9 @@ func unlockAll(stakes []stake) {
 		s.sees = nil
 		if s.e.is(unplaced | evicted) {
 			s.sees = s.l.local.shardOf(s.e)
+		}
+		if s.e.is(evicted) && !s.gone {
+			s.l.local.recall.from(s.l.local.open(s.e, s.now), s.now)
 		}
 	}
 	for e := nextEntry(stakes, nil); e != nil; e = nextEntry(stakes, e) {

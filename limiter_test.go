@@ -483,3 +483,46 @@ func TestHugeBurstAsksForWhatItTakes(t *testing.T) {
 		}
 	})
 }
+
+// TestPeekAsksForTheLimitAgain: as the decision after a Reload would.
+func TestPeekAsksForTheLimitAgain(t *testing.T) {
+	lim := Per(10, time.Minute)
+	l, err := New(Config{LimitFor: func(string) (Limit, bool) { return lim, true }, Limit: Per(1, time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := strings.Repeat("k", maxKey+1)
+	l.Allow(key)
+	lim = Per(20, time.Minute)
+	l.Reload()
+	if got := l.Peek(key); got.Limit != lim || got.Remaining != 18 {
+		t.Errorf("Peek = %+v, want the new limit, with its time to full", got)
+	}
+}
+
+// TestSetLimitLeavesReloadToCome: a key whose limit is to be asked for again at its next
+// decision is not done with by another's change.
+func TestSetLimitLeavesReloadToCome(t *testing.T) {
+	special, asked := false, 0
+	l, err := New(Config{
+		Limit: Per(10, time.Minute), KeySecret: make([]byte, minSecret),
+		LimitFor: func(string) (Limit, bool) { asked++; return Per(5, time.Minute), special },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Allow("k")
+	special = true
+	l.Reload()
+	if err := l.SetLimit(Per(20, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := l.Take("k").Limit, Per(5, time.Minute); got != want {
+		t.Errorf("a limit of %v, want %v", got, want)
+	}
+	l.Allow("k")
+	l.Peek("k")
+	if asked != 2 {
+		t.Errorf("its limit was asked for %d times, want 2", asked)
+	}
+}

@@ -256,7 +256,7 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 	for n < maxShards && n*2*shardKeys <= maxKeys {
 		n *= 2
 	}
-	size := (maxKeys + n - 1) / n
+	size := maxKeys / n
 	lo.shards = make([]paddedShard, n)
 	for sh := range lo.eachShard() {
 		sh.size, sh.local, sh.due.shard = size, lo, sh
@@ -366,12 +366,15 @@ func (lo *local) begin(e opened, remembered, now int64) {
 	if remembered > now {
 		e.replied = remembered
 	}
-	lo.attach(e)
-	lo.recollect(e, now)
+	lo.attach(e, now)
 }
 
-// recollect tells a new account what was heard of its key.
-func (lo *local) recollect(e opened, now int64) {
+// attach gives an entry its place in the exchange, and tells its account what was
+// heard of the key.
+func (lo *local) attach(e opened, now int64) {
+	h := exchange.Hash(e.field())
+	e.part = 1 + uint16(h%uint64(len(lo.parts)))
+	e.rng = lo.random ^ h
 	if it, ok := lo.heard.Get(e.field(), now); ok {
 		w := lo.world.Load()
 		e.tat = min(it.TAT, e.furthest(now, w))
@@ -583,13 +586,6 @@ func (lo *local) withAccount(e *entry) opened {
 	return opened{e, (*account)(lo.shardOf(e).blocks.At(e.accountAt))}
 }
 
-// attach gives an entry its place in the exchange.
-func (lo *local) attach(e opened) {
-	h := exchange.Hash(e.field())
-	e.part = 1 + uint16(h%uint64(len(lo.parts)))
-	e.rng = lo.random ^ h
-}
-
 // insertLocked makes a held key resident, for which another one may make room,
 // and returns its entry locked.
 func (sh *shard) insertLocked(held string, hash uint32, lim Limit, now int64) *entry {
@@ -638,8 +634,7 @@ func (sh *shard) joinLocked(resident *entry, now int64) {
 	n := sh.index.Lookup(resident.hash, func(n uint32) bool { return sh.entry(n) == resident })
 	e := opened{resident, sh.addAccountLocked(resident, n, now)}
 	e.flags &^= resting
-	sh.local.attach(e)
-	sh.local.recollect(e, now)
+	sh.local.attach(e, now)
 }
 
 // retire has the accounts of resident keys that are quiet used by others.
@@ -851,10 +846,11 @@ func (sh *shard) countedLocked() (allowed, denied uint64) {
 func (sh *shard) orphanLocked(e opened) {
 	sh.foldLocked(e.entry)
 	switch {
-	case e.accountAt == 0 || e.frozen || e.queuedAt != 0:
+	case e.accountAt == 0 || e.frozen || e.queuedAt != 0 && !e.is(unplaced):
 	case e.usage == 0:
+		sh.unqueueLocked(e)
 		sh.freeLocked(e, e.number)
-	case sh.orphans >= sh.size:
+	case e.queuedAt == 0 && sh.orphans >= sh.size:
 		sh.dropped += uint64(max(0, e.usage))
 		sh.freeLocked(e, e.number)
 	case e.is(unplaced):
@@ -870,7 +866,6 @@ func (sh *shard) orphanDue(e opened) int64 {
 	if sh.orphans < sh.size/2 {
 		return e.reported
 	}
-	sh.local.urgent.Store(true)
 	return dueUrgent
 }
 
@@ -1070,7 +1065,6 @@ func (lo *local) planLocked(e opened, now int64, fits bool, w *world) {
 	if e.alarming() >= e.alarm {
 		e.alarm = maxTokens // once is enough
 		e.planBy(dueUrgent)
-		lo.urgent.Store(true)
 		return
 	}
 	due := e.soonest(now, w)
@@ -1114,7 +1108,11 @@ func (sh *shard) place(e *entry) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e.mu.Lock()
-	sh.unlockPlaced(sh.local.withAccount(e))
+	o := sh.local.withAccount(e)
+	if e.is(evicted) && o.account != nil && !o.frozen {
+		o.planBy(sh.orphanDue(o))
+	}
+	sh.unlockPlaced(o)
 }
 
 // unlockPlaced is unlock for one who has the shard's lock too, and keeps that.
@@ -1196,7 +1194,6 @@ func (lo *local) giveBackLocked(e opened, now, n int64) {
 // relimitLocked changes an entry's limit.
 func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 	e.mark(byDefault, isDefault)
-	e.mark(relimited, false)
 	if lim == e.limit() {
 		return
 	}
@@ -1222,7 +1219,7 @@ func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 	case e.account == nil:
 		sh.joinLocked(e.entry, now)
 	case e.part == 0:
-		lo.attach(e)
+		lo.attach(e, now)
 		e.until = 0
 	}
 }
@@ -1243,9 +1240,12 @@ func (lo *local) resetLocked(e opened, now int64) {
 }
 
 // forgetOrphanLocked drops what an evicted entry of a field had to report, and
-// what is remembered of it.
+// what is remembered or was heard of it.
 func (sh *shard) forgetOrphanLocked(field string) {
 	sh.local.recall.forget(field)
+	if sh.local.heard != nil {
+		sh.local.heard.Put(news.Item{Field: field, Reset: true})
+	}
 	if sh.orphans == 0 {
 		return
 	}
@@ -1330,6 +1330,9 @@ func (e opened) resetAfter(now int64) time.Duration {
 	if e.exchanges() && e.exchanged != 0 {
 		return e.sharedDelay(&e.bucket, e.burst+float64(e.pending.taken), now)
 	}
+	if e.mode == modeStale { // all that is known is the share
+		return delay(e.levelAt(now)-e.capacity, e.refill)
+	}
 	return delay(e.levelAt(now)-e.burst, e.rate)
 }
 
@@ -1337,6 +1340,9 @@ func (e opened) resetAfter(now int64) time.Duration {
 func (sh *shard) queueLocked(e opened, due int64) {
 	e.planned = min(e.planned, due)
 	e.flags &^= unplaced
+	if e.planned == dueUrgent {
+		sh.local.urgent.Store(true)
+	}
 	switch {
 	case e.queuedAt == 0:
 		heap.Push(&sh.due, e.entry)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -306,6 +307,47 @@ func TestPartsNeedNotFit(t *testing.T) {
 
 // TestPartsOfChangingLimits: a limit that has changed while it was asked for is
 // asked for again.
+// TestPartsThatDontFitAreRemembered: a key that is not resident, since its decision
+// is on more keys than are, is limited all the same.
+func TestPartsThatDontFitAreRemembered(t *testing.T) {
+	l, err := New(Config{Limit: Per(2, time.Hour), LimitFor: func(key string) (Limit, bool) { return Per(1000, time.Hour), key == "c" }, MaxKeys: 1})
+	require.NoError(t, err)
+	for _, order := range [][]string{{"a", "c"}, {"c", "b"}} {
+		admitted := 0
+		for range 10 {
+			if AllowAll(l.Part(order[0], 1), l.Part(order[1], 1)) {
+				admitted++
+			}
+		}
+		require.True(t, admitted == 1 || admitted == 2, "%d of 2, %v", admitted, order) // what is remembered is rounded by a millisecond
+	}
+}
+
+// TestPartsThatDontFitAreTold: what is taken of a key that is not resident is told in the
+// next round.
+func TestPartsThatDontFitAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const fit, keys = 10, 12
+		f := newFleet(t, 1, Config{Limit: Per(1000, time.Hour), MaxKeys: fit})
+		defer f.close()
+		a := f.members[0]
+		until(t, "in step", func() bool { return a.Status().State == Synced })
+		var parts []Part
+		for i := range keys {
+			parts = append(parts, a.Part(strconv.Itoa(i), 3))
+		}
+		if !AllowAll(parts...) {
+			t.Fatal("denied, of full buckets")
+		}
+		time.Sleep(time.Second)
+		for i := range keys - fit {
+			if got, want := f.toGo(strconv.Itoa(i)), 3*time.Hour/1000; got < want-time.Second || got > want {
+				t.Errorf("%d is %v from full in the fleet, want %v", i, got, want)
+			}
+		}
+	})
+}
+
 func TestPartsOfChangingLimits(t *testing.T) {
 	var l *Limiter
 	asks := 0

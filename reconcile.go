@@ -687,7 +687,7 @@ func (a *account) startLevel(b *bucket, now int64) float64 {
 }
 
 // stale sets the bucket for an outage that began at since: the share that
-// slow averages of demand give, drifting to 1/N (docs/design.md §6).
+// slow averages of demand give (docs/design.md §6).
 func (a *account) stale(b *bucket, since, now int64, w *world) {
 	if b.mode != modeStale {
 		a.share = a.outageShare(b, since, w)

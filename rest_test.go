@@ -120,3 +120,79 @@ func TestKeysAtRestGetNewLimits(t *testing.T) {
 		}
 	})
 }
+
+// TestPeekKnowsTheNewsOfKeysAtRest: as the decision that comes next.
+func TestPeekKnowsTheNewsOfKeysAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		b.Charge("k", 120)
+		until(t, "the news is heard", func() bool { return !a.Peek("k").Allowed })
+		if got, want := a.Peek("k"), a.Take("k"); got.Allowed || got.RetryAfter != want.RetryAfter || got.ResetAfter != want.ResetAfter {
+			t.Errorf("Peek = %+v, and then Take = %+v", got, want)
+		}
+	})
+}
+
+// TestResetOutlivesNewsOfKeysAtRest: here in any case, though Redis was not asked.
+func TestResetOutlivesNewsOfKeysAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		b.Charge("k", 120)
+		until(t, "the news is heard", func() bool { return !a.Peek("k").Allowed })
+		a.cut.Store(true)
+		called, off := context.WithCancel(context.Background())
+		off()
+		if a.Reset(called, "k") == nil {
+			t.Error("a Reset that was called off says that it was done")
+		}
+		if !a.Allow("k") {
+			t.Error("denied after a Reset, for what was heard before")
+		}
+	})
+}
+
+// TestRefundOutlivesNewsOfKeysAtRest: what was heard of a key before the fleet had it back
+// is nothing to deny it for when it wakes.
+func TestRefundOutlivesNewsOfKeysAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := restingFleet(t, Config{Limit: Per(1000, 10*time.Hour)})
+		b.Charge("k", 900)
+		until(t, "the news is heard", func() bool { return a.Peek("k").Remaining < 500 })
+		a.Allow("k")
+		b.Refund("k", 900)
+		if err := b.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		for range 15 { // until the others' demand is forgotten
+			a.Allow("k")
+			time.Sleep(time.Minute)
+		}
+		for range restAfter/time.Second + 2*retireEvery/time.Second {
+			a.Allow("busy")
+			b.Allow("busy")
+			time.Sleep(time.Second)
+		}
+		if !residentEntry(a.local, "k").is(resting) {
+			t.Fatal("it does not rest: nothing is tried")
+		}
+		if got := a.Peek("k").Remaining; got < 950 {
+			t.Errorf("%d remain of 1000 that the fleet has", got)
+		}
+	})
+}
+
+// TestKeysAtRestWakeWhereTheyAreMissed: a decision that does not find its key, for
+// the index grows meanwhile, finds it when it is about to make it resident.
+func TestKeysAtRestWakeWhereTheyAreMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, _ := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		sh, hash := a.local.locate("k")
+		sh.mu.Lock()
+		e := a.applyLocked("k", sh, hash, a.ruleOf("k"), a.now())
+		sh.mu.Unlock()
+		if e.is(resting) || e.accountAt == 0 {
+			t.Error("a key of which the fleet is to hear has no account")
+		}
+		e.mu.Unlock()
+	})
+}

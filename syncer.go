@@ -515,10 +515,10 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 		s.syncs = append(s.syncs, forced...)
 	default:
 		for _, q := range forced {
-			if s.untold(q.at) {
-				s.syncs = append(s.syncs, q)
+			if err := q.ctx.Err(); err != nil || !s.untold(q.at) {
+				s.answer(q, err)
 			} else {
-				s.answer(q, nil)
+				s.syncs = append(s.syncs, q)
 			}
 		}
 	}
@@ -699,6 +699,7 @@ func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand, now int64, 
 	if e.tat+int64(w.interval+w.rtt) < e.said { // given back, or reset: by no less than instants differ with the way that they came
 		e.said = 0
 		s.outbox.Drop(e.field())
+		s.local.heard.Put(news.Item{Field: e.field(), Reset: true})
 	}
 	if rec.Op != exchange.Charge {
 		return

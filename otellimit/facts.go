@@ -44,7 +44,7 @@ var facts = slices.Concat([]fact{
 	{"limiter.rounds", counter, "{round}", roundsHelp, result("success"), func(s snapshot) int64 { return int64(s.Rounds) }},
 	{"limiter.rounds", counter, "{round}", roundsHelp, result("failure"), func(s snapshot) int64 { return int64(s.RoundErrors) }},
 	{"limiter.exchanged_keys", counter, "{key}", "Replies from Redis for single keys.", nil, func(s snapshot) int64 { return int64(s.KeysExchanged) }},
-	{"limiter.news", counter, "{key}", "News of keys running low elsewhere that were heard.", nil, func(s snapshot) int64 { return int64(s.NewsHeard) }},
+	{"limiter.news", counter, "{key}", "News heard of keys that ran low or were reset, in this process or another.", nil, func(s snapshot) int64 { return int64(s.NewsHeard) }},
 	{"limiter.losses", counter, "{loss}", "Times that Redis was found to have lost state, by partition and lane.", nil, func(s snapshot) int64 { return int64(s.Losses) }},
 	{"limiter.duplicate_reports", counter, "{report}", "Reports that Redis had already applied when they came again.", nil, func(s snapshot) int64 { return int64(s.DuplicateRounds) }},
 	{"limiter.pending_keys", level, "{key}", "Keys with something that Redis was not told yet.", nil, func(s snapshot) int64 { return int64(s.Pending) }},

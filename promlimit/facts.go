@@ -46,7 +46,7 @@ var facts = slices.Concat([]fact{
 	{"limiter_rounds_total", counter, roundsHelp, result("success"), func(s snapshot) float64 { return float64(s.Rounds) }},
 	{"limiter_rounds_total", counter, roundsHelp, result("failure"), func(s snapshot) float64 { return float64(s.RoundErrors) }},
 	{"limiter_exchanged_keys_total", counter, "Replies from Redis for single keys.", nil, func(s snapshot) float64 { return float64(s.KeysExchanged) }},
-	{"limiter_news_total", counter, "News of keys running low elsewhere that were heard.", nil, func(s snapshot) float64 { return float64(s.NewsHeard) }},
+	{"limiter_news_total", counter, "News heard of keys that ran low or were reset, in this process or another.", nil, func(s snapshot) float64 { return float64(s.NewsHeard) }},
 	{"limiter_losses_total", counter, "Times that Redis was found to have lost state, by partition and lane.", nil, func(s snapshot) float64 { return float64(s.Losses) }},
 	{"limiter_duplicate_reports_total", counter, "Reports that Redis had already applied when they came again.", nil, func(s snapshot) float64 { return float64(s.DuplicateRounds) }},
 	{"limiter_pending_keys", gauge, "Keys with something that Redis was not told yet.", nil, func(s snapshot) float64 { return float64(s.Pending) }},

@@ -8,6 +8,7 @@ package delivery
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
@@ -29,7 +30,7 @@ type place[T any] struct {
 	failed  bool
 	stale   bool  // its grants can't be renewed
 	okAt    int64 // last answer; 0: none yet
-	sentAt  int64 // when the call under way was sent; 0: none is
+	sentAt  int64 // when the last call under way was sent; 0: none is
 	clock   int64 // Redis's clock in the last answer, microseconds; 0: unknown
 	clockAt int64 // when the call that this answered was sent
 	lanes   []*lane[T]
@@ -37,6 +38,14 @@ type place[T any] struct {
 }
 
 func (p *place[T]) overdue(now, limit int64) bool { return p.sentAt != 0 && now-p.sentAt > limit }
+
+// end notes that a call on a lane has ended.
+func (p *place[T]) end(l *lane[T]) {
+	l.calling = false
+	if !slices.ContainsFunc(p.lanes, func(l *lane[T]) bool { return l.calling }) {
+		p.sentAt = 0
+	}
+}
 
 func (p *place[T]) usable() bool { return !p.failed && !p.stale }
 

@@ -129,6 +129,25 @@ func TestStalePartitions(t *testing.T) {
 	require.True(t, c.Usable(3), "never stale because nothing was due")
 }
 
+// TestCallsOfOnePartitionEndOneByOne: that a probe has ended is no answer to the report that
+// hangs beside it.
+func TestCallsOfOnePartitionEndOneByOne(t *testing.T) {
+	c := newCourier(t)
+	put(c, 0, "a", sec)
+	first := c.Round(sec, nil)
+	put(c, 0, "b", 2*sec)
+	hung := c.Round(2*sec, nil)
+	require.Len(t, hung.Chunks, 1)
+	c.Finish(answer(first, exchange.Applied, 2*sec), 2*sec)
+	c.Judge(2*sec+limit, limit)
+	require.True(t, c.Usable(0))
+	c.Judge(2*sec+limit+1, limit)
+	require.True(t, c.Stale(0))
+	c.Finish(answer(hung, exchange.Applied, 3*sec), 3*sec)
+	c.Judge(9*sec, limit)
+	require.True(t, c.Usable(0))
+}
+
 func TestBackoffGrowsAndEnds(t *testing.T) {
 	c := newCourier(t)
 	now := sec

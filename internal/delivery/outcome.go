@@ -46,7 +46,7 @@ var errNumber = errors.New("delivery: a sequence number that was never given")
 func (c *Courier[T]) Finish(b *Batch[T], now int64) Results[T] {
 	var res Results[T]
 	for _, l := range b.lanes {
-		res.Outcomes = append(res.Outcomes, c.finishLane(l, now, &res))
+		res.Outcomes = append(res.Outcomes, c.finishLane(l, b.Sent, now, &res))
 	}
 	if b.Fleet != nil {
 		c.finishFleet(b.Fleet, now, &res)
@@ -67,10 +67,9 @@ func (c *Courier[T]) finishFleet(call *exchange.FleetCall, now int64, res *Resul
 	p.failed, p.okAt = false, now
 }
 
-func (c *Courier[T]) finishLane(l *lane[T], now int64, res *Results[T]) Outcome[T] {
+func (c *Courier[T]) finishLane(l *lane[T], sent, now int64, res *Results[T]) Outcome[T] {
 	p, r := &c.parts[l.partition], l.report
-	sent := max(p.sentAt, p.clockAt) // the second report of a batch finds the call ended
-	l.calling, p.sentAt = false, 0
+	p.end(l)
 	out := Outcome[T]{Report: r}
 	if r.Err == nil && r.Reply.Status == exchange.Lost && r.Floors {
 		r.Err = errLost // to send it again at once, and again, would be a loop without a pause

@@ -40,7 +40,7 @@ func advice(err error) string {
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return "redis shows a certificate that is not trusted (check RootCAs and ServerName of the client's TLSConfig)"
 	case redis.IsOOMError(err):
-		return "redis is out of memory (raise maxmemory, or have it evict: maxmemory-policy)"
+		return "redis is out of memory (raise maxmemory)"
 	case redis.IsMaxClientsError(err):
 		return "redis has no connection left (raise maxclients)"
 	case redis.HasErrorPrefix(err, "MISCONF"):

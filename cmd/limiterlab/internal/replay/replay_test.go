@@ -2,6 +2,7 @@ package replay
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -192,13 +193,25 @@ func TestDemandDecidesShares(t *testing.T) {
 	require.Greater(t, p[policyFailOpen].PerPhase[1], 2*p[policyLimiter].PerPhase[1])
 }
 
-// TestSharesDrift has all of a key at one process: its share of nearly 1 at
-// first falls to 1/N, w(t) = 1/N + (1 − 1/N)·exp(−t/60 s).
-func TestSharesDrift(t *testing.T) {
+// TestSharesAreKept has all of a key at one process, whose share lasts as long as the
+// outage does.
+func TestSharesAreKept(t *testing.T) {
 	l := limiter.Per(100, time.Second)
 	r := New(Config{Limit: l, MaxKeys: 10000, Processes: 10, ByKey: true, Outage: spell(t, "5m+10m")})
 	load(r, "a", 0, 900, 300, newFleetRule(l, 1).random.Float64)
-	require.InEpsilon(t, 100*(0.1*600+0.9*60), r.Result(0, 0).Outage.Policies[policyLimiter].PerPhase[1], 0.05)
+	p := r.Result(0, 0).Outage.Policies
+	require.InEpsilon(t, p[policyCentral].PerPhase[1], p[policyLimiter].PerPhase[1], 0.05)
+}
+
+// TestSmallSharesRise to a quarter of an equal one, w(t) = 1/4N·(1 − exp(−t/60 s)).
+func TestSmallSharesRise(t *testing.T) {
+	f := newFleetRule(limiter.Per(100, time.Second), 10)
+	for minutes, want := range []float64{0, 0.025 * (1 - math.Exp(-1)), 0.025 * (1 - math.Exp(-2))} {
+		s := f.begin(0, 100, 0)
+		f.renew(&s, float64(minutes)*60e9)
+		require.InDelta(t, 100*want, s.refill*1e9, 1e-6)
+		require.InDelta(t, 100*want+1+min(5, 100*want/2), s.capacity, 1e-6)
+	}
 }
 
 func TestEveryAdmissionDrawsAThreshold(t *testing.T) {

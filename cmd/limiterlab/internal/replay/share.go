@@ -10,7 +10,10 @@ import (
 // The constants of docs/design.md §6.
 const (
 	slowTau    = 30e9 // time constant of the demand that shares go by, in nanoseconds
-	driftTau   = 60e9 // how fast shares drift to 1/N, in nanoseconds
+	driftTau   = 60e9 // how fast a small share rises, in nanoseconds
+	idleShare  = 0.25 // of an equal share, what it rises to
+	saveMost   = 5    // requests that a share may save up beyond its part of the burst,
+	saveFor    = 0.5  // and for how long, in seconds
 	floorShare = 0.02 // N·ε over r
 	renewal    = 1e9  // how long a share is kept before it is looked at again, in nanoseconds
 )
@@ -61,12 +64,12 @@ func (f *fleetRule) begin(part, level, since float64) share {
 	return s
 }
 
-// renew brings the share up to date: it drifts to 1/N.
+// renew brings the share up to date: a small one rises.
 func (f *fleetRule) renew(s *share, now float64) {
 	s.level, s.at = s.levelAt(now), now
-	part := s.part + (1/f.n-s.part)*(1-math.Exp(-(now-s.since)/driftTau))
+	part := s.part + max(0, idleShare/f.n-s.part)*(1-math.Exp(-(now-s.since)/driftTau))
 	s.refill = part * f.rate
-	s.capacity = min(f.burst, part*f.burst+1)
+	s.capacity = min(f.burst, part*f.burst+1+min(saveMost, s.refill*1e9*saveFor))
 	s.threshold = f.draw()
 	s.until = now + renewal
 }
