@@ -40,8 +40,8 @@ func BenchmarkRound(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
 			ask()
-			process -= cpu(b)
 			redis -= redisCPU(b, server)
+			process -= cpu(b)
 			b.StartTimer()
 			if err := l.Sync(b.Context()); err != nil {
 				b.Fatal(err)
