@@ -2,6 +2,7 @@ package grpclimit
 
 import (
 	"context"
+	"math"
 
 	"github.com/seed-e56e777b/limiter"
 )
@@ -19,12 +20,13 @@ func newCall(ctx context.Context, l *limiter.Limiter, opts Options, method strin
 	return &call{limiter: l, opts: opts, ctx: ctx, method: method, key: opts.Key(ctx, method)}
 }
 
-// take takes the cost of msg, or returns the error that the call ends with.
-func (c *call) take(msg any) (cost int, err error) {
-	cost = c.opts.Cost(c.ctx, c.method, msg)
+// take takes the cost of msg and returns what was taken, or the error that the
+// call ends with.
+func (c *call) take(msg any) (taken int, err error) {
+	cost := c.opts.Cost(c.ctx, c.method, msg)
 	r := c.limiter.TakeN(c.key, cost)
-	if r.Shadow {
-		return 0, nil // a limit on trial: nothing was taken
+	if r.Shadow || r.Remaining == math.MaxInt {
+		return 0, nil // a limit on trial, or none: nothing was taken
 	}
 	if r.Allowed {
 		return cost, nil
@@ -40,14 +42,14 @@ func (c *call) take(msg any) (cost int, err error) {
 // run takes the cost of msg, runs the handler, and gives the tokens back where
 // the options say so. A handler that panics has failed.
 func (c *call) run(msg any, handle func() error) error {
-	cost, err := c.take(msg)
+	taken, err := c.take(msg)
 	if err != nil {
 		return err
 	}
 	givesBack := c.opts.SkipFailed
 	defer func() {
 		if givesBack {
-			c.limiter.Refund(c.key, cost)
+			c.limiter.Refund(c.key, taken)
 		}
 	}()
 	err = handle()

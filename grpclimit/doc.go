@@ -30,6 +30,7 @@
 //
 // A stream is decided on once, when it opens, however long it lives. With
 // [Options.PerMessage] each message that the server receives is decided on too,
-// beside the opening, and the first one denied ends the stream. Messages that
-// the server sends are never counted.
+// beside the opening, and the first one denied ends the stream, with its error
+// even where the handler returns nil. Messages that the server sends are never
+// counted.
 package grpclimit

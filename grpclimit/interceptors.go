@@ -2,14 +2,18 @@ package grpclimit
 
 import (
 	"context"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 
 	"github.com/seed-e56e777b/limiter"
 )
 
-// UnaryServerInterceptor limits unary calls by l.
+// UnaryServerInterceptor limits unary calls by l. It panics if l is nil.
 func UnaryServerInterceptor(l *limiter.Limiter, opts Options) grpc.UnaryServerInterceptor {
+	if l == nil {
+		panic("grpclimit: UnaryServerInterceptor: the limiter is nil")
+	}
 	opts = opts.withDefaults()
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 		if opts.Skip(ctx, info.FullMethod) {
@@ -24,18 +28,22 @@ func UnaryServerInterceptor(l *limiter.Limiter, opts Options) grpc.UnaryServerIn
 }
 
 // StreamServerInterceptor limits streams by l: their opening, and with
-// [Options.PerMessage] each message received as well.
+// [Options.PerMessage] each message received as well. It panics if l is nil.
 func StreamServerInterceptor(l *limiter.Limiter, opts Options) grpc.StreamServerInterceptor {
+	if l == nil {
+		panic("grpclimit: StreamServerInterceptor: the limiter is nil")
+	}
 	opts = opts.withDefaults()
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		if opts.Skip(stream.Context(), info.FullMethod) {
 			return handler(srv, stream)
 		}
 		c := newCall(stream.Context(), l, opts, info.FullMethod)
-		if opts.PerMessage {
-			stream = &limitedStream{ServerStream: stream, call: c}
+		if !opts.PerMessage {
+			return c.run(nil, func() error { return handler(srv, stream) })
 		}
-		return c.run(nil, func() error { return handler(srv, stream) })
+		limited := &limitedStream{ServerStream: stream, call: c}
+		return c.run(nil, func() error { return limited.outcome(handler(srv, limited)) })
 	}
 }
 
@@ -43,19 +51,35 @@ func StreamServerInterceptor(l *limiter.Limiter, opts Options) grpc.StreamServer
 type limitedStream struct {
 	grpc.ServerStream
 	call   *call
-	denied error // what the stream has ended with
+	denied atomic.Pointer[error] // what the stream ends with, once a message was denied
 }
 
 // RecvMsg fails from the first message denied on: that one is gone, and what
-// comes after it would no longer be in order. One goroutine at a time may
-// receive from a stream, so denied needs no lock.
+// comes after it would no longer be in order.
 func (s *limitedStream) RecvMsg(m any) error {
-	if s.denied != nil {
-		return s.denied
+	if denied := s.denied.Load(); denied != nil {
+		return *denied
 	}
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
-	_, s.denied = s.call.take(m)
-	return s.denied
+	if _, err := s.call.take(m); err != nil {
+		return s.deny(err)
+	}
+	return nil
+}
+
+func (s *limitedStream) deny(err error) error {
+	s.denied.Store(&err)
+	return err
+}
+
+// outcome is what the stream ends with when its handler has returned err: OK
+// would tell the client that every message was handled. The handler may have
+// left a goroutine of its own receiving.
+func (s *limitedStream) outcome(err error) error {
+	if denied := s.denied.Load(); err == nil && denied != nil {
+		return *denied
+	}
+	return err
 }

@@ -2,10 +2,12 @@ package grpclimit_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
@@ -96,6 +98,29 @@ func TestTrialTakesNothingToGiveBack(t *testing.T) {
 	}
 }
 
+// TestNoLimitTakesNothingToGiveBack: what a key without a limit never paid does
+// not refill the bucket that it gets while the call goes on.
+func TestNoLimitTakesNothingToGiveBack(t *testing.T) {
+	none, err := limiter.ParseLimit("unlimited")
+	require.NoError(t, err)
+	var lim atomic.Pointer[limiter.Limit]
+	lim.Store(&none)
+	cfg := limiter.Config{Limit: hourly(1), LimitFor: func(string) (limiter.Limit, bool) { return *lim.Load(), true }}
+	f := startWith(t, cfg, grpclimit.Options{SkipFailed: true, Cost: func(context.Context, string, any) int { return 10 }})
+	f.service.called = func() {
+		finite := limiter.Per(10, 1000*time.Hour)
+		lim.Store(&finite)
+		f.limiter.Reload()
+		if !f.limiter.AllowN(bufconnKey, 10) {
+			t.Error("the limit's burst was denied")
+		}
+	}
+	require.Equal(t, codes.NotFound, status.Code(f.unary(t, &pb.SimpleRequest{ResponseStatus: failing()})))
+	if left := f.limiter.Peek(bufconnKey).Remaining; left != 0 {
+		t.Errorf("%d tokens left, want 0", left)
+	}
+}
+
 // TestDenialIsNotGivenBack: it took nothing, so giving back would be a gift.
 func TestDenialIsNotGivenBack(t *testing.T) {
 	f := start(t, hourly(1), grpclimit.Options{SkipFailed: true})
@@ -127,6 +152,59 @@ func TestPerMessageEndsTheStreamAtTheFirstDenied(t *testing.T) {
 	if status.Code(f.service.again) != codes.ResourceExhausted {
 		t.Errorf("receiving on gave %v, want the denial again", f.service.again)
 	}
+}
+
+// TestHandlerCannotHideADeniedMessage, neither from the client nor from what is
+// given back.
+func TestHandlerCannotHideADeniedMessage(t *testing.T) {
+	for name, c := range map[string]struct {
+		opts grpclimit.Options
+		left int
+	}{
+		"SkipFailed gives the opening back": {grpclimit.Options{PerMessage: true, SkipFailed: true}, 1},
+		"SkipSuccessful keeps it":           {grpclimit.Options{PerMessage: true, SkipSuccessful: true}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, hourly(2), c.opts)
+			f.service.heedless = true
+			answered, err := f.stream(t, message(), message())
+			require.Equal(t, codes.ResourceExhausted, status.Code(err), "%v", err)
+			require.Equal(t, 1, answered)
+			if left := f.limiter.Peek(bufconnKey).Remaining; left != c.left {
+				t.Errorf("%d tokens left, want %d", left, c.left)
+			}
+		})
+	}
+}
+
+// messages is a stream with a message whenever one is asked for.
+type messages struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (m messages) Context() context.Context { return m.ctx }
+func (messages) RecvMsg(any) error          { return nil }
+
+// TestHandlerMayReturnWhileItsGoroutineReceives: the race detector says so.
+func TestHandlerMayReturnWhileItsGoroutineReceives(t *testing.T) {
+	returning, received := make(chan struct{}), make(chan error, 1)
+	opts := grpclimit.Options{PerMessage: true, Cost: func(_ context.Context, _ string, msg any) int {
+		if msg != nil {
+			<-returning
+		}
+		return 1
+	}}
+	l, err := limiter.New(limiter.Config{Limit: hourly(1)})
+	require.NoError(t, err)
+	intercept := grpclimit.StreamServerInterceptor(l, opts)
+	_ = intercept(nil, messages{ctx: t.Context()}, &grpc.StreamServerInfo{}, func(_ any, stream grpc.ServerStream) error {
+		go func() { received <- stream.RecvMsg(message()) }()
+		close(returning)
+		return nil // as it happens, before or after the denial
+	})
+	require.Equal(t, codes.ResourceExhausted, status.Code(<-received))
+	require.NoError(t, l.Close())
 }
 
 // TestMessagesOfAFailedStreamStayCounted: or a stream could be failed in time.
@@ -215,4 +293,11 @@ func TestDeniedReplacesTheError(t *testing.T) {
 	}
 	instead = nil
 	wantDelay(t, f.unary(t, nil), 1)
+}
+
+func TestNilLimiterIsRefusedAtOnce(t *testing.T) {
+	require.PanicsWithValue(t, "grpclimit: UnaryServerInterceptor: the limiter is nil",
+		func() { grpclimit.UnaryServerInterceptor(nil, grpclimit.Options{}) })
+	require.PanicsWithValue(t, "grpclimit: StreamServerInterceptor: the limiter is nil",
+		func() { grpclimit.StreamServerInterceptor(nil, grpclimit.Options{}) })
 }

@@ -21,13 +21,25 @@ func PeerAddress(ctx context.Context) string {
 	if !ok || p.Addr == nil {
 		return ""
 	}
-	tcp, ok := p.Addr.(*net.TCPAddr)
+	ip, ok := ipOf(p.Addr)
 	if !ok {
 		return p.Addr.String()
 	}
-	ip := tcp.AddrPort().Addr().Unmap()
 	if !ip.Is6() {
 		return ip.String()
 	}
 	return netip.PrefixFrom(ip, ipv6Bits).Masked().String()
+}
+
+// ipOf is the IP address of addr; ok says whether it has one. Where net/http
+// serves gRPC, an address is known by its text alone.
+func ipOf(addr net.Addr) (ip netip.Addr, ok bool) {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap(), true
+	}
+	if parsed, err := netip.ParseAddrPort(addr.String()); err == nil {
+		return parsed.Addr().Unmap(), true
+	}
+	ip, err := netip.ParseAddr(addr.String()) // as some middleware leaves it
+	return ip.Unmap(), err == nil
 }

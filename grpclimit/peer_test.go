@@ -10,6 +10,12 @@ import (
 	"github.com/seed-e56e777b/limiter/grpclimit"
 )
 
+// strAddr is what a peer's address is where net/http serves gRPC.
+type strAddr string
+
+func (strAddr) Network() string  { return "tcp" }
+func (a strAddr) String() string { return string(a) }
+
 func TestPeerAddress(t *testing.T) {
 	tcp := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 4242} }
 	for name, c := range map[string]struct {
@@ -22,6 +28,13 @@ func TestPeerAddress(t *testing.T) {
 		"IPv6 of a zone, without it":   {&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}, "fe80::/64"},
 		"another network's, as it is":  {&net.UnixAddr{Net: "unix", Name: "/run/app.sock"}, "/run/app.sock"},
 		"a peer that has no address":   {nil, ""},
+		"text: IPv4":                   {strAddr("192.0.2.7:4242"), "192.0.2.7"},
+		"text: IPv4 in IPv6":           {strAddr("[::ffff:192.0.2.7]:4242"), "192.0.2.7"},
+		"text: IPv6":                   {strAddr("[2001:db8:1:2::3]:4242"), "2001:db8:1:2::/64"},
+		"text: IPv6 of a zone":         {strAddr("[fe80::1%eth0]:4242"), "fe80::/64"},
+		"text: no port":                {strAddr("2001:db8:1:2::3"), "2001:db8:1:2::/64"},
+		"text: no IP address":          {strAddr("pipe"), "pipe"},
+		"UDP":                          {&net.UDPAddr{IP: net.ParseIP("192.0.2.7"), Port: 4242}, "192.0.2.7"},
 		"IPv6 that shares a /64 is it": {tcp("2001:db8:1:2:ffff::1"), "2001:db8:1:2::/64"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -28,10 +28,15 @@ type service struct {
 	handled  atomic.Int64 // calls and messages that reached a handler
 	stubborn func()       // called after an error on a stream, which then receives again
 	again    error        // what it got then; read it after the stream's end
+	heedless bool         // a stream's handler returns nil after any error
+	called   func()       // called by each unary call, unless nil
 }
 
 func (s *service) UnaryCall(_ context.Context, req *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 	s.handled.Add(1)
+	if s.called != nil {
+		s.called()
+	}
 	if req.GetFillUsername() {
 		panic("as told")
 	}
@@ -51,6 +56,9 @@ func (s *service) FullDuplexCall(stream pb.TestService_FullDuplexCallServer) err
 			if s.stubborn != nil {
 				s.stubborn()
 				_, s.again = stream.Recv()
+			}
+			if s.heedless {
+				return nil
 			}
 			return err
 		}

@@ -21,7 +21,8 @@ import (
 //
 // Where both headers name a client it has to be the same: a proxy that writes
 // one passes on what its clients write into the other. All requests through one
-// peer that contradict themselves share a key of their own.
+// peer that contradict themselves share a key of their own, and with them those of
+// which the peer itself has written what is no address.
 //
 // Behind a proxy on a Unix socket, set RemoteAddr to a trusted address in a
 // handler before this one.

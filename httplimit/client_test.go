@@ -49,7 +49,7 @@ func TestPeerIsTheClient(t *testing.T) {
 }
 
 func TestForwardedIsBelievedFromTrustedHopsOnly(t *testing.T) {
-	const proxy, client = "10.0.0.2", "203.0.113.9"
+	const proxy, client, unclear = "10.0.0.2", "203.0.113.9", "10.0.0.2 contradictory"
 	for _, tc := range []struct {
 		name           string
 		listed, stated []string
@@ -69,19 +69,20 @@ func TestForwardedIsBelievedFromTrustedHopsOnly(t *testing.T) {
 		{"a zone", []string{"fe80::1%eth0"}, nil, "fe80::/64"},
 
 		{"malformed: the hop before it", []string{"6.6.6.6, what, 10.0.0.4"}, nil, "10.0.0.4"},
-		{"malformed at once: the peer", []string{"6.6.6.6, what"}, nil, proxy},
+		{"malformed at once", []string{"6.6.6.6, what"}, nil, unclear},
 		{"empty line", []string{""}, nil, proxy},
 		{"empty last element", []string{"6.6.6.6,"}, nil, proxy},
 		{"empty last line", []string{"6.6.6.6", " "}, nil, proxy},
 		{"commas", []string{",,,,"}, nil, proxy},
-		{"leading zeros", []string{"6.6.6.6, 203.0.113.09"}, nil, proxy},
-		{"unclosed bracket", []string{"[2001:db8::1"}, nil, proxy},
-		{"IPv4 in brackets", []string{"[203.0.113.9]"}, nil, proxy},
-		{"a port of letters", []string{client + ":http"}, nil, proxy},
-		{"a port too long", []string{client + ":123456"}, nil, proxy},
-		{"no port", []string{client + ":"}, nil, proxy},
-		{"a quote", []string{`"203.0.113.9"`}, nil, proxy},
-		{"unknown", []string{"unknown"}, nil, proxy},
+		{"leading zeros", []string{"6.6.6.6, 203.0.113.09"}, nil, unclear},
+		{"unclosed bracket", []string{"[2001:db8::1"}, nil, unclear},
+		{"unclosed bracket, IPv4", []string{"[203.0.113.9"}, nil, unclear},
+		{"IPv4 in brackets", []string{"[203.0.113.9]"}, nil, unclear},
+		{"a port of letters", []string{client + ":http"}, nil, unclear},
+		{"a port too long", []string{client + ":123456"}, nil, unclear},
+		{"no port", []string{client + ":"}, nil, unclear},
+		{"a quote", []string{`"203.0.113.9"`}, nil, unclear},
+		{"unknown", []string{"unknown"}, nil, unclear},
 
 		{"Forwarded", nil, []string{"for=" + client}, client},
 		{"Forwarded, in full", nil, []string{`For="203.0.113.9:4711";proto=https;by="_x";host=example.org`}, client},
@@ -95,30 +96,44 @@ func TestForwardedIsBelievedFromTrustedHopsOnly(t *testing.T) {
 		{"Forwarded, escaped quotes", nil, []string{`for=203.0.113.9;by="a\",for=6.6.6.6"`}, client},
 		{"Forwarded, hops", nil, []string{"for=6.6.6.6, for=203.0.113.9", `for="[2001:db8:ff::1]"`, "for=10.0.0.4"}, client},
 		{"Forwarded, unknown", nil, []string{"for=6.6.6.6, for=unknown, for=10.0.0.4"}, "10.0.0.4"},
-		{"Forwarded, obfuscated", nil, []string{"for=6.6.6.6, for=_hidden"}, proxy},
+		{"Forwarded, obfuscated", nil, []string{"for=6.6.6.6, for=_hidden"}, unclear},
 		{"Forwarded, no for", nil, []string{"for=6.6.6.6, proto=https"}, proxy},
-		{"Forwarded, two for", nil, []string{"for=6.6.6.6;for=203.0.113.9"}, proxy},
-		{"Forwarded, two for, one empty", nil, []string{`for="";for=203.0.113.9`}, proxy},
-		{"Forwarded, no name", nil, []string{"=203.0.113.9"}, proxy},
-		{"Forwarded, no name beside a good pair", nil, []string{"=x;for=203.0.113.9"}, proxy},
-		{"Forwarded, a bad name beside a good pair", nil, []string{"a b=x;for=203.0.113.9"}, proxy},
-		{"Forwarded, a pair that a quote runs into", nil, []string{`for="203.0.113.9"x=y`}, proxy},
-		{"Forwarded, no value", nil, []string{"for=203.0.113.9;proto="}, proxy},
-		{"Forwarded, no pair", nil, []string{"203.0.113.9"}, proxy},
-		{"Forwarded, a space in a pair", nil, []string{"for =203.0.113.9"}, proxy},
-		{"Forwarded, an open quote", nil, []string{`for="203.0.113.9`}, proxy},
-		{"Forwarded, text after a quote", nil, []string{`for="203.0.113.9"x`}, proxy},
+		{"Forwarded, two for", nil, []string{"for=6.6.6.6;for=203.0.113.9"}, unclear},
+		{"Forwarded, two for, one empty", nil, []string{`for="";for=203.0.113.9`}, unclear},
+		{"Forwarded, no name", nil, []string{"=203.0.113.9"}, unclear},
+		{"Forwarded, no name beside a good pair", nil, []string{"=x;for=203.0.113.9"}, unclear},
+		{"Forwarded, a bad name beside a good pair", nil, []string{"a b=x;for=203.0.113.9"}, unclear},
+		{"Forwarded, a pair that a quote runs into", nil, []string{`for="203.0.113.9"x=y`}, unclear},
+		{"Forwarded, no value", nil, []string{"for=203.0.113.9;proto="}, unclear},
+		{"Forwarded, no pair", nil, []string{"203.0.113.9"}, unclear},
+		{"Forwarded, a space in a pair", nil, []string{"for =203.0.113.9"}, unclear},
+		{"Forwarded, an open quote", nil, []string{`for="203.0.113.9`}, unclear},
+		{"Forwarded, text after a quote", nil, []string{`for="203.0.113.9"x`}, unclear},
 		{"Forwarded, the client left a quote open", nil, []string{`for=6.6.6.6;x=", for=203.0.113.9`}, client},
 		{"Forwarded, and the proxy quotes", nil, []string{`for=6.6.6.6;x=", for="203.0.113.9:80"`}, client},
 		{"Forwarded, the client left an escape open", nil, []string{`for="6.6.6.6\`, `for="203.0.113.9"`}, client},
 
 		{"both, of one mind", []string{client}, []string{`for="203.0.113.9:80"`}, client},
 		{"both, Forwarded says nothing", []string{client}, []string{"proto=https"}, client},
-		{"both, X-Forwarded-For says nothing", []string{"unknown"}, []string{"for=" + client}, client},
-		{"both, contradictory", []string{client}, []string{"for=6.6.6.6"}, proxy + " contradictory"},
+		{"both, X-Forwarded-For says nothing", []string{""}, []string{"for=" + client}, client},
+		{"both, X-Forwarded-For names nobody", []string{"unknown"}, []string{"for=6.6.6.6"}, unclear},
+		{"both, Forwarded names nobody", []string{"6.6.6.6"}, []string{"for=_hidden"}, unclear},
+		{"both, Forwarded without a host", []string{"6.6.6.6"}, []string{"for=203.0.113.9;host=;proto=http"}, unclear},
+		{"both, Forwarded with a long host", []string{"6.6.6.6"}, []string{"for=203.0.113.9;host=" + strings.Repeat("x", maxElement)}, unclear},
+		{"both, contradictory", []string{client}, []string{"for=6.6.6.6"}, unclear},
 	} {
 		if got := keyOf(proxy+":80", tc.listed, tc.stated); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
+// TestTrustInIPv6IsNoneInIPv4: though IPv4 can be written as IPv6.
+func TestTrustInIPv6IsNoneInIPv4(t *testing.T) {
+	r := &http.Request{RemoteAddr: "192.0.2.1:80", Header: http.Header{"X-Forwarded-For": {"6.6.6.6"}}}
+	for _, trusted := range []string{"::/0", "::/80"} {
+		if got := ClientKey(r, []netip.Prefix{netip.MustParsePrefix(trusted)}); got != "192.0.2.1" {
+			t.Errorf("with %s trusted: %q", trusted, got)
 		}
 	}
 }
@@ -155,8 +170,8 @@ func TestWalksAreBounded(t *testing.T) {
 		{"as many hops as may be", hops(maxHops - 1), "", client},
 		{"one hop more", hops(maxHops), "", "10.0.0.1"},
 		{"as long as may be", "", "for=6.6.6.6," + long(maxElement), client},
-		{"longer by one", "", "for=6.6.6.6," + long(maxElement+1), proxy},
-		{"alone and longer by one", "", long(maxElement + 1), proxy},
+		{"longer by one", "", "for=6.6.6.6," + long(maxElement+1), proxy + " contradictory"},
+		{"alone and longer by one", "", long(maxElement + 1), proxy + " contradictory"},
 	} {
 		if got := keyOf(proxy+":80", []string{tc.listed}, []string{tc.stated}); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)

@@ -12,6 +12,8 @@ import (
 const (
 	maxHops    = 64
 	maxElement = 1024 // bytes
+
+	mappedBits = 96 // of an address that is mapped into IPv6, those before it
 )
 
 // proxies are the networks of those whose word is believed.
@@ -22,7 +24,7 @@ type proxies []netip.Prefix
 func (p proxies) include(addr netip.Addr) bool {
 	mapped := netip.AddrFrom16(addr.As16())
 	for _, network := range p {
-		if network.Contains(addr) || network.Contains(mapped) {
+		if network.Contains(addr) || network.Bits() >= mappedBits && network.Contains(mapped) {
 			return true
 		}
 	}
@@ -30,42 +32,51 @@ func (p proxies) include(addr netip.Addr) bool {
 }
 
 // clientAddr is the client of a request that came from peer; not sure where two
-// headers name two.
+// headers name two, or the peer has written what can't be read: the other header
+// would then be its client's.
 func clientAddr(peer netip.Addr, h http.Header, trusted proxies) (client netip.Addr, sure bool) {
 	if !trusted.include(peer) {
 		return peer, true
 	}
-	listed := trusted.walk(peer, h.Values("X-Forwarded-For"), parseHop)
-	stated := trusted.walk(peer, h.Values("Forwarded"), parseElement)
+	listed, legible := trusted.walk(peer, h.Values("X-Forwarded-For"), parseHop)
+	stated, alsoLegible := trusted.walk(peer, h.Values("Forwarded"), parseElement)
+	sure = legible && alsoLegible
 	if listed == peer {
-		return stated, true
+		return stated, sure
 	}
-	return listed, stated == listed || stated == peer
+	return listed, sure && (stated == listed || stated == peer)
 }
 
 // walk follows the hops listed in a header, the last one first, for as long as
 // each is trusted to name the one before it. All that an untrusted client can
-// write stands before the hop that a proxy added, and is never looked at.
-func (p proxies) walk(peer netip.Addr, lines []string, parse func(string) (netip.Addr, bool)) netip.Addr {
+// write stands before the hop that a proxy added, and is never looked at. It is not
+// legible where it ends at the peer itself, by what names nobody.
+func (p proxies) walk(peer netip.Addr, lines []string, parse func(string) (netip.Addr, bool)) (hop netip.Addr, legible bool) {
 	hop, hops := peer, 0
 	for _, line := range slices.Backward(lines) {
 		for rest, more := line, true; more; hops++ {
 			var last string
 			rest, last, more = cutLast(rest)
+			if last == "" {
+				return hop, true
+			}
 			if hops == maxHops || len(last) > maxElement {
-				return hop
+				return hop, hop != peer
 			}
 			addr, ok := parse(last)
-			if !ok {
-				return hop
+			switch {
+			case !ok:
+				return hop, hop != peer
+			case !addr.IsValid():
+				return hop, true
 			}
 			hop = plain(addr)
 			if !p.include(hop) {
-				return hop
+				return hop, true
 			}
 		}
 	}
-	return hop
+	return hop, true
 }
 
 // cutLast cuts a list at its last comma that is not quoted. It reads from the
@@ -92,7 +103,8 @@ func escaped(s string, i int) bool {
 
 func trim(s string) string { return strings.Trim(s, " \t") }
 
-// parseElement reads an element of Forwarded, and in it the address of "for".
+// parseElement reads an element of Forwarded, and in it the address of "for", which is
+// not valid where there is none.
 // It is stricter than it need be about what else is in the element, since a
 // proxy writes it well, and a client might not.
 func parseElement(element string) (addr netip.Addr, ok bool) {
@@ -112,6 +124,9 @@ func parseElement(element string) (addr netip.Addr, ok bool) {
 			node, seen = value, true
 		}
 		rest = after
+	}
+	if !seen {
+		return netip.Addr{}, true
 	}
 	return parseHop(node)
 }
@@ -171,11 +186,12 @@ func parseHop(node string) (addr netip.Addr, ok bool) {
 		}
 	}
 	inner, bracketed := strings.CutPrefix(host, "[")
+	closed := true
 	if bracketed {
-		inner, bracketed = strings.CutSuffix(inner, "]")
+		inner, closed = strings.CutSuffix(inner, "]")
 	}
 	addr, err := netip.ParseAddr(inner)
-	return addr, err == nil && bracketed == addr.Is6()
+	return addr, err == nil && closed && bracketed == addr.Is6()
 }
 
 // validPort reports whether s is a port, or an obfuscated one.

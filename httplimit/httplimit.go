@@ -1,6 +1,7 @@
 package httplimit
 
 import (
+	"math"
 	"net/http"
 	"net/netip"
 
@@ -101,7 +102,7 @@ func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		m.Denied.ServeHTTP(w, r)
 	case !res.Allowed:
 		m.denial.write(w, res)
-	case (m.SkipFailed || m.SkipSuccessful) && !res.Shadow: // nothing was taken of a limit on trial
+	case (m.SkipFailed || m.SkipSuccessful) && !res.Shadow && res.Remaining != math.MaxInt: // else nothing was taken
 		m.serveAndSettle(w, r, next, key, cost)
 	default:
 		next.ServeHTTP(w, r)

@@ -343,6 +343,21 @@ func TestAllocationsStayWithinBudget(t *testing.T) {
 	}
 }
 
+// TestUnlimitedRequestsGiveNothingBack: they took nothing, though there is a limit by
+// the time when they end.
+func TestUnlimitedRequestsGiveNothingBack(t *testing.T) {
+	lim := limiter.Limit{Rate: rate.Inf}
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(1, time.Hour), LimitFor: func(string) (limiter.Limit, bool) { return lim, true }})
+	require.NoError(t, err)
+	get(New(l, counting)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		lim = limiter.Per(10, 1000*time.Hour)
+		l.Reload()
+		require.True(t, l.AllowN("k", 10))
+		w.WriteHeader(http.StatusInternalServerError)
+	})))
+	require.Zero(t, l.Peek("k").Remaining)
+}
+
 // TestShadowedRequestsGiveNothingBack: a request that only a limit on trial let
 // through has taken nothing that could be given back.
 func TestShadowedRequestsGiveNothingBack(t *testing.T) {

@@ -69,16 +69,33 @@ func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// Push finds the pusher inside by itself, since a ResponseController has none.
+// Push asks the pusher inside: a ResponseController has none.
 func (w *recorder) Push(target string, opts *http.PushOptions) error {
+	if pusher, ok := inside[http.Pusher](w); ok {
+		return pusher.Push(target, opts)
+	}
+	return http.ErrNotSupported
+}
+
+// CloseNotify is for those who still ask for it, and don't ask whether there is one, as
+// gin does. What has none is never closed.
+func (w *recorder) CloseNotify() <-chan bool {
+	if notifier, ok := inside[http.CloseNotifier](w); ok { //nolint:staticcheck // deprecated, and in use
+		return notifier.CloseNotify()
+	}
+	return make(chan bool)
+}
+
+// inside finds a writer that is more than a writer within others.
+func inside[T any](w *recorder) (found T, ok bool) {
 	for inner := w.ResponseWriter; ; {
-		switch i := inner.(type) {
-		case http.Pusher:
-			return i.Push(target, opts)
-		case interface{ Unwrap() http.ResponseWriter }:
-			inner = i.Unwrap()
-		default:
-			return http.ErrNotSupported
+		if found, ok = inner.(T); ok {
+			return found, true
 		}
+		wrapper, wraps := inner.(interface{ Unwrap() http.ResponseWriter })
+		if !wraps {
+			return found, false
+		}
+		inner = wrapper.Unwrap()
 	}
 }

@@ -186,6 +186,27 @@ func TestPushFindsThePusherInside(t *testing.T) {
 	require.Equal(t, 2, inside.pushed)
 }
 
+// TestCloseNotifyIsThere: frameworks ask for it without asking whether it is there.
+func TestCloseNotifyIsThere(t *testing.T) {
+	l := newLimiter(t, limiter.Per(10, time.Hour))
+	gone := make(chan bool, 1)
+	h := New(l, counting)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			return
+		}
+		closed := w.(http.CloseNotifier).CloseNotify() //nolint:staticcheck // deprecated, and in use
+		require.NoError(t, http.NewResponseController(w).Flush())
+		gone <- <-closed
+	}))
+	eachProtocol(t, h, func(t *testing.T, s *httptest.Server) {
+		resp, err := s.Client().Get(s.URL)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.True(t, <-gone)
+	})
+	require.NotNil(t, (&recorder{ResponseWriter: bare{httptest.NewRecorder()}}).CloseNotify(), "where the writer inside has none")
+}
+
 func TestWhatTheWriterInsideCannotDoIsNotSupported(t *testing.T) {
 	rec := &recorder{ResponseWriter: bare{httptest.NewRecorder()}}
 	_, _, err := rec.Hijack()

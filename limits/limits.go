@@ -2,9 +2,12 @@ package limits
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +26,8 @@ type Options struct {
 
 const (
 	defaultInterval = 5 * time.Second
-	longestRead     = 10 * time.Second // a look that takes longer is given up
+	longestRead     = 10 * time.Second // a source that takes longer is told to give up
+	lastWords       = time.Second      // and has this long to say why
 )
 
 // Limits is a set of limits that follows its source. Its methods may be called
@@ -33,6 +37,7 @@ type Limits struct {
 	opts   Options
 	table  atomic.Pointer[table]
 	fault  atomic.Pointer[error] // of the last look; never nil
+	out    chan struct{}         // full while the source is being read
 
 	stop    context.CancelFunc
 	ctx     context.Context
@@ -54,7 +59,7 @@ func Open(ctx context.Context, source Source, opts Options) (*Limits, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	ls := &Limits{source: source, opts: opts}
+	ls := &Limits{source: source, opts: opts, out: make(chan struct{}, 1)}
 	t, err := ls.read(ctx)
 	if err != nil {
 		return nil, err
@@ -90,14 +95,17 @@ func (ls *Limits) Watch(l *limiter.Limiter) {
 	defer ls.mu.Unlock()
 	ls.apply(l)
 	ls.limiters = append(ls.limiters, l)
-	if len(ls.limiters) == 1 {
+	if len(ls.limiters) == 1 && ls.ctx.Err() == nil {
 		ls.watcher.Go(ls.watch)
 	}
 }
 
-// Close ends the watch. Limits stay what they are.
+// Close ends the watch, without waiting for a source that hangs. Limits stay
+// what they are.
 func (ls *Limits) Close() {
-	ls.stop()
+	ls.mu.Lock()
+	ls.stop() // no watcher starts from here on
+	ls.mu.Unlock()
 	ls.watcher.Wait()
 }
 
@@ -122,7 +130,7 @@ func (ls *Limits) look() {
 		return // Close
 	}
 	if err != nil {
-		if last := ls.Err(); last == nil || last.Error() != err.Error() {
+		if last := ls.Err(); last == nil || lasting(last) != lasting(err) {
 			ls.opts.Logger.Error("limits: the last good ones stay", "err", err)
 		}
 		ls.fault.Store(&err)
@@ -141,6 +149,15 @@ func (ls *Limits) look() {
 	ls.opts.Logger.Info("limits: changed", "rules", len(t.keys)+len(t.beginnings))
 }
 
+// lasting is the text of a fault without the address that a connection came
+// from, whose port is another one each time.
+func lasting(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Source != nil {
+		return strings.ReplaceAll(err.Error(), op.Source.String(), "")
+	}
+	return err.Error()
+}
+
 // apply has a limiter ask for all limits again.
 func (ls *Limits) apply(l *limiter.Limiter) {
 	if err := l.SetLimit(ls.Default()); err != nil {
@@ -149,10 +166,30 @@ func (ls *Limits) apply(l *limiter.Limiter) {
 	l.Reload()
 }
 
+// read asks the source on a goroutine of its own, since a file on a mount that
+// hangs heeds no ctx; until that is back, no other is started.
 func (ls *Limits) read(ctx context.Context) (*table, error) {
-	ctx, cancel := context.WithTimeout(ctx, longestRead)
+	ctx, cancel := context.WithTimeout(ctx, longestRead+lastWords)
 	defer cancel()
-	rules, err := ls.source(ctx)
+	asking, giveUp := context.WithTimeout(ctx, longestRead)
+	defer giveUp()
+	var rules []Rule
+	var err error
+	back := make(chan struct{})
+	select {
+	case ls.out <- struct{}{}:
+		go func() {
+			rules, err = ls.source(asking)
+			<-ls.out
+			close(back)
+		}()
+	case <-ctx.Done():
+	}
+	select {
+	case <-back:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("limits: the source is still being read: %w", ctx.Err())
+	}
 	if err != nil {
 		return nil, err
 	}

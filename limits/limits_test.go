@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,6 +98,7 @@ func TestFaultsSayWhereAndWhy(t *testing.T) {
 			`limits.json:3: "a*b": a * may stand only at the end`, `limits.json:4: "c": limiter: limit "often": no time given`,
 		}},
 		{"{\n\"*\": \"1/s\",\n\"*\": \"2/s\"\n}", []string{`limits.json:3: "*": stands there twice`}},
+		{"{\n\"*\": \"1/s\",\n\"caf\xe9\": \"1/s\"\n}", []string{"limits.json:3", "not UTF-8"}},
 		{"{\"*\": \"shadow\"}", []string{`limiter: limit "shadow"`}},
 		{"{\"*\": \"1/s shadow shadow\"}", []string{`limiter: limit "1/s shadow"`}},
 	} {
@@ -206,6 +208,100 @@ func TestChangesAreFollowed(t *testing.T) {
 			t.Error("looks go on after Close")
 		}
 	})
+}
+
+// TestHungSourceIsAskedOnce: while a read is out that heeds no ctx, no other is
+// begun; Err and one line say so, and it ends with the read.
+func TestHungSourceIsAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		src, hang := &fake{}, make(chan struct{})
+		src.set(nil, Rule{"*", "5/1h", "here"})
+		read := func(ctx context.Context) ([]Rule, error) {
+			rules, err := src.read(ctx)
+			if src.looks > 1 {
+				<-hang
+			}
+			return rules, err
+		}
+		ls, err := Open(t.Context(), read, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		require.NoError(t, err)
+		defer ls.Close()
+		l, err := limiter.New(limiter.Config{Limit: ls.Default()})
+		require.NoError(t, err)
+		ls.Watch(l)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if err := ls.Err(); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "still being read") {
+			t.Errorf("Err = %v", err)
+		}
+		if n := strings.Count(log.String(), "\n"); src.looks != 2 || n != 1 {
+			t.Errorf("%d looks, %d lines logged; want 2 and 1:\n%s", src.looks, n, log.String())
+		}
+		close(hang)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if err := ls.Err(); err != nil {
+			t.Errorf("the read is back, Err = %v", err)
+		}
+	})
+}
+
+// TestSlowSourceSaysWhy: one that gives up when it is told to is waited for, and
+// its own words are the fault.
+func TestSlowSourceSaysWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		why := errors.New("too slow")
+		_, err := Open(t.Context(), func(ctx context.Context) ([]Rule, error) {
+			<-ctx.Done()
+			return nil, why
+		}, Options{})
+		if !errors.Is(err, why) {
+			t.Errorf("Open: %v, want %v", err, why)
+		}
+	})
+}
+
+// TestSameFaultFromAnotherPortIsLoggedOnce: connections to a server that does not
+// answer come from a port of their own each.
+func TestSameFaultFromAnotherPortIsLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	src := &fake{}
+	src.set(nil, Rule{"*", "5/1h", "here"})
+	ls, err := Open(t.Context(), src.read, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	defer ls.Close()
+	timeout := func(from, to int) error {
+		return fmt.Errorf("limits: %w", &net.OpError{
+			Op: "read", Net: "tcp", Source: &net.TCPAddr{Port: from}, Addr: &net.TCPAddr{Port: to}, Err: os.ErrDeadlineExceeded,
+		})
+	}
+	for _, step := range []struct{ from, to, logLines int }{
+		{54321, 6379, 1}, {54322, 6379, 1}, {5, 6379, 1}, {54323, 6380, 2},
+	} {
+		src.set(timeout(step.from, step.to))
+		ls.look()
+		if got := strings.Count(log.String(), "\n"); got != step.logLines {
+			t.Errorf("%+v: %d lines logged:\n%s", step, got, log.String())
+		}
+	}
+}
+
+// TestWatchAndCloseAtOnce: Close waits for a watch that begins meanwhile, or none
+// begins.
+func TestWatchAndCloseAtOnce(t *testing.T) {
+	src := &fake{}
+	src.set(nil, Rule{"*", "5/1h", "here"})
+	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 1, Burst: 1}})
+	require.NoError(t, err)
+	for range 1000 {
+		ls, err := Open(t.Context(), src.read, Options{})
+		require.NoError(t, err)
+		var both sync.WaitGroup
+		both.Go(func() { ls.Watch(l) })
+		both.Go(ls.Close)
+		both.Wait()
+	}
 }
 
 // TestLateWatcherIsUpToDate: a limiter that was made before a change and is

@@ -10,12 +10,14 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 )
 
 // Source reads all rules as they stand now. It is called by one goroutine at a
-// time, and should give up when ctx is done.
+// time, and should give up when ctx is done; if it does not, it is left alone,
+// and not called again until it returns.
 type Source func(ctx context.Context) ([]Rule, error)
 
 // File reads the rules from a file, a JSON object of strings. Replace it as a
@@ -53,6 +55,9 @@ func Hash(client redis.UniversalClient, name string) Source {
 // readObject reads a JSON object token by token, since decoding it into a map
 // would hide lines and repetitions.
 func readObject(name string, data []byte) ([]Rule, error) {
+	if err := checkText(name, data); err != nil {
+		return nil, err
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	place := func() string {
 		return fmt.Sprintf("%s:%d", name, 1+bytes.Count(data[:min(int(dec.InputOffset()), len(data))], []byte("\n")))
@@ -71,6 +76,17 @@ func readObject(name string, data []byte) ([]Rule, error) {
 		return nil, fmt.Errorf("limits: %s: %w", place(), err)
 	}
 	return rules, nil
+}
+
+// checkText reports the first line that is not UTF-8, of which the decoder would
+// make another text.
+func checkText(name string, data []byte) error {
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		if !utf8.Valid(line) {
+			return fmt.Errorf("limits: %s:%d: not UTF-8", name, i+1)
+		}
+	}
+	return nil
 }
 
 func readRules(dec *json.Decoder, place func() string) ([]Rule, error) {

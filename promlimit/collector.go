@@ -16,8 +16,11 @@ type collector struct {
 
 // NewCollector returns a collector of what l does, under a name that no other
 // limiter in the same registry has. A limiter that was closed goes on being
-// collected, until the collector is unregistered.
+// collected, until the collector is unregistered. It panics if l is nil.
 func NewCollector(name string, l *limiter.Limiter) prometheus.Collector {
+	if l == nil {
+		panic("promlimit: NewCollector: the limiter is nil")
+	}
 	c := &collector{limiter: l}
 	for _, f := range facts {
 		labels := prometheus.Labels{"limiter": name}

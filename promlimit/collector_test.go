@@ -64,6 +64,10 @@ func TestSameNameTwiceIsRefused(t *testing.T) {
 	}
 }
 
+func TestNilLimiterIsRefusedAtOnce(t *testing.T) {
+	require.PanicsWithValue(t, "promlimit: NewCollector: the limiter is nil", func() { promlimit.NewCollector("a", nil) })
+}
+
 // TestCountersAreTheLimiters: each limiter's own figures, under its own name.
 func TestCountersAreTheLimiters(t *testing.T) {
 	bad := func(string) (limiter.Limit, bool) { return limiter.Limit{Rate: -1}, true }

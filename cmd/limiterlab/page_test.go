@@ -179,13 +179,15 @@ func checkFleet(t *testing.T, b *browser) {
 	b.click(button("add"))
 	b.await(said("Process 4 starts"))
 	b.await(status("4 synced"))
-	b.click(`tr[data-process="2"] button`)
-	b.await(said("Process 2 stops"))
-	b.await("!" + "document.querySelector('tr[data-process=\"2\"]')")
-	b.await(status("3 synced"))
-	for _, n := range []int{1, 3, 4} {
+	stop := func(n int) {
 		b.click(fmt.Sprintf(`tr[data-process="%d"] button`, n))
 		b.await(said(fmt.Sprintf("Process %d stops", n)))
+		b.await(fmt.Sprintf("!document.querySelector('tr[data-process=\"%d\"]')", n)) // else the rows below move while the next click is on its way
+	}
+	stop(2)
+	b.await(status("3 synced"))
+	for _, n := range []int{1, 3, 4} {
+		stop(n)
 	}
 	b.await(status("No process runs") + "&&" + lastSecond("asked") + " === 0")
 	require.True(t, b.truth("document.getElementById('processes').hidden"))

@@ -2,23 +2,27 @@
 //
 //	go run ./examples/crawler https://go.dev https://go.dev/doc https://pkg.go.dev
 //
-// Look at crawl: the key is the host, so that a slow or busy host holds back
-// its own pages alone. With Config.Redis the pace is that of all crawlers
+// Look at polite: the key is the host, so that a slow or busy host holds back
+// its own pages alone, and a redirect waits as a page does. With Config.Redis the pace is that of all crawlers
 // together; LimitFor gives a host a pace of its own, say that of its robots.txt.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
 )
+
+const maxRedirects = 10
 
 func main() {
 	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 1, Burst: 1}})
@@ -29,13 +33,24 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	begin := time.Now()
-	crawl(ctx, l, http.DefaultClient, os.Args[1:], func(page, outcome string) {
+	crawl(ctx, l, &http.Client{}, os.Args[1:], func(page, outcome string) {
 		fmt.Printf("%4.1f s  %s: %s\n", time.Since(begin).Seconds(), page, outcome)
 	})
 }
 
+// polite waits until a host may be asked.
+func polite(ctx context.Context, l *limiter.Limiter, u *url.URL) error {
+	return l.Wait(ctx, strings.ToLower(u.Hostname()))
+}
+
 // crawl fetches all pages and tells what came of each, one at a time.
 func crawl(ctx context.Context, l *limiter.Limiter, client *http.Client, pages []string, tell func(page, outcome string)) {
+	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if len(via) == maxRedirects {
+			return errors.New("too many redirects")
+		}
+		return polite(req.Context(), l, req.URL)
+	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, page := range pages {
@@ -54,7 +69,7 @@ func fetch(ctx context.Context, l *limiter.Limiter, client *http.Client, page st
 	if err != nil {
 		return err.Error()
 	}
-	if err := l.Wait(ctx, u.Host); err != nil {
+	if err := polite(ctx, l, u); err != nil {
 		return err.Error()
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page, http.NoBody)

@@ -26,6 +26,9 @@ func (w *web) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.at[r.URL.Host] = append(w.at[r.URL.Host], time.Since(w.begin))
+	if to := r.URL.Query().Get("to"); to != "" {
+		return &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {to}}, Body: http.NoBody}, nil
+	}
 	return &http.Response{Status: "200 OK", StatusCode: http.StatusOK, Body: http.NoBody}, nil
 }
 
@@ -54,6 +57,25 @@ func TestEachHostHasItsPace(t *testing.T) {
 		slices.Sort(failed)
 		if len(failed) != 2 || !strings.Contains(failed[0], "deadline") || !strings.Contains(failed[1], "missing protocol") {
 			t.Errorf("failed: %q, want one past the deadline and one without a protocol", failed)
+		}
+	})
+}
+
+// TestRedirectsKeepThePace: however many pages lead to a host, and however it is written.
+func TestRedirectsKeepThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 1, Burst: 1}})
+		require.NoError(t, err)
+		w := &web{begin: time.Now(), at: map[string][]time.Duration{}}
+		crawl(t.Context(), l, &http.Client{Transport: w}, []string{"http://a/?to=http://c/", "http://b/?to=http://C:80/"}, func(page, outcome string) {
+			if outcome != "200 OK" {
+				t.Errorf("%s: %s", page, outcome)
+			}
+		})
+		all := slices.Concat(w.at["c"], w.at["C:80"])
+		slices.Sort(all)
+		if want := []time.Duration{0, time.Second}; !slices.Equal(all, want) {
+			t.Errorf("c was fetched at %v, want %v", all, want)
 		}
 	})
 }

@@ -60,7 +60,7 @@ func run() error {
 	}
 	defer l.Close() // tells the rest of the fleet
 	log.Printf("http://%s, %v per client", *listen, cfg.Limit)
-	return serve(&http.Server{Addr: *listen, Handler: newHandler(l, trusted)})
+	return serve(&http.Server{Addr: *listen, Handler: newHandler(l, trusted), ReadHeaderTimeout: 10 * time.Second})
 }
 
 // serve serves until the process is asked to stop.
@@ -73,7 +73,10 @@ func serve(s *http.Server) error {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
-		return s.Shutdown(context.Background())
+		stop() // a second signal ends the process
+		end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return s.Shutdown(end)
 	}
 }
 
