@@ -352,7 +352,9 @@ func TestUnlimitedRequestsGiveNothingBack(t *testing.T) {
 	get(New(l, counting)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		lim = limiter.Per(10, 1000*time.Hour)
 		l.Reload()
-		require.True(t, l.AllowN("k", 10))
+		if !l.AllowN("k", 10) {
+			t.Error("the limit's burst was denied")
+		}
 		w.WriteHeader(http.StatusInternalServerError)
 	})))
 	require.Zero(t, l.Peek("k").Remaining)
