@@ -170,13 +170,12 @@
 //
 // # When Redis is unreachable
 //
-// A key goes stale when its last exchange failed or hangs for 3·T, or
-// three round trips where those are longer. It then has
-// the share that the averages of the last half minute give, of the rate and of
-// what the shared bucket held; an equal share where the key was asked for, fell
-// quiet, and was not heard of from elsewhere. A process that was idle gets a
-// quarter of an equal share within about a minute. Usage is
-// charged in full when Redis is back, except that what was admitted while
+// A key goes stale when its last exchange failed or hangs for 3·T, or three
+// round trips where those are longer. It then has the share that the averages
+// of the last half minute give, of the rate and of what the shared bucket held;
+// an equal share where the key was asked for, fell quiet, and was not heard of
+// from elsewhere. A process that was idle gets a quarter of an equal share
+// within about a minute. Usage is charged in full when Redis is back, except that what was admitted while
 // nobody reached it may empty the bucket but not put it into debt.
 // [Limiter.Status] and Config.OnChange tell. docs/operating.md has a runbook by
 // symptom.
@@ -199,7 +198,7 @@
 //
 // A decision on one key in use takes about two thirds of one of a bare
 // x/time/rate.Limiter; with a million keys the processor's caches decide. A key
-// costs 1.6 µs of Redis CPU each time it is exchanged in a full batch of 128, 2 to 3
-// in smaller ones. docs/benchmarks.md has the figures, docs/design.md §13 where they come
-// from.
+// costs 1.6 µs of Redis CPU each time it is exchanged in a full batch of 128, 2
+// to 3 in smaller ones. docs/benchmarks.md has the figures, docs/design.md §13
+// where they come from.
 package limiter

@@ -419,7 +419,7 @@ func (sh *shard) checkPlace(e opened) error {
 	case e.account == nil:
 	case sh.entry(e.number) != e.entry:
 		return errors.New("not the one that its account is of")
-	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due.all) || sh.due.open(sh.due.all[e.queuedAt-1]) != e):
+	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due.all) || sh.due.entryOf(sh.due.all[e.queuedAt-1]) != e):
 		return errors.New("not in the queue where it says")
 	case e.queuedAt != 0 && !e.is(unplaced) && e.planned != sh.due.all[e.queuedAt-1].due:
 		return errors.New("planned for another time than it is queued for")
@@ -459,7 +459,7 @@ func (a *account) checkAccount() error {
 func (sh *shard) checkQueue() error {
 	orphans := 0
 	for i, q := range sh.due.all {
-		e := sh.due.open(q)
+		e := sh.due.entryOf(q)
 		switch {
 		case int(e.queuedAt) != i+1:
 			return fmt.Errorf("%q: at %d of the queue, thinks at %d", e.field(), i+1, e.queuedAt)

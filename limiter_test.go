@@ -484,6 +484,19 @@ func TestHugeBurstAsksForWhatItTakes(t *testing.T) {
 	})
 }
 
+// TestShardsHoldNoMoreThanMaxKeys: and less by no more than one key each.
+func TestShardsHoldNoMoreThanMaxKeys(t *testing.T) {
+	for _, maxKeys := range []int{1, 2047, 2049, 65_537, 100_000} {
+		lo, room := newLocal(maxKeys, 0, 0), 0
+		for sh := range lo.eachShard() {
+			room += sh.size
+		}
+		if room > maxKeys || room <= maxKeys-len(lo.shards) {
+			t.Errorf("room for %d keys of %d, in %d shards", room, maxKeys, len(lo.shards))
+		}
+	}
+}
+
 // TestPeekAsksForTheLimitAgain: as the decision after a Reload would.
 func TestPeekAsksForTheLimitAgain(t *testing.T) {
 	lim := Per(10, time.Minute)

@@ -1250,7 +1250,7 @@ func (sh *shard) forgetOrphanLocked(field string) {
 		return
 	}
 	for _, q := range slices.Clone(sh.due.all) {
-		e := sh.due.open(q)
+		e := sh.due.entryOf(q)
 		e.mu.Lock()
 		if e.is(evicted) && e.field() == field {
 			sh.unqueueLocked(e)
@@ -1376,7 +1376,7 @@ func (sh *shard) popLocked(now, by int64) (e opened, ok bool) {
 	if len(sh.due.all) == 0 || sh.due.all[0].due > by {
 		return e, false
 	}
-	e = sh.due.open(sh.due.all[0])
+	e = sh.due.entryOf(sh.due.all[0])
 	e.mu.Lock()
 	sh.local.tellPending(e, now)
 	sh.unqueueLocked(e)
@@ -1416,8 +1416,8 @@ type dueHeap struct {
 	number uint32            // the last in lone
 }
 
-// open returns an entry of the queue, with its account, which lacks what is pending.
-func (h *dueHeap) open(q queued) opened {
+// entryOf returns an entry of the queue, with its account, which lacks what is pending.
+func (h *dueHeap) entryOf(q queued) opened {
 	if q.accountAt == loneAccount {
 		return h.shard.local.withAccount(h.lone[q.number])
 	}
@@ -1429,7 +1429,7 @@ func (h *dueHeap) Less(i, j int) bool { return h.all[i].due < h.all[j].due }
 
 func (h *dueHeap) Swap(i, j int) {
 	h.all[i], h.all[j] = h.all[j], h.all[i]
-	h.open(h.all[i]).queuedAt, h.open(h.all[j]).queuedAt = int32(i+1), int32(j+1)
+	h.entryOf(h.all[i]).queuedAt, h.entryOf(h.all[j]).queuedAt = int32(i+1), int32(j+1)
 }
 
 func (h *dueHeap) Push(x any) {
@@ -1454,7 +1454,7 @@ func (h *dueHeap) add(e opened) {
 
 func (h *dueHeap) Pop() any {
 	last := len(h.all) - 1
-	e := h.open(h.all[last])
+	e := h.entryOf(h.all[last])
 	if e.lone() {
 		delete(h.lone, e.number)
 	}

@@ -21,6 +21,13 @@ func restingFleet(t *testing.T, cfg Config) (f *fleet, a, b *member) {
 	if !a.AllowN("k", 4) {
 		t.Fatal("denied")
 	}
+	letRest(t, a, b)
+	return f, a, b
+}
+
+// letRest asks for "busy" until the key "k" rests in the first of two processes.
+func letRest(t *testing.T, a, b *member) {
+	t.Helper()
 	for range restAfter/time.Second + 2*retireEvery/time.Second {
 		a.Allow("busy")
 		b.Allow("busy")
@@ -29,7 +36,6 @@ func restingFleet(t *testing.T, cfg Config) (f *fleet, a, b *member) {
 	if !residentEntry(a.local, "k").is(resting) {
 		t.Fatal("a key that nobody asked for does not rest")
 	}
-	return f, a, b
 }
 
 // TestQuietKeysKeepNoAccount: what is kept of a key for the exchange is there for
@@ -167,14 +173,7 @@ func TestRefundOutlivesNewsOfKeysAtRest(t *testing.T) {
 			a.Allow("k")
 			time.Sleep(time.Minute)
 		}
-		for range restAfter/time.Second + 2*retireEvery/time.Second {
-			a.Allow("busy")
-			b.Allow("busy")
-			time.Sleep(time.Second)
-		}
-		if !residentEntry(a.local, "k").is(resting) {
-			t.Fatal("it does not rest: nothing is tried")
-		}
+		letRest(t, a, b)
 		if got := a.Peek("k").Remaining; got < 950 {
 			t.Errorf("%d remain of 1000 that the fleet has", got)
 		}

@@ -542,7 +542,7 @@ func (s *syncer) untold(at int64) bool {
 		sh.mu.Lock()
 		if sh.orphans > 0 {
 			for _, q := range slices.Clone(sh.due.all) {
-				e := sh.due.open(q)
+				e := sh.due.entryOf(q)
 				e.mu.Lock()
 				if e.is(evicted) {
 					check(e)

@@ -3,8 +3,9 @@
 //	go run ./examples/crawler https://go.dev https://go.dev/doc https://pkg.go.dev
 //
 // Look at polite: the key is the host, so that a slow or busy host holds back
-// its own pages alone, and a redirect waits as a page does. With Config.Redis the pace is that of all crawlers
-// together; LimitFor gives a host a pace of its own, say that of its robots.txt.
+// its own pages alone, and a redirect waits as a page does. With Config.Redis
+// the pace is that of all crawlers together; LimitFor gives a host a pace of its
+// own, say that of its robots.txt.
 package main
 
 import (

@@ -11,7 +11,7 @@ import (
 type Fate uint8
 
 // What may become of a report. After Delivered and GivenUp it is over, and good
-// until the next batch is begun; else it waits for that.
+// until the next report is begun; else it waits for the next batch.
 const (
 	Delivered Fate = iota
 	Refused        // Redis has lost state: it wants floors
