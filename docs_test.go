@@ -1,6 +1,7 @@
 package limiter_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,7 +15,7 @@ import (
 // part of a test, an example or a program that is compiled; every test that
 // they and doc.go name exists, and so does every file that they link to.
 func TestDocsAreCompiled(t *testing.T) {
-	code := squeeze(read(t, glob(t, "*_test.go", "*/*_test.go", "*/*/*_test.go", "examples/*/*.go")...))
+	code := squeeze(read(t, append(testFiles(t), glob(t, "examples/*/*.go")...)...))
 	for _, page := range glob(t, "README.md", "doc.go", "docs/*.md") {
 		text := read(t, page)
 		for _, snippet := range found(text, "(?s)```go\n(.*?)```") {
@@ -53,6 +54,26 @@ func TestEveryExampleIsOnItsPage(t *testing.T) {
 	for _, folder := range found(page, `\(\.\./examples/(\w+)/`) {
 		require.FileExists(t, "examples/"+folder+"/main.go")
 	}
+}
+
+// testFiles returns the test files of every module in this repository. Folders
+// that the go command ignores are skipped.
+func testFiles(t *testing.T) (files []string) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		switch name := d.Name(); {
+		case d.IsDir() && path != "." && (strings.ContainsAny(name[:1], "._") || name == "testdata"):
+			return filepath.SkipDir
+		case !d.IsDir() && strings.HasSuffix(name, "_test.go"):
+			files = append(files, path)
+		}
+		return nil
+	}))
+	require.NotEmpty(t, files)
+	return files
 }
 
 // glob is the files of all patterns, of each at least one.

@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // openLocal is limiter without Redis.
@@ -26,7 +26,7 @@ func openShared(tb testing.TB, lim limiter.Limit, capacity int) opened {
 
 // shared has a limiter share its limits through a Redis server of its own.
 func shared(tb testing.TB, cfg limiter.Config) limiter.Config {
-	cfg.Redis = tuned(tb, redistest.Server(tb, redisserver.Options{}))
+	cfg.Redis = tuned(tb, servertest.Server(tb, redisserver.Options{}))
 	cfg.Processes = 1
 	return cfg
 }

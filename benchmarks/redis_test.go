@@ -20,8 +20,8 @@ import (
 
 	"github.com/seed-e56e777b/limiter/benchmarks/internal/keys"
 	"github.com/seed-e56e777b/limiter/benchmarks/internal/rediscpu"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // What the limiters that ask Redis are to keep: a million a second.
@@ -53,7 +53,7 @@ func redisSubjects() []redisSubject {
 func BenchmarkRedis(b *testing.B) {
 	for _, s := range redisSubjects() {
 		b.Run("keys=1e4/dist=zipf/by="+s.name, func(b *testing.B) {
-			server := redistest.Server(b, redisserver.Options{})
+			server := servertest.Server(b, redisserver.Options{})
 			d := s.open(b, server)
 			asked := keys.NewSequence(1<<17, keys.Zipf(redisKeys, 1))
 			b.Run("callers=1", func(b *testing.B) { inRedis(b, server, d, asked, 0) })

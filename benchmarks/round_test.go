@@ -9,8 +9,8 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/benchmarks/internal/keys"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // BenchmarkRound is one round of 10,000 keys that are due: what it takes of this
@@ -19,7 +19,7 @@ import (
 // use again.
 func BenchmarkRound(b *testing.B) {
 	const n = 10_000
-	server := redistest.Server(b, redisserver.Options{})
+	server := servertest.Server(b, redisserver.Options{})
 	l := newLimiter(b, limiter.Config{
 		Limit: ample, MaxKeys: 4 * n, Redis: tuned(b, server), Processes: 1,
 		SyncInterval: time.Minute, // no round but those asked for

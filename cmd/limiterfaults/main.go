@@ -19,7 +19,7 @@ import (
 
 	"github.com/redis/go-redis/v9/logging"
 
-	"github.com/seed-e56e777b/limiter/internal/faultmatrix"
+	"github.com/seed-e56e777b/limiter/internal/servertest/faultmatrix"
 )
 
 // pace is that of a run whose figures are kept.

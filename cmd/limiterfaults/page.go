@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed-e56e777b/limiter/internal/faultmatrix"
+	"github.com/seed-e56e777b/limiter/internal/servertest/faultmatrix"
 )
 
 // page is what is written down.

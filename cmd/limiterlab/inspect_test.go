@@ -14,8 +14,8 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // look runs the subcommand and returns what it prints.
@@ -136,18 +136,18 @@ func TestInspectOptions(t *testing.T) {
 }
 
 func TestInspectCluster(t *testing.T) {
-	cluster := redistest.Cluster(t)
+	cluster := servertest.Cluster(t)
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: cluster.Addrs()}))
 	fleetOf(t, client, "fleet")
 	args := []string{"-redis", "redis://" + cluster.Addrs()[0], "-prefix", "fleet", "-limit", "60/h", "user:42"}
 	require.Regexp(t, `level          40\.\d of 60 tokens\n`, look(t, exitOK, append([]string{"-cluster"}, args...)...))
 	require.Contains(t, look(t, exitFailed, args...), "this is a node of a Redis Cluster: use -cluster")
-	alone := redistest.Server(t, redisserver.Options{})
+	alone := servertest.Server(t, redisserver.Options{})
 	require.Contains(t, look(t, exitFailed, "-cluster", "-redis", "redis://"+alone.Addr(), "-limit", "60/h", "x"), "leave -cluster out")
 }
 
 func TestInspectSentinel(t *testing.T) {
-	s := redistest.Sentinel(t)
+	s := servertest.Sentinel(t)
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: s.Addrs(), MasterName: redisserver.MasterName}))
 	fleetOf(t, client, "fleet")
 	got := look(t, exitOK, "-sentinel", redisserver.MasterName, "-redis", "redis://"+s.Addrs()[0], "-prefix", "fleet", "-limit", "60/h", "user:42")

@@ -17,7 +17,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // runLab runs the lab with a chart of its own and returns its exit code, its

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // The rights that docs/design.md §11 documents.
@@ -107,7 +107,7 @@ func TestDocumentedACLIsMinimal(t *testing.T) {
 // A slot on its way from one master to another is reached by way of ASK.
 func TestDocumentedACLSufficesOnACluster(t *testing.T) {
 	t.Parallel()
-	cluster := redistest.Cluster(t)
+	cluster := servertest.Cluster(t)
 	grantTo(t, aclCluster, cluster.Nodes...)
 	client := New(tuned(t, asLimiter(&redis.UniversalOptions{Addrs: cluster.Addrs()})), "limiter")
 	everyCall(t, client)
@@ -144,7 +144,7 @@ func migrating(t testing.TB, cluster *redisserver.Cluster, key string) {
 // Behind Sentinels: the data nodes have one user, the Sentinels another.
 func TestDocumentedACLSufficesWithSentinels(t *testing.T) {
 	t.Parallel()
-	s := redistest.SentinelWith(t, redisserver.Options{Password: "data", Sentinel: "watch"})
+	s := servertest.SentinelWith(t, redisserver.Options{Password: "data", Sentinel: "watch"})
 	data := []*redisserver.Server{s.Primary, s.Replica}
 	grantTo(t, aclNode, data...)
 	grantTo(t, aclSentinel, s.Sentinels...)

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // BenchmarkExchange measures what an exchange costs Redis: its own CPU time, the

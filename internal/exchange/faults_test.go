@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // everything is one chunk for each partition, its next of this ID.
@@ -364,7 +364,7 @@ func TestExpiry(t *testing.T) {
 
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	cluster := redistest.Cluster(t)
+	cluster := servertest.Cluster(t)
 	client := New(tuned(t, &redis.UniversalOptions{Addrs: cluster.Addrs()}), "limiter")
 	require.Equal(t, partitionsCluster, client.Partitions())
 	require.NoError(t, try(t.Context(), client, 1))
@@ -400,7 +400,7 @@ func TestCluster(t *testing.T) {
 // While a master hangs, the rest of a Cluster is served.
 func TestClusterWithAHungMaster(t *testing.T) {
 	t.Parallel()
-	redistest.Need(t)
+	servertest.Need(t)
 	cluster, err := redisserver.StartCluster(redisserver.Options{Args: []string{"--cluster-node-timeout", "60000"}})
 	require.NoError(t, err)
 	closeLater(t, cluster)
@@ -428,7 +428,7 @@ func TestClusterWithAHungMaster(t *testing.T) {
 
 func TestSentinel(t *testing.T) {
 	t.Parallel()
-	s := redistest.Sentinel(t)
+	s := servertest.Sentinel(t)
 	client := New(tuned(t, &redis.UniversalOptions{Addrs: s.Addrs(), MasterName: redisserver.MasterName}), "limiter")
 	require.Equal(t, partitions, client.Partitions())
 	require.NoError(t, try(t.Context(), client, 1))

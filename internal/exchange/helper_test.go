@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // quiet is go-redis's logger in tests: servers fail here on purpose.
@@ -69,7 +69,7 @@ func newMini(t testing.TB) (*miniredis.Miniredis, *Client) {
 
 // newReal returns a Client of a server of its own, tuned.
 func newReal(t testing.TB, opts redisserver.Options) (*redisserver.Server, *Client) {
-	server := redistest.Server(t, opts)
+	server := servertest.Server(t, opts)
 	return server, New(tuned(t, &redis.UniversalOptions{Addrs: []string{server.Addr()}, Password: opts.Password}), "limiter")
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // inspected runs a test on each kind of client.
@@ -27,7 +27,7 @@ func inspected(t *testing.T, test func(t *testing.T, c *Client)) {
 	})
 	t.Run("cluster", func(t *testing.T) {
 		t.Parallel()
-		rdb := tuned(t, &redis.UniversalOptions{Addrs: redistest.Cluster(t).Addrs()})
+		rdb := tuned(t, &redis.UniversalOptions{Addrs: servertest.Cluster(t).Addrs()})
 		test(t, New(rdb, "limiter"))
 	})
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // rubbish is bytes that somebody else may have written: of any length, and of

@@ -14,7 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-e56e777b/limiter/benchmarks/internal/rediscpu"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // processes of a fleet, each one of the operating system.

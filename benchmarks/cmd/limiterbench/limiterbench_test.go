@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 func TestQuantileInterpolates(t *testing.T) {
@@ -215,7 +215,7 @@ func TestBadOptionsAreRefused(t *testing.T) {
 // A worker decides from its start, says how often when asked, and ends with its input.
 func TestWorkersCount(t *testing.T) {
 	t.Parallel()
-	server := redistest.Server(t, redisserver.Options{})
+	server := servertest.Server(t, redisserver.Options{})
 	for _, name := range []string{ours, redisRate} {
 		for _, order := range []string{"zipf", "each"} {
 			t.Run(name+"/"+order, func(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // Embedded is a miniredis inside this program, so that the lab runs where

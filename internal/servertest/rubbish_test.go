@@ -1,4 +1,4 @@
-package limiter_test
+package servertest_test
 
 import (
 	"math/rand/v2"
@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // vandalize overwrites a field in three of all hashes with random bytes of its
@@ -44,7 +44,7 @@ func vandalize(t testing.TB, client redis.UniversalClient, rng *rand.Rand) {
 // shared as before.
 func TestRubbishInRedisStopsNothing(t *testing.T) {
 	t.Parallel()
-	s := redistest.Server(t, redisserver.Options{})
+	s := servertest.Server(t, redisserver.Options{})
 	admin := s.Client()
 	t.Cleanup(func() { _ = admin.Close() })
 	seed := rand.Uint64()

@@ -1,4 +1,4 @@
-package limiter_test
+package servertest_test
 
 import (
 	"crypto/ecdsa"
@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // authority issues certificates.
@@ -95,7 +95,7 @@ func TestTLS(t *testing.T) {
 	ca := newAuthority(t)
 	certFile, keyFile, _ := ca.issue("server")
 	_, _, own := ca.issue("client")
-	s := redistest.Server(t, redisserver.Options{TLS: &redisserver.TLS{
+	s := servertest.Server(t, redisserver.Options{TLS: &redisserver.TLS{
 		CertFile: certFile, KeyFile: keyFile, CAFile: filepath.Join(ca.dir, "ca.pem"), Client: ca.trust(own),
 	}})
 	connect := func(config *tls.Config) *limiter.Limiter {

@@ -1,4 +1,4 @@
-package limiter_test
+package servertest_test
 
 import (
 	"context"
@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 var soakFor = flag.Duration("soak", 0, "soak a fleet for so `long` in front of a Redis that is killed and frozen again and again")
@@ -85,7 +85,7 @@ func TestSoak(t *testing.T) {
 		t.Skip("takes long: -soak 10m")
 	}
 	logging.Disable() // a client that can't dial is no news here
-	s := redistest.Server(t, redisserver.Options{AppendOnly: true})
+	s := servertest.Server(t, redisserver.Options{AppendOnly: true})
 	var fleet []*limiter.Limiter
 	for range soakProcesses {
 		fleet = append(fleet, start(t, tuned(s.Addr()), limiter.Config{Limit: limiter.Per(5, time.Minute), MaxKeys: soakMaxKeys, Processes: soakProcesses}))

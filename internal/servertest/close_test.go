@@ -1,4 +1,4 @@
-package limiter_test
+package servertest_test
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // TestCloseReturnsThoughRedisHangs: a Redis that has stopped with its
@@ -21,7 +21,7 @@ func TestCloseReturnsThoughRedisHangs(t *testing.T) {
 	for name, options := range map[string]func(...string) *redis.UniversalOptions{"tuned": tuned, "default": untuned} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := redistest.Server(t, redisserver.Options{})
+			s := servertest.Server(t, redisserver.Options{})
 			l := start(t, options(s.Addr()), limiter.Config{Limit: slow})
 			eventually(t, "synced", func() bool { return l.Status().State == limiter.Synced })
 			require.True(t, l.AllowN("k", 40))
@@ -52,7 +52,7 @@ func TestCloseReturnsThoughRedisHangs(t *testing.T) {
 // hangs gets an answer from Close.
 func TestCloseIsTheEndOfWaiting(t *testing.T) {
 	t.Parallel()
-	s := redistest.Server(t, redisserver.Options{})
+	s := servertest.Server(t, redisserver.Options{})
 	l := start(t, untuned(s.Addr()), limiter.Config{Limit: slow})
 	eventually(t, "synced", func() bool { return l.Status().State == limiter.Synced })
 	require.NoError(t, s.Freeze())

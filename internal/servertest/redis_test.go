@@ -1,10 +1,8 @@
-package limiter_test
+package servertest_test
 
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -17,68 +15,18 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
-
-// slow refills so slowly that what is admitted is the burst.
-var slow = limiter.Limit{Rate: 0.001, Burst: 100}
-
-// tuned and untuned are the two kinds of client that users bring.
-func tuned(addrs ...string) *redis.UniversalOptions {
-	return limiter.Tune(&redis.UniversalOptions{Addrs: addrs})
-}
-
-func untuned(addrs ...string) *redis.UniversalOptions { return &redis.UniversalOptions{Addrs: addrs} }
-
-// start makes a limiter with a client of its own.
-func start(t testing.TB, o *redis.UniversalOptions, cfg limiter.Config) *limiter.Limiter {
-	t.Helper()
-	client := redis.NewUniversalClient(o)
-	cfg.Redis = client
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
-	}
-	l, err := limiter.New(cfg)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		_ = l.Close()
-		_ = client.Close()
-	})
-	return l
-}
-
-func syncOnce(l *limiter.Limiter) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return l.Sync(ctx)
-}
-
-// eventually asks again and again, as the limiter's own rounds go on, for at
-// most half a minute.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(30 * time.Second); !holds(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
-func synced(l *limiter.Limiter) func() bool {
-	return func() bool { return l.Status().State == limiter.Synced }
-}
 
 // backends starts each kind of Redis and says how to reach it.
 var backends = map[string]func(testing.TB) *redis.UniversalOptions{
 	"standalone": func(t testing.TB) *redis.UniversalOptions {
-		return tuned(redistest.Server(t, redisserver.Options{}).Addr())
+		return tuned(servertest.Server(t, redisserver.Options{}).Addr())
 	},
-	"cluster": func(t testing.TB) *redis.UniversalOptions { return tuned(redistest.Cluster(t).Addrs()...) },
+	"cluster": func(t testing.TB) *redis.UniversalOptions { return tuned(servertest.Cluster(t).Addrs()...) },
 	"sentinel": func(t testing.TB) *redis.UniversalOptions {
-		s := redistest.Sentinel(t)
+		s := servertest.Sentinel(t)
 		o := tuned(s.Addrs()...)
 		o.MasterName = redisserver.MasterName
 		return o
@@ -136,7 +84,7 @@ func TestRedisFaultsAreSurvived(t *testing.T) {
 	for name, options := range map[string]func(...string) *redis.UniversalOptions{"tuned": tuned, "untuned": untuned} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := redistest.Server(t, redisserver.Options{})
+			s := servertest.Server(t, redisserver.Options{})
 			admin := s.Client()
 			t.Cleanup(func() { _ = admin.Close() })
 			ctx := t.Context()
@@ -200,11 +148,6 @@ func TestRedisFaultsAreSurvived(t *testing.T) {
 	}
 }
 
-// seen is what a process thinks is left in the shared bucket of a key.
-func seen(l *limiter.Limiter, key string) int {
-	return slow.Burst - int(l.Peek(key).ResetAfter.Seconds()*float64(slow.Rate)+0.5)
-}
-
 // remaining reads a key of the limit slow from Redis itself.
 func remaining(t testing.TB, client redis.UniversalClient, key string) int {
 	t.Helper()
@@ -233,7 +176,7 @@ func TestCutRepliesAreCountedOnce(t *testing.T) {
 	for name, options := range map[string]func(...string) *redis.UniversalOptions{"tuned": tuned, "untuned": untuned} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := redistest.Server(t, redisserver.Options{})
+			s := servertest.Server(t, redisserver.Options{})
 			admin := s.Client()
 			t.Cleanup(func() { _ = admin.Close() })
 			proxy := newCutter(t, s.Addr())

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // processFaults happen to the server as a process.

@@ -1,4 +1,4 @@
-package limiter_test
+package servertest_test
 
 import (
 	"io"
@@ -11,15 +11,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // TestPrefixesDoNotMix: two limits on one key, as two windows are, share a
 // client and a Redis under prefixes of their own, one of which begins like the
 // other's hashes; each has its own state and its own fleet.
 func TestPrefixesDoNotMix(t *testing.T) {
-	client := redis.NewUniversalClient(tuned(redistest.Server(t, redisserver.Options{}).Addr()))
+	client := redis.NewUniversalClient(tuned(servertest.Server(t, redisserver.Options{}).Addr()))
 	defer client.Close()
 	join := func(prefix string, lim limiter.Limit) *limiter.Limiter {
 		l, err := limiter.New(limiter.Config{

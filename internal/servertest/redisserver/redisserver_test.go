@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 func client(t *testing.T, s *redisserver.Server) *redis.Client {
@@ -22,7 +22,7 @@ func client(t *testing.T, s *redisserver.Server) *redis.Client {
 func TestServerLosesOrKeepsItsData(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	s := redistest.Server(t, redisserver.Options{Password: "secret", MaxMemory: "64mb"})
+	s := servertest.Server(t, redisserver.Options{Password: "secret", MaxMemory: "64mb"})
 	rdb := client(t, s)
 	require.NoError(t, rdb.Set(ctx, "a", "b", 0).Err())
 
@@ -41,7 +41,7 @@ func TestServerLosesOrKeepsItsData(t *testing.T) {
 func TestAppendOnlyServerSurvivesAKill(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	s := redistest.Server(t, redisserver.Options{AppendOnly: true})
+	s := servertest.Server(t, redisserver.Options{AppendOnly: true})
 	rdb := client(t, s)
 	require.NoError(t, rdb.Set(ctx, "a", "b", 0).Err())
 	require.NoError(t, s.Kill())
@@ -51,7 +51,7 @@ func TestAppendOnlyServerSurvivesAKill(t *testing.T) {
 
 func TestFrozenServerHangs(t *testing.T) {
 	t.Parallel()
-	s := redistest.Server(t, redisserver.Options{})
+	s := servertest.Server(t, redisserver.Options{})
 	rdb := client(t, s)
 	require.NoError(t, rdb.Ping(t.Context()).Err())
 	require.NoError(t, s.Freeze())
@@ -66,7 +66,7 @@ func TestFrozenServerHangs(t *testing.T) {
 
 func TestCloseLeavesNothing(t *testing.T) {
 	t.Parallel()
-	redistest.Need(t)
+	servertest.Need(t)
 	s, err := redisserver.Start(redisserver.Options{})
 	require.NoError(t, err)
 	require.NoError(t, s.Freeze())
@@ -79,7 +79,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 
 func TestStartReportsWhatTheServerSaid(t *testing.T) {
 	t.Parallel()
-	redistest.Need(t)
+	servertest.Need(t)
 	_, err := redisserver.Start(redisserver.Options{Args: []string{"--no-such-option", "1"}})
 	require.ErrorContains(t, err, "redis-server ended")
 }

@@ -1,4 +1,4 @@
-package limiter_test
+package servertest_test
 
 import (
 	"bufio"

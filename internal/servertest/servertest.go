@@ -1,11 +1,11 @@
-// Package redistest lends real Redis servers to tests and benchmarks.
-package redistest
+// Package servertest lends real Redis servers to tests and benchmarks.
+package servertest
 
 import (
 	"os"
 	"testing"
 
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // Need skips a test where there is no redis-server on the PATH. In continuous

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
 )
 
 func TestMain(m *testing.M) {
@@ -34,7 +34,7 @@ var quick = []string{
 // of the faults: each is seen, all processes come back by themselves, and every
 // token is charged once.
 func TestFaultsLoseAndDoubleNothing(t *testing.T) {
-	redistest.Need(t)
+	servertest.Need(t)
 	pace := Pace{Settle: 200 * time.Millisecond, Before: 200 * time.Millisecond, After: 200 * time.Millisecond, Patience: 30 * time.Second}
 	found := 0
 	for _, f := range Faults(false) {

@@ -1,4 +1,4 @@
-package limiter_test
+package servertest_test
 
 import (
 	"bufio"
@@ -15,8 +15,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/redisserver"
-	"github.com/seed-e56e777b/limiter/internal/redistest"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // workerAddr, in the environment, makes the test binary a process of a fleet.
@@ -100,7 +100,7 @@ func extremes(d []time.Duration) []time.Duration {
 // system and a real Redis, at three times the limit, through a kill, a hang
 // and the loss of all data: the fleet stays at the limit.
 func TestProcessesKeepTheLimitThroughFaults(t *testing.T) {
-	s := redistest.Server(t, redisserver.Options{})
+	s := servertest.Server(t, redisserver.Options{})
 	admin := s.Client()
 	t.Cleanup(func() { _ = admin.Close() })
 	var fleet []*worker

@@ -1,0 +1,69 @@
+package servertest_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// slow refills so slowly that what is admitted is the burst.
+var slow = limiter.Limit{Rate: 0.001, Burst: 100}
+
+// tuned and untuned are the two kinds of client that users bring.
+func tuned(addrs ...string) *redis.UniversalOptions {
+	return limiter.Tune(&redis.UniversalOptions{Addrs: addrs})
+}
+
+func untuned(addrs ...string) *redis.UniversalOptions { return &redis.UniversalOptions{Addrs: addrs} }
+
+// start makes a limiter with a client of its own.
+func start(t testing.TB, o *redis.UniversalOptions, cfg limiter.Config) *limiter.Limiter {
+	t.Helper()
+	client := redis.NewUniversalClient(o)
+	cfg.Redis = client
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	l, err := limiter.New(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = l.Close()
+		_ = client.Close()
+	})
+	return l
+}
+
+func syncOnce(l *limiter.Limiter) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return l.Sync(ctx)
+}
+
+// eventually asks again and again, as the limiter's own rounds go on, for at
+// most half a minute.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(30 * time.Second); !holds(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+func synced(l *limiter.Limiter) func() bool {
+	return func() bool { return l.Status().State == limiter.Synced }
+}
+
+// seen is what a process thinks is left in the shared bucket of a key.
+func seen(l *limiter.Limiter, key string) int {
+	return slow.Burst - int(l.Peek(key).ResetAfter.Seconds()*float64(slow.Rate)+0.5)
+}
