@@ -2,12 +2,20 @@ package limiter_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
+	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter"
@@ -143,4 +151,239 @@ func ExampleParseLimit() {
 	// 100/15m0s <nil>
 	// 50/5s <nil>
 	// unlimited <nil>
+}
+
+// Two windows on one key are two limiters, which share a client under prefixes
+// of their own.
+func ExampleTakeAll() {
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{"localhost:6379"}}))
+	defer client.Close()
+	second, err := limiter.New(limiter.Config{Limit: limiter.Per(10, time.Second), Redis: client, Prefix: "api:second", Processes: 1})
+	if err != nil {
+		panic(err)
+	}
+	defer second.Close()
+	hour, err := limiter.New(limiter.Config{Limit: limiter.Per(1000, time.Hour), Redis: client, Prefix: "api:hour", Processes: 1})
+	if err != nil {
+		panic(err)
+	}
+	defer hour.Close()
+
+	user := "user:42"
+	r, i := limiter.TakeAll(second.Part(user, 1), hour.Part(user, 1))
+	fmt.Println(r.Allowed, "tightest:", []string{"second", "hour"}[i], r.Limit, r.Remaining)
+	// Output: true tightest: second 10/1s 9
+}
+
+func ExampleWaitAll() {
+	requests, err := limiter.New(limiter.Config{Limit: limiter.Per(60, time.Minute)})
+	if err != nil {
+		panic(err)
+	}
+	tokens, err := limiter.New(limiter.Config{Limit: limiter.Per(10_000, time.Minute)})
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	if err := limiter.WaitAll(ctx, requests.Part("tenant:7", 1), tokens.Part("tenant:7", 2500)); err != nil {
+		fmt.Println(err) // nothing was taken of either
+		return
+	}
+	fmt.Println(requests.Peek("tenant:7").Remaining, tokens.Peek("tenant:7").Remaining)
+	// Output: 59 7500
+}
+
+func ExampleConfig_shadow() {
+	l, err := limiter.New(limiter.Config{
+		Limit:  limiter.Per(2, time.Hour),
+		Shadow: func(key string) bool { return strings.HasPrefix(key, "partner:") },
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer l.Close()
+	for range 3 {
+		r := l.Take("partner:acme")
+		fmt.Println(r.Allowed, r.Shadow, r.Remaining)
+	}
+	s := l.Stats()
+	fmt.Println("allowed", s.Allowed, "of these over the limit", s.Shadowed)
+	// Output:
+	// true false 1
+	// true false 0
+	// true true 0
+	// allowed 3 of these over the limit 1
+}
+
+// A Redis of one server: TLS, a user of the limiter's own.
+func ExampleTune() {
+	pem, err := os.ReadFile("/etc/redis/ca.pem")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		fmt.Println("no certificate in /etc/redis/ca.pem")
+		return
+	}
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{
+		Addrs:     []string{"redis.example.com:6380"},
+		Username:  "limiter",
+		Password:  os.Getenv("REDIS_PASSWORD"),
+		TLSConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, // nil: no TLS
+	}))
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(100, time.Minute), Redis: client, Processes: 8})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close() // runs after l.Close
+	defer l.Close()
+	fmt.Println(l.Allow("user:42"))
+}
+
+func ExampleTune_sentinel() {
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{
+		MasterName:       "mymaster",
+		Addrs:            []string{"sentinel-1:26379", "sentinel-2:26379", "sentinel-3:26379"},
+		Username:         "limiter", // on the primary and its replicas
+		Password:         os.Getenv("REDIS_PASSWORD"),
+		SentinelUsername: "limiter", // on the Sentinels
+		SentinelPassword: os.Getenv("SENTINEL_PASSWORD"),
+		TLSConfig:        &tls.Config{MinVersion: tls.VersionTLS12}, // for both; nil: no TLS
+	}))
+	_ = client.Close()
+}
+
+func ExampleTune_cluster() {
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{
+		Addrs:         []string{"node-1:6379", "node-2:6379", "node-3:6379"},
+		IsClusterMode: true, // needed where there is but one address
+		Username:      "limiter",
+		Password:      os.Getenv("REDIS_PASSWORD"),
+		TLSConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+	}))
+	_ = client.Close()
+}
+
+func ExampleTune_ring() {
+	o := limiter.Tune(&redis.UniversalOptions{
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}, // for the Dialer; nil: no TLS
+	})
+	client := redis.NewRing(&redis.RingOptions{
+		Addrs:    map[string]string{"one": "redis-1:6379", "two": "redis-2:6379"},
+		Username: "limiter",
+		Password: os.Getenv("REDIS_PASSWORD"),
+
+		Dialer:   o.Dialer,
+		PoolSize: o.PoolSize, PipelinePoolSize: o.PipelinePoolSize, PoolTimeout: o.PoolTimeout,
+		MaxRetries: o.MaxRetries, DialerRetries: o.DialerRetries, DialTimeout: o.DialTimeout,
+		ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
+		ContextTimeoutEnabled: o.ContextTimeoutEnabled, DisableIdentity: o.DisableIdentity,
+	})
+	_ = client.Close()
+}
+
+// What to log, or to answer a probe with.
+func ExampleLimiter_Status() {
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(100, time.Minute)})
+	if err != nil {
+		panic(err)
+	}
+	st := l.Status()
+	switch {
+	case st.State == limiter.Local, st.State == limiter.Synced:
+		fmt.Println("well, in a fleet of", st.Processes)
+	case errors.Is(st.Err, limiter.ErrClosed):
+		fmt.Println("closed")
+	default: // Connecting or Degraded
+		fmt.Println(st.State, "since", st.Since, "because of", st.Err)
+	}
+	// Output: well, in a fleet of 1
+}
+
+// visitors is a map of limiters, as it is often seen: it grows without a bound.
+type visitors struct {
+	mu    sync.Mutex
+	byKey map[string]*rate.Limiter
+}
+
+func (v *visitors) allow(key string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	l, ok := v.byKey[key]
+	if !ok {
+		l = rate.NewLimiter(10, 20)
+		v.byKey[key] = l
+	}
+	return l.Allow()
+}
+
+// What comes in place of a map of x/time/rate limiters, and decides alike.
+func Example_comingFromXTime() {
+	before := visitors{byKey: map[string]*rate.Limiter{}}
+	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 10, Burst: 20}, MaxKeys: 100_000})
+	if err != nil {
+		panic(err)
+	}
+	defer l.Close()
+	same := true
+	for range 21 {
+		same = same && before.allow("user:42") == l.Allow("user:42")
+	}
+	fmt.Println(same)
+	// Output: true
+}
+
+func ExampleLimiter_Wait_errors() {
+	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 1, Burst: 1}})
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	fmt.Println(errors.Is(l.WaitN(ctx, "key", 2), limiter.ErrExceedsBurst))
+	fmt.Println(l.Wait(ctx, "key"))
+	fmt.Println(errors.Is(l.Wait(ctx, "key"), context.DeadlineExceeded))
+	// Output:
+	// true
+	// <nil>
+	// true
+}
+
+// What comes in place of redis_rate.
+func Example_comingFromRedisRate() {
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{"localhost:6379"}}))
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(10, time.Second), Redis: client, Processes: 4})
+	if err != nil {
+		panic(err)
+	}
+	defer client.Close()
+	defer l.Close()
+
+	res := l.Take("project:123")
+	if !res.Allowed {
+		fmt.Println("too many requests, again in", res.RetryAfter)
+	}
+}
+
+// TestTimeStandsInABubble: code that uses a limiter is tested in a bubble,
+// whose clock is the limiter's.
+func TestTimeStandsInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := limiter.New(limiter.Config{Limit: limiter.Per(2, time.Minute)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []bool{true, true, false} {
+			if got := l.Allow("user:42"); got != want {
+				t.Errorf("request %d: %v, want %v", i, got, want)
+			}
+		}
+		time.Sleep(30 * time.Second) // takes no time
+		if !l.Allow("user:42") {
+			t.Error("a token is back after half a minute")
+		}
+	})
 }

@@ -2,10 +2,46 @@ package limiter
 
 import (
 	"context"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// TestChanceIsNoJumpOfDemand: requests that come at random, as many on the mean
+// as are expected, hardly ever make a share-mode key one that is told at once.
+func TestChanceIsNoJumpOfDemand(t *testing.T) {
+	for _, expected := range []float64{0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 50} {
+		if got, most := poissonFrom(shareAlarm(expected), expected), 0.003; got > most {
+			t.Errorf("%v expected: %.2f %% of rounds are an alarm, want at most %.2f %%", expected, 100*got, 100*most)
+		}
+	}
+}
+
+// TestJumpOfDemandIsAlarming: three times what is expected, and three requests
+// more, are told at once; of many, twice as many and two.
+func TestJumpOfDemandIsAlarming(t *testing.T) {
+	for _, expected := range []float64{0, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 50, 1e6} {
+		most := 3*expected + 3
+		if expected >= 20 {
+			most = 2*expected + 2
+		}
+		if got := shareAlarm(expected); float64(got) > most {
+			t.Errorf("%v expected: an alarm at %d, want it at %v", expected, got, most)
+		}
+	}
+}
+
+// poissonFrom is the chance of k or more of what comes at random, mean on the
+// mean.
+func poissonFrom(k int64, mean float64) float64 {
+	less := 0.
+	for i := range k {
+		log, _ := math.Lgamma(float64(i) + 1)
+		less += math.Exp(float64(i)*math.Log(mean) - mean - log)
+	}
+	return 1 - less
+}
 
 // TestNewsIsToldOnce: what the fleet knows of a key in debt is not told again
 // for nothing but the unevenness of the way to the state.
