@@ -65,7 +65,7 @@ func (p *peers) account(i int) (account, bucket) {
 // share-mode refills to what the silent leave of the rate, levels to the level;
 // a pool-mode refill is what the others' demand leaves.
 func TestLawGrantsSumToTheRate(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	check(t, draws{normal: 100}, func(t *rapid.T) {
 		p := drawPeers(t)
 		r := float64(p.lim.Rate) * p.world.scale
 		held := rapid.Bool().Draw(t, "held")
@@ -100,7 +100,7 @@ func TestLawGrantsSumToTheRate(t *testing.T) {
 // begins, at once or after all have been quiet for a while; and what it then leaves to those that were idle is never more than
 // idleShare of the rate beyond it.
 func TestLawOutageSharesSumToTheRate(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	check(t, draws{normal: 100}, func(t *rapid.T) {
 		p := drawPeers(t)
 		since := p.now + rapid.SampledFrom([]int64{0, rapid.Int64Range(0, int64(10*time.Minute)).Draw(t, "quiet")}).Draw(t, "before the outage")
 		later := since + rapid.Int64Range(0, int64(time.Hour)).Draw(t, "into the outage")
@@ -126,7 +126,7 @@ func TestLawOutageSharesSumToTheRate(t *testing.T) {
 // TestLawDebtHoldsBack: whatever its grant, a bucket admits a cost when its
 // refill has brought the level to the threshold, and not before.
 func TestLawDebtHoldsBack(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	check(t, draws{normal: 100}, func(t *rapid.T) {
 		now := int64(time.Hour)
 		b := newBucket(Limit{Rate: rate.Limit(rapid.Float64Range(1e-2, 1e5).Draw(t, "rate")), Burst: rapid.IntRange(1, 1000).Draw(t, "burst")}, now)
 		b.mode = rapid.SampledFrom([]mode{modePool, modeShare, modeStale}).Draw(t, "mode")
@@ -151,7 +151,7 @@ func TestLawDebtHoldsBack(t *testing.T) {
 // one after the other, may arrive in any order and any number of times: a TAT
 // that is ahead of now has been moved by the sum, and each report counted once.
 func TestLawChargesInAnyOrder(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	check(t, draws{normal: 100}, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			r := newRig(t, Config{Limit: busy})
 			r.count(hotKeys)

@@ -58,10 +58,14 @@ type number struct {
 	seq  int64
 }
 
-// tenant is the last entry that was seen to have an account.
+// tenant is the last entry seen with an account, and the field and rate of its
+// key at that time. A free account keeps its count, while the entry may be
+// another key's.
 type tenant struct {
 	*proc
 	*entry
+	field string
+	rate  float64 // tokens per second
 }
 
 // freed reports whether an account has no entry any more.
@@ -73,6 +77,11 @@ func (t tenant) untold(a *account) int64 {
 		return a.usage
 	}
 	return a.usage + int64(t.pending.taken)
+}
+
+// due is the charge of the tokens that an account has not reported, in µs.
+func (t tenant) due(a *account) float64 {
+	return float64(t.untold(a))*1e6/t.rate + a.carry
 }
 
 // proc is one process of a rig. Its calls are under way until they are
@@ -470,7 +479,7 @@ func (r *rig) charged() books {
 func (r *rig) untold() books {
 	sum := books{}
 	for a, of := range r.entries {
-		sum[strings.Clone(of.field())] += float64(of.untold(a))*1e6/of.rate + a.carry
+		sum[of.field] += of.due(a)
 	}
 	return sum
 }
@@ -500,40 +509,67 @@ func (r *rig) dropped() uint64 {
 	return sum
 }
 
-// touch makes a key resident and brings its grant up to date. What was left in an
-// entry that is used for it is due no longer.
-func (p *proc) touch(key string) opened {
-	type left struct {
-		field     string
-		residence uint32
-		usage     int64
-		due       float64
-		freed     bool
-	}
-	before := map[*account]left{}
-	for a, of := range p.rig.entries {
-		if usage := of.untold(a); usage != 0 || a.carry != 0 {
-			before[a] = left{strings.Clone(of.field()), of.residence, usage, float64(usage)*1e6/of.rate + a.carry, of.freed(a)}
+// remnant is the unreported part of an account, before the account is given to
+// a key.
+type remnant struct {
+	tenant
+	residence uint32
+	tokens    int64
+	due       float64 // µs
+	freed     bool
+}
+
+// remnants are the accounts with an unreported part.
+func (r *rig) remnants() map[*account]remnant {
+	all := map[*account]remnant{}
+	for a, of := range r.entries {
+		if tokens := of.untold(a); tokens != 0 || a.carry != 0 {
+			all[a] = remnant{of, of.residence, tokens, of.due(a), of.freed(a)}
 		}
 	}
+	return all
+}
+
+// touch brings a key into memory, with an account and a fresh grant. The remnant
+// of an account that is given to the key is no longer due.
+func (p *proc) touch(key string) opened {
+	if e, ok := p.find(key); ok && e.account != nil { // which the key keeps
+		p.AllowN(key, 0)
+		return p.opened(key)
+	}
+	before := p.rig.remnants()
 	p.AllowN(key, 0)
-	e := p.resident(key)
+	e := p.opened(key)
 	if was, ok := before[e.account]; ok && (was.freed || e.residence != was.residence) {
 		p.rig.due[was.field] -= was.due
-		p.lost += uint64(max(0, was.usage))
+		p.lost += uint64(max(0, was.tokens))
 	}
 	return e
 }
 
-// resident is the entry of a key.
-func (p *proc) resident(key string) opened {
+// find is the entry of a key in memory; an idle key has no account.
+func (p *proc) find(key string) (o opened, ok bool) {
 	e := residentEntry(p.local, key)
 	if e == nil {
-		p.rig.t.Fatalf("%q is not resident", key)
+		return opened{}, false
 	}
-	o := p.local.withAccount(e)
-	p.rig.entries[o.account] = tenant{p, e}
-	return o
+	o = p.local.withAccount(e)
+	if o.account != nil {
+		p.rig.entries[o.account] = tenant{p, e, strings.Clone(e.field()), e.rate}
+	}
+	if (o.account == nil) != e.is(resting) {
+		p.rig.t.Fatalf("%q has the account %p, and its flags are %b", key, o.account, e.flags)
+	}
+	return o, true
+}
+
+// opened is the entry of a key after a decision: in memory, with an account.
+func (p *proc) opened(key string) opened {
+	e, ok := p.find(key)
+	if !ok || e.account == nil {
+		p.rig.t.Fatalf("after a decision %q has the entry %p with the account %p", key, e.entry, e.account)
+	}
+	return e
 }
 
 // allow asks for n tokens; a denial must have changed nothing but demand.
@@ -542,7 +578,7 @@ func (p *proc) allow(key string, n int) bool {
 	known := p.known(e)
 	bucket := e.bucket
 	if p.AllowN(key, n) {
-		p.rig.due[strings.Clone(e.field())] += float64(n) * 1e6 / e.rate
+		p.rig.due["k"+key] += float64(n) * 1e6 / e.rate
 		return true
 	}
 	if now := p.known(e); e.bucket != bucket || now != known {
@@ -570,9 +606,9 @@ func (p *proc) allowEach(keys []string) {
 }
 
 func (p *proc) charge(key string, n int) {
-	p.touch(key)
+	e := p.touch(key)
 	p.Charge(key, n)
-	p.rig.due["k"+key] += float64(n) * 1e6 / p.resident(key).rate
+	p.rig.due["k"+key] += float64(n) * 1e6 / e.rate
 }
 
 // refund gives n tokens back, of which all that are unreported must count, and
@@ -586,7 +622,20 @@ func (p *proc) refund(key string, n int) {
 	if back < min(int64(n), max(0, before.usage)) || back > int64(n) {
 		p.rig.t.Fatalf("of %d tokens given back %d count, of %d unreported", n, back, before.usage)
 	}
-	p.rig.due[strings.Clone(e.field())] -= float64(back) * 1e6 / e.rate
+	p.rig.due["k"+key] -= float64(back) * 1e6 / e.rate
+}
+
+// relimit changes the limit of all keys.
+func (p *proc) relimit(lim Limit) {
+	if err := p.SetLimit(lim); err != nil {
+		p.rig.t.Fatal(err)
+	}
+	for a, of := range p.rig.entries {
+		if !of.freed(a) {
+			of.rate = of.entry.rate
+			p.rig.entries[a] = of
+		}
+	}
 }
 
 // ask makes a request of the loop, of which nobody waits for the answer.
@@ -604,12 +653,12 @@ func (p *proc) reset(key string) {
 	p.rig.due.add(p.rig.untold(), -1)
 	p.ask(func(ctx context.Context) { _ = p.Reset(ctx, key) })
 	p.rig.due.add(p.rig.untold(), 1)
-	e := residentEntry(p.local, key)
-	if e == nil {
+	o, ok := p.find(key)
+	if !ok {
 		return
 	}
-	if o := p.local.withAccount(e); o.pending.asked != 0 || o.somethingToReport() || o.level < o.burst {
-		p.rig.t.Fatalf("%q was reset, and is not full, or has something to tell: %+v %+v", key, o.bucket, o.account)
+	if o.pending.asked != 0 || o.account != nil && o.somethingToReport() || o.level < o.burst {
+		p.rig.t.Fatalf("%q was reset, and is not full, or has something to report: %+v %+v", key, o.bucket, o.account)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,73 @@ import (
 // The laws are what holds whatever happens in whatever order. Each is checked
 // on a rig (laws_rig_test.go) or, where it is one of arithmetic alone, by
 // laws_arithmetic_test.go.
+
+// atLength is true if tests run at length.
+var atLength = flag.Bool("long", false, "run the tests at length: properties, soaks, whole matrices")
+
+// draws are the random draws of one law's check.
+type draws struct {
+	normal int      // number in a normal run; with -long, -rapid.checks is the number
+	from   uint64   // seed of the first draw; 0: -rapid.seed
+	failed []uint64 // seeds of draws that failed once, checked first
+}
+
+// check checks a property on draws.
+func check(t *testing.T, d draws, property func(*rapid.T)) {
+	t.Helper()
+	if !testing.Short() { // with half of the steps a seed makes another draw
+		for _, seed := range d.failed {
+			checkFrom(t, seed, 1, property)
+		}
+	}
+	n := d.normal
+	if checks := flag.Lookup("rapid.checks"); *atLength || flagValue(checks) != checks.DefValue {
+		n = 0
+	}
+	checkFrom(t, d.from, n, property)
+}
+
+// rapidFlags guards the values of rapid's flags, which all laws share.
+var rapidFlags sync.Mutex
+
+func flagValue(f *flag.Flag) string {
+	rapidFlags.Lock()
+	defer rapidFlags.Unlock()
+	return f.Value.String()
+}
+
+// checkFrom checks a property on n draws from a seed; for 0, rapid's own flag
+// holds. Rapid reads both flags before the first draw.
+func checkFrom(t *testing.T, seed uint64, n int, property func(*rapid.T)) {
+	t.Helper()
+	values := map[string]string{}
+	if seed != 0 {
+		values["rapid.seed"] = fmt.Sprint(seed)
+	}
+	if n != 0 {
+		if testing.Short() {
+			n = max(n, 5) // rapid divides it by five
+		}
+		values["rapid.checks"] = fmt.Sprint(n)
+	}
+	rapidFlags.Lock()
+	for name, value := range values {
+		v := flag.Lookup(name).Value
+		values[name] = v.String()
+		require.NoError(t, v.Set(value))
+	}
+	restore := sync.OnceFunc(func() {
+		defer rapidFlags.Unlock()
+		for name, value := range values {
+			require.NoError(t, flag.Lookup(name).Value.Set(value))
+		}
+	})
+	defer restore()
+	rapid.Check(t, func(t *rapid.T) {
+		restore()
+		property(t)
+	})
+}
 
 var hotKeys = []string{"a", "b", "c"}
 
@@ -119,7 +187,7 @@ func (r *rig) actions(sets ...map[string]func(*rapid.T)) map[string]func(*rapid.
 func (r *rig) checkNumbers(t *rapid.T) {
 	for a, of := range r.entries {
 		if err := errors.Join(of.checkBucket(), a.checkAccount()); err != nil {
-			t.Fatalf("%q: %v: %+v %+v", of.field(), err, of.bucket, a)
+			t.Fatalf("%q: %v: %+v %+v", of.field, err, of.bucket, a)
 		}
 	}
 }
@@ -143,9 +211,9 @@ func (r *rig) checkConserved(tolerance float64) {
 }
 
 // onRig has a property hold on a rig of one to three processes.
-func onRig(t *testing.T, cfg Config, property func(*rapid.T, *rig)) {
+func onRig(t *testing.T, d draws, cfg Config, property func(*rapid.T, *rig)) {
 	t.Helper()
-	rapid.Check(t, func(t *rapid.T) {
+	check(t, d, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			cfg := cfg
 			if cfg.MaxKeys == 0 {
@@ -164,13 +232,12 @@ func onRig(t *testing.T, cfg Config, property func(*rapid.T, *rig)) {
 var vast = int(min(float64(math.MaxInt), 1e12))
 
 // conserve checks law 1 with limits of some rates.
-func conserve(t *testing.T, rates *rapid.Generator[float64], tolerance float64) {
-	onRig(t, Config{Limit: Limit{Rate: 1000, Burst: vast}}, func(t *rapid.T, r *rig) {
+func conserve(t *testing.T, d draws, rates *rapid.Generator[float64], tolerance float64) {
+	t.Parallel()
+	onRig(t, d, Config{Limit: Limit{Rate: 1000, Burst: vast}}, func(t *rapid.T, r *rig) {
 		relimit := func(t *rapid.T) {
 			lim := Limit{Rate: rate.Limit(rates.Draw(t, "rate")), Burst: vast}
-			if err := r.proc().SetLimit(lim); err != nil {
-				t.Fatal(err)
-			}
+			r.proc().relimit(lim)
 		}
 		r.count(allKeys)
 		actions := r.actions(
@@ -198,8 +265,52 @@ func conserve(t *testing.T, rates *rapid.Generator[float64], tolerance float64) 
 // is charged in the shared state, in a report, or still to be told, each token
 // once, whatever is lost, doubled or late, and whatever is dropped is counted.
 func TestLawConservation(t *testing.T) {
-	t.Run("exact", func(t *testing.T) { conserve(t, rapid.SampledFrom([]float64{500, 1000, 2000}), 0) })
-	t.Run("any rate", func(t *testing.T) { conserve(t, rapid.Float64Range(0.1, 1e6), 1) })
+	t.Parallel()
+	t.Run("exact", func(t *testing.T) {
+		conserve(t, draws{normal: 40}, rapid.SampledFrom([]float64{500, 1000, 2000}), 0)
+	})
+	t.Run("any rate", func(t *testing.T) {
+		conserve(t, draws{normal: 40, failed: []uint64{
+			15280670668571177231, // a Reset of an idle key
+			15280670668571177232, // a change of the limit before an eviction
+		}}, rapid.Float64Range(0.1, 1e6), 1)
+	})
+}
+
+// TestLawsOfIdleKeys: tokens are conserved by each call of a key that has lost
+// its account while it was idle.
+func TestLawsOfIdleKeys(t *testing.T) {
+	for name, call := range map[string]func(*proc){
+		"allow":      func(p *proc) { p.allow("a", 3) },
+		"deny":       func(p *proc) { p.allow("a", vast+1) },
+		"charge":     func(p *proc) { p.charge("a", 3) },
+		"refund":     func(p *proc) { p.refund("a", 3) },
+		"reset":      func(p *proc) { p.reset("a") },
+		"relimit":    func(p *proc) { p.relimit(Limit{Rate: 500, Burst: vast}) },
+		"other keys": func(p *proc) { p.allowEach(allKeys[1:]) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onRig(t, draws{normal: 1}, Config{Limit: Limit{Rate: 1000, Burst: vast}, MaxKeys: 2}, func(t *rapid.T, r *rig) {
+				p := r.procs[0]
+				p.allow("a", 3)
+				r.settleNow()
+				time.Sleep(restAfter + retireEvery)
+				p.exchange()
+				if e, ok := p.find("a"); !ok || e.account != nil {
+					t.Fatal("the key has kept its account")
+				}
+				r.count(hotKeys)
+				call(p)
+				r.checkNumbers(t)
+				r.checkConserved(0)
+				r.settleNow()
+				p.allow("a", 2)
+				r.settleNow()
+				r.checkNumbers(t)
+				r.checkConserved(0)
+			})
+		})
+	}
 }
 
 // losses are what a state may forget.
@@ -234,8 +345,9 @@ func (r *rig) checkHealed() {
 // that was not used before and can't see it, counts on top of what is told
 // again.
 func TestLossSeenInAnotherLane(t *testing.T) {
+	t.Parallel()
 	for _, known := range [][]string{allKeys[1:], allKeys[:len(allKeys)-1]} { // one of them has the key that the other lane will take
-		onRig(t, Config{Limit: Limit{Rate: 1000, Burst: vast}, MaxKeys: 1000}, func(_ *rapid.T, r *rig) {
+		onRig(t, draws{normal: 10}, Config{Limit: Limit{Rate: 1000, Burst: vast}, MaxKeys: 1000}, func(_ *rapid.T, r *rig) {
 			r.count(allKeys)
 			p := r.procs[0]
 			tell := func(keys []string) {
@@ -259,11 +371,8 @@ func TestLossSeenInAnotherLane(t *testing.T) {
 // (docs/design.md §4, Loss: a lane that was never answered); about one run in
 // 3,000 finds it, so this one has its seed.
 func TestLawLossIsHealed(t *testing.T) {
-	seed := flag.Lookup("rapid.seed").Value
-	before := seed.String()
-	require.NoError(t, seed.Set("1"))
-	t.Cleanup(func() { require.NoError(t, seed.Set(before)) })
-	onRig(t, Config{Limit: Limit{Rate: 1000, Burst: vast}, MaxKeys: 1000}, func(t *rapid.T, r *rig) {
+	t.Parallel()
+	onRig(t, draws{normal: 40, from: 1}, Config{Limit: Limit{Rate: 1000, Burst: vast}, MaxKeys: 1000}, func(t *rapid.T, r *rig) {
 		r.count(allKeys)
 		more := map[string]func(*rapid.T){
 			"crash": r.lives()["crash"],
@@ -297,7 +406,10 @@ func TestLawLossIsHealed(t *testing.T) {
 // TestLawTATNeverGoesBack: but by a refund, which leaves no bucket above full,
 // a reset, or a loss.
 func TestLawTATNeverGoesBack(t *testing.T) {
-	onRig(t, Config{Limit: Limit{Rate: 10, Burst: 20}}, func(_ *rapid.T, r *rig) {
+	t.Parallel()
+	onRig(t, draws{normal: 40, failed: []uint64{
+		435154440264142116, // a Reset of an idle key
+	}}, Config{Limit: Limit{Rate: 10, Burst: 20}}, func(_ *rapid.T, r *rig) {
 		r.repeat(
 			r.decisions(), r.giveBacks(), r.calls(), r.lives(), r.losses(),
 			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, time.Second, time.Minute, restAfter+retireEvery),
@@ -308,7 +420,8 @@ func TestLawTATNeverGoesBack(t *testing.T) {
 // TestLawDenialConsumesNothing: a denial changes neither a bucket nor what is
 // to be told of it but demand, and a report of denials moves no TAT.
 func TestLawDenialConsumesNothing(t *testing.T) {
-	onRig(t, Config{Limit: Limit{Rate: 0.1, Burst: 3}}, func(_ *rapid.T, r *rig) {
+	t.Parallel()
+	onRig(t, draws{normal: 40}, Config{Limit: Limit{Rate: 0.1, Burst: 3}}, func(_ *rapid.T, r *rig) {
 		r.repeat(r.decisions(), r.rounds(allFates), r.passing(11*time.Millisecond, 500*time.Millisecond))
 	})
 }
@@ -319,7 +432,7 @@ func TestLawDenialConsumesNothing(t *testing.T) {
 // has saved up since).
 func TestLawDebtIsRepaid(t *testing.T) {
 	lim := Limit{Rate: 2, Burst: 20}
-	onRig(t, Config{Limit: lim}, func(t *rapid.T, r *rig) {
+	onRig(t, draws{normal: 100}, Config{Limit: lim}, func(t *rapid.T, r *rig) {
 		for _, p := range r.procs {
 			p.allow("a", 1)
 			p.charge("a", rapid.IntRange(1, 500).Draw(t, "charged"))
@@ -347,8 +460,9 @@ func TestLawDebtIsRepaid(t *testing.T) {
 // TestLawBacklogMakesNoDebt: what was taken while nobody reached the state
 // empties the bucket when it is told, but puts it no further ahead than it was.
 func TestLawBacklogMakesNoDebt(t *testing.T) {
+	t.Parallel()
 	lim := Limit{Rate: 10, Burst: 20}
-	onRig(t, Config{Limit: lim, MaxKeys: 1000}, func(t *rapid.T, r *rig) {
+	onRig(t, draws{normal: 40}, Config{Limit: lim, MaxKeys: 1000}, func(t *rapid.T, r *rig) {
 		r.equal = false
 		r.procs[0].charge("a", rapid.IntRange(1, 3*lim.Burst).Draw(t, "used before"))
 		r.settleNow()
