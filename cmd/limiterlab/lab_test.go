@@ -17,7 +17,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
-	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
 )
 
 // runLab runs the lab with a chart of its own and returns its exit code, its
@@ -107,9 +107,7 @@ func TestLabStopsAProcess(t *testing.T) {
 
 func TestLabWithServer(t *testing.T) {
 	t.Parallel()
-	if err := redisserver.Find(); err != nil {
-		t.Skip(err)
-	}
+	servertest.Need(t)
 	code, out, svg := runLab(t, t.Context(), "-for", "3s", "-server", "redis-server", "-n", "2", "-limit", "300/s burst 30", "-q")
 	checkWholeRun(t, code, out, svg)
 	require.True(t, strings.HasPrefix(out, "\nAdmitted under"), out)

@@ -76,11 +76,22 @@ func answers(dial func() (net.Conn, error)) bool {
 	return err == nil && (strings.HasPrefix(line, "+PONG") || strings.HasPrefix(line, "-NOAUTH"))
 }
 
-// logTail is the end of a server's log, for an error.
-func logTail(dir string) string {
+// logSize returns the length of a server's log so far, in bytes.
+func logSize(dir string) int64 {
+	info, err := os.Stat(filepath.Join(dir, logFile))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// logSince returns a server's log from an offset on, at most its last 600
+// bytes.
+func logSince(dir string, offset int64) string {
 	log, err := os.ReadFile(filepath.Join(dir, logFile))
 	if err != nil {
 		return "no log"
 	}
+	log = log[min(int(offset), len(log)):]
 	return string(log[max(0, len(log)-600):])
 }

@@ -92,25 +92,15 @@ func watching(ctx context.Context, rdb *redis.Client) bool {
 		strings.Contains(info, fmt.Sprintf("slaves=1,sentinels=%d", sentinels))
 }
 
+// startSentinel runs redis-server in its Sentinel mode: no other program is
+// needed.
 func startSentinel(primary *Server) (*Server, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "redis-sentinel-")
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{opts: Options{Password: primary.opts.Sentinel}, port: port, dir: dir}
-	file := filepath.Join(dir, "sentinel.conf") // a Sentinel keeps its state in its configuration
-	s.conf = []string{file, "--sentinel"}
-	if err := os.WriteFile(file, []byte(sentinelConf(s, primary)), 0o600); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	if err := s.launch(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
+	return startWith(func(s *Server) error {
+		s.opts.Password = primary.opts.Sentinel
+		file := filepath.Join(s.dir, "sentinel.conf") // a Sentinel keeps its state in its configuration
+		s.conf = []string{file, "--sentinel"}
+		return os.WriteFile(file, []byte(sentinelConf(s, primary)), 0o600)
+	})
 }
 
 func sentinelConf(s, primary *Server) string {

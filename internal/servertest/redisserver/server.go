@@ -14,13 +14,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
 const program = "redis-server"
+
+// addrInUse is EADDRINUSE in the log of the program.
+const addrInUse = "Address already in use"
 
 // patience is how long a server may take to start or to stop.
 const patience = 20 * time.Second
@@ -80,36 +85,51 @@ type Server struct {
 // Start starts a server and waits until it answers.
 func Start(opts Options) (*Server, error) { return start(opts, nil) }
 
-// start tries another port where somebody else has been quicker.
 func start(opts Options, extra []string) (*Server, error) {
+	return startWith(func(s *Server) error {
+		s.opts = opts
+		s.opts.Args = slices.Concat(extra, opts.Args) // of two that contradict each other the last counts
+		return nil
+	})
+}
+
+// startWith starts a server that configure has completed: port and directory
+// are set. Where another process has taken the port, it tries another.
+func startWith(configure func(*Server) error) (*Server, error) {
 	if err := Find(); err != nil {
 		return nil, err
 	}
 	var errs []error
 	for range 5 {
-		s, err := startOnce(opts, extra)
+		s, err := startOnce(configure)
 		if err == nil {
 			return s, nil
 		}
 		errs = append(errs, err)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
 	}
 	return nil, errors.Join(errs...)
 }
 
-func startOnce(opts Options, extra []string) (*Server, error) {
-	port, err := freePort()
+func startOnce(configure func(*Server) error) (*Server, error) {
+	port, err := ports.reserve()
 	if err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "redis-")
 	if err != nil {
+		ports.release(port)
 		return nil, err
 	}
-	s := &Server{opts: opts, port: port, dir: dir}
-	s.opts.Args = slices.Concat(extra, opts.Args) // of two that contradict each other the last counts
-	if err := s.launch(); err != nil {
-		_ = s.Close()
-		return nil, err
+	s := &Server{port: port, dir: dir}
+	err = configure(s)
+	if err == nil {
+		err = s.launch()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -180,6 +200,7 @@ func (s *Server) signal(send func(*process) error) error {
 }
 
 // Restart starts the server anew on the same port, ending it first if it runs.
+// It waits a few seconds for a port that is busy.
 // With keepData, a server that runs saves its data before it ends, and one that
 // was killed has what had reached the disk (see Options.AppendOnly); without,
 // it starts empty.
@@ -202,7 +223,7 @@ func (s *Server) Restart(keepData bool) error {
 			return err
 		}
 	}
-	return s.launch()
+	return Patiently(s.launch)
 }
 
 func (s *Server) save() error {
@@ -234,8 +255,12 @@ func empty(dir string) error {
 func (s *Server) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
-	return errors.Join(s.kill(), os.RemoveAll(s.dir))
+	err := errors.Join(s.kill(), os.RemoveAll(s.dir))
+	if !s.closed {
+		s.closed = true
+		ports.release(s.port)
+	}
+	return err
 }
 
 // dial opens a connection as the server's clients do.
@@ -247,14 +272,21 @@ func (s *Server) dial() (net.Conn, error) {
 	return dialer.Dial("tcp", s.Addr())
 }
 
+// launch runs the program once. Its error is EADDRINUSE where another process
+// listens at one of its ports.
 func (s *Server) launch() error {
+	before := logSize(s.dir)
 	p, err := launch(s.dir, s.arguments(), s.env)
 	if err != nil {
 		return err
 	}
 	s.process = p
 	if err := p.ready(s.dial); err != nil {
-		return errors.Join(fmt.Errorf("%w: %s", err, logTail(s.dir)), s.kill())
+		log := logSince(s.dir, before)
+		if strings.Contains(log, addrInUse) {
+			err = errors.Join(err, syscall.EADDRINUSE)
+		}
+		return errors.Join(fmt.Errorf("%w: %s", err, log), s.kill())
 	}
 	return nil
 }

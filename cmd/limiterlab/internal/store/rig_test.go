@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
 )
 
 // rigs are all kinds of stores on rigs.
@@ -19,9 +19,7 @@ func rigs(t *testing.T, test func(t *testing.T, r *Rig)) {
 	for name, open := range map[string]func(t *testing.T) (Store, error){
 		"embedded": func(*testing.T) (Store, error) { return NewEmbedded() },
 		"server": func(t *testing.T) (Store, error) {
-			if err := redisserver.Find(); err != nil {
-				t.Skip(err)
-			}
+			servertest.Need(t)
 			return NewServer()
 		},
 		"remote": func(t *testing.T) (Store, error) {

@@ -9,7 +9,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
 )
 
 func TestMain(m *testing.M) {
@@ -58,9 +58,7 @@ func TestEmbedded(t *testing.T) {
 }
 
 func TestServer(t *testing.T) {
-	if err := redisserver.Find(); err != nil {
-		t.Skip(err)
-	}
+	servertest.Need(t)
 	s, err := NewServer()
 	require.NoError(t, err)
 	checkComesAndGoes(t, s, false)
