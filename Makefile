@@ -22,7 +22,7 @@ test: servers ## test every module with the race detector, on real servers too w
 	done
 
 accuracy: ## run every fleet of docs/accuracy.md under virtual time, and write that page and its charts
-	go test -run '^TestAccuracy$$' -timeout 60m . -accuracy docs
+	go test -run '^TestAccuracy$$' -timeout 60m ./internal/fleetsim -accuracy ../../docs
 
 faults: servers ## do to real Redis servers whatever can happen to one; writes docs/faults.md in about 12 minutes
 	go run ./cmd/limiterfaults -long -o docs/faults.md

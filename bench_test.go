@@ -15,6 +15,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+
+	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 )
 
 // many is a limit that admits all that a benchmark can ask for.
@@ -30,7 +32,7 @@ func benchFleet(b *testing.B, cfg Config) *Limiter {
 	}
 	state := &benchState{}
 	state.forget()
-	l := newLimiter(cfg, state, testPartitions, 1)
+	l := newLimiter(cfg, state, simnet.Partitions, 1)
 	b.Cleanup(func() { _ = l.Close() })
 	return l
 }
@@ -44,7 +46,7 @@ func (s *benchState) Exchange(ctx context.Context, fleet *exchange.FleetCall, ch
 	s.held.Load().Exchange(ctx, fleet, chunks)
 }
 
-func (s *benchState) forget() { s.held.Store(exchange.NewMemory(testPartitions, time.Now)) }
+func (s *benchState) forget() { s.held.Store(exchange.NewMemory(simnet.Partitions, time.Now)) }
 
 func benchKeys(n int) []string {
 	keys := make([]string, n)
@@ -358,7 +360,7 @@ func BenchmarkFlood(b *testing.B) {
 					f := newFleet(b, 1, cfg)
 					b.Cleanup(f.close)
 					l = f.members[0].Limiter
-					f.down.Store(way == redisDown)
+					f.Down.Store(way == redisDown)
 				}
 				keys := benchKeys(3*maxKeys + 1<<16)
 				for _, k := range keys[:3*maxKeys] {

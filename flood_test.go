@@ -48,13 +48,13 @@ func flooded(t *testing.T, n int, cfg Config, way fault) (*Limiter, *fleet) {
 		return newTestLocalOf(t, cfg), nil
 	}
 	f := newFleet(t, n, cfg)
-	f.down.Store(way == redisNever)
+	f.Down.Store(way == redisNever)
 	if way != redisNever {
 		for _, m := range f.members {
 			until(t, "synced", func() bool { return m.Status().State == Synced && m.Status().Processes == n })
 		}
 	}
-	f.down.Store(way != redisUp)
+	f.Down.Store(way != redisUp)
 	time.Sleep(2 * time.Second)
 	return f.members[0].Limiter, f
 }
@@ -210,11 +210,11 @@ func TestEvictedUsageIsToldOrCounted(t *testing.T) {
 			if want := uint64(each * max(0, fl.next-2*floodKeys)); dropped != want {
 				t.Errorf("%d keys of %d tokens: %d tokens dropped, want %d", fl.next, each, dropped, want)
 			}
-			f.down.Store(false)
+			f.Down.Store(false)
 			until(t, "all is exchanged", func() bool { return syncNow(l) == nil })
 			charged := 0
 			for i := range fl.next {
-				switch d := f.toGo(fmt.Sprint(i + 1)); {
+				switch d := f.ToGo(fmt.Sprint(i + 1)); {
 				case d > each*lim.duration():
 					t.Errorf("key %d is charged %v, more than once", i+1, d)
 				case d > (each-1)*lim.duration():
@@ -258,7 +258,7 @@ func TestRememberedIsNoMoreThanRemembered(t *testing.T) {
 			time.Sleep(time.Second)
 			return err
 		}, 20, 20},
-		"Redis is wiped": {func(_, _ *Limiter, f *fleet) error { f.state.Wipe(); return nil }, 0, 20},
+		"Redis is wiped": {func(_, _ *Limiter, f *fleet) error { f.State.Wipe(); return nil }, 0, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -277,7 +277,7 @@ func TestRememberedIsNoMoreThanRemembered(t *testing.T) {
 					t.Errorf("%d tokens remain at the return, want %d", got, tc.before)
 				}
 				a.AllowN("k", 0)
-				until(t, "the key is exchanged", func() bool { return syncNow(a) == nil && a.exchangedKey("k") })
+				until(t, "the key is exchanged", func() bool { return syncNow(a) == nil && a.Peek("k").Age >= 0 })
 				if got = a.Peek("k").Remaining; got != tc.after {
 					t.Errorf("%d tokens remain after the first reply, want %d", got, tc.after)
 				}

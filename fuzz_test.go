@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+
+	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 )
 
 // fields is a state in memory that notes which fields it is told of.
@@ -71,8 +73,8 @@ func twoKeys(t *testing.T, a, b string, secret bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &fields{state: exchange.NewMemory(testPartitions, time.Now), told: map[string]bool{}}
-	l := newLimiter(cfg, x, testPartitions, 1)
+	x := &fields{state: exchange.NewMemory(simnet.Partitions, time.Now), told: map[string]bool{}}
+	l := newLimiter(cfg, x, simnet.Partitions, 1)
 	defer l.Close()
 	if !l.Peek(a).Allowed || l.Stats().Keys != 0 {
 		t.Error("Peek denies a fresh key, or makes it resident")
@@ -167,7 +169,7 @@ func (x *liar) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*e
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.honest && x.script.next()%2 == 0 {
-		x.state = exchange.NewMemory(testPartitions, time.Now) // what it kept is gone too
+		x.state = exchange.NewMemory(simnet.Partitions, time.Now) // what it kept is gone too
 	}
 	x.state.Exchange(ctx, fl, chunks)
 	if x.honest {
@@ -184,7 +186,7 @@ func (x *liar) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*e
 func (x *liar) lieOfFleet(fl *exchange.FleetCall) {
 	s := &x.script
 	if s.next()%8 == 1 {
-		fl.Err = errCut
+		fl.Err = simnet.ErrCut
 	}
 	members := s.between(0, exchange.MaxMembers, int64(fl.Reply.Members))
 	begin := s.between(0, 1<<52, 0)
@@ -204,7 +206,7 @@ func (x *liar) lieOfFleet(fl *exchange.FleetCall) {
 func (x *liar) lie(c *exchange.Chunk) {
 	s, r := &x.script, &c.Reply
 	if s.next()%8 == 1 {
-		c.Err = errCut
+		c.Err = simnet.ErrCut
 	}
 	r.Status = exchange.Status(s.next() % 3)
 	r.Now = s.between(0, 1<<52, r.Now)
@@ -243,13 +245,13 @@ type liars struct {
 }
 
 func newLiars(t *testing.T, lim Limit, data []byte) *liars {
-	x := &liars{t: t, liar: &liar{state: exchange.NewMemory(testPartitions, time.Now), script: script{data}}}
+	x := &liars{t: t, liar: &liar{state: exchange.NewMemory(simnet.Partitions, time.Now), script: script{data}}}
 	for seed := range uint64(2) {
 		cfg, err := Config{Limit: lim, Processes: 2, Logger: quiet}.checked()
 		if err != nil {
 			t.Fatal(err)
 		}
-		x.both = append(x.both, newLimiter(cfg, x, testPartitions, seed))
+		x.both = append(x.both, newLimiter(cfg, x, simnet.Partitions, seed))
 	}
 	return x
 }

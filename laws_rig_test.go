@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 )
 
 // rig is a fleet of real limiters whose loops are turned by hand: what happens,
@@ -162,22 +163,13 @@ func (p *proc) calls() []*batch {
 	return slices.DeleteFunc([]*batch{p.syncer.probing, p.syncer.regular}, func(b *batch) bool { return b == nil })
 }
 
-// kept are records that outlive their call.
-func kept(records []exchange.Record) []exchange.Record {
-	records = slices.Clone(records)
-	for i := range records {
-		records[i].Field = strings.Clone(records[i].Field)
-	}
-	return records
-}
-
 // note checks that a report that is sent again is what it was.
 func (p *proc) note(chunks []*exchange.Chunk) {
 	for _, c := range chunks {
 		n := number{c.ID, c.Seq}
 		was, ok := p.rig.sent[n]
 		if !ok {
-			p.rig.sent[n] = kept(c.Records)
+			p.rig.sent[n] = simnet.Kept(c.Records)
 			continue
 		}
 		for i := range c.Records {
@@ -207,7 +199,7 @@ func (p *proc) arrive(b *batch, fates []string) {
 	r := p.rig
 	p.arrived[b] = true
 	if r.down {
-		fail(b.Fleet, b.Chunks)
+		simnet.Fail(b.Fleet, b.Chunks)
 		return
 	}
 	p.meet(b.Fleet)
@@ -222,7 +214,7 @@ func (r *rig) suffer(c *exchange.Chunk, fate string) {
 	switch fate {
 	case strays:
 		d := *c
-		d.Records, d.Reply = kept(c.Records), exchange.Reply{}
+		d.Records, d.Reply = simnet.Kept(c.Records), exchange.Reply{}
 		r.stray = append(r.stray, &d)
 	case reachTwice:
 		r.deliver(c)
@@ -231,7 +223,7 @@ func (r *rig) suffer(c *exchange.Chunk, fate string) {
 		r.deliver(c)
 	}
 	if fate != reached && fate != reachTwice {
-		c.Err = errCut
+		c.Err = simnet.ErrCut
 	}
 }
 
@@ -258,7 +250,7 @@ func (p *proc) round(fates []string) {
 // learn notes what the process knows from a reply: that the state had this TAT,
 // and, whatever was lost, what it knew before and has charged since.
 func (p *proc) learn(c *exchange.Chunk) {
-	for i, rec := range kept(c.Records) {
+	for i, rec := range simnet.Kept(c.Records) {
 		charged := p.least[rec.Field]
 		if charged != 0 {
 			charged += rec.Delta
@@ -405,7 +397,7 @@ func (r *rig) forgive(c *exchange.Chunk, before, after map[string]int64) {
 // change is what records do to keys.
 func change(records []exchange.Record) books {
 	sum := books{}
-	for _, rec := range kept(records) {
+	for _, rec := range simnet.Kept(records) {
 		switch rec.Op {
 		case exchange.Charge:
 			sum[rec.Field] += float64(rec.Delta)

@@ -277,8 +277,11 @@ func New(cfg Config) (*Limiter, error) {
 	if cfg.Redis == nil {
 		return newLimiter(checked, nil, 0, rand.Uint64()), nil
 	}
-	client := exchange.New(cfg.Redis, checked.Prefix)
-	return newLimiter(checked, client, client.Partitions(), rand.Uint64()), nil
+	store, seed := exchange.Open(cfg.Redis, checked.Prefix), rand.Uint64()
+	if sim, ok := store.(exchange.Simulated); ok {
+		seed = sim.Seed()
+	}
+	return newLimiter(checked, store, store.Partitions(), seed), nil
 }
 
 // newLimiter makes a limiter on a store that may be none, by a checked

@@ -539,3 +539,100 @@ func TestSetLimitLeavesReloadToCome(t *testing.T) {
 		t.Errorf("its limit was asked for %d times, want 2", asked)
 	}
 }
+
+// TestCancelGivesBackNoMore: than was reserved, whatever came between.
+func TestCancelGivesBackNoMore(t *testing.T) {
+	between := map[string]func(*Limiter){
+		"a refund": func(l *Limiter) { l.Refund("k", 100); l.AllowN("k", 40) },
+		"a reset":  func(l *Limiter) { _ = l.Reset(context.Background(), "k"); l.AllowN("k", 100) },
+		"no limit, and a limit again": func(l *Limiter) {
+			_, _ = l.SetLimit(Limit{Rate: rate.Inf}), l.SetLimit(Limit{Rate: 1, Burst: 100})
+			l.AllowN("k", 100)
+		},
+	}
+	check := func(t *testing.T, l *Limiter, do func(*Limiter)) {
+		t.Helper()
+		l.AllowN("k", 100)
+		l.AllowN("k", 0)
+		r := l.ReserveN("k", 5)
+		do(l)
+		before := l.Peek("k").ResetAfter
+		r.Cancel()
+		if back := before - l.Peek("k").ResetAfter; back > 5*time.Second {
+			t.Errorf("cancelling 5 tokens has given back %v", back)
+		}
+	}
+	for name, do := range between {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				check(t, newTestLocal(t, Limit{Rate: 1, Burst: 100}), do)
+				l, _, f := tapped(t, Config{Limit: Limit{Rate: 1, Burst: 100}})
+				defer f.close()
+				l.AllowN("k", 100)
+				_ = syncNow(l)
+				l.Refund("k", 100)
+				_ = syncNow(l)
+				check(t, l, do)
+			})
+		})
+	}
+}
+
+// TestRefundIsNoCredit: what is given back to a full bucket is gone.
+func TestRefundIsNoCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, f := tapped(t, Config{Limit: Limit{Rate: 0.001, Burst: 100}})
+		defer f.close()
+		l.Allow("k")
+		_ = syncNow(l)
+		l.Refund("k", 1e5)
+		admitted := 0
+		for range 10 {
+			for l.Allow("k") {
+				admitted++
+			}
+			time.Sleep(time.Second)
+		}
+		if admitted > 101 {
+			t.Errorf("%d admitted at once of a burst of 100", admitted)
+		}
+	})
+}
+
+// TestHugeNumbers: the largest burst, and the largest debt.
+func TestHugeNumbers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Limit{Rate: 1e18, Burst: math.MaxInt})
+		for _, what := range []string{"fresh", "reset"} {
+			if r := l.Take("k"); !r.Allowed || r.Remaining <= 0 || r.Limit.Burst <= 0 {
+				t.Errorf("%s: %+v", what, r)
+			}
+			_ = l.Reset(context.Background(), "k")
+		}
+		l = newTestLocal(t, Limit{Rate: 1e9, Burst: 1})
+		for range 1024 {
+			l.Charge("k", math.MaxInt)
+		}
+		if r := l.Take("k"); r.RetryAfter <= 0 || r.ResetAfter <= 0 {
+			t.Errorf("2^63 tokens in debt: %+v", r)
+		}
+	})
+}
+
+// TestLimitForHoldsNoLock: it may call the limiter, and wait for who does.
+func TestLimitForHoldsNoLock(t *testing.T) {
+	var l *Limiter
+	l, err := New(Config{Limit: busy, LimitFor: func(string) (Limit, bool) {
+		if !l.changing.TryLock() {
+			t.Error("LimitFor is called under the lock of SetLimit and Reload")
+			return Limit{}, false
+		}
+		l.changing.Unlock()
+		return Limit{}, false
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Allow("k")
+	l.Reload()
+}

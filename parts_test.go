@@ -232,7 +232,7 @@ func TestPartsOfFleets(t *testing.T) {
 			{f, "3", Per(3, 1000*time.Hour).Rate, 1},
 			{g, "", Per(10, 1000*time.Hour).Rate, 10},
 		} {
-			if got := int(math.Round(tc.f.toGo(tc.key).Seconds() * float64(tc.rate))); got != tc.want {
+			if got := int(math.Round(tc.f.ToGo(tc.key).Seconds() * float64(tc.rate))); got != tc.want {
 				t.Errorf("%q: %d tokens charged, want %d", tc.key, got, tc.want)
 			}
 		}
@@ -341,7 +341,7 @@ func TestPartsThatDontFitAreTold(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for i := range keys - fit {
-			if got, want := f.toGo(strconv.Itoa(i)), 3*time.Hour/1000; got < want-time.Second || got > want {
+			if got, want := f.ToGo(strconv.Itoa(i)), 3*time.Hour/1000; got < want-time.Second || got > want {
 				t.Errorf("%d is %v from full in the fleet, want %v", i, got, want)
 			}
 		}

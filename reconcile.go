@@ -42,6 +42,7 @@ type world struct {
 	tau      time.Duration // time constant of demand
 	perTau   float64       // 1/τ, per nanosecond
 	step     int64         // nanoseconds: see enterLocked
+	ablated  bool          // true if θ is always 1, in a simulation that shows what θ is worth
 }
 
 func newWorld(fleet, scale float64, interval, rtt, tau time.Duration) *world {

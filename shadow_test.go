@@ -149,7 +149,7 @@ func TestShadowIsSharedAsADenialIs(t *testing.T) {
 			t.Errorf("demand of %d tokens, usage of %d; want 50, 3", e.asked, e.usage)
 		}
 		require.NoError(t, syncNow(l))
-		if got := f.toGo("k").Round(time.Minute); got != 1000*time.Hour {
+		if got := f.ToGo("k").Round(time.Minute); got != 1000*time.Hour {
 			t.Errorf("charged %v, want 1000h", got)
 		}
 		if n := testing.AllocsPerRun(100, func() { l.Allow("k"); l.Take("k"); _ = l.Wait(context.Background(), "k") }); n != 0 {

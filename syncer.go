@@ -753,7 +753,11 @@ func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
 
 // publishWorld tells deciders and grants of the fleet as it is now.
 func (s *syncer) publishWorld(rtt time.Duration) {
-	s.local.world.Store(newWorld(s.fleet.Members(), s.fleet.Scale(), s.fleet.Interval(), rtt, tauIntervals*s.interval))
+	w := newWorld(s.fleet.Members(), s.fleet.Scale(), s.fleet.Interval(), rtt, tauIntervals*s.interval)
+	if sim, ok := s.store.(exchange.Simulated); ok {
+		w.ablated = sim.FixedThreshold()
+	}
+	s.local.world.Store(w)
 }
 
 // leave tells what is left to tell, leaves the fleet, and lets every key go on

@@ -2,12 +2,20 @@ package limiter
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 )
 
 // logText is what was logged so far.
@@ -38,22 +46,22 @@ func TestLogSaysOnceAMinuteThatRedisIsGone(t *testing.T) {
 				var out logText
 				f := newFleet(t, 0, Config{})
 				defer f.close()
-				f.down.Store(!reachedFirst)
-				m := f.join(Config{Limit: busy, Processes: 1, Logger: slog.New(slog.NewTextHandler(&out, nil))}, 1)
+				f.Down.Store(!reachedFirst)
+				m := f.join(Config{Limit: busy, Processes: 1, Logger: slog.New(slog.NewTextHandler(&out, nil))})
 				run := func(d time.Duration) {
 					for range d / (10 * time.Millisecond) {
 						m.Allow("k")
-						m.sleep(10*time.Millisecond, 0)
+						m.Sleep(10 * time.Millisecond)
 					}
 				}
 				run(2 * time.Second)
-				f.down.Store(true)
+				f.Down.Store(true)
 				run(150 * time.Second)
-				f.down.Store(false)
+				f.Down.Store(false)
 				run(2 * time.Second)
 				synctest.Wait()
 				warnings := strings.Count(out.String(), "level=WARN")
-				if warnings != 3 || strings.Count(out.String(), errCut.Error()) != warnings {
+				if warnings != 3 || strings.Count(out.String(), simnet.ErrCut.Error()) != warnings {
 					t.Errorf("want three warnings in 150 s, each with its reason:\n%s", out.String())
 				}
 				want := 1
@@ -78,14 +86,14 @@ func TestLogDoesNotFollowAFlappingRedis(t *testing.T) {
 		changes := 0
 		m := f.join(Config{
 			Limit: busy, Processes: 1, Logger: slog.New(slog.NewTextHandler(&out, nil)), OnChange: func(Status) { changes++ },
-		}, 1)
+		})
 		for i := range 3000 {
-			f.down.Store(i/50%2 == 1)
+			f.Down.Store(i/50%2 == 1)
 			m.Allow("k")
-			m.sleep(10*time.Millisecond, 0)
+			m.Sleep(10 * time.Millisecond)
 		}
-		f.down.Store(false)
-		m.sleep(2*time.Second, 0)
+		f.Down.Store(false)
+		m.Sleep(2 * time.Second)
 		synctest.Wait()
 		if changes < 30 {
 			t.Fatalf("only %d changes of state", changes)
@@ -104,19 +112,350 @@ func TestLogDoesNotFollowAFlappingRedis(t *testing.T) {
 func TestLogTellsOfARedisThatNeverAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out logText
-		f := newFleetOn(t, 0, Config{}, path{trip: time.Hour}, 0, 0)
+		f := newFleetOn(t, 0, Config{}, simnet.Path{Trip: time.Hour})
 		defer time.Sleep(time.Hour) // until the call ends
 		defer f.close()
-		m := f.join(Config{Limit: busy, Processes: 1, Logger: slog.New(slog.NewTextHandler(&out, nil))}, 1)
-		m.sleep(time.Second, 0)
+		m := f.join(Config{Limit: busy, Processes: 1, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		m.Sleep(time.Second)
 		synctest.Wait()
 		if st := m.Status(); st.State != Connecting || st.Err == nil || out.String() != "" {
 			t.Errorf("after a second: %+v, logged %q", st, out.String())
 		}
-		m.sleep(10*time.Second, 0)
+		m.Sleep(10 * time.Second)
 		synctest.Wait()
 		if got := strings.Count(out.String(), errNoAnswer.Error()); got != 1 {
 			t.Errorf("said %d times, want once:\n%s", got, out.String())
 		}
 	})
+}
+
+// TestSyncTellsAll: when Sync returns nil, nothing is left untold, of keys
+// whose partition was failing when it began, and of evicted ones.
+func TestSyncTellsAll(t *testing.T) {
+	for name, maxKeys := range map[string]int{"resident": 0, "evicted": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lim := Limit{Rate: 0.001, Burst: 1000}
+				l, p, f := tapped(t, Config{Limit: lim, SyncInterval: time.Second, MaxKeys: maxKeys})
+				defer f.close()
+				var once sync.Once
+				p.listen(nil, func(_ *exchange.FleetCall, chunks []*exchange.Chunk) {
+					for _, c := range chunks {
+						if len(c.Records) > 0 {
+							once.Do(func() { c.Err = simnet.ErrCut })
+						}
+					}
+				})
+				l.AllowN("k", 10)
+				if err := syncNow(l); !errors.Is(err, simnet.ErrCut) {
+					t.Fatalf("the fault is not told: %v", err)
+				}
+				l.AllowN("k", 100)
+				l.Allow("other")
+				if err := syncNow(l); err != nil {
+					t.Fatal(err)
+				}
+				if got := math.Round(f.ToGo("k").Seconds() * float64(lim.Rate)); got != 110 || l.Status().Pending != 0 {
+					t.Errorf("%v tokens are told of 110, %d keys pending", got, l.Status().Pending)
+				}
+			})
+		})
+	}
+}
+
+// TestSyncOfSeveralChunks: one that fails is told, though another of its
+// partition succeeds after it.
+func TestSyncOfSeveralChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p, f := tapped(t, Config{Limit: Limit{Rate: 0.001, Burst: 1000}, SyncInterval: time.Second})
+		defer f.close()
+		for key := "k"; l.Stats().Keys <= exchange.MaxRecords; key = neighbour(key) {
+			l.Allow(key)
+		}
+		p.listen(nil, func(_ *exchange.FleetCall, chunks []*exchange.Chunk) {
+			if len(chunks) > 1 {
+				chunks[0].Err = simnet.ErrCut
+			}
+		})
+		if err := syncNow(l); !errors.Is(err, simnet.ErrCut) {
+			t.Errorf("Sync, of which a chunk failed: %v", err)
+		}
+	})
+}
+
+// TestCloseAnswersAll: nobody who waits for a Sync or Reset waits for ever,
+// where the call that they wait for hangs.
+func TestCloseAnswersAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p, _ := tapped(t, Config{Limit: busy})
+		release := make(chan struct{})
+		p.listen(func(*exchange.FleetCall, []*exchange.Chunk) error { <-release; return nil }, nil)
+		answers := make(chan error, 2)
+		go func() { answers <- l.Sync(context.Background()) }()
+		go func() { answers <- l.Reset(context.Background(), "k") }()
+		time.Sleep(50 * time.Millisecond)
+		_ = l.Close()
+		synctest.Wait()
+		if len(answers) != 2 {
+			t.Errorf("%d of 2 calls were answered by Close", len(answers))
+		}
+		close(release)
+		time.Sleep(time.Second) // for the call to end
+	})
+}
+
+// TestFloorsGrowOld: what is to heal a state that has lost everything is the
+// time to go at arrival, however late that is.
+func TestFloorsGrowOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p, f := tapped(t, Config{Limit: Limit{Rate: 1, Burst: 1000}})
+		defer f.close()
+		l.AllowN("k", 1000)
+		_ = syncNow(l)
+		p.state.Wipe()
+		p.listen(nil, func(_ *exchange.FleetCall, chunks []*exchange.Chunk) {
+			for _, c := range chunks {
+				if c.Reply.Status == exchange.Lost {
+					go p.cut()
+				}
+			}
+		})
+		l.Allow("k")
+		until(t, "cut off", func() bool { return l.Status().State == Degraded })
+		time.Sleep(10 * time.Minute)
+		p.listen(nil, nil)
+		until(t, "all is told", func() bool { return syncNow(l) == nil })
+		if got := f.ToGo("k"); got > 402*time.Second {
+			t.Errorf("%v to go, ten minutes after 1000s", got)
+		}
+	})
+}
+
+// TestLateReplyIsNoLoss: a reply that was long on its way must not be taken
+// for a clock that has jumped: the floors sent then would undo a Reset.
+func TestLateReplyIsNoLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Limit: Limit{Rate: 1, Burst: 1000}}
+		b, p, f := tapped(t, cfg)
+		defer f.close()
+		a := newTap()
+		a.state = p.state
+		first := a.join(f, cfg)
+		until(t, "both see each other", func() bool { return first.Status().Processes == 2 && b.Status().Processes == 2 })
+		first.AllowN("k", 900)
+		_ = syncNow(first)
+		b.Allow("k")
+		_ = syncNow(b)
+		if err := first.Reset(context.Background(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		other := neighbour("k")
+		p.listen(nil, func(_ *exchange.FleetCall, chunks []*exchange.Chunk) {
+			if len(chunks) > 0 {
+				time.Sleep(1500 * time.Millisecond)
+			}
+		})
+		b.AllowN(other, 600)
+		time.Sleep(300 * time.Millisecond)
+		p.listen(nil, nil)
+		time.Sleep(3 * time.Second)
+		b.AllowN(other, 300)
+		time.Sleep(2 * time.Second)
+		if got, losses := f.ToGo("k"), b.Stats().Losses; got > 0 || losses != 0 {
+			t.Errorf("%d losses seen, and %v to go of a key that was reset", losses, got)
+		}
+	})
+}
+
+// TestResetCoversEvictedUsage: what an evicted key has yet to tell is reset
+// with it.
+func TestResetCoversEvictedUsage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, f := tapped(t, Config{Limit: Limit{Rate: 1, Burst: 1000}, MaxKeys: 1})
+		defer f.close()
+		l.AllowN("k", 500)
+		l.Allow("other")
+		if err := errors.Join(l.Reset(context.Background(), "k"), syncNow(l)); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.ToGo("k"); got > 0 {
+			t.Errorf("%v to go of a key that was reset", got)
+		}
+	})
+}
+
+// TestPartitionsOutliveTheFleetKey: where only the fleet's own key does not
+// answer, keys of every partition are exchanged all the same.
+func TestPartitionsOutliveTheFleetKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p, f := tapped(t, Config{Limit: busy})
+		defer f.close()
+		p.listen(nil, func(fl *exchange.FleetCall, _ []*exchange.Chunk) {
+			if fl != nil {
+				fl.Err = simnet.ErrCut
+			}
+		})
+		until(t, "the failure is noticed", func() bool { return l.Status().Err != nil })
+		time.Sleep(time.Second)
+		for i := range 100 {
+			l.AllowN(fmt.Sprint(i), 60)
+		}
+		time.Sleep(10 * time.Second)
+		if got := l.Stats().KeysExchanged; got < 100 {
+			t.Errorf("%d of 100 keys were exchanged", got)
+		}
+	})
+}
+
+// TestCloseTellsWhatItCan: Close tells as much as fits into its time, and says
+// what is left, also if calls take long or are not answered in time.
+func TestCloseTellsWhatItCan(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		trip  time.Duration
+		keys  int
+		least int // keys told
+	}{
+		{"near", 2 * time.Millisecond, 30000, 30000},
+		{"far", 300 * time.Millisecond, 30000, 30000},
+		{"too far", 5 * time.Second, 30000, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, p, f := tapped(t, Config{Limit: Per(10, time.Hour), SyncInterval: time.Second})
+				time.Sleep(time.Second)
+				p.listen(func(*exchange.FleetCall, []*exchange.Chunk) error {
+					time.Sleep(tc.trip)
+					return nil
+				}, nil)
+				for i := range tc.keys {
+					m.Allow(fmt.Sprint(i))
+				}
+				begin := time.Now()
+				if err := m.Close(); err != nil || time.Since(begin) > 2*time.Second {
+					t.Errorf("Close: %v after %v", err, time.Since(begin))
+				}
+				took := time.Since(begin)
+				left := m.Status().Pending
+				told := 0
+				for i := range tc.keys {
+					if f.ToGo(fmt.Sprint(i)) > 0 {
+						told++
+					}
+				}
+				t.Logf("%d of %d keys told in %v, %d left", told, tc.keys, took, left)
+				time.Sleep(tc.trip) // the call ends by itself
+				if told < tc.least || told+left < tc.keys {
+					t.Errorf("%d of %d keys told, %d left; want at least %d, and each told or left", told, tc.keys, left, tc.least)
+				}
+			})
+		})
+	}
+}
+
+// lies are the worst that a server can say; each is told for a second.
+var lies = map[string]struct {
+	fleet func(*exchange.FleetReply)
+	reply func(*exchange.Reply)
+	debt  time.Duration // that may be found in the next server's state
+}{
+	"everything is lost":      {reply: func(r *exchange.Reply) { r.Status = exchange.Lost }},
+	"nothing was ever known":  {reply: func(r *exchange.Reply) { r.Prev = 0 }},
+	"the clock runs away":     {reply: func(r *exchange.Reply) { r.Now = 1 << 52 }},
+	"all is duplicate":        {reply: func(r *exchange.Reply) { r.Status = exchange.Duplicate }},
+	"everybody asks for more": {reply: eachKey(func(k *exchange.KeyState) { k.Demand = 1 << 52 })},
+	"all is full":             {reply: eachKey(func(k *exchange.KeyState) { k.ToGo = exchange.LongAgo })},
+	"a debt of 142 years":     {reply: eachKey(func(k *exchange.KeyState) { k.ToGo = 1 << 52 }), debt: time.Second},
+	"a fleet beyond counting": {fleet: func(r *exchange.FleetReply) { r.Members = exchange.MaxMembers }},
+	"a fleet that is silent": {fleet: func(r *exchange.FleetReply) {
+		r.Members, r.Silent = exchange.MaxMembers, exchange.MaxMembers
+	}},
+	"a debt of 142 years, and a fleet to match": {
+		fleet: func(r *exchange.FleetReply) { r.Members = exchange.MaxMembers },
+		reply: eachKey(func(k *exchange.KeyState) { k.ToGo = 1 << 52 }),
+		debt:  floorDebt,
+	},
+}
+
+func eachKey(lie func(*exchange.KeyState)) func(*exchange.Reply) {
+	return func(r *exchange.Reply) {
+		for i := range r.Keys {
+			lie(&r.Keys[i])
+		}
+	}
+}
+
+// TestLiesAreForgotten: ten seconds after a server that lied for one has made
+// room for one that knows nothing and doesn't lie, the fleet is one bucket
+// again; all that may be left of a lie is a debt of an hour beyond an empty
+// bucket, which a Reset ends.
+func TestLiesAreForgotten(t *testing.T) {
+	for name, lie := range lies {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newTap()
+				var calls atomic.Int64
+				f := &fleet{t: t, Net: &simnet.Net{State: p.state}}
+				defer f.close()
+				for range 2 {
+					p.join(f, Config{Limit: busy, Processes: 2})
+				}
+				f.askFor(2 * time.Second)
+				p.listen(nil, func(fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+					calls.Add(1)
+					if fl != nil && lie.fleet != nil {
+						lie.fleet(&fl.Reply)
+					}
+					for _, c := range chunks {
+						if lie.reply != nil {
+							lie.reply(&c.Reply)
+						}
+					}
+				})
+				f.askFor(time.Second)
+				if most := int64(2 * time.Second / urgentTick); calls.Load() > most {
+					t.Errorf("%d calls in a second of lies, want at most %d", calls.Load(), most)
+				}
+				p.listen(nil, nil)
+				p.state.Wipe()
+				f.askFor(10 * time.Second)
+				f.wantState(Synced)
+				for i, m := range f.members {
+					if n := m.Status().Processes; n != 2 {
+						t.Errorf("process %d counts %d", i, n)
+					}
+				}
+				debt := f.ToGo("k")
+				t.Logf("time to full: %v", debt)
+				if debt > lie.debt+time.Second {
+					t.Errorf("a debt of %v in the state of a server that doesn't lie, want at most %v", debt, lie.debt)
+				}
+				if lie.debt > 0 {
+					if err := f.members[0].Reset(t.Context(), "k"); err != nil {
+						t.Error(err)
+					}
+					f.askFor(time.Second)
+				}
+				const span = 5 * time.Second
+				ideal := float64(busy.Rate) * span.Seconds()
+				if over := (float64(f.askFor(span)) - ideal) / ideal; math.Abs(over) > 0.03 {
+					t.Errorf("admitted %+.1f %% against one bucket", 100*over)
+				}
+			})
+		})
+	}
+}
+
+// askFor has every process ask for four times what the limit admits.
+func (f *fleet) askFor(d time.Duration) (admitted int) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for _, m := range f.members {
+			for range 2 {
+				if m.Allow("k") {
+					admitted++
+				}
+			}
+		}
+	}
+	return admitted
 }

@@ -11,6 +11,8 @@ package exchange
 import (
 	"context"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // MaxRecords is the largest number of records in a chunk: about 0.4 ms of
@@ -116,6 +118,29 @@ type FleetReply struct {
 // each of which succeeds or fails by itself. It fills in their Reply and Err.
 type Exchanger interface {
 	Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk)
+}
+
+// Store is an Exchanger that says how many partitions it keeps. A configuration
+// passes a simulated one in place of a Redis client; since its methods take this
+// package's types, no program outside of this module can make one.
+type Store interface {
+	Exchanger
+	Partitions() int
+}
+
+// Simulated is a Store that makes the runs of a simulation repeatable.
+type Simulated interface {
+	Store
+	Seed() uint64         // of the random choices of the process that is given this store
+	FixedThreshold() bool // true if the process admits by a threshold of 1: an ablation
+}
+
+// Open returns rdb itself where it is a Store, otherwise a [Client].
+func Open(rdb redis.UniversalClient, prefix string) Store {
+	if s, ok := rdb.(Store); ok {
+		return s
+	}
+	return New(rdb, prefix)
 }
 
 // Hash is the hash that places a field: FNV-1a, 64 bit.

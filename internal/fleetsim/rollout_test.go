@@ -1,21 +1,20 @@
-package limiter
+package fleetsim
 
 import (
-	"fmt"
 	"math"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter"
 )
 
 // rollout replaces the processes of a fleet one by one by others with another
 // limit, under a load that keeps every bucket empty.
 type rollout struct {
-	*fleet
-	running  []*member
-	admitted map[Limit]float64 // tokens, by the limit of the process that admitted them
+	*Fleet
+	running  []*Member
+	admitted map[limiter.Limit]float64 // tokens, by the limit of the process that admitted them
 }
 
 // ask has every process ask for a token every 2 ms, for so long.
@@ -30,9 +29,9 @@ func (r *rollout) ask(d time.Duration) {
 }
 
 // replace has a process leave and another come, while the rest go on.
-func (r *rollout) replace(i int, cfg Config) {
+func (r *rollout) replace(i int, cfg limiter.Config) {
 	old := r.running[i]
-	r.running[i] = r.join(cfg, uint64(1000+i))
+	r.running[i] = r.Join(cfg)
 	go func() { _ = old.Close() }()
 }
 
@@ -43,7 +42,7 @@ func (r *rollout) step(d time.Duration) (tokens float64, worth time.Duration) {
 	r.ask(d)
 	for lim, n := range r.admitted {
 		tokens += n
-		worth += time.Duration(n) * lim.duration()
+		worth += time.Duration(n) * time.Duration(1e9/float64(lim.Rate))
 	}
 	return tokens, worth
 }
@@ -55,10 +54,10 @@ func (r *rollout) step(d time.Duration) (tokens float64, worth time.Duration) {
 // second.
 func TestRolloutOfAnotherLimit(t *testing.T) {
 	const n, stretch = 4, 10 * time.Second
-	small, large := Limit{Rate: 100, Burst: 20}, Limit{Rate: 300, Burst: 30}
+	small, large := perSecond(100, 20), perSecond(300, 30)
 	for _, tc := range []struct {
 		name     string
-		old, new Limit
+		old, new limiter.Limit
 		down     bool
 	}{
 		{"raised", small, large, false},
@@ -68,14 +67,14 @@ func TestRolloutOfAnotherLimit(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFleet(t, n, Config{Limit: tc.old, Processes: n})
-				defer f.close()
-				r := &rollout{fleet: f, running: append([]*member{}, f.members...), admitted: map[Limit]float64{}}
+				f := New(t, n, limiter.Config{Limit: tc.old, Processes: n})
+				defer f.Close()
+				r := &rollout{Fleet: f, running: append([]*Member{}, f.Members...), admitted: map[limiter.Limit]float64{}}
 				r.ask(stretch)
-				f.down.Store(tc.down)
+				f.Down.Store(tc.down)
 				r.ask(stretch)
 				for i := range n {
-					r.replace(i, Config{Limit: tc.new, Processes: n})
+					r.replace(i, limiter.Config{Limit: tc.new, Processes: n})
 					tokens, worth := r.step(stretch)
 					least, most := float64(small.Rate)*stretch.Seconds(), float64(large.Rate)*stretch.Seconds()+float64(large.Burst)
 					t.Logf("%d of %d replaced: %.0f tokens of %.0f to %.0f, worth %.3f of the time", i+1, n, tokens, least, most, float64(worth)/float64(stretch))
@@ -96,73 +95,27 @@ func TestRolloutOfAnotherLimit(t *testing.T) {
 func TestRolloutLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n, burst = 3, 1e9 // never full again, so that no time is lost
-		old, next := Limit{Rate: 1000, Burst: burst}, Limit{Rate: 250, Burst: burst}
-		f := newFleet(t, n, Config{Limit: old, Processes: n, SyncInterval: time.Second}) // nobody is ever taken for silent
-		defer f.close()
-		f.members[0].Charge("k", 1e6)
-		for _, m := range f.members {
+		old, next := perSecond(1000, burst), perSecond(250, burst)
+		f := New(t, n, limiter.Config{Limit: old, Processes: n, SyncInterval: time.Second}) // nobody is ever taken for silent
+		defer f.Close()
+		f.Members[0].Charge("k", 1e6)
+		for _, m := range f.Members {
 			m.Charge("k", 1)
-			until(t, "exchanged", func() bool { return syncNow(m.Limiter) == nil })
+			Until(t, "exchanged", func() bool { return Sync(m.Limiter) == nil })
 		}
-		begin, debt := time.Now(), f.toGo("k")
-		r := &rollout{fleet: f, running: append([]*member{}, f.members...), admitted: map[Limit]float64{}}
+		begin, debt := time.Now(), f.ToGo("k")
+		r := &rollout{Fleet: f, running: append([]*Member{}, f.Members...), admitted: map[limiter.Limit]float64{}}
 		want := time.Duration(0)
 		for i := range n {
 			_, worth := r.step(1234 * time.Millisecond)
 			want += worth
-			r.replace(i, Config{Limit: next, Processes: n, SyncInterval: time.Second})
+			r.replace(i, limiter.Config{Limit: next, Processes: n, SyncInterval: time.Second})
 		}
 		_, worth := r.step(1234 * time.Millisecond)
 		want += worth
-		f.close()
-		if got := f.toGo("k") - debt + time.Since(begin); (got - want).Abs() > time.Millisecond {
+		f.Close()
+		if got := f.ToGo("k") - debt + time.Since(begin); (got - want).Abs() > time.Millisecond {
 			t.Errorf("charged %v, want %v", got, want)
 		}
 	})
-}
-
-// TestCloseTellsWhatItCan: Close tells as much as fits into its time, and says
-// what is left, also if calls take long or are not answered in time.
-func TestCloseTellsWhatItCan(t *testing.T) {
-	for _, tc := range []struct {
-		name  string
-		trip  time.Duration
-		keys  int
-		least int // keys told
-	}{
-		{"near", 2 * time.Millisecond, 30000, 30000},
-		{"far", 300 * time.Millisecond, 30000, 30000},
-		{"too far", 5 * time.Second, 30000, 0},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m, p, f := tapped(t, Config{Limit: Per(10, time.Hour), SyncInterval: time.Second})
-				time.Sleep(time.Second)
-				p.listen(func(*exchange.FleetCall, []*exchange.Chunk) error {
-					time.Sleep(tc.trip)
-					return nil
-				}, nil)
-				for i := range tc.keys {
-					m.Allow(fmt.Sprint(i))
-				}
-				begin := time.Now()
-				if err := m.Close(); err != nil || time.Since(begin) > 2*time.Second {
-					t.Errorf("Close: %v after %v", err, time.Since(begin))
-				}
-				took := time.Since(begin)
-				left := m.Status().Pending
-				told := 0
-				for i := range tc.keys {
-					if f.toGo(fmt.Sprint(i)) > 0 {
-						told++
-					}
-				}
-				t.Logf("%d of %d keys told in %v, %d left", told, tc.keys, took, left)
-				time.Sleep(tc.trip) // the call ends by itself
-				if told < tc.least || told+left < tc.keys {
-					t.Errorf("%d of %d keys told, %d left; want at least %d, and each told or left", told, tc.keys, left, tc.least)
-				}
-			})
-		})
-	}
 }

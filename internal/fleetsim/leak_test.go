@@ -1,4 +1,4 @@
-package limiter
+package fleetsim
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-e56e777b/limiter"
 )
 
 // footprint is what a program holds.
@@ -39,12 +41,15 @@ func (f footprint) outgrows(g footprint) bool {
 
 // churn asks for keys, ten times as many as fit, in turns of a stride, and
 // returns the most that was held meanwhile.
-func churn(f *fleet, d time.Duration) (most footprint) {
+func churn(f *Fleet, d time.Duration) (most footprint) {
 	const every, maxKeys, samples = 60 * time.Millisecond, 256, 3
-	keys := benchKeys(10 * maxKeys)
+	keys := make([]string, 10*maxKeys)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("user:%08d", i)
+	}
 	for range samples {
 		for i := range int(d / every / samples) {
-			for j, m := range f.members {
+			for j, m := range f.Members {
 				m.Allow(keys[(i*7919+j*13)%len(keys)])
 			}
 			time.Sleep(every)
@@ -60,19 +65,19 @@ func churn(f *fleet, d time.Duration) (most footprint) {
 // 20 minutes.
 func TestNothingGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t, 3, Config{Limit: Per(5, time.Minute), MaxKeys: 256, Processes: 3})
-		defer f.close()
+		f := New(t, 3, limiter.Config{Limit: limiter.Per(5, time.Minute), MaxKeys: 256, Processes: 3})
+		defer f.Close()
 		var up, down []footprint
 		begin := time.Now()
 		for away := 20 * time.Second; time.Since(begin) < time.Hour; away *= 2 {
 			churn(f, 2*time.Minute)
-			f.wantState(Synced)
+			f.WantState(limiter.Synced)
 			up = append(up, churn(f, time.Minute))
-			f.down.Store(true)
+			f.Down.Store(true)
 			churn(f, time.Minute) // what an outage may fill is full
-			f.wantState(Degraded)
+			f.WantState(limiter.Degraded)
 			down = append(down, churn(f, away))
-			f.down.Store(false)
+			f.Down.Store(false)
 		}
 		for what, list := range map[string][]footprint{"with Redis": up, "without": down} {
 			first, last := list[0], list[len(list)-1]

@@ -1,17 +1,20 @@
-package limiter
+package fleetsim
 
 import (
 	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 )
 
 // quietCase is a load that is quiet when an outage begins, and what the fleet
 // admits of it in the outage, as a part of what one central bucket does.
 type quietCase struct {
 	n           int
-	lim         Limit
+	lim         limiter.Limit
 	what        string
 	total       func(time.Duration) float64
 	weight      func(int, time.Duration) float64
@@ -22,11 +25,11 @@ type quietCase struct {
 // clumped is requests that come together, once in every period.
 func clumped(requests float64, period time.Duration) func(time.Duration) float64 {
 	const width = 40 * time.Millisecond
-	return onOff(requests/width.Seconds(), width, period)
+	return OnOff(requests/width.Seconds(), width, period)
 }
 
 // idling is a load of ten times the rate that pauses for as long before an outage.
-func idling(n int, lim Limit, pause time.Duration, least float64) quietCase {
+func idling(n int, lim limiter.Limit, pause time.Duration, least float64) quietCase {
 	down := 20*sec + pause
 	hard := 10 * float64(lim.Rate)
 	total := func(at time.Duration) float64 {
@@ -35,12 +38,12 @@ func idling(n int, lim Limit, pause time.Duration, least float64) quietCase {
 		}
 		return hard
 	}
-	return quietCase{n, lim, fmt.Sprintf("idle for %v", pause), total, equal, down, down + 20*sec, least, 1.25}
+	return quietCase{n, lim, fmt.Sprintf("idle for %v", pause), total, Equal, down, down + 20*sec, least, 1.25}
 }
 
 // moving is one that left one process for another so long before an outage, and
 // then comes to both.
-func moving(lim Limit, ago time.Duration) quietCase {
+func moving(lim limiter.Limit, ago time.Duration) quietCase {
 	down := 20*sec + ago
 	weight := func(process int, at time.Duration) float64 {
 		if at >= down || (process == 0) == (at < 20*sec) {
@@ -48,7 +51,7 @@ func moving(lim Limit, ago time.Duration) quietCase {
 		}
 		return 0
 	}
-	return quietCase{2, lim, fmt.Sprintf("moved %v ago", ago), steady(10 * float64(lim.Rate)), weight, down, down + 20*sec, 0.75, 1.25}
+	return quietCase{2, lim, fmt.Sprintf("moved %v ago", ago), Steady(10 * float64(lim.Rate)), weight, down, down + 20*sec, 0.75, 1.25}
 }
 
 // TestOutageStarvesNoIdleKey: a key that was quiet when the state went away has
@@ -56,16 +59,16 @@ func moving(lim Limit, ago time.Duration) quietCase {
 // asked for again after a pause; and where its load had moved the total stays
 // at the limit.
 func TestOutageStarvesNoIdleKey(t *testing.T) {
-	slow, second := Limit{0.5, 5}, Limit{100, 100}
+	slow, second := perSecond(0.5, 5), perSecond(100, 100)
 	for _, tc := range []quietCase{
-		{2, slow, "4 at once every 10 s", clumped(4, 10*sec), equal, 65 * sec, 165 * sec, 0.6, 1.25},
-		{10, slow, "4 at once every 10 s", clumped(4, 10*sec), equal, 65 * sec, 165 * sec, 0.4, 1.25},
-		{10, slow, "0.9 r 1/k", steady(0.45), skewed, 120 * sec, 240 * sec, 0.75, 1.25},
+		{2, slow, "4 at once every 10 s", clumped(4, 10*sec), Equal, 65 * sec, 165 * sec, 0.6, 1.25},
+		{10, slow, "4 at once every 10 s", clumped(4, 10*sec), Equal, 65 * sec, 165 * sec, 0.4, 1.25},
+		{10, slow, "0.9 r 1/k", Steady(0.45), Skewed, 120 * sec, 240 * sec, 0.75, 1.25},
 		idling(2, slow, 10*sec, 0.8),
 		idling(10, slow, 10*sec, 0.66),
 		idling(2, slow, 2*time.Minute, 0.8),
 		idling(10, slow, 2*time.Minute, 0.8),
-		idling(2, Per(5, time.Minute), 2*time.Minute, 0.8),
+		idling(2, limiter.Per(5, time.Minute), 2*time.Minute, 0.8),
 		idling(10, second, 10*sec, 0.9),
 		idling(10, second, 2*time.Minute, 0.9),
 		moving(slow, 2*time.Minute),
@@ -78,11 +81,11 @@ func TestOutageStarvesNoIdleKey(t *testing.T) {
 			fleet, central := 0., 0.
 			for seed := range uint64(max(1, min(5, 2.5/tc.lim.Rate))) {
 				synctest.Test(t, func(t *testing.T) {
-					f := newFleetOn(t, tc.n, Config{Limit: tc.lim}, near, 0, seed)
-					defer f.close()
-					y := f.run(tc.lim, load{
-						seed: seed, dur: tc.dur, total: tc.total, weight: tc.weight,
-						at: []event{{tc.down, func() { f.down.Store(true) }}},
+					f := NewOn(t, tc.n, limiter.Config{Limit: tc.lim}, simnet.Near, 0, seed)
+					defer f.Close()
+					y := f.Run(tc.lim, Load{
+						Seed: seed, Dur: tc.dur, Total: tc.total, Weight: tc.weight,
+						At: []Event{{tc.down, func() { f.Down.Store(true) }}},
 					})
 					fleet += between(y.admitted, tc.down, tc.dur)
 					central += between(y.central, tc.down, tc.dur)

@@ -1,4 +1,4 @@
-package limiter
+package fleetsim
 
 import (
 	"fmt"
@@ -32,7 +32,7 @@ it is chance alone. A figure with a target has it in brackets where it was misse
 `
 
 // writeAccuracy writes the page and its charts.
-func writeAccuracy(t *testing.T, folder string, list []group) {
+func writeAccuracy(t *testing.T, folder string, list []Group) {
 	var b strings.Builder
 	b.WriteString(accuracyIntro)
 	missed, wanted := 0, 0
@@ -40,27 +40,27 @@ func writeAccuracy(t *testing.T, folder string, list []group) {
 		m, w := g.targets()
 		missed, wanted = missed+m, wanted+w
 	}
-	fmt.Fprintf(&b, "%d of %d targets are met. %s, seeds as in scenarios_test.go.\n", wanted-missed, wanted, runtime.Version())
+	fmt.Fprintf(&b, "%d of %d targets are met. %s, seeds as in internal/fleetsim/scenarios.go.\n", wanted-missed, wanted, runtime.Version())
 	for _, g := range list {
 		g.writeTo(&b)
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "accuracy.md"), []byte(b.String()), 0o600))
 	for _, g := range list {
-		for i := range g.scenarios {
-			if sc := &g.scenarios[i]; sc.chart != "" {
-				require.NoError(t, sc.draw(filepath.Join(folder, sc.chart)))
+		for i := range g.Scenarios {
+			if sc := &g.Scenarios[i]; sc.Chart != "" {
+				require.NoError(t, sc.draw(filepath.Join(folder, sc.Chart)))
 			}
 		}
 	}
 }
 
-func (g group) targets() (missed, wanted int) {
-	for i := range g.scenarios {
-		for _, r := range g.scenarios[i].results {
-			if r.bounds() != "" {
+func (g Group) targets() (missed, wanted int) {
+	for i := range g.Scenarios {
+		for _, r := range g.Scenarios[i].Results {
+			if r.Bounds() != "" {
 				wanted++
 			}
-			if !r.met() {
+			if !r.Met() {
 				missed++
 			}
 		}
@@ -69,25 +69,25 @@ func (g group) targets() (missed, wanted int) {
 }
 
 // writeTo writes a table for each set of figures that rows of the group have.
-func (g group) writeTo(b *strings.Builder) {
-	fmt.Fprintf(b, "\n## %s\n\n%s\n", g.title, g.intro)
+func (g Group) writeTo(b *strings.Builder) {
+	fmt.Fprintf(b, "\n## %s\n\n%s\n", g.Title, g.Intro)
 	header := ""
-	for i := range g.scenarios {
-		sc := &g.scenarios[i]
-		if sc.chart != "" {
-			fmt.Fprintf(b, "\n![%s](%s)\n", sc.name, sc.chart)
+	for i := range g.Scenarios {
+		sc := &g.Scenarios[i]
+		if sc.Chart != "" {
+			fmt.Fprintf(b, "\n![%s](%s)\n", sc.Name, sc.Chart)
 			header = ""
 		}
 		if h := sc.header(); h != header {
 			header = h
-			fmt.Fprintf(b, "\n%s\n|%s\n", h, strings.Repeat(" --- |", len(sc.results)+1))
+			fmt.Fprintf(b, "\n%s\n|%s\n", h, strings.Repeat(" --- |", len(sc.Results)+1))
 		}
-		fmt.Fprintf(b, "| %s |", sc.name)
-		for _, r := range sc.results {
-			if r.met() {
+		fmt.Fprintf(b, "| %s |", sc.Name)
+		for _, r := range sc.Results {
+			if r.Met() {
 				fmt.Fprintf(b, " %v |", r)
 			} else {
-				fmt.Fprintf(b, " **%v** (%s) |", r, r.bounds())
+				fmt.Fprintf(b, " **%v** (%s) |", r, r.Bounds())
 			}
 		}
 		b.WriteByte('\n')
@@ -95,12 +95,12 @@ func (g group) writeTo(b *strings.Builder) {
 }
 
 // header has the targets that all rows below it share, but for those of a row's own.
-func (sc *scenario) header() string {
+func (sc *Scenario) header() string {
 	var h strings.Builder
 	h.WriteString("| |")
-	for _, r := range sc.results {
-		h.WriteString(" " + r.name)
-		if w := r.bounds(); w != "" && !r.own {
+	for _, r := range sc.Results {
+		h.WriteString(" " + r.Name)
+		if w := r.Bounds(); w != "" && !r.Own {
 			h.WriteString(" (" + w + ")")
 		}
 		h.WriteString(" |")
@@ -109,10 +109,10 @@ func (sc *scenario) header() string {
 }
 
 // draw draws what was admitted over time, beside the central bucket.
-func (sc *scenario) draw(path string) error {
+func (sc *Scenario) draw(path string) error {
 	p := plot.New()
 	p.BackgroundColor = color.White
-	p.Title.Text = sc.name
+	p.Title.Text = sc.Name
 	p.X.Label.Text = "seconds"
 	p.Y.Label.Text = "tokens per second"
 	p.Y.Min = 0
@@ -122,11 +122,11 @@ func (sc *scenario) draw(path string) error {
 		color color.Color
 		width vg.Length
 	}{
-		{"asked for", sc.tally.asked, color.Gray{170}, 1},
-		{"one central bucket", sc.tally.central, color.RGBA{0xd5, 0x5e, 0, 255}, 1},
-		{"the fleet", sc.tally.admitted, color.RGBA{0, 0x72, 0xb2, 255}, 2},
+		{"asked for", sc.Tally.asked, color.Gray{170}, 1},
+		{"one central bucket", sc.Tally.central, color.RGBA{0xd5, 0x5e, 0, 255}, 1},
+		{"the fleet", sc.Tally.admitted, color.RGBA{0, 0x72, 0xb2, 255}, 2},
 	} {
-		l, err := plotter.NewLine(perSecond(line.bins))
+		l, err := plotter.NewLine(halfSeconds(line.bins))
 		if err != nil {
 			return err
 		}
@@ -139,8 +139,8 @@ func (sc *scenario) draw(path string) error {
 	return p.Save(18*vg.Centimeter, 7*vg.Centimeter, path)
 }
 
-// perSecond makes points of half-second means.
-func perSecond(bins []float64) (points plotter.XYs) {
+// halfSeconds makes points of half-second means.
+func halfSeconds(bins []float64) (points plotter.XYs) {
 	const width = 5
 	for i, chunk := range slices.Collect(slices.Chunk(bins, width)) {
 		at := time.Duration(i) * width * bin

@@ -1,0 +1,156 @@
+package fleetsim
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter"
+)
+
+// drive runs a driver that makes the requests itself, with the load's events.
+func (f *Fleet) drive(lim limiter.Limit, ld Load, requests func(*Fleet, *Tally)) *Tally {
+	y := newTally(f, lim, ld)
+	y.bucket = rate.NewLimiter(lim.Rate, lim.Burst)
+	y.begin = time.Now().Truncate(time.Microsecond).Add(time.Microsecond)
+	time.Sleep(time.Until(y.begin))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, e := range ld.At {
+			y.sleepUntil(e.At)
+			e.Do()
+		}
+	}()
+	requests(f, y)
+	<-ended
+	y.sleepUntil(ld.Dur)
+	return y.closed(f)
+}
+
+func (y *Tally) now() time.Duration { return time.Since(y.begin) }
+
+func (y *Tally) sleepUntil(at time.Duration) { time.Sleep(at - y.now()) }
+
+// ask makes n requests of cost 1 of a process now, and of the central bucket.
+func (y *Tally) ask(who, n int) {
+	at := y.now()
+	for range n {
+		y.add(at, who, 1, y.bucket.AllowN(time.Now(), 1), y.fleet.Members[who].Allow(key))
+	}
+}
+
+// ticks has every process make k requests at the same instant, in every period; a
+// microsecond apart, so that a run can be repeated.
+func ticks(k int, every time.Duration) func(*Fleet, *Tally) {
+	return func(f *Fleet, y *Tally) {
+		for tick := time.Duration(0); tick < y.dur; tick += every {
+			for i := range f.Members {
+				y.sleepUntil(tick + time.Duration(i+1)*time.Microsecond)
+				y.ask(i, k)
+			}
+		}
+	}
+}
+
+// pool is workers of one process that call Wait, work for a moment, and call again.
+type pool struct {
+	process, workers int
+	work             time.Duration
+	patience         time.Duration // mean after which a waiter gives up; 0: never
+}
+
+// pools is so many workers in each of so many processes.
+func pools(processes, workers int) (list []pool) {
+	for i := range processes {
+		list = append(list, pool{process: i, workers: workers, work: 10 * time.Millisecond})
+	}
+	return list
+}
+
+// loops has pools of workers wait in closed loops until the run ends, beside a
+// process that makes so many Allow requests in a second, if any. There is always a
+// worker ready, so that one central bucket admits what it refills.
+func loops(list []pool, asking int, perSecond float64) func(*Fleet, *Tally) {
+	return func(f *Fleet, y *Tally) {
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		for _, p := range list {
+			for worker := range p.workers {
+				running.Go(func() { y.work(ctx, p, worker) })
+			}
+		}
+		rng := rand.New(rand.NewPCG(1, 1))
+		next := y.dur
+		if perSecond > 0 {
+			next = 0
+		}
+		for at := time.Duration(0); at < y.dur; at += bin {
+			for next < at+bin && next < y.dur {
+				y.sleepUntil(next)
+				ok := f.Members[asking].Allow(key)
+				y.add(y.now(), asking, 1, false, ok)
+				next += time.Duration(rng.ExpFloat64() / perSecond * 1e9).Truncate(time.Microsecond)
+			}
+			y.sleepUntil(at + bin)
+			y.refilled(at)
+		}
+		cancel()
+		running.Wait()
+	}
+}
+
+// refilled counts what one central bucket with somebody always waiting admits in a bin.
+func (y *Tally) refilled(at time.Duration) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if i := int(at / bin); i < len(y.central) {
+		y.central[i] = float64(y.bucket.Limit()) * bin.Seconds()
+		if i == 0 {
+			y.central[0] += float64(y.bucket.Burst())
+		}
+	}
+}
+
+// work is one worker's life.
+func (y *Tally) work(ctx context.Context, p pool, worker int) {
+	m := y.fleet.Members[p.process]
+	rng := rand.New(rand.NewPCG(uint64(p.process), uint64(worker)))
+	m.Sleep(0)
+	for ctx.Err() == nil {
+		call, giveUp := context.WithCancel(ctx)
+		begin, patience := time.Now(), 100*y.dur
+		if p.patience > 0 {
+			patience = time.Duration(rng.ExpFloat64() * float64(p.patience))
+		}
+		timer := time.AfterFunc(patience, giveUp)
+		err := m.Wait(call, key)
+		gaveUp := call.Err() != nil
+		timer.Stop()
+		giveUp()
+		if err == nil {
+			y.served(p.process, time.Since(begin))
+		} else if !gaveUp {
+			y.fleet.t.Errorf("Wait: %v", err)
+			return
+		}
+		m.Sleep(p.work)
+	}
+}
+
+// served counts a worker whose wait has ended now.
+func (y *Tally) served(who int, waited time.Duration) {
+	at := y.now()
+	y.add(at, who, 1, false, true)
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if at >= y.warm {
+		for len(y.waits) <= who {
+			y.waits = append(y.waits, nil)
+		}
+		y.waits[who] = append(y.waits[who], waited.Seconds())
+	}
+}

@@ -1,0 +1,129 @@
+// Package fleetsim runs fleets of real limiters in virtual time, on a shared state in
+// memory that merges by the same rules as the script in Redis, and counts their
+// decisions beside those of one central bucket.
+//
+// [Groups] are the scenarios of docs/accuracy.md. Everything here needs a
+// testing/synctest bubble around it.
+package fleetsim
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+)
+
+// Fleet is limiters that share a state in memory.
+type Fleet struct {
+	*simnet.Net
+	Members []*Member
+
+	t    testing.TB
+	seed uint64
+}
+
+// Member is one limiter of a fleet and its way to the state.
+type Member struct {
+	*limiter.Limiter
+	*simnet.Link
+
+	killed bool
+}
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// New makes a fleet of n processes near the state.
+func New(t testing.TB, n int, cfg limiter.Config) *Fleet {
+	t.Helper()
+	return NewOn(t, n, cfg, simnet.Near, 0, 0)
+}
+
+// NewOn makes a fleet of n processes on a network, without some mechanisms. The
+// seed is that of all random choices.
+func NewOn(t testing.TB, n int, cfg limiter.Config, path simnet.Path, without simnet.Mechanism, seed uint64) *Fleet {
+	t.Helper()
+	f := &Fleet{Net: simnet.New(path, without), t: t, seed: seed << 32}
+	for range n {
+		f.Join(cfg)
+	}
+	return f
+}
+
+// Join starts one more process.
+func (f *Fleet) Join(cfg limiter.Config) *Member {
+	f.t.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = quiet
+	}
+	m := &Member{Link: f.Link(f.seed + uint64(len(f.Members)))}
+	cfg.Redis = m.Link
+	var err error
+	if m.Limiter, err = limiter.New(cfg); err != nil {
+		f.t.Fatal(err)
+	}
+	f.Members = append(f.Members, m)
+	return m
+}
+
+// Kill ends a process without a word, as SIGKILL does.
+func (m *Member) Kill() {
+	m.killed = true
+	m.Cut.Store(true)
+	go func() { _ = m.Close() }() // its goroutines end; nothing gets out
+}
+
+// Close closes all limiters, and lets calls end that are under way.
+func (f *Fleet) Close() {
+	for _, m := range f.Members {
+		_ = m.Close()
+	}
+	time.Sleep(time.Second)
+}
+
+// WantState fails the test where a process is in another state.
+func (f *Fleet) WantState(want limiter.State) {
+	f.t.Helper()
+	for i, m := range f.Members {
+		if st := m.Status(); st.State != want || (st.Err != nil) != (want == limiter.Degraded) {
+			f.t.Errorf("process %d: %+v, want %v", i, st, want)
+		}
+	}
+}
+
+// WaitFor waits until every process counts n processes.
+func (f *Fleet) WaitFor(n int) {
+	f.t.Helper()
+	for _, m := range f.Members {
+		Until(f.t, "all see each other", func() bool { return m.Status().Processes == n })
+	}
+}
+
+// CutOff takes the way to the state from some processes, or gives it back.
+func (f *Fleet) CutOff(away bool, members ...*Member) func() {
+	return func() {
+		for _, m := range members {
+			m.Cut.Store(away)
+		}
+	}
+}
+
+// Until waits, in virtual time, until a condition holds: for a minute at most.
+func Until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for begin := time.Now(); !holds(); time.Sleep(time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			t.Fatalf("after a minute still not so: %s", what)
+		}
+	}
+}
+
+// Sync does one full round of a limiter: within 10 s, or it fails.
+func Sync(l *limiter.Limiter) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return l.Sync(ctx)
+}

@@ -1,0 +1,175 @@
+package fleetsim
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+)
+
+// Group is scenarios that stand in one table.
+type Group struct {
+	Title     string
+	Intro     string
+	Scenarios []Scenario
+}
+
+// Scenario is one run of a fleet and its targets.
+type Scenario struct {
+	Name    string
+	N       int
+	Lim     limiter.Limit
+	Cfg     limiter.Config // beside Limit
+	Path    simnet.Path    // default: Near
+	Load    Load
+	During  func(*Fleet) []Event // events of the run
+	Drive   func(*Fleet, *Tally) // makes the requests in place of Load's arrivals
+	Without simnet.Mechanism
+	Figures []Figure
+	Chart   string // file of a chart over time, beside the page
+	Fast    bool   // true if every go test runs it
+
+	Tally   *Tally // of the run that has been made
+	Results []Result
+}
+
+// Figure is one number that a run is judged by.
+type Figure struct {
+	Name        string
+	Of          func(*Tally) float64
+	Scale       float64 // of the number as it is shown
+	Digits      int
+	Unit        string
+	Least, Most float64 // as shown; NaN: no such bound
+	Own         bool    // true if the bound is this scenario's alone
+	Plain       bool    // true if shown without a sign
+}
+
+// Result is a figure of a run that has been made.
+type Result struct {
+	Figure
+	Got float64
+}
+
+// Met reports whether the figure is within its bounds.
+func (r Result) Met() bool {
+	return !(r.Got < r.Least) && !(r.Got > r.Most) // NaN, no bound, compares false
+}
+
+var none = math.NaN()
+
+func (g Figure) within(least, most float64) Figure {
+	g.Least, g.Most = least, most
+	return g
+}
+
+func (g Figure) atMost(most float64) Figure   { return g.within(none, most) }
+func (g Figure) atLeast(least float64) Figure { return g.within(least, none) }
+
+// alone says that the bound is not that of the rows around it.
+func (g Figure) alone() Figure {
+	g.Own = true
+	return g
+}
+
+// Bounds is the target as text, empty where there is none.
+func (r Result) Bounds() string {
+	switch {
+	case !math.IsNaN(r.Least) && r.Least == -r.Most:
+		return fmt.Sprintf("±%g%s", r.Most, r.Unit)
+	case !math.IsNaN(r.Least) && !math.IsNaN(r.Most):
+		return fmt.Sprintf("%g to %g%s", r.Least, r.Most, r.Unit)
+	case !math.IsNaN(r.Most):
+		return fmt.Sprintf("≤ %g%s", r.Most, r.Unit)
+	case !math.IsNaN(r.Least):
+		return fmt.Sprintf("≥ %g%s", r.Least, r.Unit)
+	}
+	return ""
+}
+
+func (r Result) String() string {
+	if r.Plain {
+		return fmt.Sprintf("%.*f%s", r.Digits, r.Got, r.Unit)
+	}
+	return fmt.Sprintf("%+.*f%s", r.Digits, r.Got, r.Unit)
+}
+
+// Verdict is empty where the target is met.
+func (r Result) Verdict() string {
+	if r.Met() {
+		return ""
+	}
+	return "MISSED " + r.Bounds()
+}
+
+// Run makes the run in a bubble of its own.
+func (sc *Scenario) Run(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, cfg, ld := sc.Path, sc.Cfg, sc.Load
+		if path == (simnet.Path{}) {
+			path = simnet.Near
+		}
+		cfg.Limit = sc.Lim
+		if cfg.MaxKeys == 0 {
+			cfg.MaxKeys = 64
+		}
+		ld.Seed++
+		f := NewOn(t, sc.N, cfg, path, sc.Without, ld.Seed)
+		defer f.Close()
+		if sc.During != nil {
+			ld.At = sc.During(f)
+		}
+		if sc.Drive == nil {
+			sc.Tally = f.Run(sc.Lim, ld)
+		} else {
+			sc.Tally = f.drive(sc.Lim, ld, sc.Drive)
+		}
+	})
+	sc.Results = nil
+	for _, g := range sc.Figures {
+		sc.Results = append(sc.Results, Result{g, g.Of(sc.Tally) * g.Scale})
+	}
+}
+
+func percent(name string, of func(*Tally) float64) Figure {
+	return Figure{Name: name, Of: of, Scale: 100, Digits: 2, Unit: " %", Least: none, Most: none}
+}
+
+func plain(name string, digits int, unit string, of func(*Tally) float64) Figure {
+	return Figure{Name: name, Of: of, Scale: 1, Digits: digits, Unit: unit, Least: none, Most: none}
+}
+
+// admittedIn is the admission in a phase against the central bucket's, as a
+// difference in per cent.
+func admittedIn(name string) Figure {
+	return percent(name, func(y *Tally) float64 { p := y.phase(name); return y.Over(p.From, p.To) })
+}
+
+// burstIn is the worst window of a phase.
+func burstIn(name string) Figure {
+	return plain(name+": worst window", 2, " b", func(y *Tally) float64 { return y.phase(name).window.most / float64(y.lim.Burst) })
+}
+
+// spellIn is the longest spell of a phase without an admission.
+func spellIn(name string) Figure {
+	return plain(name+": longest denial", 2, " s", func(y *Tally) float64 { return y.phase(name).spell.Seconds() })
+}
+
+// settledAfter is how long it took from an instant on until no more was
+// admitted too much or too little, up to the end of the run.
+func settledAfter(what string, at time.Duration) Figure {
+	return plain("settled after "+what, 1, " s", func(y *Tally) float64 { return y.settled(at, y.dur).Seconds() })
+}
+
+var (
+	over      = percent("admitted, against central", func(y *Tally) float64 { return y.Over(y.warm, y.dur) })
+	worst     = plain("worst window", 2, " b", (*Tally).Excess)
+	falsely   = percent("denied beyond central", (*Tally).falseDenials)
+	spreads   = percent("spread of chances", func(y *Tally) float64 { s, _ := y.spread(); return s })
+	centrally = percent("spread, central", func(y *Tally) float64 { _, s := y.spread(); return s })
+	exchanges = plain("exchanges per token", 3, "", (*Tally).perToken)
+)

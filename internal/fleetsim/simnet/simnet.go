@@ -1,0 +1,343 @@
+// Package simnet is a shared state in memory and the network between it and the
+// processes of a simulated fleet: delays, losses, cuts, hangs and brownouts, in
+// the virtual time of a testing/synctest bubble.
+//
+// A process gets a [Link] in place of its Redis client. The package does not know
+// the limiter, so that the limiter's own tests can use it too.
+package simnet
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+)
+
+// Partitions is the number of partitions of a simulated state.
+const Partitions = 16
+
+// ErrCut is the error of a call that does not get through.
+var ErrCut = errors.New("cut off")
+
+// Path is the network between a process and the state.
+type Path struct {
+	Trip        time.Duration // round trip
+	Jitter      float64       // part of a trip's way by which it varies, up and down
+	LoseRequest float64       // probability that a request gets lost,
+	LoseReply   float64       // that a reply does,
+	Duplicate   float64       // that a request arrives twice
+	Timeout     time.Duration // the client gives a call up after this long; 0: never
+}
+
+// Near is a network of 2 ms both ways, without faults.
+var Near = Path{Trip: 2 * time.Millisecond}
+
+// Mechanism is a part of the design that a run can do without, to show what it is
+// worth. Most are taken out on the way to the state and back, where they are seen.
+type Mechanism uint8
+
+// The mechanisms of docs/accuracy.md's ablations.
+const (
+	Shares    Mechanism = 1 << iota // no reply tells of others' demand: naive delta synchronisation
+	Ages                            // charges begin when they arrive
+	Floors                          // no process tells a state what it has lost
+	News                            // no process announces the keys that run low
+	Threshold                       // θ = 1
+)
+
+// Net is a shared state in memory that processes reach by links.
+//
+// A run can be repeated from its seed to the last decision: whatever happens at one
+// instant happens in one process, because the i-th link wakes only at nanoseconds
+// 3i+1 to 3i+3 of a microsecond, and the driver of a run at a full microsecond.
+// That has room for 333 links.
+type Net struct {
+	State   *exchange.Memory
+	Down    atomic.Bool  // true if no call gets through
+	Late    atomic.Int64 // most nanoseconds by which each way is late, at random: a brownout
+	Path    Path         // of links made from now on
+	Without Mechanism
+
+	mu      sync.Mutex
+	links   int
+	stopped chan struct{} // closed when the state goes on; nil while it runs
+}
+
+// New returns an empty state.
+func New(path Path, without Mechanism) *Net {
+	return &Net{State: exchange.NewMemory(Partitions, time.Now), Path: path, Without: without}
+}
+
+// Stop stops the server as SIGSTOP does: calls wait, and arrive when it goes on,
+// those included that their clients have given up.
+func (n *Net) Stop() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stopped == nil {
+		n.stopped = make(chan struct{})
+	}
+}
+
+// Continue has a stopped server go on.
+func (n *Net) Continue() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stopped != nil {
+		close(n.stopped)
+		n.stopped = nil
+	}
+}
+
+// waiting is closed when a stopped server goes on; nil while it runs.
+func (n *Net) waiting() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.stopped
+}
+
+// ToGo is how far ahead of now the shared state has a key's TAT.
+func (n *Net) ToGo(key string) time.Duration {
+	field := "k" + key
+	c := &exchange.Chunk{
+		Partition: exchange.Partition(field, n.State.Partitions()), ID: exchange.ID{0xff}, Seq: 1, Floors: true,
+		Tau: time.Second, Records: []exchange.Record{{Field: field}},
+	}
+	n.State.Exchange(context.Background(), nil, []*exchange.Chunk{c})
+	return time.Duration(c.Reply.Keys[0].ToGo) * time.Microsecond
+}
+
+// Link is one process's way to the state. It takes the place of the process's Redis
+// client, of which it implements nothing.
+type Link struct {
+	redis.UniversalClient
+	Cut  atomic.Bool   // true if this process's calls don't get through
+	Hung chan struct{} // calls wait until this is closed; nil: they don't
+	Path Path
+
+	net  *Net
+	slot time.Duration // nanosecond of a microsecond at which this process wakes
+	seed uint64
+
+	mu     sync.Mutex
+	wakeUp map[time.Time]bool // instants that are taken
+}
+
+var _ exchange.Simulated = (*Link)(nil)
+
+// Link makes the next link. The caller's goroutine is the process's from then on.
+func (n *Net) Link(seed uint64) *Link {
+	n.mu.Lock()
+	slot := time.Duration(3*n.links + 1)
+	n.links++
+	n.mu.Unlock()
+	l := &Link{net: n, seed: seed, Path: n.Path, slot: slot, wakeUp: map[time.Time]bool{}}
+	l.Sleep(0)
+	return l
+}
+
+// Partitions implements [exchange.Store].
+func (l *Link) Partitions() int { return l.net.State.Partitions() }
+
+// Seed implements [exchange.Simulated].
+func (l *Link) Seed() uint64 { return l.seed }
+
+// FixedThreshold implements [exchange.Simulated].
+func (l *Link) FixedThreshold() bool { return l.net.Without&Threshold != 0 }
+
+// Sleep wakes after about d, at an instant that is this process's alone.
+func (l *Link) Sleep(d time.Duration) { l.sleep(d, 0) }
+
+func (l *Link) sleep(d, phase time.Duration) {
+	now := time.Now()
+	at := now.Add(d).Truncate(time.Microsecond).Add(l.slot + phase)
+	l.mu.Lock()
+	for !at.After(now) || l.wakeUp[at] {
+		at = at.Add(time.Microsecond)
+	}
+	l.wakeUp[at] = true
+	l.mu.Unlock()
+	time.Sleep(at.Sub(now))
+	l.mu.Lock()
+	delete(l.wakeUp, at)
+	l.mu.Unlock()
+}
+
+// fate is what chance does to one call.
+type fate struct {
+	there, back                       time.Duration
+	requestLost, replyLost, duplicate bool
+}
+
+// fateOf draws a call's fate from its name, so that it does not depend on which of
+// two goroutines comes first.
+func (l *Link) fateOf(chunks []*exchange.Chunk) fate {
+	name := l.seed<<1 + 1
+	if len(chunks) > 0 {
+		name += uint64(chunks[0].Partition)<<48 + uint64(chunks[0].Seq)<<8 + uint64(chunks[0].ID[8])<<56
+	}
+	rng := rand.New(rand.NewPCG(name, uint64(time.Now().UnixNano())))
+	way := func() time.Duration {
+		return time.Duration(float64(l.Path.Trip) / 2 * (1 + l.Path.Jitter*(2*rng.Float64()-1)))
+	}
+	f := fate{
+		there: way(), back: way(),
+		requestLost: rng.Float64() < l.Path.LoseRequest,
+		replyLost:   rng.Float64() < l.Path.LoseReply,
+		duplicate:   rng.Float64() < l.Path.Duplicate,
+	}
+	if late := l.net.Late.Load(); late > 0 {
+		f.there += time.Duration(rng.Int64N(late))
+		f.back += time.Duration(rng.Int64N(late))
+	}
+	return f
+}
+
+// Exchange implements [exchange.Exchanger].
+func (l *Link) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+	call := l.fateOf(chunks)
+	if gone := l.Path.Timeout; gone > 0 && call.there+call.back >= gone && !call.requestLost {
+		l.giveUp(call, fl, chunks)
+		return
+	}
+	l.sleep(call.there, 1)
+	if l.Hung != nil {
+		<-l.Hung
+	}
+	if l.Cut.Load() || l.net.Down.Load() {
+		Fail(fl, chunks)
+		return
+	}
+	if on := l.net.waiting(); on != nil && !l.outlast(on, call, fl, chunks) {
+		return
+	}
+	if !call.requestLost {
+		l.net.reach(ctx, fl, chunks)
+		if call.duplicate {
+			l.net.reach(ctx, fl, chunks)
+		}
+	}
+	if call.requestLost || call.replyLost {
+		l.sleep(max(call.back, l.Path.Timeout-call.there), 2)
+		Fail(fl, chunks)
+		return
+	}
+	l.sleep(call.back, 2)
+}
+
+// giveUp has the client give a call up before its reply has come. The request
+// arrives all the same, maybe after that.
+func (l *Link) giveUp(call fate, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+	begin := time.Now()
+	l.arriveLate(func() bool {
+		l.sleep(call.there, 1)
+		if l.Cut.Load() || l.net.Down.Load() {
+			return false
+		}
+		if on := l.net.waiting(); on != nil {
+			<-on
+			l.sleep(0, 1)
+		}
+		return true
+	}, fl, chunks)
+	l.sleep(l.Path.Timeout-time.Since(begin), 2)
+	Fail(fl, chunks)
+}
+
+// outlast waits for a stopped server to go on; false where the client gave the
+// call up before.
+func (l *Link) outlast(on <-chan struct{}, call fate, fl *exchange.FleetCall, chunks []*exchange.Chunk) bool {
+	goesOn := func() bool {
+		<-on
+		l.sleep(0, 1)
+		return true
+	}
+	if l.Path.Timeout <= 0 {
+		return goesOn()
+	}
+	gaveUp := time.NewTimer(l.Path.Timeout - call.there)
+	defer gaveUp.Stop()
+	select {
+	case <-on:
+		l.sleep(0, 1)
+		return true
+	case <-gaveUp.C:
+	}
+	l.arriveLate(goesOn, fl, chunks)
+	l.sleep(0, 2)
+	Fail(fl, chunks)
+	return false
+}
+
+// arriveLate has a call arrive once its way has ended, if that says so. Nobody hears
+// the reply, and the caller may use the memory of the call again.
+func (l *Link) arriveLate(way func() bool, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+	sent := make([]*exchange.Chunk, len(chunks))
+	for i, c := range chunks {
+		d := *c
+		d.Records, d.Reply = Kept(c.Records), exchange.Reply{}
+		sent[i] = &d
+	}
+	if fl != nil {
+		presence := *fl
+		presence.Tell = slices.Clone(fl.Tell)
+		fl = &presence
+	}
+	go func() {
+		if way() {
+			l.net.reach(context.Background(), fl, sent)
+		}
+	}()
+}
+
+// Kept are records that outlive their call.
+func Kept(records []exchange.Record) []exchange.Record {
+	records = slices.Clone(records)
+	for i := range records {
+		records[i].Field = strings.Clone(records[i].Field)
+	}
+	return records
+}
+
+// reach has a call arrive at the state, except for the mechanisms that a run does
+// without.
+func (n *Net) reach(ctx context.Context, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+	for _, c := range chunks {
+		for i := range c.Records {
+			if n.Without&Ages != 0 {
+				c.Records[i].Age = 0
+			}
+			if n.Without&Floors != 0 {
+				c.Records[i].Floor = 0
+			}
+		}
+	}
+	if fl != nil && n.Without&News != 0 {
+		fl.Tell = nil
+	}
+	n.State.Exchange(ctx, fl, chunks)
+	for _, c := range chunks {
+		for i := range c.Reply.Keys {
+			if n.Without&Shares != 0 {
+				c.Reply.Keys[i].Demand = 0
+			}
+		}
+	}
+}
+
+// Fail fails a whole batch.
+func Fail(fl *exchange.FleetCall, chunks []*exchange.Chunk) {
+	if fl != nil {
+		fl.Err = ErrCut
+	}
+	for _, c := range chunks {
+		c.Err = ErrCut
+	}
+}

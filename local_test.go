@@ -1,0 +1,554 @@
+package limiter
+
+import (
+	"context"
+	"math"
+	"reflect"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
+)
+
+// TestEntriesHaveNoPointers: a collection of garbage has nothing to follow in a
+// resident key, and it fills its cache lines.
+func TestEntriesHaveNoPointers(t *testing.T) {
+	for _, e := range []any{entry{}, longEntry{}, longestEntry{}, account{}} {
+		checkNoPointers(t, reflect.TypeOf(e))
+		if size := reflect.TypeOf(e).Size(); size%64 != 0 {
+			t.Errorf("%T takes %d bytes", e, size)
+		}
+	}
+	if most := fieldSize + 1 + maxKey; most > longestText {
+		t.Errorf("a text of %d bytes does not fit into %d", most, longestText)
+	}
+}
+
+// residentEntry is the entry of a key, nil where the key is not resident.
+func residentEntry(lo *local, key string) *entry {
+	e := lo.find(key)
+	if e != nil {
+		e.mu.Unlock()
+	}
+	return e
+}
+
+// openedEntry is the entry of a resident key, whose account has been told everything.
+func openedEntry(l *Limiter, key string) opened {
+	return l.local.open(residentEntry(l.local, key), l.now())
+}
+
+// TestCountsOutgrowTheirEntry: what an entry has no room to count is counted all the same.
+func TestCountsOutgrowTheirEntry(t *testing.T) {
+	l := newTestLocal(t, Limit{Rate: 1, Burst: 3})
+	l.Allow("k")
+	e := residentEntry(l.local, "k")
+	e.allowed, e.denied = 1<<31-1, 1<<31-1
+	for range 4 {
+		l.Allow("k")
+	}
+	const want = uint64(1<<31 + 1)
+	if s := l.Stats(); s.Allowed != want || s.Denied != want {
+		t.Errorf("%d allowed, %d denied, want %d of both", s.Allowed, s.Denied, want)
+	}
+}
+
+func checkNoPointers(t *testing.T, typ reflect.Type) {
+	t.Helper()
+	switch typ.Kind() {
+	case reflect.Struct:
+		for f := range typ.Fields() {
+			checkNoPointers(t, f.Type)
+		}
+	case reflect.Array:
+		checkNoPointers(t, typ.Elem())
+	case reflect.Bool, reflect.Float32, reflect.Float64, reflect.Int32, reflect.Int64,
+		reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+	default:
+		t.Errorf("there is a %v", typ)
+	}
+}
+
+// TestWaitOutlivesEviction: who waits for a key that makes room for another goes
+// on when its time has come, and nothing is kept of its wait.
+func TestWaitOutlivesEviction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Limit{Rate: 1, Burst: 2}, MaxKeys: 1})
+		defer f.close()
+		m := f.members[0]
+		m.Charge("a", 4)
+		done := make(chan error, 1)
+		go func() { done <- m.Wait(t.Context(), "a") }()
+		synctest.Wait()
+		kept := func() (n int) {
+			m.local.grants.Range(func(any, any) bool { n++; return true })
+			return n
+		}
+		require.Equal(t, 1, kept(), "nobody waits")
+		m.Allow("b")
+		synctest.Wait()
+		if n := kept(); n != 0 {
+			t.Errorf("%d keys that are not resident are waited for", n)
+		}
+		start := time.Now()
+		require.NoError(t, <-done)
+		if d := time.Since(start); d < time.Second || d > 10*time.Second {
+			t.Errorf("it waited for %v", d)
+		}
+	})
+}
+
+// TestReservationOutlivesItsEntry: where the entry that a reservation is of has
+// become another key's, it acts when it was to act, and what it gives back is
+// neither that key's nor a present of its own: the fleet alone is told.
+func TestReservationOutlivesItsEntry(t *testing.T) {
+	for name, processes := range map[string]int{"no Redis": 0, "with Redis": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := Config{Limit: Limit{Rate: 1, Burst: 2}, MaxKeys: 1}
+				l, sync := mustLimiter(t, cfg), func() {}
+				if processes > 0 {
+					f := newFleet(t, processes, cfg)
+					defer f.close()
+					until(t, "synced", func() bool { return f.members[0].Status().State == Synced })
+					l = f.members[0].Limiter
+					sync = func() { require.NoError(t, l.Sync(t.Context())) }
+					defer func() {
+						sync()
+						if got := f.ToGo("a").Round(time.Second / 10); got != 2*time.Second {
+							t.Errorf("a's TAT is %v ahead, want what was taken and not given back, 2s", got)
+						}
+					}()
+				}
+				l.AllowN("a", 2)
+				r := l.Reserve("a")
+				require.Equal(t, time.Second, r.Delay())
+				sync()
+				require.True(t, l.Allow("b"))
+				sync()
+				require.Same(t, r.e, residentEntry(l.local, "b"), "the entry is not used again")
+				if got := r.Delay(); got > time.Second || got < time.Second/2 {
+					t.Errorf("a delay of %v, want what is left of 1s", got)
+				}
+				r.Cancel()
+				time.Sleep(10 * time.Millisecond) // more than what is remembered of a key is rounded by
+				if got := l.Peek("b").Remaining; got != 1 {
+					t.Errorf("%d of b remain, want 1", got)
+				}
+				if got := l.Peek("a").Remaining; got != 0 {
+					t.Errorf("%d of a remain, want 0", got)
+				}
+			})
+		})
+	}
+}
+
+// TestNobodyDecidesOnAnothersEntry: where entries become other keys' all the time,
+// every decision, by name or by a handle, on one key or several, is by its key's
+// own limit, and counted once.
+func TestNobodyDecidesOnAnothersEntry(t *testing.T) {
+	const keys, goroutines, each = 8, 4, 3000
+	l := mustLimiter(t, Config{MaxKeys: 2, Limit: Per(1, time.Second), LimitFor: func(key string) (Limit, bool) {
+		return Limit{Rate: 1e9, Burst: 1e9 + int(key[0])}, true
+	}})
+	names, handles := make([]string, keys), make([]*Key, keys)
+	for i := range keys {
+		names[i] = string(rune('a' + i))
+		handles[i] = l.Key(names[i])
+	}
+	var all sync.WaitGroup
+	for g := range goroutines {
+		all.Go(func() {
+			check := func(i int, r Result) {
+				if want := 1e9 + int(names[i][0]); r.Limit.Burst != want {
+					t.Errorf("%q was decided on by a burst of %d, want %d", names[i], r.Limit.Burst, want)
+				}
+			}
+			for n := range each {
+				i, j := (n+g)%keys, (3*n+g)%keys
+				check(i, handles[i].TakeN(0))
+				check(j, l.TakeN(names[j], 0))
+				r, tightest := TakeAll(l.Part(names[i], 0))
+				check(i, r)
+				if tightest != 0 {
+					t.Errorf("the tightest of one is %d", tightest)
+				}
+			}
+		})
+	}
+	all.Wait()
+	s := l.Stats()
+	if s.Evicted < each || s.Allowed+s.Denied != 3*goroutines*each {
+		t.Errorf("%d evicted, %d decisions counted, want %d", s.Evicted, s.Allowed+s.Denied, 3*goroutines*each)
+	}
+}
+
+// TestInsertionAtCapacityMakesNoEntry: a key that takes another's place takes its
+// entry too.
+func TestInsertionAtCapacityMakesNoEntry(t *testing.T) {
+	l := mustLimiter(t, Config{Limit: Per(5, time.Second), MaxKeys: 64})
+	made := func() (n int) {
+		for sh := range l.local.eachShard() {
+			for _, m := range sh.made {
+				n += m
+			}
+		}
+		return n
+	}
+	names := benchKeys(1000)
+	for _, key := range names[:100] {
+		l.Allow(key)
+	}
+	before := made()
+	for _, key := range names {
+		l.Allow(key)
+	}
+	if after := made(); before < 64 || before > 80 || after != before {
+		t.Errorf("%d entries were made for 64 keys, %d when more had come", before, after)
+	}
+}
+
+// TestUrgentKeysAreLookedFor: a key that is to be told at once says so when it is in
+// the queue, and not before, when a round may look for it in vain.
+func TestUrgentKeysAreLookedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, Config{Limit: Per(60, time.Minute), SyncInterval: time.Minute})
+		defer f.close()
+		a := f.members[0]
+		a.Allow("k")
+		resident := residentEntry(a.local, "k")
+		resident.mu.Lock()
+		e := a.local.open(resident, a.now())
+		e.planBy(dueUrgent)
+		if a.local.urgent.Load() {
+			t.Error("looked for before it is in the queue")
+		}
+		a.local.unlock(e.entry)
+		if !a.local.urgent.Load() {
+			t.Error("not looked for before the next round")
+		}
+	})
+}
+
+// TestQueueOfEvictedKeysMoves: what is left of an evicted key is told as soon as somebody
+// wants it told, though it was to wait; else a Sync would look for it in vain, round
+// after round.
+func TestQueueOfEvictedKeysMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, Config{Limit: Per(1000, time.Hour)})
+		defer f.close()
+		a := f.members[0]
+		until(t, "in step", func() bool { return a.Status().State == Synced })
+		sh, hash := a.local.locate("k")
+		gone := a.local.loneEntry("k", hash, Per(1000, time.Hour), a.now())
+		sh.mu.Lock()
+		gone.mu.Lock()
+		gone.charge(a.now(), 3)
+		e := a.local.withAccount(gone)
+		e.count(a.now(), 3, 3)
+		sh.queueLocked(e, a.now()+int64(time.Hour))
+		gone.mu.Unlock()
+		sh.mu.Unlock()
+		before := a.Stats().Rounds
+		if err := a.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if n := a.Stats().Rounds - before; n > 5 {
+			t.Errorf("%d rounds for one Sync", n)
+		}
+		if got, want := f.ToGo("k"), 3*time.Hour/1000; got < want-time.Second || got > want {
+			t.Errorf("it is %v from full in the fleet, want %v", got, want)
+		}
+	})
+}
+
+// TestDemandOfWhatWaits: what decisions note in their entry becomes the demand that
+// it was, within a hundredth, be it allowed, denied, or both, and be they so many
+// that the entry has no room.
+func TestDemandOfWhatWaits(t *testing.T) {
+	for name, lim := range map[string]Limit{
+		"allowed":   {Rate: 1e6, Burst: 1e6},
+		"far below": {Rate: 1e5, Burst: 1e7},
+		"denied":    {Rate: 1e-3, Burst: 1},
+		"of either": {Rate: 300, Burst: 1},
+	} {
+		for _, cost := range []int{1, 100} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFleet(t, 2, Config{Limit: lim.WithBurst(lim.Burst * cost)})
+					defer f.close()
+					m := f.members[0]
+					waits := 0
+					for range 5000 {
+						time.Sleep(time.Millisecond)
+						m.AllowN("k", cost)
+						e := m.local.find("k")
+						if e.pending.asked != 0 {
+							waits++
+						}
+						e.mu.Unlock()
+					}
+					if waits < 4000 {
+						t.Errorf("%d of 5000 decisions were noted in the entry", waits)
+					}
+					e := openedEntry(m.Limiter, "k")
+					if got, want := e.demandAfter(m.now(), m.local.world.Load()), 1000*float64(cost); math.Abs(got/want-1) > 0.01 {
+						t.Errorf("a demand of %.0f/s, want %.0f", got, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestWhatWaitsIsChargedAsItCame: a key far from its limit is exchanged now and then,
+// and noted in its entry meanwhile; whenever what was taken came, the fleet's bucket
+// is then as full as one that was asked each time.
+func TestWhatWaitsIsChargedAsItCame(t *testing.T) {
+	lim := Limit{Rate: 10, Burst: 1000}
+	for name, gaps := range map[string][]time.Duration{ // before so many costs of 1 each
+		"at once":       {0},
+		"late":          {13 * time.Second},
+		"in the middle": {7 * time.Second, 6 * time.Second},
+		"thrice":        {time.Second, 3 * time.Second, 9 * time.Second},
+		"rarely":        {time.Second, time.Second, time.Second, time.Second, time.Second},
+		"at the last":   {14900 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, 1, Config{Limit: lim})
+				defer f.close()
+				m := f.members[0]
+				until(t, "in step", func() bool { return m.Status().State == Synced })
+				central := rate.NewLimiter(lim.Rate, lim.Burst)
+				take := func() {
+					central.Allow()
+					m.Allow("k")
+				}
+				take()
+				for i, gap := range gaps {
+					time.Sleep(gap)
+					for range 150 / (i + 1) {
+						take()
+					}
+				}
+				if err := m.Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				got := float64(lim.Burst) - f.ToGo("k").Seconds()*float64(lim.Rate)
+				if want := central.Tokens(); math.Abs(got-want) > 1 {
+					t.Errorf("the fleet's bucket has %.1f tokens, want %.1f", got, want)
+				}
+			})
+		})
+	}
+}
+
+// TestNothingWaitsInAnOutage: who decides by its entry alone sees at once that its
+// grant can't be renewed.
+func TestNothingWaitsInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Limit{Rate: 1e6, Burst: 1e6}})
+		defer f.close()
+		m := f.members[0]
+		until(t, "all see each other", func() bool { return m.Status().Processes == 2 })
+		f.Down.Store(true)
+		for m.Allow("k"); !m.local.stale.Load(); m.Allow("k") {
+			time.Sleep(time.Millisecond)
+		}
+		m.Allow("k")
+		if e := residentEntry(m.local, "k"); e.mode != modeStale {
+			t.Errorf("mode %v when the grant can't be renewed", e.mode)
+		}
+	})
+}
+
+// restingFleet is one of two processes in which a key was asked for long ago, and now rests in
+// the first process; "busy" is asked for all the time.
+func restingFleet(t *testing.T, cfg Config) (f *fleet, a, b *member) {
+	t.Helper()
+	cfg.MaxKeys = 10
+	f = newFleet(t, 2, cfg)
+	t.Cleanup(f.close)
+	a, b = f.members[0], f.members[1]
+	until(t, "all see each other", func() bool { return a.Status().Processes == 2 })
+	if !a.AllowN("k", 4) {
+		t.Fatal("denied")
+	}
+	letRest(t, a, b)
+	return f, a, b
+}
+
+// letRest asks for "busy" until the key "k" rests in the first of two processes.
+func letRest(t *testing.T, a, b *member) {
+	t.Helper()
+	for range restAfter/time.Second + 2*retireEvery/time.Second {
+		a.Allow("busy")
+		b.Allow("busy")
+		time.Sleep(time.Second)
+	}
+	if !residentEntry(a.local, "k").is(resting) {
+		t.Fatal("a key that nobody asked for does not rest")
+	}
+}
+
+// TestQuietKeysKeepNoAccount: what is kept of a key for the exchange is there for
+// others while nobody asks for the key, and is made anew when somebody does. Not
+// that of a key that is asked for, here or elsewhere.
+func TestQuietKeysKeepNoAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		if residentEntry(a.local, "busy").accountAt == 0 || residentEntry(b.local, "busy").accountAt == 0 {
+			t.Error("a key rests that is asked for")
+		}
+		sh, _ := a.local.locate("k")
+		if got := len(sh.free[accounts]); got == 0 {
+			t.Error("nothing has become free")
+		}
+		if r := a.Peek("k"); r.Remaining != 60 || r.ResetAfter != 0 || !residentEntry(a.local, "k").is(resting) {
+			t.Errorf("Peek = %+v of a key that rests, want a full one", r)
+		}
+		key := a.Key("k")
+		for range 60 {
+			if !key.Allow() {
+				t.Fatal("denied, of a full bucket")
+			}
+		}
+		if key.Allow() {
+			t.Error("a key that has rested admits more than its burst")
+		}
+		if err := a.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := f.ToGo("k"), time.Minute; got < want-time.Second || got > want {
+			t.Errorf("the fleet's bucket is %v from full, want %v", got, want)
+		}
+	})
+}
+
+// TestNewsReachesKeysAtRest: what the fleet tells of a key is known at its next
+// decision, though it had no account to write it into.
+func TestNewsReachesKeysAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		b.Charge("k", 120)
+		until(t, "the news is heard", func() bool {
+			_, ok := a.local.heard.Get("kk", a.now())
+			return ok
+		})
+		if a.Allow("k") {
+			t.Error("allowed, though the fleet has nothing left")
+		}
+	})
+}
+
+// TestKeysAtRestAreReset: in Redis too, where others have used them.
+func TestKeysAtRestAreReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		b.Charge("k", 30)
+		if err := b.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Reset(context.Background(), "k"); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.ToGo("k"); got > 0 {
+			t.Errorf("the fleet's bucket is %v from full after a Reset", got)
+		}
+	})
+}
+
+// TestKeysAtRestGetNewLimits: by SetLimit and by Reload, one that is not shared too.
+func TestKeysAtRestGetNewLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := Per(60, time.Minute)
+		limitFor := func(key string) (Limit, bool) { return limits, key == "k" }
+		_, a, _ := restingFleet(t, Config{Limit: Per(60, time.Minute), LimitFor: limitFor})
+		for _, want := range []Limit{Per(90, time.Minute), {Rate: rate.Inf}, Per(30, time.Minute)} {
+			limits = want
+			a.Reload()
+			if got := a.Peek("k").Limit; got != want {
+				t.Errorf("a limit of %v, want %v", got, want)
+			}
+		}
+		if a.AllowN("k", 31) || !a.AllowN("k", 30) || a.Allow("k") {
+			t.Error("not decided by the new limit")
+		}
+		if residentEntry(a.local, "k").accountAt == 0 {
+			t.Error("a key of a shared limit has no account")
+		}
+	})
+}
+
+// TestPeekKnowsTheNewsOfKeysAtRest: as the decision that comes next.
+func TestPeekKnowsTheNewsOfKeysAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		b.Charge("k", 120)
+		until(t, "the news is heard", func() bool { return !a.Peek("k").Allowed })
+		if got, want := a.Peek("k"), a.Take("k"); got.Allowed || got.RetryAfter != want.RetryAfter || got.ResetAfter != want.ResetAfter {
+			t.Errorf("Peek = %+v, and then Take = %+v", got, want)
+		}
+	})
+}
+
+// TestResetOutlivesNewsOfKeysAtRest: here in any case, though Redis was not asked.
+func TestResetOutlivesNewsOfKeysAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		b.Charge("k", 120)
+		until(t, "the news is heard", func() bool { return !a.Peek("k").Allowed })
+		a.Cut.Store(true)
+		called, off := context.WithCancel(context.Background())
+		off()
+		if a.Reset(called, "k") == nil {
+			t.Error("a Reset that was called off says that it was done")
+		}
+		if !a.Allow("k") {
+			t.Error("denied after a Reset, for what was heard before")
+		}
+	})
+}
+
+// TestRefundOutlivesNewsOfKeysAtRest: what was heard of a key before the fleet had it back
+// is nothing to deny it for when it wakes.
+func TestRefundOutlivesNewsOfKeysAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := restingFleet(t, Config{Limit: Per(1000, 10*time.Hour)})
+		b.Charge("k", 900)
+		until(t, "the news is heard", func() bool { return a.Peek("k").Remaining < 500 })
+		a.Allow("k")
+		b.Refund("k", 900)
+		if err := b.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		for range 15 { // until the others' demand is forgotten
+			a.Allow("k")
+			time.Sleep(time.Minute)
+		}
+		letRest(t, a, b)
+		if got := a.Peek("k").Remaining; got < 950 {
+			t.Errorf("%d remain of 1000 that the fleet has", got)
+		}
+	})
+}
+
+// TestKeysAtRestWakeWhereTheyAreMissed: a decision that does not find its key, for
+// the index grows meanwhile, finds it when it is about to make it resident.
+func TestKeysAtRestWakeWhereTheyAreMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, _ := restingFleet(t, Config{Limit: Per(60, time.Minute)})
+		sh, hash := a.local.locate("k")
+		sh.mu.Lock()
+		e := a.applyLocked("k", sh, hash, a.ruleOf("k"), a.now())
+		sh.mu.Unlock()
+		if e.is(resting) || e.accountAt == 0 {
+			t.Error("a key of which the fleet is to hear has no account")
+		}
+		e.mu.Unlock()
+	})
+}
