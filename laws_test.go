@@ -273,6 +273,7 @@ func TestLawConservation(t *testing.T) {
 		conserve(t, draws{normal: 40, failed: []uint64{
 			15280670668571177231, // a Reset of an idle key
 			15280670668571177232, // a change of the limit before an eviction
+			102082521,            // a Reset before an eviction
 		}}, rapid.Float64Range(0.1, 1e6), 1)
 	})
 }
@@ -409,6 +410,7 @@ func TestLawTATNeverGoesBack(t *testing.T) {
 	t.Parallel()
 	onRig(t, draws{normal: 40, failed: []uint64{
 		435154440264142116, // a Reset of an idle key
+		101429504,          // a loss that the last call finds once more
 	}}, Config{Limit: Limit{Rate: 10, Burst: 20}}, func(_ *rapid.T, r *rig) {
 		r.repeat(
 			r.decisions(), r.giveBacks(), r.calls(), r.lives(), r.losses(),
