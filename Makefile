@@ -1,25 +1,24 @@
 # `make help` lists the targets. Everything but `demo` and `help` may fetch
 # modules; `lint` and `fmt` build their tools, pinned in tools/go.mod.
 
-TESTFLAGS  = -race -shuffle=on -count=1 -timeout=15m
-LINT       = go tool -modfile="$$root/tools/go.mod" golangci-lint
+LINT = go tool -modfile="$$root/tools/go.mod" golangci-lint
 
 # The folders of the modules of this repository, tools/ apart.
 MODULES = find . -name go.mod ! -path './tools/*' ! -path './.*' ! -path '*/testdata/*' -exec dirname {} ';' | sort
 
-.PHONY: help demo test accuracy faults soak bench lint fmt servers browser modules
+.PHONY: help demo test test-long accuracy faults soak bench lint fmt servers browser modules
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
 
 demo: ## run the lab: a fleet through an outage of Redis (ARGS="-h" for its flags)
 	go run ./cmd/limiterlab $(ARGS)
 
-test: servers ## test every module with the race detector, on real servers too where they can be had
-	@for m in $$($(MODULES)); do \
-		echo "--- go test $(TESTFLAGS) ./... in $$m"; \
-		(cd "$$m" && go test $(TESTFLAGS) ./...) || exit 1; \
-	done
+test: ## test every module with the race detector, in about 4 minutes (ARGS=-short: below one)
+	@sh tools/test.sh -timeout=15m $(ARGS)
+
+test-long: servers browser ## the same at length: properties, soaks, whole matrices; nightly
+	@LIMITER_LONG=1 sh tools/test.sh $(ARGS)
 
 accuracy: ## run every fleet of docs/accuracy.md under virtual time, and write that page and its charts
 	go test -run '^TestAccuracy$$' -timeout 60m ./internal/fleetsim -accuracy ../../docs

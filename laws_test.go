@@ -15,18 +15,16 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 // The laws are what holds whatever happens in whatever order. Each is checked
 // on a rig (laws_rig_test.go) or, where it is one of arithmetic alone, by
 // laws_arithmetic_test.go.
 
-// atLength is true if tests run at length.
-var atLength = flag.Bool("long", false, "run the tests at length: properties, soaks, whole matrices")
-
 // draws are the random draws of one law's check.
 type draws struct {
-	normal int      // number in a normal run; with -long, -rapid.checks is the number
+	normal int      // number in a normal run; at length, -rapid.checks is the number
 	from   uint64   // seed of the first draw; 0: -rapid.seed
 	failed []uint64 // seeds of draws that failed once, checked first
 }
@@ -40,7 +38,7 @@ func check(t *testing.T, d draws, property func(*rapid.T)) {
 		}
 	}
 	n := d.normal
-	if checks := flag.Lookup("rapid.checks"); *atLength || flagValue(checks) != checks.DefValue {
+	if checks := flag.Lookup("rapid.checks"); longtest.Enabled() || flagValue(checks) != checks.DefValue {
 		n = 0
 	}
 	checkFrom(t, d.from, n, property)
