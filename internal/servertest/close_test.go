@@ -18,6 +18,7 @@ import (
 // timeouts of the client are; what was taken is told by Pending, and what was
 // told before is in Redis.
 func TestCloseReturnsThoughRedisHangs(t *testing.T) {
+	t.Parallel()
 	for name, options := range map[string]func(...string) *redis.UniversalOptions{"tuned": tuned, "default": untuned} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -25,7 +26,7 @@ func TestCloseReturnsThoughRedisHangs(t *testing.T) {
 			l := start(t, options(s.Addr()), limiter.Config{Limit: slow})
 			eventually(t, "synced", func() bool { return l.Status().State == limiter.Synced })
 			require.True(t, l.AllowN("k", 40))
-			require.NoError(t, syncOnce(l))
+			exchanged(t, l)
 			require.NoError(t, s.Freeze())
 			require.True(t, l.AllowN("k", 20))
 			eventually(t, "it has something to tell", func() bool { return l.Status().Pending > 0 })

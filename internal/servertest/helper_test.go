@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,13 @@ func syncOnce(l *limiter.Limiter) error {
 	return l.Sync(ctx)
 }
 
+// exchanged waits for a whole exchange. On a busy machine a first one may run
+// into the time-out of the client.
+func exchanged(t testing.TB, l *limiter.Limiter) {
+	t.Helper()
+	eventually(t, "an exchange", func() bool { return syncOnce(l) == nil })
+}
+
 // eventually asks again and again, as the limiter's own rounds go on, for at
 // most half a minute.
 func eventually(t testing.TB, what string, holds func() bool) {
@@ -57,6 +65,23 @@ func eventually(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
+}
+
+// fails tries again and again until the error contains the words, for at most
+// half a minute: on a busy machine a time-out may come first.
+func fails(t testing.TB, what, words string, try func() error) {
+	t.Helper()
+	var last error
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); <-tick.C {
+		err := try()
+		if err != nil && strings.Contains(err.Error(), words) {
+			return
+		}
+		last = err
+	}
+	t.Fatalf("%s: no %q within 30 s, but %v", what, words, last)
 }
 
 func synced(l *limiter.Limiter) func() bool {

@@ -19,6 +19,7 @@ import (
 // client and a Redis under prefixes of their own, one of which begins like the
 // other's hashes; each has its own state and its own fleet.
 func TestPrefixesDoNotMix(t *testing.T) {
+	t.Parallel()
 	client := redis.NewUniversalClient(tuned(servertest.Server(t, redisserver.Options{}).Addr()))
 	defer client.Close()
 	join := func(prefix string, lim limiter.Limit) *limiter.Limiter {
@@ -34,14 +35,14 @@ func TestPrefixesDoNotMix(t *testing.T) {
 	for range 9 {
 		limiter.AllowAll(narrow.Part("user", 1), wide.Part("user", 2))
 	}
-	require.NoError(t, syncOnce(narrow))
-	require.NoError(t, syncOnce(wide))
+	exchanged(t, narrow)
+	exchanged(t, wide)
 	for _, tc := range []struct {
 		l    *limiter.Limiter
 		want int
 	}{{join("api", limiter.Per(5, 1000*time.Hour)), 5 + 1}, {join("api:16", limiter.Per(50, 1000*time.Hour)), 5*2 + 1}} {
 		require.True(t, tc.l.Allow("user"), "a bucket that looks full here")
-		require.NoError(t, syncOnce(tc.l))
+		exchanged(t, tc.l)
 		r := tc.l.Peek("user")
 		if got := int(r.ResetAfter.Seconds()*float64(r.Limit.Rate) + 0.5); got != tc.want {
 			t.Errorf("%v: a newcomer sees %d tokens used, want %d", r.Limit, got, tc.want)

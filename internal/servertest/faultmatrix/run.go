@@ -17,6 +17,7 @@ type Pace struct {
 	Before   time.Duration
 	After    time.Duration
 	Patience time.Duration // for the return to Synced
+	Unseen   time.Duration // by which an outage lasts longer, at most, until all processes have noticed it
 }
 
 // Measured is what came of a fault for one fleet.
@@ -125,9 +126,20 @@ func (r *run) upToTheEnd(ctx context.Context, kinds []Kind) error {
 		return err
 	}
 	pause(ctx, time.Until(r.began.Add(r.fault.Lasts)))
+	r.awaitNotice()
 	err := r.heal(ctx)
 	pause(ctx, time.Until(r.began.Add(aftermath)))
 	return err
+}
+
+// awaitNotice waits until no process of a fleet without Redis is synced.
+func (r *run) awaitNotice() {
+	if !r.fault.Want.Outage || r.fault.Lasts == 0 {
+		return
+	}
+	for _, fl := range r.fleets {
+		fl.every(r.pace.Unseen, func(p *process) bool { return !isSynced(p) })
+	}
 }
 
 // settle waits until the fleets are in step, and for the phase before.
@@ -203,6 +215,7 @@ func (r *run) after(ctx context.Context, fl *fleet) (*Measured, error) {
 		return nil, err
 	}
 	m.Drained = fl.every(drainPatience, func(p *process) bool { return p.drained() != nil })
+	fl.every(r.pace.Patience, isSynced) // a busy machine may have interrupted one
 	m.account(fl)
 	var err error
 	m.Charged, err = r.house.charged(ctx, fl.kind)
