@@ -46,7 +46,7 @@ func TestPortIsReservedOnce(t *testing.T) {
 	for range 200 {
 		port, err := ports.reserve()
 		require.NoError(t, err)
-		defer ports.release(port)
+		t.Cleanup(func() { ports.release(port) })
 		for _, p := range []int{port, port + busOffset} {
 			require.False(t, seen[p], "port %d twice", p)
 			seen[p] = true
