@@ -211,7 +211,7 @@ func (s *Server) Restart(keepData bool) error {
 		return errors.New("redisserver: closed")
 	}
 	if keepData && s.process != nil {
-		if err := s.save(); err != nil {
+		if err := s.shutDown(); err != nil {
 			return err
 		}
 	}
@@ -226,12 +226,24 @@ func (s *Server) Restart(keepData bool) error {
 	return Patiently(s.launch)
 }
 
-func (s *Server) save() error {
+// shutDown has the server save its data and end in one step: nothing that it
+// acknowledges is lost between the two.
+func (s *Server) shutDown() error {
 	rdb := s.Client()
 	defer rdb.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return rdb.Save(ctx).Err()
+	err := rdb.ShutdownSave(ctx).Err() // without a reply, the server ends
+	var refusal redis.Error
+	if errors.As(err, &refusal) {
+		return err
+	}
+	select {
+	case <-s.process.done:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(err, ctx.Err())
+	}
 }
 
 // empty removes what a server has written, but for its log and what it was configured with.
