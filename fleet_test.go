@@ -2,11 +2,31 @@ package limiter
 
 import (
 	"context"
+	"flag"
+	"os"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 )
+
+// TestMain keeps tests to one core: fleets in virtual time take half the CPU time
+// there, most of all under the race detector. Tests of what happens on many cores
+// ask for them (onAllCores), and benchmarks have what -cpu says.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.bench").Value.String() == "" {
+		runtime.GOMAXPROCS(1)
+	}
+	os.Exit(m.Run())
+}
+
+// onAllCores runs a test on all cores.
+func onAllCores(t *testing.T) {
+	before := runtime.GOMAXPROCS(runtime.NumCPU())
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+}
 
 // busy is a limit that tests of fleets ask a lot of.
 var busy = Limit{Rate: 1000, Burst: 100}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 // flooder asks for keys that nobody has asked for before.
@@ -77,14 +79,18 @@ type attack struct {
 }
 
 const (
-	floodKeys   = 256 // MaxKeys
-	floodRounds = 5
-	floodTime   = 5 * time.Second
+	floodKeys = 256 // MaxKeys
+	floodTime = 5 * time.Second
 
 	// The last of so many takes the place of a key that was asked for again just
 	// before, which keeps it for a turn.
 	untilEvicted = 2*floodKeys - 1
 )
+
+func floodRounds() int { return longtest.Choose(2, 3, 5) }
+
+// floodOften is how many keys a flood has, in MaxKeys.
+func floodOften() int { return longtest.Choose(5, 15, 100) }
 
 // gain is what the attacker was given in all rounds beyond one central bucket,
 // in bursts of its key.
@@ -99,7 +105,7 @@ func (a attack) gain(t *testing.T, n int, way fault) float64 {
 	fl := &flooder{l: l, cost: a.cost, limit: "f"}
 	central := rate.NewLimiter(a.limit.Rate, a.limit.Burst)
 	admitted, ideal := 0, 0
-	for range floodRounds {
+	for range floodRounds() {
 		for range 2 * a.limit.Burst {
 			if l.Allow("attacker") {
 				admitted++
@@ -113,22 +119,22 @@ func (a attack) gain(t *testing.T, n int, way fault) float64 {
 			t.Error("the flood has not evicted the attacker's key")
 		}
 	}
-	if got := l.Stats(); got.Evicted < uint64(floodRounds*(a.keys-floodKeys)) {
+	if got := l.Stats(); got.Evicted < uint64(floodRounds()*(a.keys-floodKeys)) {
 		t.Errorf("only %d keys were evicted: %+v", got.Evicted, got)
 	}
 	return float64(admitted-ideal) / float64(a.limit.Burst)
 }
 
-// TestFloodGivesNoFreshBurst: a limited key that a flood of a hundred times
-// MaxKeys fresh keys has evicted is as limited as before, with Redis and
+// TestFloodGivesNoFreshBurst: a limited key that a flood of many times (at length a
+// hundred) MaxKeys fresh keys has evicted is as limited as before, with Redis and
 // without, as long as those keys are full again before it is. For others see
 // recall.TestMuchIsRemembered.
 func TestFloodGivesNoFreshBurst(t *testing.T) {
 	lim := Per(20, 10*time.Minute)
 	for name, a := range map[string]attack{
-		"keys asked once":                   {lim, lim, 1, 100 * floodKeys},
-		"keys asked once, limits mixed":     {lim, Per(1, time.Minute), 1, 100 * floodKeys},
-		"keys emptied that are full sooner": {lim, Per(20, time.Minute), 20, 100 * floodKeys},
+		"keys asked once":                   {lim, lim, 1, floodOften() * floodKeys},
+		"keys asked once, limits mixed":     {lim, Per(1, time.Minute), 1, floodOften() * floodKeys},
+		"keys emptied that are full sooner": {lim, Per(20, time.Minute), 20, floodOften() * floodKeys},
 		"keys emptied, until it goes":       {lim, lim, 20, untilEvicted},
 		"a burst of one, until it goes":     {Per(1, 10*time.Minute), Per(1, 10*time.Minute), 1, untilEvicted},
 	} {
@@ -141,9 +147,9 @@ func TestFloodGivesNoFreshBurst(t *testing.T) {
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						got := a.gain(t, n, way)
-						t.Logf("%+.2f bursts in %d rounds beyond one central bucket", got, floodRounds)
+						t.Logf("%+.2f bursts in %d rounds beyond one central bucket", got, floodRounds())
 						if got > 0 {
-							t.Errorf("%+.2f bursts in %d rounds beyond one central bucket", got, floodRounds)
+							t.Errorf("%+.2f bursts in %d rounds beyond one central bucket", got, floodRounds())
 						}
 					})
 				})
@@ -173,8 +179,9 @@ func TestFloodSparesFreshKeys(t *testing.T) {
 					}
 					fl := &flooder{l: l, cost: tc.cost, limit: "f"}
 					asked, denied := 0, 0
-					for step := range 100 {
-						fl.flood(floodKeys, floodTime/100)
+					steps := longtest.Choose(10, 30, 100)
+					for step := range steps {
+						fl.flood(floodKeys, floodTime/time.Duration(steps))
 						for i := range innocents {
 							for range tc.limit.Burst {
 								asked++

@@ -320,6 +320,7 @@ func (h *hammer) settled() {
 // every way: for the race detector, for the structures, and for the tokens,
 // each of which is charged exactly once.
 func TestHammer(t *testing.T) {
+	onAllCores(t)
 	for name, wipes := range map[string]bool{"faults": false, "faults and wipes": true} {
 		t.Run(name, func(t *testing.T) {
 			h := newHammer(t, wipes)

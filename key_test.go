@@ -115,6 +115,7 @@ func TestHandleFollowsItsLimit(t *testing.T) {
 // TestHandlesLoseNothing: handles that share few places with many keys admit
 // no more, and count no less, than what there is.
 func TestHandlesLoseNothing(t *testing.T) {
+	onAllCores(t)
 	const workers, each = 4, 3000
 	l := mustLimiter(t, Config{Limit: Limit{Rate: 1e-9, Burst: workers * each}, MaxKeys: 8})
 	var handles []*Key
@@ -144,6 +145,7 @@ func TestHandlesLoseNothing(t *testing.T) {
 // by handle, exactly the tokens that there are get admitted, and all decisions
 // are counted.
 func TestDecisionsAtOnceAdmitTheBurst(t *testing.T) {
+	onAllCores(t)
 	const workers, each, burst = 8, 4000, 10007
 	l := mustLimiter(t, Config{Limit: Limit{Rate: 1e-9, Burst: burst}})
 	k := l.Key("k")

@@ -150,6 +150,7 @@ func TestReservationOutlivesItsEntry(t *testing.T) {
 // every decision, by name or by a handle, on one key or several, is by its key's
 // own limit, and counted once.
 func TestNobodyDecidesOnAnothersEntry(t *testing.T) {
+	onAllCores(t)
 	const keys, goroutines, each = 8, 4, 3000
 	l := mustLimiter(t, Config{MaxKeys: 2, Limit: Per(1, time.Second), LimitFor: func(key string) (Limit, bool) {
 		return Limit{Rate: 1e9, Burst: 1e9 + int(key[0])}, true

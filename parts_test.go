@@ -243,6 +243,7 @@ func TestPartsOfFleets(t *testing.T) {
 // neither wait for each other for ever nor take more than there is, while
 // limits change, keys are evicted and shards are shared.
 func TestPartsInAnyOrder(t *testing.T) {
+	onAllCores(t)
 	const burst, goroutines, each = 5000, 8, 3000
 	one, err := New(Config{Limit: Limit{Rate: 1e-9, Burst: burst}, MaxKeys: 1 << 14})
 	require.NoError(t, err)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 // server is a connection to a server that says what it says in pieces, and
@@ -115,9 +117,11 @@ func pieces(says string) []int {
 	if len(says) > 4096 {
 		return []int{1000, len(says)}
 	}
-	all := make([]int, len(says))
-	for i := range all {
-		all[i] = i + 1
+	var all []int
+	for n := 1; n <= len(says); n++ {
+		if n <= longtest.Choose(8, 40, n) || n == len(says) {
+			all = append(all, n)
+		}
 	}
 	return all
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
@@ -70,7 +71,7 @@ func TestRandomRubbishInTheHash(t *testing.T) {
 	ctx, name, seed := t.Context(), client.names[0], rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for i := range 2000 {
+	for i := range longtest.Choose(200, 600, 2000) {
 		a, p := id(byte(i), byte(i>>8)), member()
 		fields := []any{"kx", rubbish(rng), "\x00n" + string(a[:]), rubbish(rng), "\x00n" + rubbish(rng), rubbish(rng), rubbish(rng), rubbish(rng)}
 		if rng.IntN(8) == 0 {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,16 @@ import (
 
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
+
+// TestMain keeps the fleets of a test to one core, where they take half the CPU time,
+// most of all under the race detector. Runs at length use all.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !longtest.Enabled() && *folder == "" {
+		runtime.GOMAXPROCS(1)
+	}
+	os.Exit(m.Run())
+}
 
 var folder = flag.String("accuracy", "", "run every scenario, and write docs/accuracy.md and its charts into this `folder`")
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 // TestFleetIsOneBucket: while the state answers, and once the fleet has met,
@@ -36,6 +37,9 @@ func TestFleetIsOneBucket(t *testing.T) {
 		{"10, 3 r, jumping", 10, 3000, Jumping, 0.01, 0.5},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			if testing.Short() && tc.n > 10 {
+				t.Skip("runs longer")
+			}
 			synctest.Test(t, func(t *testing.T) {
 				f := New(t, tc.n, limiter.Config{Limit: busy})
 				defer f.Close()
@@ -721,7 +725,7 @@ func TestLongestIntervalKeepsTheFleet(t *testing.T) {
 		f := New(t, 8, limiter.Config{Limit: busy, SyncInterval: time.Minute})
 		defer f.Close()
 		time.Sleep(10 * time.Minute) // for all to have met
-		for range 900 {
+		for range longtest.Choose(100, 300, 900) {
 			time.Sleep(time.Second)
 			for i, m := range f.Members {
 				if n := m.Status().Processes; n != 8 {

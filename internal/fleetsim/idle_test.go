@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 // quietCase is a load that is quiet when an outage begins, and what the fleet
@@ -78,8 +79,15 @@ func TestOutageStarvesNoIdleKey(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%d processes, %g per s, %s", tc.n, tc.lim.Rate, tc.what), func(t *testing.T) {
 			t.Parallel()
+			if tc.n > 2 && testing.Short() || tc.lim == busy && !longtest.Enabled() {
+				t.Skip("runs longer")
+			}
 			fleet, central := 0., 0.
-			for seed := range uint64(max(1, min(5, 2.5/tc.lim.Rate))) {
+			seeds := longtest.Choose(1., 2, 5)
+			if tc.dur <= time.Minute && !testing.Short() {
+				seeds = 5
+			}
+			for seed := range uint64(max(1, min(seeds, 2.5/float64(tc.lim.Rate)))) {
 				synctest.Test(t, func(t *testing.T) {
 					f := NewOn(t, tc.n, limiter.Config{Limit: tc.lim}, simnet.Near, 0, seed)
 					defer f.Close()

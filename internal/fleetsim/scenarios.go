@@ -356,7 +356,7 @@ func saturated() (list []Scenario) {
 				Name: fmt.Sprintf("N=%d T=%v, 1000/s saturated (4 r)", n, T), N: n, Lim: perSecond(1000, 1000), Cfg: limiter.Config{SyncInterval: T},
 				Load:    Load{Dur: 60 * sec, Warm: 5 * sec, Total: Steady(4000), Weight: Equal},
 				Figures: []Figure{over.within(-0.5, 0.5), worst, exchanges},
-				Fast:    n == 3,
+				Fast:    n == 3 && T == 50*time.Millisecond,
 			})
 		}
 	}
@@ -377,7 +377,7 @@ func slowKeys() (list []Scenario) {
 			if d <= 10 {
 				sc.Figures[0] = sc.Figures[0].atMost(50)
 				sc.Figures[1] = sc.Figures[1].within(-15, 15)
-				sc.Fast = d == 10 && n == 10
+				sc.Fast = d == 1 && n == 10
 			}
 			list = append(list, sc)
 		}

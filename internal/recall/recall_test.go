@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 const tick = 1 << tickBits
@@ -112,7 +114,8 @@ func TestMuchIsRemembered(t *testing.T) {
 
 // TestFreshKeysAreHardlyEverTaken for others, though every cell is taken.
 func TestFreshKeysAreHardlyEverTaken(t *testing.T) {
-	const keys, fresh = 1 << 12, 2_000_000
+	const keys = 1 << 12
+	fresh := longtest.Choose(200_000, 500_000, 2_000_000)
 	table := New(keys)
 	for i := range 20 * keys {
 		table.Put(hashOf(i), int64(i)*tick, 0)

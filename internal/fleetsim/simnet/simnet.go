@@ -127,7 +127,7 @@ type Link struct {
 	seed uint64
 
 	mu     sync.Mutex
-	wakeUp map[time.Time]bool // instants that are taken
+	asleep map[time.Time]*sleeper
 }
 
 var _ exchange.Simulated = (*Link)(nil)
@@ -138,7 +138,7 @@ func (n *Net) Link(seed uint64) *Link {
 	slot := time.Duration(3*n.links + 1)
 	n.links++
 	n.mu.Unlock()
-	l := &Link{net: n, seed: seed, Path: n.Path, slot: slot, wakeUp: map[time.Time]bool{}}
+	l := &Link{net: n, seed: seed, Path: n.Path, slot: slot, asleep: map[time.Time]*sleeper{}}
 	l.Sleep(0)
 	return l
 }
@@ -153,25 +153,53 @@ func (l *Link) Seed() uint64 { return l.seed }
 func (l *Link) FixedThreshold() bool { return l.net.Without&Threshold != 0 }
 
 // Sleep wakes after about d, at an instant that is this process's alone.
-func (l *Link) Sleep(d time.Duration) { l.sleep(d, 0) }
+func (l *Link) Sleep(d time.Duration) { l.sleep(d, 0, 0) }
 
-func (l *Link) sleep(d, phase time.Duration) {
-	now := time.Now()
-	at := now.Add(d).Truncate(time.Microsecond).Add(l.slot + phase)
+// sleeper is somebody who sleeps until an instant of its own.
+type sleeper struct {
+	at   time.Time
+	name uint64
+}
+
+// sleep is Sleep of a call with a name, in a phase of its own. Where two want one
+// instant the smaller name has it, whichever of them comes first.
+func (l *Link) sleep(d, phase time.Duration, name uint64) {
+	s := &sleeper{time.Now().Add(d).Truncate(time.Microsecond).Add(l.slot + phase), name}
 	l.mu.Lock()
-	for !at.After(now) || l.wakeUp[at] {
-		at = at.Add(time.Microsecond)
+	defer l.mu.Unlock()
+	l.place(s)
+	for at := s.at; l.asleep[at] == s; at = s.at {
+		l.mu.Unlock()
+		time.Sleep(time.Until(at))
+		l.mu.Lock()
+		if s.at.Equal(at) {
+			delete(l.asleep, at)
+		}
 	}
-	l.wakeUp[at] = true
-	l.mu.Unlock()
-	time.Sleep(at.Sub(now))
-	l.mu.Lock()
-	delete(l.wakeUp, at)
-	l.mu.Unlock()
+}
+
+// place gives a sleeper the first instant from its own on that no smaller name has,
+// and those whom it displaces later ones.
+func (l *Link) place(s *sleeper) {
+	for !s.at.After(time.Now()) {
+		s.at = s.at.Add(time.Microsecond)
+	}
+	for s != nil {
+		other := l.asleep[s.at]
+		if other != nil && other.name <= s.name {
+			s.at = s.at.Add(time.Microsecond)
+			continue
+		}
+		l.asleep[s.at] = s
+		if s = other; s != nil {
+			s.at = s.at.Add(time.Microsecond)
+		}
+	}
 }
 
 // fate is what chance does to one call.
 type fate struct {
+	name                              uint64
 	there, back                       time.Duration
 	requestLost, replyLost, duplicate bool
 }
@@ -188,6 +216,7 @@ func (l *Link) fateOf(chunks []*exchange.Chunk) fate {
 		return time.Duration(float64(l.Path.Trip) / 2 * (1 + l.Path.Jitter*(2*rng.Float64()-1)))
 	}
 	f := fate{
+		name:  name,
 		there: way(), back: way(),
 		requestLost: rng.Float64() < l.Path.LoseRequest,
 		replyLost:   rng.Float64() < l.Path.LoseReply,
@@ -207,7 +236,7 @@ func (l *Link) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*e
 		l.giveUp(call, fl, chunks)
 		return
 	}
-	l.sleep(call.there, 1)
+	l.sleep(call.there, 1, call.name)
 	if l.Hung != nil {
 		<-l.Hung
 	}
@@ -225,11 +254,11 @@ func (l *Link) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*e
 		}
 	}
 	if call.requestLost || call.replyLost {
-		l.sleep(max(call.back, l.Path.Timeout-call.there), 2)
+		l.sleep(max(call.back, l.Path.Timeout-call.there), 2, call.name)
 		Fail(fl, chunks)
 		return
 	}
-	l.sleep(call.back, 2)
+	l.sleep(call.back, 2, call.name)
 }
 
 // giveUp has the client give a call up before its reply has come. The request
@@ -237,17 +266,17 @@ func (l *Link) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*e
 func (l *Link) giveUp(call fate, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
 	begin := time.Now()
 	l.arriveLate(func() bool {
-		l.sleep(call.there, 1)
+		l.sleep(call.there, 1, call.name)
 		if l.Cut.Load() || l.net.Down.Load() {
 			return false
 		}
 		if on := l.net.waiting(); on != nil {
 			<-on
-			l.sleep(0, 1)
+			l.sleep(0, 1, call.name)
 		}
 		return true
 	}, fl, chunks)
-	l.sleep(l.Path.Timeout-time.Since(begin), 2)
+	l.sleep(l.Path.Timeout-time.Since(begin), 2, call.name)
 	Fail(fl, chunks)
 }
 
@@ -256,7 +285,7 @@ func (l *Link) giveUp(call fate, fl *exchange.FleetCall, chunks []*exchange.Chun
 func (l *Link) outlast(on <-chan struct{}, call fate, fl *exchange.FleetCall, chunks []*exchange.Chunk) bool {
 	goesOn := func() bool {
 		<-on
-		l.sleep(0, 1)
+		l.sleep(0, 1, call.name)
 		return true
 	}
 	if l.Path.Timeout <= 0 {
@@ -266,12 +295,12 @@ func (l *Link) outlast(on <-chan struct{}, call fate, fl *exchange.FleetCall, ch
 	defer gaveUp.Stop()
 	select {
 	case <-on:
-		l.sleep(0, 1)
+		l.sleep(0, 1, call.name)
 		return true
 	case <-gaveUp.C:
 	}
 	l.arriveLate(goesOn, fl, chunks)
-	l.sleep(0, 2)
+	l.sleep(0, 2, call.name)
 	Fail(fl, chunks)
 	return false
 }
