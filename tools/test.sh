@@ -15,7 +15,7 @@ if [ -n "${LIMITER_LONG:-}" ]; then
 	echo "Testing $count modules at length with the race detector: 30 to 60 minutes on two idle cores."
 	set -- -timeout=90m "$@"
 else
-	echo "Testing $count modules with the race detector: about 4 minutes on two idle cores, more on a first run, which compiles everything."
+	echo "Testing $count modules with the race detector: about 5 minutes on two idle cores, more on a first run, which compiles everything."
 fi
 sh tools/ensure-packages.sh redis-server
 

@@ -198,7 +198,7 @@ func outages() (list []Scenario) {
 	})
 	for _, visited := range []time.Duration{20 * sec, 100 * sec} {
 		list = append(list, Scenario{
-			Name: fmt.Sprintf("N=10 10s Equal after %v of Jumping, 3 r", visited), N: 10, Lim: busy,
+			Name: fmt.Sprintf("N=10 10s equal after %v of jumping, 3 r", visited), N: 10, Lim: busy,
 			Load: Load{
 				Dur: visited + 15*sec, Warm: 5 * sec, Total: Steady(3000),
 				Weight: func(process int, at time.Duration) float64 {
@@ -503,7 +503,8 @@ func ablations() (list []Scenario) {
 			During: func(f *Fleet) []Event { return outage(f, 20*sec, 30*sec) },
 		},
 	}
-	for _, base := range bases {
+	for i := range bases {
+		base := bases[i]
 		base.Figures = figures
 		list = append(list, base)
 		for _, m := range []struct {

@@ -234,8 +234,7 @@ func (s *Server) shutDown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := rdb.ShutdownSave(ctx).Err() // without a reply, the server ends
-	var refusal redis.Error
-	if errors.As(err, &refusal) {
+	if _, refused := errors.AsType[redis.Error](err); refused {
 		return err
 	}
 	select {
