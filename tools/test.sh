@@ -12,7 +12,7 @@ modules=$(make -s modules)
 count=$(echo "$modules" | wc -l)
 begin=$(date +%s)
 if [ -n "${LIMITER_LONG:-}" ]; then
-	echo "Testing $count modules at length with the race detector: 30 to 60 minutes on two idle cores."
+	echo "Testing $count modules at length with the race detector: 30 to 60 minutes on two idle cores, by estimate."
 	set -- -timeout=90m "$@"
 else
 	echo "Testing $count modules with the race detector: about 5 minutes on two idle cores, more on a first run, which compiles everything."

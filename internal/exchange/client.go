@@ -42,6 +42,14 @@ type reloader interface{ ReloadState(ctx context.Context) }
 
 var _ Exchanger = (*Client)(nil)
 
+// Open returns rdb itself where it is a Store, otherwise a [Client].
+func Open(rdb redis.UniversalClient, prefix string) Store {
+	if s, ok := rdb.(Store); ok {
+		return s
+	}
+	return New(rdb, prefix)
+}
+
 // New returns a Client whose keys all begin with the prefix and a colon. It does not dial.
 func New(rdb redis.UniversalClient, prefix string) *Client {
 	c := &Client{rdb: rdb, fleet: fleetName(prefix)}

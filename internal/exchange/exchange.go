@@ -11,8 +11,6 @@ package exchange
 import (
 	"context"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // MaxRecords is the largest number of records in a chunk: about 0.4 ms of
@@ -133,14 +131,6 @@ type Simulated interface {
 	Store
 	Seed() uint64         // of the random choices of the process that is given this store
 	FixedThreshold() bool // true if the process admits by a threshold of 1: an ablation
-}
-
-// Open returns rdb itself where it is a Store, otherwise a [Client].
-func Open(rdb redis.UniversalClient, prefix string) Store {
-	if s, ok := rdb.(Store); ok {
-		return s
-	}
-	return New(rdb, prefix)
 }
 
 // Hash is the hash that places a field: FNV-1a, 64 bit.

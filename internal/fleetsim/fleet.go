@@ -30,8 +30,6 @@ type Fleet struct {
 type Member struct {
 	*limiter.Limiter
 	*simnet.Link
-
-	killed bool
 }
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -71,7 +69,6 @@ func (f *Fleet) Join(cfg limiter.Config) *Member {
 
 // Kill ends a process without a word, as SIGKILL does.
 func (m *Member) Kill() {
-	m.killed = true
 	m.Cut.Store(true)
 	go func() { _ = m.Close() }() // its goroutines end; nothing gets out
 }

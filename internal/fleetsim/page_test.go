@@ -21,7 +21,7 @@ const accuracyIntro = `# How accurate it is
 
 Written by ` + "`make accuracy`" + `, which runs real limiters (not a model of them) under virtual time against a shared state in memory that merges by
 the same rules as the script in Redis, and beside each fleet one central token bucket fed the very same requests. Demand, delays, losses and
-thresholds come from a seed, so that every figure is the same again on any machine.
+thresholds come from a seed, so that every figure is the same again on any amd64 machine (others round otherwise), waiting workers aside.
 
 Unless said otherwise: 1000 tokens/s, burst b = 100, T = 100 ms, round trip 2 ms, Poisson arrivals, cost 1, N processes; what comes before
 warm-up (5 s) does not count. **admitted, against central** is the fleet's admission over the central bucket's. **worst window** is the largest
