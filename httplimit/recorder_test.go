@@ -189,7 +189,7 @@ func TestPushFindsThePusherInside(t *testing.T) {
 // TestCloseNotifyIsThere: frameworks ask for it without asking whether it is there.
 func TestCloseNotifyIsThere(t *testing.T) {
 	l := newLimiter(t, limiter.Per(10, time.Hour))
-	gone := make(chan bool, 1)
+	flushed, gone := make(chan struct{}, 1), make(chan bool, 1)
 	h := New(l, counting)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodHead {
 			return
@@ -198,11 +198,13 @@ func TestCloseNotifyIsThere(t *testing.T) {
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			t.Error(err)
 		}
+		flushed <- struct{}{}
 		gone <- <-closed
 	}))
 	eachProtocol(t, h, func(t *testing.T, s *httptest.Server) {
 		resp, err := s.Client().Get(s.URL)
 		require.NoError(t, err)
+		<-flushed // a stream that is closed before fails it
 		resp.Body.Close()
 		require.True(t, <-gone)
 	})
