@@ -37,8 +37,8 @@ func TestFleetIsOneBucket(t *testing.T) {
 		{"10, 3 r, jumping", 10, 3000, Jumping, 0.01, 0.5},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if testing.Short() && tc.n > 10 {
-				t.Skip("runs longer")
+			if testing.Short() && tc.n > 1 && tc.demand != 1200 {
+				t.Skip("runs without -short")
 			}
 			synctest.Test(t, func(t *testing.T) {
 				f := New(t, tc.n, limiter.Config{Limit: busy})
@@ -60,7 +60,8 @@ func TestFleetIsOneBucket(t *testing.T) {
 // documentation says, and pays it back.
 func TestRiseIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const n, high = 10, 5000
+		const high = 5000
+		n := longtest.Choose(5, 10, 10)
 		f := New(t, n, limiter.Config{Limit: busy})
 		defer f.Close()
 		step := func(at time.Duration) float64 {
@@ -70,7 +71,7 @@ func TestRiseIsBounded(t *testing.T) {
 			return 500
 		}
 		y := f.Run(busy, Load{Seed: 8, Dur: 30 * time.Second, Total: step, Weight: Equal})
-		bound := min((n-1)*float64(busy.Burst), high*0.102) / float64(busy.Burst)
+		bound := min(float64(n-1)*float64(busy.Burst), high*0.102) / float64(busy.Burst)
 		t.Logf("worst window %.2f bursts over, bound %.2f; from the rise on %+.2f %%", y.Excess(), bound, 100*y.Over(10*time.Second, 30*time.Second))
 		if y.Excess() > bound {
 			t.Errorf("worst window %.2f bursts over r·t + b, want at most %.2f", y.Excess(), bound)
@@ -99,6 +100,9 @@ func TestOutageKeepsTheLimit(t *testing.T) {
 		{"10, 0.5 r, then 5 r", 10, rise, Equal, -0.05, 0.10},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			if testing.Short() && tc.n > 5 {
+				t.Skip("runs without -short")
+			}
 			synctest.Test(t, func(t *testing.T) {
 				f := New(t, tc.n, limiter.Config{Limit: busy})
 				defer f.Close()
@@ -134,14 +138,15 @@ func rise(at time.Duration) float64 {
 // leave them room.
 func TestPartOfTheFleetCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := New(t, 10, limiter.Config{Limit: busy})
+		n, back := longtest.Choose(6, 10, 10), longtest.Choose[time.Duration](30, 40, 40)*time.Second
+		f := New(t, n, limiter.Config{Limit: busy})
 		defer f.Close()
 		y := f.Run(busy, Load{
-			Seed: 3, Dur: 50 * time.Second, Total: Steady(3000), Weight: Equal,
-			At: []Event{{10 * time.Second, f.CutOff(true, f.Members[:5]...)}, {40 * time.Second, f.CutOff(false, f.Members[:5]...)}},
+			Seed: 3, Dur: back + 10*time.Second, Total: Steady(3000), Weight: Equal,
+			At: []Event{{10 * time.Second, f.CutOff(true, f.Members[:n/2]...)}, {back, f.CutOff(false, f.Members[:n/2]...)}},
 		})
-		t.Logf("while half is cut off %+.2f %%, after %+.2f %%; worst window %.2f bursts over", 100*y.Over(10*time.Second, 40*time.Second), 100*y.Over(40*time.Second, 50*time.Second), y.Excess())
-		if over := y.Over(10*time.Second, 40*time.Second); math.Abs(over) > 0.05 {
+		t.Logf("while half is cut off %+.2f %%, after %+.2f %%; worst window %.2f bursts over", 100*y.Over(10*time.Second, back), 100*y.Over(back, back+10*time.Second), y.Excess())
+		if over := y.Over(10*time.Second, back); math.Abs(over) > 0.05 {
 			t.Errorf("admitted %+.2f %% against one central bucket while half was cut off", 100*over)
 		}
 	})
@@ -152,7 +157,8 @@ func TestPartOfTheFleetCutOff(t *testing.T) {
 func TestCrashCostsItsPart(t *testing.T) {
 	for _, clean := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			f := New(t, 4, limiter.Config{Limit: busy})
+			lim := longtest.Choose(perSecond(200, 20), busy, busy)
+			f := New(t, 4, limiter.Config{Limit: lim})
 			defer f.Close()
 			gone := false
 			weight := func(process int, _ time.Duration) float64 {
@@ -161,8 +167,8 @@ func TestCrashCostsItsPart(t *testing.T) {
 				}
 				return 1
 			}
-			y := f.Run(busy, Load{
-				Seed: 10, Dur: 90 * time.Second, Total: Steady(3000), Weight: weight,
+			y := f.Run(lim, Load{
+				Seed: 10, Dur: 90 * time.Second, Total: Steady(3 * float64(lim.Rate)), Weight: weight,
 				At: []Event{{10 * time.Second, func() {
 					gone = true
 					f.Members[3].Cut.Store(!clean)
@@ -204,11 +210,12 @@ func TestResetAfterEnds(t *testing.T) {
 // takes 1/Processes of the limit, and they converge when it appears.
 func TestStartsWithoutRedis(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := New(t, 4, limiter.Config{Limit: busy, Processes: 4})
+		lim := longtest.Choose(perSecond(200, 20), busy, busy)
+		f := New(t, 4, limiter.Config{Limit: lim, Processes: 4})
 		defer f.Close()
 		f.Down.Store(true)
-		y := f.Run(busy, Load{
-			Seed: 4, Dur: 20 * time.Second, Total: Steady(3000), Weight: Equal,
+		y := f.Run(lim, Load{
+			Seed: 4, Dur: 20 * time.Second, Total: Steady(3 * float64(lim.Rate)), Weight: Equal,
 			At: []Event{
 				{time.Second, func() {
 					if st := f.Members[0].Status(); st.State != limiter.Connecting || st.Processes != 4 {
@@ -241,15 +248,16 @@ func TestWipeIsHealed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := New(t, 10, limiter.Config{Limit: busy})
+				f := New(t, longtest.Choose(4, 10, 10), limiter.Config{Limit: busy})
 				defer f.Close()
 				var back func()
+				dur := longtest.Choose[time.Duration](25, 30, 30) * time.Second
 				y := f.Run(busy, Load{
-					Seed: 5, Dur: 30 * time.Second, Total: Steady(3000), Weight: Skewed,
+					Seed: 5, Dur: dur, Total: Steady(longtest.Choose(1500., 3000, 3000)), Weight: Skewed,
 					At: []Event{{5 * time.Second, func() { back = lose(f) }}, {10 * time.Second, func() { back() }}},
 				})
-				t.Logf("%+.2f %%, worst window %.2f bursts over", 100*y.Over(5*time.Second, 30*time.Second), y.Excess())
-				if over := y.Over(5*time.Second, 30*time.Second); math.Abs(over) > 0.005 {
+				t.Logf("%+.2f %%, worst window %.2f bursts over", 100*y.Over(5*time.Second, dur), y.Excess())
+				if over := y.Over(5*time.Second, dur); math.Abs(over) > 0.005 {
 					t.Errorf("admitted %+.2f %% against one central bucket, want at most 0.5 %%", 100*over)
 				}
 				if f.Members[0].Stats().Losses == 0 {
@@ -269,6 +277,9 @@ func TestOutageWithLossGivesNoBurst(t *testing.T) {
 		demand float64
 		away   time.Duration
 	}{{2, 600, 2 * time.Second}, {2, 600, 8 * time.Second}, {2, 3000, 20 * time.Second}, {5, 900, 8 * time.Second}} {
+		if testing.Short() && tc.demand > 600 {
+			continue
+		}
 		synctest.Test(t, func(t *testing.T) {
 			lim := perSecond(300, 300)
 			f := New(t, tc.n, limiter.Config{Limit: lim})
@@ -564,7 +575,8 @@ func TestEvictedUsageArrives(t *testing.T) {
 // TestPauseGrantsOneBurst: however long a process does nothing, or has no
 // contact, it then has a burst and no more, alone and in a fleet.
 func TestPauseGrantsOneBurst(t *testing.T) {
-	for _, n := range []int{1, 3} {
+	pause := longtest.Choose[time.Duration](3, 10, 10) * time.Minute // 20 s fill the bucket
+	for _, n := range longtest.Choose([]int{2}, []int{1, 3}, []int{1, 3}) {
 		synctest.Test(t, func(t *testing.T) {
 			f := New(t, n, limiter.Config{Limit: perSecond(1, 20)})
 			defer f.Close()
@@ -572,7 +584,7 @@ func TestPauseGrantsOneBurst(t *testing.T) {
 			for _, cut := range []bool{false, true} {
 				m.Allow("k")
 				m.Cut.Store(cut)
-				time.Sleep(10 * time.Minute)
+				time.Sleep(pause)
 				m.Cut.Store(false)
 				admitted := 0
 				for range 100 {
@@ -581,7 +593,7 @@ func TestPauseGrantsOneBurst(t *testing.T) {
 					}
 				}
 				if admitted > 20 || admitted == 0 {
-					t.Errorf("%d processes, cut off %v: %d admitted after ten minutes, want 1 to 20", n, cut, admitted)
+					t.Errorf("%d processes, cut off %v: %d admitted after %v, want 1 to 20", n, cut, admitted, pause)
 				}
 			}
 		})
@@ -672,14 +684,15 @@ func TestWaitIsShortenedByGrants(t *testing.T) {
 func TestRunsReplay(t *testing.T) {
 	once := func(seed uint64) (print uint64) {
 		synctest.Test(t, func(t *testing.T) {
+			n, rate := longtest.Choose(4, 20, 20), longtest.Choose(1500., 3000, 3000)
 			way := simnet.Path{Trip: 20 * time.Millisecond, Jitter: 0.8, LoseRequest: 0.05, LoseReply: 0.05, Duplicate: 0.1, Timeout: 300 * time.Millisecond}
-			f := NewOn(t, 20, limiter.Config{Limit: busy}, way, 0, seed)
+			f := NewOn(t, n, limiter.Config{Limit: busy}, way, 0, seed)
 			defer f.Close()
 			print = f.Run(busy, Load{
-				Seed: seed, Dur: 20 * time.Second, Total: Steady(3000), Weight: Skewed,
+				Seed: seed, Dur: 20 * time.Second, Total: Steady(rate), Weight: Skewed,
 				At: []Event{
-					{5 * time.Second, f.CutOff(true, f.Members[:7]...)},
-					{9 * time.Second, f.CutOff(false, f.Members[:7]...)},
+					{5 * time.Second, f.CutOff(true, f.Members[:n/3]...)},
+					{9 * time.Second, f.CutOff(false, f.Members[:n/3]...)},
 					{10 * time.Second, f.State.Wipe},
 					{12 * time.Second, func() { f.Down.Store(true) }},
 					{15 * time.Second, func() { f.Down.Store(false) }},
@@ -705,10 +718,14 @@ func TestLongRoundTripsShareToo(t *testing.T) {
 		{100 * time.Millisecond, 110 * time.Millisecond},
 	} {
 		t.Run(fmt.Sprint(tc.interval, ", round trip ", 2*tc.delay), func(t *testing.T) {
+			dur := 10 * time.Second
+			if testing.Short() && tc.interval == time.Millisecond {
+				dur = 4 * time.Second
+			}
 			synctest.Test(t, func(t *testing.T) {
 				f := NewOn(t, 4, limiter.Config{Limit: busy, SyncInterval: tc.interval}, simnet.Path{Trip: 2 * tc.delay}, 0, 0)
-				y := f.Run(busy, Load{Seed: 1, Dur: 10 * time.Second, Total: Steady(3000), Weight: Equal})
-				if over := y.Over(5*time.Second, 10*time.Second); math.Abs(over) > 0.02 {
+				y := f.Run(busy, Load{Seed: 1, Dur: dur, Total: Steady(3000), Weight: Equal})
+				if over := y.Over(dur/2, dur); math.Abs(over) > 0.02 {
 					t.Errorf("admitted %+.2f %% against one central bucket", 100*over)
 				}
 				f.Close()
@@ -722,14 +739,15 @@ func TestLongRoundTripsShareToo(t *testing.T) {
 // is counted, always.
 func TestLongestIntervalKeepsTheFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := New(t, 8, limiter.Config{Limit: busy, SyncInterval: time.Minute})
+		n := longtest.Choose(3, 8, 8)
+		f := New(t, n, limiter.Config{Limit: busy, SyncInterval: time.Minute})
 		defer f.Close()
-		time.Sleep(10 * time.Minute) // for all to have met
-		for range longtest.Choose(100, 300, 900) {
+		time.Sleep(longtest.Choose[time.Duration](5, 10, 10) * time.Minute) // for all to have met
+		for range longtest.Choose(60, 300, 900) {
 			time.Sleep(time.Second)
 			for i, m := range f.Members {
-				if n := m.Status().Processes; n != 8 {
-					t.Fatalf("process %d counts %d processes of 8", i, n)
+				if got := m.Status().Processes; got != n {
+					t.Fatalf("process %d counts %d processes of %d", i, got, n)
 				}
 			}
 		}
@@ -739,9 +757,9 @@ func TestLongestIntervalKeepsTheFleet(t *testing.T) {
 // TestNewsIsToldOnce: what the fleet knows of a key in debt is not told again
 // for nothing but the unevenness of the way to the state.
 func TestNewsIsToldOnce(t *testing.T) {
-	for _, jitter := range []float64{0, 0.8} {
+	for _, jitter := range longtest.Choose([]float64{0.8}, []float64{0, 0.8}, []float64{0, 0.8}) {
 		synctest.Test(t, func(t *testing.T) {
-			const n = 10
+			n := longtest.Choose(4, 10, 10)
 			lim := limiter.Per(60, time.Minute)
 			f := NewOn(t, n, limiter.Config{Limit: lim}, simnet.Path{Trip: 20 * time.Millisecond, Jitter: jitter}, 0, 0)
 			defer f.Close()

@@ -31,7 +31,8 @@ var renew = flag.Bool("renew", false, "write testdata/fingerprints.txt anew: dec
 const fingerprintFile = "testdata/fingerprints.txt"
 
 // TestGoldenFingerprints: no decision of these runs has changed, to the nanosecond
-// and the token. A change that is meant to change decisions renews the file:
+// and the token. With -short the longer runs are left out. A change that is meant to
+// change decisions renews the file:
 //
 //	go test -run GoldenFingerprints ./internal/fleetsim -renew
 func TestGoldenFingerprints(t *testing.T) {
@@ -43,6 +44,9 @@ func TestGoldenFingerprints(t *testing.T) {
 	t.Run("runs", func(t *testing.T) {
 		for name, run := range goldenRuns() {
 			t.Run(name, func(t *testing.T) {
+				if testing.Short() && !*renew && slices.Contains(longGolden, name) {
+					t.Skip("runs without -short")
+				}
 				t.Parallel()
 				print := strconv.FormatUint(run(t), 16)
 				mu.Lock()
@@ -72,10 +76,17 @@ func TestGoldenFingerprints(t *testing.T) {
 		}
 	}
 	for name := range want {
-		if got[name] == "" && flag.Lookup("test.run").Value.String() == "" {
+		if got[name] == "" && flag.Lookup("test.run").Value.String() == "" && !(testing.Short() && slices.Contains(longGolden, name)) {
 			t.Errorf("%s has a fingerprint, and no run", name)
 		}
 	}
+}
+
+// longGolden names the runs that take longest: four fifths of the time of all.
+var longGolden = []string{
+	"operations, one process", "operations, three processes, no faults", "steady above the limit", "jumping", "on and off",
+	"burst smaller than a round", "slow key, in turn", "costs of b/2", "costs of 1 and b", "outage, then a rise",
+	"outage of idle keys", "far from the limit, and an outage", "half cut off", "far away",
 }
 
 // goldenRuns are runs whose decisions are fixed, by name.

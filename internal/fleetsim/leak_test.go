@@ -61,20 +61,20 @@ func churn(f *Fleet, d time.Duration) (most footprint) {
 }
 
 // TestNothingGrows: neither goroutines nor memory grow with time, with the number of
-// keys, or with how long Redis is away: twenty minutes (at length an hour) of a fleet
+// keys, or with how long Redis is away: twenty minutes (at length an hour, with -short four minutes) of a fleet
 // whose keys are ten times as many as it holds, through outages that grow from 20 s.
 func TestNothingGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t, 3, limiter.Config{Limit: limiter.Per(5, time.Minute), MaxKeys: 256, Processes: 3})
 		defer f.Close()
 		var up, down []footprint
-		begin := time.Now()
-		for away := 20 * time.Second; time.Since(begin) < longtest.Choose(8*time.Minute, 20*time.Minute, time.Hour); away *= 2 {
-			churn(f, 2*time.Minute)
+		begin, minute := time.Now(), longtest.Choose(20*time.Second, time.Minute, time.Minute)
+		for away := 20 * time.Second; time.Since(begin) < longtest.Choose(2*time.Minute, 20*time.Minute, time.Hour); away *= 2 {
+			churn(f, 2*minute)
 			f.WantState(limiter.Synced)
-			up = append(up, churn(f, time.Minute))
+			up = append(up, churn(f, minute))
 			f.Down.Store(true)
-			churn(f, time.Minute) // what an outage may fill is full
+			churn(f, minute) // what an outage may fill is full
 			f.WantState(limiter.Degraded)
 			down = append(down, churn(f, away))
 			f.Down.Store(false)

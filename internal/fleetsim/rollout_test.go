@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 // rollout replaces the processes of a fleet one by one by others with another
@@ -53,7 +54,8 @@ func (r *rollout) step(d time.Duration) (tokens float64, worth time.Duration) {
 // time, so that whoever admits it, all of them together spend a second in a
 // second.
 func TestRolloutOfAnotherLimit(t *testing.T) {
-	const n, stretch = 4, 10 * time.Second
+	const stretch = 10 * time.Second
+	n := longtest.Choose(2, 4, 4)
 	small, large := perSecond(100, 20), perSecond(300, 30)
 	for _, tc := range []struct {
 		name     string
