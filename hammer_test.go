@@ -20,6 +20,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -329,7 +330,7 @@ func TestHammer(t *testing.T) {
 			f := &fleet{t: t, Net: &simnet.Net{State: h.store.state}}
 			begin, debt := time.Now(), f.ToGo(conserved)
 			h.store.on.Store(true)
-			h.storm(800 * time.Millisecond)
+			h.storm(longtest.Choose[time.Duration](400, 800, 800) * time.Millisecond)
 			h.store.on.Store(false)
 			h.settled()
 			h.checkShards(true)

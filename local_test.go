@@ -518,6 +518,9 @@ func TestResetOutlivesNewsOfKeysAtRest(t *testing.T) {
 // TestRefundOutlivesNewsOfKeysAtRest: what was heard of a key before the fleet had it back
 // is nothing to deny it for when it wakes.
 func TestRefundOutlivesNewsOfKeysAtRest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs without -short: a quarter of an hour of rounds")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		_, a, b := restingFleet(t, Config{Limit: Per(1000, 10*time.Hour)})
 		b.Charge("k", 900)

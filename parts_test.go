@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
+
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 // joint is a decision on several limits, as a test asks for it.
@@ -244,7 +246,9 @@ func TestPartsOfFleets(t *testing.T) {
 // limits change, keys are evicted and shards are shared.
 func TestPartsInAnyOrder(t *testing.T) {
 	onAllCores(t)
-	const burst, goroutines, each = 5000, 8, 3000
+	const goroutines = 8
+	burst := longtest.Choose(1500, 5000, 5000)
+	each := burst * 3 / 5
 	one, err := New(Config{Limit: Limit{Rate: 1e-9, Burst: burst}, MaxKeys: 1 << 14})
 	require.NoError(t, err)
 	other, err := New(Config{Limit: Limit{Rate: 1e-9, Burst: burst}, LimitFor: func(string) (Limit, bool) { return Limit{}, false }})
