@@ -24,6 +24,9 @@ func TestAlertsAreRaised(t *testing.T) { promtool(t, "test", "rules", "testdata/
 // its Redis, has something to show in every panel of the dashboard, and sees
 // the outage.
 func TestPrometheusScrapesAndAlerts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs without -short: a server takes seconds to start, TestAlertsAreRaised has the rules")
+	}
 	need(t, "prometheus")
 	redis := miniredis.RunT(t)
 	shared, local := shared(t, redis), local(t, limiter.Config{})

@@ -136,6 +136,9 @@ func TestInspectOptions(t *testing.T) {
 }
 
 func TestInspectCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs without -short: a Cluster takes seconds to start")
+	}
 	cluster := servertest.Cluster(t)
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: cluster.Addrs()}))
 	fleetOf(t, client, "fleet")
@@ -147,6 +150,9 @@ func TestInspectCluster(t *testing.T) {
 }
 
 func TestInspectSentinel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs without -short: Sentinels take seconds to start")
+	}
 	s := servertest.Sentinel(t)
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: s.Addrs(), MasterName: redisserver.MasterName}))
 	fleetOf(t, client, "fleet")

@@ -89,6 +89,9 @@ func process(n, cell int) string {
 // TestPage takes a fleet through everything that its page offers. The limit of
 // the accuracy is not for this test: what is checked holds on any machine.
 func TestPage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs without -short: a browser takes 40 s for it")
+	}
 	b := newBrowser(t)
 	args := []string{"-http", "127.0.0.1:0", "-limit", "300/s burst 30", "-n", "3"}
 	lab := serveLab(t, args...)

@@ -107,6 +107,9 @@ func TestDocumentedACLIsMinimal(t *testing.T) {
 // A slot on its way from one master to another is reached by way of ASK.
 func TestDocumentedACLSufficesOnACluster(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("runs without -short, where only TestCluster starts a Cluster")
+	}
 	cluster := servertest.Cluster(t)
 	grantTo(t, aclCluster, cluster.Nodes...)
 	client := New(tuned(t, asLimiter(&redis.UniversalOptions{Addrs: cluster.Addrs()})), "limiter")
@@ -144,6 +147,9 @@ func migrating(t testing.TB, cluster *redisserver.Cluster, key string) {
 // Behind Sentinels: the data nodes have one user, the Sentinels another.
 func TestDocumentedACLSufficesWithSentinels(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("runs without -short, where only TestSentinel starts Sentinels")
+	}
 	s := servertest.SentinelWith(t, redisserver.Options{Password: "data", Sentinel: "watch"})
 	data := []*redisserver.Server{s.Primary, s.Replica}
 	grantTo(t, aclNode, data...)

@@ -400,6 +400,9 @@ func TestCluster(t *testing.T) {
 // While a master hangs, the rest of a Cluster is served.
 func TestClusterWithAHungMaster(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("runs without -short, where only TestCluster starts a Cluster")
+	}
 	servertest.Need(t)
 	cluster, err := redisserver.StartCluster(redisserver.Options{Args: []string{"--cluster-node-timeout", "60000"}})
 	require.NoError(t, err)

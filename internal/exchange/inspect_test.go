@@ -27,6 +27,9 @@ func inspected(t *testing.T, test func(t *testing.T, c *Client)) {
 	})
 	t.Run("cluster", func(t *testing.T) {
 		t.Parallel()
+		if testing.Short() {
+			t.Skip("runs without -short, where only TestCluster starts a Cluster")
+		}
 		rdb := tuned(t, &redis.UniversalOptions{Addrs: servertest.Cluster(t).Addrs()})
 		test(t, New(rdb, "limiter"))
 	})

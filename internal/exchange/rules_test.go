@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 const second = 1_000_000 // microseconds
@@ -290,7 +292,7 @@ func TestMemoryRollsBack(t *testing.T) {
 func TestMemoryStaysSmall(t *testing.T) {
 	t.Parallel()
 	tw := newTwin(1)
-	for i := range 200_000 {
+	for i := range longtest.Choose(50_000, 200_000, 200_000) {
 		tw.time += 10_000
 		c := chunk(id(1, 0), int64(i+1), Record{Field: "k" + time.UnixMicro(tw.time).String(), Delta: 1})
 		one(t, tw, c)

@@ -47,6 +47,9 @@ func TestFleetOnRedis(t *testing.T) {
 	for name, options := range backends {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if testing.Short() && name != "standalone" {
+				t.Skip("runs without -short: a Cluster and Sentinels take seconds to start")
+			}
 			o := options(t)
 			copied := *o
 			a := start(t, o, limiter.Config{Limit: slow, Processes: 2})
