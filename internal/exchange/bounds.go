@@ -67,6 +67,9 @@ func (r *Record) check() error {
 // span bounds what is sent.
 func span(n int64) int64 { return min(max(n, 0), maxSpan) }
 
+// attemptSpan bounds a count of attempts, which may be taken back.
+func attemptSpan(n int64) int64 { return min(max(n, -maxSpan), maxSpan) }
+
 // floorSpan bounds a floor, which may lie in the past.
 func floorSpan(n int64) int64 { return min(max(n, LongAgo), maxSpan) }
 

@@ -67,7 +67,7 @@ func (r *Record) appendTo(b []byte, floors bool) []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(r.Field)))
 	b = append(b, r.Field...)
 	b = append(b, byte(r.Op))
-	b = appendInts(b, span(r.Delta), span(r.Attempts), span(r.Age), span(r.Ceiling))
+	b = appendInts(b, span(r.Delta), attemptSpan(r.Attempts), span(r.Age), span(r.Ceiling))
 	if floors {
 		b = appendInts(b, floorSpan(r.Floor))
 	}

@@ -48,11 +48,11 @@ func TestChunkUsesItsMemoryAgain(t *testing.T) {
 
 func TestWireBounds(t *testing.T) {
 	t.Parallel()
-	c := chunk(id(1, 0), math.MaxInt64, Record{Field: "k", Delta: math.MaxInt64, Attempts: -1, Age: math.MinInt64})
+	c := chunk(id(1, 0), math.MaxInt64, Record{Field: "k", Delta: math.MaxInt64, Attempts: math.MinInt64, Age: math.MinInt64})
 	c.Tau = -1
 	b := hex.EncodeToString(c.request())
 	require.Contains(t, b, "0000000000002000"+"0100000000000000", "2^53, and a τ that can be divided by")
-	require.Contains(t, b, "0000000000000800"+strings.Repeat("0", 48), "2^51, and no negative number")
+	require.Contains(t, b, "0000000000000800"+"000000000000f8ff"+strings.Repeat("0", 32), "2^51, and no negative number but of attempts")
 }
 
 func TestReplyIsBelievedOnlyIfSound(t *testing.T) {

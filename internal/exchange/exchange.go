@@ -32,7 +32,7 @@ type Record struct {
 	Field    string // type byte ('k' or 'd') and the key or its digest; good until the call that carries it has ended: clone it to keep it
 	Op       Op
 	Delta    int64 // time charged or given back, at least 0
-	Attempts int64 // thousandths of a token asked for since the last report, at least 0
+	Attempts int64 // thousandths of a token requested since the last report; negative where waiters have left
 	Age      int64 // how long before its arrival the charge begins, at least 0
 	Ceiling  int64 // the charge leaves TAT at most this far ahead of now (never below where it was); 0 means no ceiling
 	Floor    int64 // TAT − now of the least TAT that the key has had before this charge, negative where that has passed; travels only where Chunk.Floors is set; 0 means none

@@ -114,9 +114,9 @@ for i = 1, n do
   if status == 0 then
     local op, delta, attempts, age, ceiling, least = unpacked(numbers, request, at + 2 + #field)
     local new = merged(tat, op, delta, age, ceiling, floors and least or 0)
-    if new ~= tat or attempts > 0 then
+    if new ~= tat or attempts > 0 or attempts < 0 and demand > 0 then
       tat, demand = new, demand + attempts
-      if demand > HUGE then demand = HUGE end
+      if demand > HUGE then demand = HUGE elseif demand < 0 then demand = 0 end
       writes[w + 1], writes[w + 2] = field, pack('<i8i8i8', tat, demand, now)
       w = w + 2
       if not value and not before then added = added + 1 end

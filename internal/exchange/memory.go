@@ -195,8 +195,8 @@ func (p *memoryPartition) apply(now, seq int64, c *Chunk) {
 // merge applies one record. A state that does not change keeps its time.
 func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
 	k := p.known(r.Field, now, tau)
-	tat, attempts := r.merged(k.tat, now, floors), span(r.Attempts)
-	if tat == k.tat && attempts == 0 {
+	tat, attempts := r.merged(k.tat, now, floors), attemptSpan(r.Attempts)
+	if tat == k.tat && (attempts == 0 || attempts < 0 && k.demand == 0) {
 		return
 	}
 	state := p.keys[r.Field]
@@ -204,7 +204,7 @@ func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
 		state = new(memoryKey)
 		p.keys[strings.Clone(r.Field)] = state
 	}
-	*state = memoryKey{tat, min(k.demand+attempts, maxTime), now}
+	*state = memoryKey{tat, max(0, min(k.demand+attempts, maxTime)), now}
 }
 
 // known is the state of a key, its demand decayed to now.

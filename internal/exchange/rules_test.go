@@ -71,6 +71,12 @@ func TestMerge(t *testing.T) {
 			{after: second / 2, record: Record{Attempts: 1000}, toGo: LongAgo, demand: 36788 + 1000},
 			{after: second, record: Record{}, toGo: LongAgo, demand: 5114},
 		},
+		"demand is taken back, as far as there is some": {
+			{record: Record{Attempts: 37_000}, toGo: LongAgo, demand: 37_000},
+			{record: Record{Attempts: -30_000}, toGo: LongAgo, demand: 7000},
+			{record: Record{Delta: second, Attempts: -30_000}, toGo: second},
+			{record: Record{Attempts: -1}, toGo: second},
+		},
 		"a state is forgotten a minute after it has lost its meaning": {
 			{record: Record{Delta: second}, toGo: second},
 			{after: 61 * second, record: Record{}, toGo: -60 * second},
@@ -80,7 +86,7 @@ func TestMerge(t *testing.T) {
 			{record: Record{Delta: math.MaxInt64, Attempts: math.MaxInt64}, toGo: maxSpan, demand: maxSpan},
 			{record: Record{Delta: math.MaxInt64, Attempts: math.MaxInt64}, toGo: maxTime, demand: maxTime},
 			{record: Record{Delta: math.MaxInt64, Attempts: math.MaxInt64}, toGo: maxTime, demand: maxTime},
-			{record: Record{Delta: math.MinInt64, Attempts: -1, Age: -1, Ceiling: -1, Floor: -1}, floors: true, toGo: maxTime, demand: maxTime},
+			{record: Record{Delta: math.MinInt64, Attempts: math.MinInt64, Age: -1, Ceiling: -1, Floor: -1}, floors: true, toGo: maxTime, demand: maxTime - maxSpan},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
