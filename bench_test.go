@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -318,14 +319,67 @@ func BenchmarkStats(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/key")
 }
 
-// BenchmarkWait is a wait that need not wait.
+// BenchmarkWait is a wait that need not wait, beside Allow.
 func BenchmarkWait(b *testing.B) {
 	l := benchFleet(b, Config{Limit: many})
 	ctx := context.Background()
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := l.Wait(ctx, "key"); err != nil {
-			b.Fatal(err)
+	b.Run("Wait", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := l.Wait(ctx, "key"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("Allow", func(b *testing.B) {
+		for b.Loop() {
+			if !l.Allow("key") {
+				b.Fatal("denied")
+			}
+		}
+	})
+}
+
+// BenchmarkWaiters is one admission of a key that 10,000 goroutines wait for in
+// loops, at a limit that leaves them no time between admissions, and at 1,000/s.
+// x/time/rate is beside it.
+func BenchmarkWaiters(b *testing.B) {
+	const waiters = 10_000
+	for _, r := range []rate.Limit{1e6, 1000} {
+		lim := Limit{Rate: r, Burst: 1}
+		for name, wait := range map[string]func(context.Context) error{
+			"limiter": func() func(context.Context) error {
+				l := benchLocal(b, Config{Limit: lim})
+				return func(ctx context.Context) error { return l.Wait(ctx, "key") }
+			}(),
+			"x_time": rate.NewLimiter(lim.Rate, lim.Burst).Wait,
+		} {
+			b.Run(fmt.Sprintf("rate=%v/%s", float64(r), name), func(b *testing.B) {
+				ctx, cancel := context.WithCancel(b.Context())
+				served := make(chan struct{}, waiters)
+				var all sync.WaitGroup
+				for range waiters {
+					all.Go(func() {
+						for wait(ctx) == nil {
+							served <- struct{}{}
+						}
+					})
+				}
+				for range waiters / 10 {
+					<-served
+				}
+				for b.Loop() {
+					<-served
+				}
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "admitted/s")
+				cancel()
+				go func() {
+					for range served {
+					}
+				}()
+				all.Wait()
+				close(served)
+			})
 		}
 	}
 }

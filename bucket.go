@@ -111,9 +111,10 @@ func (b *bucket) admitsAt(now int64, n float64) bool {
 	return b.unlimited() || b.admits(b.levelAt(now), n)
 }
 
-// remaining is how many costs of 1 would be admitted at now.
-func (b *bucket) remaining(now int64) int {
-	level := b.levelAt(now)
+// remaining is the number of costs of 1 that would be admitted at now, after so
+// many tokens that wait.
+func (b *bucket) remaining(now int64, waiting float64) int {
+	level := b.levelAt(now) - waiting
 	if !b.admits(level, 1) {
 		return 0
 	}

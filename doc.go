@@ -57,8 +57,19 @@
 //     keys that nobody asked for in minutes may need a new block of memory)
 //     [TestDecisionsNeverWait, TestDecisionsAllocateNothing,
 //     TestAnyKeyIsDecided, TestAnyCostIsDecided].
-//   - Alone, decisions, delays and cancellations are those of
-//     golang.org/x/time/rate [TestAloneEqualsXTimeRate].
+//   - Alone, decisions, delays, waits and cancelled reservations are those of
+//     golang.org/x/time/rate [TestAloneEqualsXTimeRate,
+//     TestWaitsReturnWhenXTimeRatesDo]. A cancelled wait is not: see next.
+//   - Callers of Wait are served in order of arrival, per key and process, and
+//     see every change of the limit at once. A cancelled one has cost nothing,
+//     here and in the fleet. Pools of workers, however many, keep the limit:
+//     steadily, in an outage, and in each second after it; and a pool's share is
+//     in proportion to its waiting callers [TestWaitersAreServedInOrder,
+//     TestWaitersSeeEveryChange, TestCancelledWaitersLeaveNothing,
+//     TestWorkersThatWaitKeepTheLimit, TestWaitingIsDemand,
+//     TestOthersStandBehindWaiters, TestWaitAllInAnyOrder,
+//     TestWaitAllStarvesNobody].
+//   - Copies of a Reservation give back once [TestCopiesOfAReservationGiveBackOnce].
 //   - While Redis answers, N processes admit what one bucket would admit under
 //     steady demand. A sudden rise to D tokens per second over-admits at most
 //     min((N−1)·(b + r·H), D·H), H = T + round trip, a debt that is repaid

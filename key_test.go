@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -166,5 +167,38 @@ func TestDecisionsAtOnceAdmitTheBurst(t *testing.T) {
 	}
 	if s := l.Stats(); s.Allowed != burst || s.Denied != workers*each-burst {
 		t.Errorf("%d allowed and %d denied are counted, want %d and %d", s.Allowed, s.Denied, burst, workers*each-burst)
+	}
+}
+
+// TestKeySecretIsChecked: New rejects an empty or short secret, so that a
+// secret lost in configuration is an error.
+func TestKeySecretIsChecked(t *testing.T) {
+	limit := Per(100, time.Hour)
+	for _, secret := range [][]byte{{}, []byte("short"), make([]byte, 15)} {
+		_, err := New(Config{Limit: limit, KeySecret: secret})
+		require.ErrorContains(t, err, "Config.KeySecret")
+	}
+	_, err := New(Config{Limit: limit, KeySecret: make([]byte, 16)})
+	require.NoError(t, err)
+}
+
+// TestKeySecretCostsResidentKeysNothing: a decision on a key in memory
+// computes no digest and allocates nothing.
+func TestKeySecretCostsResidentKeysNothing(t *testing.T) {
+	l, err := New(Config{Limit: Limit{Rate: 1e9, Burst: 1e6}, KeySecret: make([]byte, 32)})
+	require.NoError(t, err)
+	keys := []string{"alice@example.com", strings.Repeat("long alice@example.com ", 5)}
+	for i := range 40 {
+		keys = append(keys, fmt.Sprint("alice@example.com/", i))
+	}
+	for _, key := range keys {
+		l.Allow(key)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		for _, key := range keys {
+			l.Allow(key)
+		}
+	}); n != 0 {
+		t.Errorf("a round of %d keys allocates %v times", len(keys), n)
 	}
 }

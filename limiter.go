@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
 
 // Errors to match with [errors.Is], beside those of the context.
@@ -136,7 +138,7 @@ type Config struct {
 	Limit Limit
 	// LimitFor gives a key its own limit; !ok means Limit. It is called when a
 	// key becomes resident, after [Limiter.Reload], and by Reset and by Peek of a key
-	// that is not resident, on the goroutine that asks about the key, never under a lock, maybe from many at once. An
+	// that is not resident, on the goroutine that asks about the key or, for callers that wait, on a timer's, never under a lock, maybe from many at once. An
 	// invalid limit counts as !ok, and in [Stats]. Nil means Limit for all.
 	LimitFor func(key string) (l Limit, ok bool)
 	// Shadow says of a key that its limit is only on trial: decisions over it
@@ -265,6 +267,8 @@ type Limiter struct {
 	limit     atomic.Pointer[Limit]
 	limits    atomic.Uint64 // counts changes of limit and limitFor
 	badLimits atomic.Uint64
+
+	reservations reservations
 }
 
 // New returns a limiter, or all the faults of cfg at once. It never dials and
@@ -294,6 +298,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 		shadow:   cfg.Shadow,
 	}
 	l.local.secret = bytes.Clone(cfg.KeySecret)
+	l.local.base, l.local.due = l.base, l.serve
 	l.limit.Store(&cfg.Limit)
 	if s != nil {
 		if cfg.Processes == 0 {
@@ -344,7 +349,7 @@ func (l *Limiter) TakeN(key string, n int) Result {
 // takeLocked is allowLocked that says more.
 func (l *Limiter) takeLocked(e *entry, now, n int64) Result {
 	taken := l.local.decideLocked(e, now, n)
-	r := l.local.resultLocked(l.local.withAccount(e), now, n, taken)
+	r := l.local.resultLocked(l.local.withAccount(e), now, n, taken, l.local.waitingLocked(e))
 	l.local.unlock(e)
 	return r
 }
@@ -353,16 +358,17 @@ func (l *Limiter) takeLocked(e *entry, now, n int64) Result {
 // nothing resident.
 func (l *Limiter) Peek(key string) Result {
 	now := l.now()
-	e := l.glimpse(key, now, &loneEntry{})
+	e, waiting := l.glimpse(key, now, &loneEntry{})
 	if !l.local.fresh(e, now) {
 		l.local.renew(e, now)
 	}
-	return l.local.resultLocked(e, now, 1, e.admitsAt(now, 1))
+	ok := e.unlimited() || e.admits(e.levelAt(now)-waiting, 1)
+	return l.local.resultLocked(e, now, 1, ok, waiting)
 }
 
 // glimpse copies what decisions go by from a key's entry, made up where it is
-// not resident.
-func (l *Limiter) glimpse(key string, now int64, into *loneEntry) opened {
+// not resident, and returns the tokens that wait for the key too.
+func (l *Limiter) glimpse(key string, now int64, into *loneEntry) (seen opened, waiting float64) {
 	held := heldKey(key)
 	e := l.local.find(held)
 	if e != nil && e.is(relimited) {
@@ -378,7 +384,8 @@ func (l *Limiter) glimpse(key string, now int64, into *loneEntry) opened {
 		e.mu.Lock()
 	}
 	defer e.mu.Unlock()
-	o, seen := l.local.withAccount(e), opened{entry: &into.entry}
+	o := l.local.withAccount(e)
+	seen, waiting = opened{entry: &into.entry}, l.local.waitingLocked(e)
 	seen.bucket, seen.flags, seen.calm, seen.pending = e.bucket, e.flags, e.calm, e.pending
 	if e.is(resting) {
 		o.account = &into.account
@@ -390,8 +397,11 @@ func (l *Limiter) glimpse(key string, now int64, into *loneEntry) opened {
 		seen.account = &into.account
 	}
 	l.local.tellPending(seen, now)
-	return seen
+	return seen, waiting
 }
+
+// serve admits callers that wait for a key. A timer calls it when a turn has come.
+func (l *Limiter) serve(key string) { l.local.serveAndUnlock(l.acquire(key, l.now())) }
 
 // acquire returns the key's entry, its grant up to date, locked.
 func (l *Limiter) acquire(key string, now int64) *entry {
@@ -513,7 +523,7 @@ func (l *Limiter) refundLocked(e *entry, now, n int64) {
 		l.local.giveBackLocked(l.local.open(e, now), now, n)
 		e.refund(now, float64(n))
 	}
-	l.local.unlock(e)
+	l.local.serveAndUnlock(e)
 }
 
 // Charge takes n tokens without asking, for costs known only afterwards:
@@ -662,54 +672,88 @@ type Result struct {
 	Age time.Duration
 }
 
-func (lo *local) resultLocked(e opened, now, n int64, taken bool) Result {
+// resultLocked is the result of a decision while so many tokens wait.
+func (lo *local) resultLocked(e opened, now, n int64, taken bool, waiting float64) Result {
 	r := Result{Allowed: taken || e.is(shadow), Shadow: !taken && e.is(shadow), Limit: e.limit(), Age: e.age(now)}
 	if e.unlimited() {
 		r.Remaining = math.MaxInt
 		return r
 	}
-	r.Remaining = e.remaining(now)
+	r.Remaining = e.remaining(now, waiting)
 	if !r.Allowed {
-		r.RetryAfter = lo.retryAfter(e, now, float64(n))
+		r.RetryAfter = lo.retryAfter(e, now, float64(n), waiting)
 	}
-	r.ResetAfter = e.resetAfter(now)
+	r.ResetAfter = e.resetAfter(now, waiting)
 	return r
 }
 
-// Reservation is tokens taken ahead of time, and when they may be used.
+// Reservation is a number of tokens taken ahead of time, and the instant from
+// which they may be used. Copies of it are one reservation.
 type Reservation struct {
 	l         *Limiter
 	key       string
 	e         *entry // nil: not OK, or nothing to give back
 	residence uint32 // of the entry: by now it may be another key's
+	id        uint64 // in l.reservations: copies of a reservation have the same
 	n         int64
 	act       int64 // when the tokens may be used; a grant may bring it nearer
 	taken     int64 // e.taken() with this reservation
 	ok        bool
 }
 
+// reservations remembers the cancelled ones, so that no copy is cancelled again.
+type reservations struct {
+	last atomic.Uint64 // id
+
+	mu        sync.Mutex
+	cancelled map[uint64]int64 // until when they could be cancelled again, by id
+	sweepAt   int              // size of cancelled at which those that can't are dropped
+}
+
+// cancel reports whether a reservation, which acts at the given instant, is
+// cancelled for the first time.
+func (r *reservations) cancel(id uint64, act, now int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, again := r.cancelled[id]; again {
+		return false
+	}
+	if r.cancelled == nil {
+		r.cancelled = map[uint64]int64{}
+	}
+	if len(r.cancelled) >= r.sweepAt {
+		maps.DeleteFunc(r.cancelled, func(_ uint64, act int64) bool { return act < now })
+		r.sweepAt = max(64, 2*len(r.cancelled))
+	}
+	r.cancelled[id] = act
+	return true
+}
+
 // Reserve is ReserveN of one token.
 func (l *Limiter) Reserve(key string) Reservation { return l.ReserveN(key, 1) }
 
 // ReserveN takes n tokens now and says how long to wait before acting on
-// them. The reservation is not OK if n exceeds the burst.
+// them: until the bucket, which goes into debt for them, holds them, after all
+// callers that are in [Limiter.Wait] now. In a fleet that is the shared bucket,
+// as it was at the last exchange. The reservation is not OK if n exceeds the burst.
 func (l *Limiter) ReserveN(key string, n int) Reservation {
 	now := l.now()
-	r, _ := l.reserveWithin(key, l.acquire(key, now), now, tokens(n), rate.InfDuration)
-	return r
+	return l.reserveAndUnlock(key, l.acquire(key, now), now, tokens(n))
 }
 
-// reserveWithin takes n tokens of a key's entry if they may be used within most,
-// unlocks it, and returns the delay at which they may be, or might have been;
-// negative: never.
-func (l *Limiter) reserveWithin(key string, e *entry, now, n int64, most time.Duration) (Reservation, time.Duration) {
+// reserveAndUnlock takes n tokens of a key's entry, if they can ever be used.
+func (l *Limiter) reserveAndUnlock(key string, e *entry, now, n int64) Reservation {
 	defer l.local.unlock(e)
-	d := l.local.waitLocked(l.local.withAccount(e), now, n)
-	if (d < 0 || d > most) && !e.is(shadow) {
+	o := l.local.withAccount(e)
+	d := l.local.waitLocked(o, now, n)
+	if d < 0 && !e.is(shadow) {
 		l.local.countLocked(e, false)
-		return Reservation{l: l}, d
+		return Reservation{l: l}
 	}
-	return l.reserveLocked(key, e, now, n, d), d
+	if d > 0 && o.exchanges() && now < o.holdUntil { // the others may not have reported yet
+		d = delay(e.levelAt(now)-float64(n)-l.local.waitingLocked(e), e.refill)
+	}
+	return l.reserveLocked(key, e, now, n, d)
 }
 
 // reserveLocked takes n tokens that may be used after d, or, where the limit is
@@ -726,7 +770,11 @@ func (l *Limiter) reserveLocked(key string, e *entry, now, n int64, d time.Durat
 	e.charge(now, float64(n))
 	e.lastEvent = later(now, d)
 	l.local.noteLocked(e, now, n, true)
-	return Reservation{l: l, key: key, e: e, residence: e.residence, n: n, act: e.lastEvent, taken: l.local.withAccount(e).taken(), ok: true}
+	l.local.reserveBehindLocked(e, n)
+	return Reservation{
+		l: l, key: key, e: e, residence: e.residence, id: l.reservations.last.Add(1),
+		n: n, act: later(now, d), taken: l.local.withAccount(e).taken(), ok: true,
+	}
 }
 
 // OK reports whether the tokens were taken: false if n exceeds the burst.
@@ -753,63 +801,33 @@ func (r *Reservation) left() time.Duration {
 }
 
 func (r *Reservation) leftLocked(e opened, now int64) time.Duration {
-	if !e.exchanges() || e.residence != r.residence {
-		return time.Duration(r.act - now)
-	}
-	if d := r.l.local.delayLocked(e, now, float64(e.taken()-r.taken)); d < time.Duration(r.act-now) {
-		r.act = later(now, d)
+	if e.exchanges() && e.exchanged != 0 && e.mode != modeStale && now >= e.holdUntil && e.residence == r.residence {
+		later := float64(e.taken() - r.taken) // tokens that were taken here after the reservation
+		d := e.sharedDelay(&e.bucket, float64(e.pending.taken)-later, now)
+		r.act = min(r.act, now+int64(d))
 	}
 	return time.Duration(r.act - now)
 }
 
-// pending is left, and, where a grant may shorten it, a channel that is closed
-// at the next one.
-func (r *Reservation) pending() (time.Duration, <-chan struct{}) {
-	now := r.l.now()
-	if r.act <= now || r.e == nil {
-		return time.Duration(max(0, r.act-now)), nil
-	}
-	r.e.mu.Lock()
-	defer r.l.local.unlock(r.e)
-	e := r.l.local.open(r.e, now)
-	var granted <-chan struct{}
-	if e.exchanges() && e.residence == r.residence {
-		granted = r.l.local.awaitGrantLocked(e, now)
-	}
-	return r.leftLocked(e, now), granted
-}
-
-// undo gives back what the reservation took, be its time come or not: for one
-// of several that are of use only together.
-func (r *Reservation) undo() {
-	e, now := r.e, r.l.now()
-	if e == nil || r.act > now {
-		r.Cancel()
-		return
-	}
-	r.e = nil
-	r.giveBack(r.lock(e, now), now, r.n)
-}
-
-// Cancel gives back what later reservations have not overtaken, if there is
-// still a wait to call off. Cancelling again does nothing.
-func (r *Reservation) Cancel() {
-	e := r.e
-	r.e = nil
-	if e == nil {
+// Cancel gives back the tokens that later reservations have not overtaken, if
+// the reservation has not acted yet. Copies are one reservation: cancelling it
+// again, or another copy, does nothing.
+func (r Reservation) Cancel() {
+	if r.e == nil {
 		return
 	}
 	now := r.l.now()
-	if r.act < now {
+	if r.act < now || !r.l.reservations.cancel(r.id, r.act, now) {
 		return
 	}
-	e = r.lock(e, now)
+	e := r.lock(now)
 	switch o := r.l.local.open(e, now); {
 	case e.residence != r.residence:
 		r.giveBack(e, now, r.n)
 	case !o.exchanges() && !e.unlimited():
-		e.unreserve(now, float64(r.n), r.act)
-		r.l.local.unlock(e)
+		back := e.unreserve(now, float64(r.n), r.act)
+		r.l.local.reserveBehindLocked(e, -int64(back))
+		r.l.local.serveAndUnlock(e)
 	default:
 		r.giveBack(e, now, min(r.n, r.n-(o.taken()-r.taken)))
 	}
@@ -817,12 +835,12 @@ func (r *Reservation) Cancel() {
 
 // lock locks the entry that the tokens were taken of or, where that has become
 // another key's, the one that the key has now.
-func (r *Reservation) lock(e *entry, now int64) *entry {
-	e.mu.Lock()
-	if e.residence == r.residence {
-		return e
+func (r *Reservation) lock(now int64) *entry {
+	r.e.mu.Lock()
+	if r.e.residence == r.residence {
+		return r.e
 	}
-	e.mu.Unlock()
+	r.e.mu.Unlock()
 	return r.l.acquire(r.key, now)
 }
 
@@ -834,20 +852,31 @@ func (r *Reservation) giveBack(e *entry, now, n int64) {
 		r.l.local.giveBackLocked(r.l.local.open(e, now), now, n)
 		if e.residence == r.residence {
 			e.refund(now, float64(n))
+			r.l.local.reserveBehindLocked(e, -n)
 		}
 	}
-	r.l.local.unlock(e)
+	r.l.local.serveAndUnlock(e)
 }
 
 // Wait is WaitN of one token.
 func (l *Limiter) Wait(ctx context.Context, key string) error { return l.WaitN(ctx, key, 1) }
 
-// WaitN takes n tokens and returns when they may be used; a negative n is as
-// 0. It fails at once,
-// having taken nothing, with [ErrExceedsBurst] if n exceeds the burst, and
-// with [context.DeadlineExceeded] where the deadline of ctx would pass first;
-// if ctx is done while it waits, it gives back what it can and returns the
-// context's error.
+// WaitN waits until n tokens may be used, and takes them; a negative n counts as
+// 0. The callers of one key in one process are served in order of arrival. A
+// waiting caller holds a place in the queue and no tokens: if its ctx is done it
+// returns the context's error, has cost nothing, and the next one takes its
+// place. (With [golang.org/x/time/rate] a cancelled wait goes on delaying those
+// behind it.)
+//
+// WaitN fails at once, having taken nothing, with [ErrExceedsBurst] if n exceeds
+// the burst, and with [context.DeadlineExceeded] if the wait is expected to end
+// after the deadline of ctx. The expectation follows from the queue, the level
+// and the present refill. A wait may end earlier, because others leave, or
+// later, because other processes request more; it ends at the deadline at the
+// latest.
+//
+// While callers wait for a key, [Limiter.Allow] is denied unless it would be
+// admitted after all of them, and [Limiter.Reserve] acts after them.
 func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -856,16 +885,40 @@ func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
 	return l.waitLocked(ctx, key, l.acquire(key, now), now, tokens(n))
 }
 
-// waitLocked reserves n tokens of a key's entry, unlocks it, and waits.
+// waitLocked takes n tokens of a key's entry, or a place in its queue, unlocks
+// it, and waits.
 func (l *Limiter) waitLocked(ctx context.Context, key string, e *entry, now, n int64) error {
-	r, d := l.reserveWithin(key, e, now, n, longestWait(ctx))
-	switch {
-	case r.ok && d == 0:
+	if e.is(shadow) || l.local.admitsLocked(e, now, n) {
+		l.allowLocked(e, now, n)
 		return nil
-	case r.ok:
-		return r.wait(ctx)
 	}
-	return waitError(key, n, d)
+	w, err := l.joinQueueLocked(ctx, key, e, now, n)
+	l.local.serveAndUnlock(e)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-w.Ready():
+	case <-ctx.Done():
+		if l.local.queues.Leave(w) {
+			return ctx.Err()
+		}
+	}
+	if w.Refused() { // the limit has changed
+		return waitError(key, n, -1)
+	}
+	return nil
+}
+
+// joinQueueLocked puts a cost into the queue of an entry's key, unless it would
+// be served too late, or never.
+func (l *Limiter) joinQueueLocked(ctx context.Context, key string, e *entry, now, n int64) (*waitqueue.Waiter, error) {
+	if d := l.local.waitLocked(l.local.open(e, now), now, n); d < 0 || d > longestWait(ctx) {
+		l.local.countLocked(e, false)
+		l.local.noteLocked(e, now, n, false)
+		return nil, waitError(key, n, d)
+	}
+	return l.local.joinQueueLocked(e, heldKey(key), key, now, n), nil
 }
 
 // longestWait is the longest wait that the deadline of ctx allows.
@@ -876,32 +929,13 @@ func longestWait(ctx context.Context) time.Duration {
 	return rate.InfDuration
 }
 
-// waitError says why a wait of d was not begun.
+// waitError is the error of a wait of d that was not begun; negative: of a wait
+// that would never end.
 func waitError(key string, n int64, d time.Duration) error {
 	if d < 0 {
 		return fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)
 	}
 	return fmt.Errorf("limiter: a wait of %v for %q would pass the deadline: %w", d, key, context.DeadlineExceeded)
-}
-
-func (r *Reservation) wait(ctx context.Context) error {
-	for {
-		d, granted := r.pending()
-		if d <= 0 {
-			return nil
-		}
-		timer := time.NewTimer(d)
-		select {
-		case <-timer.C:
-			return nil
-		case <-granted:
-			timer.Stop()
-		case <-ctx.Done():
-			timer.Stop()
-			r.Cancel()
-			return ctx.Err()
-		}
-	}
 }
 
 // Key is a key that is not looked up again for every decision, for those that
@@ -992,8 +1026,7 @@ func (k *Key) Reserve() Reservation { return k.ReserveN(1) }
 // ReserveN is [Limiter.ReserveN].
 func (k *Key) ReserveN(n int) Reservation {
 	now := k.l.now()
-	r, _ := k.l.reserveWithin(k.key, k.acquire(now), now, tokens(n), rate.InfDuration)
-	return r
+	return k.l.reserveAndUnlock(k.key, k.acquire(now), now, tokens(n))
 }
 
 // Wait is [Limiter.Wait].
@@ -1053,7 +1086,7 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 	allowed := true
 	for i := range stakes {
 		s := &stakes[i]
-		s.ok = s.e.is(shadow) || s.e.admitsAt(s.now, float64(s.cost))
+		s.ok = s.e.is(shadow) || s.l.local.admitsLocked(s.e, s.now, s.cost)
 		allowed = allowed && s.ok
 	}
 	r, tightest = Result{Allowed: true, Remaining: math.MaxInt}, -1
@@ -1064,7 +1097,7 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 			continue
 		}
 		taken := s.l.local.decideLocked(s.e, s.now, s.cost)
-		own := s.l.local.resultLocked(s.l.local.withAccount(s.e), s.now, s.cost, taken)
+		own := s.l.local.resultLocked(s.l.local.withAccount(s.e), s.now, s.cost, taken, s.l.local.waitingLocked(s.e))
 		if t := own.tightness(s.cost); t > most {
 			r, tightest, most = own, s.index, t
 		}
@@ -1072,50 +1105,149 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 	return r, tightest
 }
 
-// WaitAll takes the tokens of all parts and returns when all of them may be
-// used. It fails at once, having taken nothing, with [ErrExceedsBurst] where a
-// cost exceeds its burst, and with [context.DeadlineExceeded] where the
-// deadline of ctx would pass first; if ctx is done while it waits, it gives
-// back what it can of every part and returns the context's error.
+// WaitAll waits until the tokens of all parts may be used, and takes them all
+// at once. Until then it holds no tokens, and a place in the queue of each part
+// that was short of tokens when it tried, by the time of its call. So no caller
+// starves, and none blocks another for good, in whatever order parts are given.
+// WaitAll fails at once, having taken nothing, with [ErrExceedsBurst] if a cost
+// exceeds its burst, and with [context.DeadlineExceeded] if a part is expected
+// to come after the deadline of ctx (see [Limiter.WaitN]). If ctx is done while
+// it waits, it has cost nothing, and returns the context's error.
 func WaitAll(ctx context.Context, parts ...Part) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var room [fewParts]Reservation
-	taken, err := reserveAll(parts, longestWait(ctx), room[:0])
-	for i := 0; i < len(taken) && err == nil; i++ {
-		err = taken[i].wait(ctx)
+	var room [fewParts]stake
+	stakes := stakesOf(parts, room[:0])
+	done, err := waitAllNow(ctx, stakes)
+	if done || err != nil {
+		return err
 	}
-	if err != nil {
-		for i := range taken {
-			taken[i].undo()
-		}
-	}
-	return err
+	return waitAllInQueues(ctx, stakesOf(parts, nil))
 }
 
-// reserveAll reserves all parts, if they may be used within most, or none.
-func reserveAll(parts []Part, most time.Duration, room []Reservation) (taken []Reservation, err error) {
-	var stakeRoom [fewParts]stake
-	stakes := lockAll(stakesOf(parts, stakeRoom[:0]))
+// waitAllNow takes the tokens of all stakes, if none is short. Its error says
+// that a wait would never end, or too late.
+func waitAllNow(ctx context.Context, stakes []stake) (done bool, err error) {
+	lockAll(stakes)
 	defer unlockAll(stakes)
+	done = true
 	for i := range stakes {
 		s := &stakes[i]
-		s.wait = s.l.local.waitLocked(s.l.local.withAccount(s.e), s.now, s.cost)
-		if (s.wait < 0 || s.wait > most) && !s.e.is(shadow) {
+		s.ok = s.e.is(shadow) || s.l.local.admitsLocked(s.e, s.now, s.cost)
+		done = done && s.ok
+	}
+	if done {
+		for i := range stakes {
+			s := &stakes[i]
+			s.l.local.decideLocked(s.e, s.now, s.cost)
+		}
+		return true, nil
+	}
+	longest := longestWait(ctx)
+	for i := range stakes {
+		s := &stakes[i]
+		if s.ok {
+			continue
+		}
+		if d := s.l.local.waitLocked(s.l.local.open(s.e, s.now), s.now, s.cost); d < 0 || d > longest {
 			s.l.local.countLocked(s.e, false)
-			err = waitError(s.key, s.cost, s.wait)
+			s.l.local.noteLocked(s.e, s.now, s.cost, false)
+			err = waitError(s.key, s.cost, d)
 		}
 	}
-	if err != nil {
-		return nil, err
+	return false, err
+}
+
+// waitAllInQueues takes the tokens of all stakes as soon as none is short.
+func waitAllInQueues(ctx context.Context, stakes []stake) error {
+	g := waitqueue.NewGroup(stakes[0].now)
+	defer func() {
+		for i := range stakes {
+			stakes[i].leave()
+		}
+	}()
+	for {
+		done, err := tryAll(g, stakes)
+		if done || err != nil {
+			return err
+		}
+		select {
+		case <-g.Ready():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		first := &stakes[0]
+		now := first.l.now()
+		for i := range stakes {
+			s := &stakes[i]
+			s.now = now + int64(first.l.base.Sub(s.l.base))
+		}
 	}
-	taken = room
+}
+
+// tryAll takes the tokens of all stakes, or has the group wait for those that
+// it is short of.
+func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
+	lockAll(stakes)
+	defer unlockAll(stakes)
+	done = true
 	for i := range stakes {
 		s := &stakes[i]
-		taken = append(taken, s.l.reserveLocked(s.key, s.e, s.now, s.cost, s.wait))
+		if err := s.try(); err != nil {
+			return false, err
+		}
+		done = done && s.ok
 	}
-	return taken, nil
+	for i := range stakes {
+		switch s := &stakes[i]; {
+		case done:
+			s.take()
+		case !s.ok && s.place.Joined():
+			s.place.Recall()
+		case !s.ok:
+			s.l.local.noteLocked(s.e, s.now, s.cost, false)
+			s.e.flags |= awaited
+			s.place = g.Join(s.l.local.queues, heldKey(s.key), s.key, s.cost)
+		}
+	}
+	return done, nil
+}
+
+// try sets ok if the stake's tokens may be taken, in its place in the queue or
+// behind it.
+func (s *stake) try() error {
+	if s.e.is(shadow) || s.e.unlimited() {
+		s.ok = true
+		return nil
+	}
+	if float64(s.cost) > s.e.burst {
+		return waitError(s.key, s.cost, -1)
+	}
+	if !s.place.Joined() {
+		s.ok = s.l.local.admitsLocked(s.e, s.now, s.cost)
+		return nil
+	}
+	ahead, reserved := s.place.Ahead()
+	b := &awaitedBucket{s.l.local, s.l.local.open(s.e, s.now), s.now}
+	s.ok = b.Turn(s.now, s.cost, reserved-ahead) <= s.now
+	return nil
+}
+
+// take takes the stake's tokens and gives up its place.
+func (s *stake) take() {
+	if !s.place.Joined() {
+		s.l.local.decideLocked(s.e, s.now, s.cost)
+		return
+	}
+	s.leave()
+	(&awaitedBucket{s.l.local, s.l.local.open(s.e, s.now), s.now}).Take(s.now, s.cost)
+}
+
+// leave gives up the stake's place, if it has one.
+func (s *stake) leave() {
+	s.place.Leave()
+	s.place = waitqueue.Place{}
 }
 
 // fewParts is how many parts a decision on several may have without
@@ -1135,8 +1267,8 @@ type stake struct {
 	residence uint32 // of the entry, when it was found
 	gone      bool
 	ok        bool
-	wait      time.Duration
-	sees      *shard // what was done to the entry; nil: none need
+	place     waitqueue.Place // in the key's queue, of WaitAll
+	sees      *shard          // what was done to the entry; nil: none need
 }
 
 // stakesOf puts the keys of the parts into room, which grows where there are
@@ -1219,6 +1351,9 @@ func unlockAll(stakes []stake) {
 	for i := range stakes {
 		s := &stakes[i]
 		s.sees = nil
+		if s.e.is(awaited) && !s.e.is(evicted) {
+			s.l.local.serveLocked(s.e)
+		}
 		if s.e.is(unplaced | evicted) {
 			s.sees = s.l.local.shardOf(s.e)
 		}
@@ -1315,6 +1450,7 @@ type Stats struct {
 	Shadowed        uint64 // of those that admitted, the ones that would have denied but for Config.Shadow
 	BadLimits       uint64 // invalid limits that LimitFor returned
 	Keys            int    // keys resident now
+	Waiting         int    // callers in Wait and WaitAll now, by limit
 	Evicted         uint64 // keys that made room for others
 	DroppedTokens   uint64 // tokens taken that will never be reported: see docs/design.md §9
 	Rounds          uint64 // rounds of exchange that succeeded
@@ -1329,7 +1465,7 @@ type Stats struct {
 // Stats returns the counters. It looks at every resident key, for some 20 ns each:
 // for scrapes, not for every decision.
 func (l *Limiter) Stats() Stats {
-	s := Stats{BadLimits: l.badLimits.Load()}
+	s := Stats{BadLimits: l.badLimits.Load(), Waiting: l.local.queues.Waiting()}
 	for sh := range l.local.eachShard() {
 		sh.addTo(&s)
 	}

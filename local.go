@@ -22,6 +22,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/index"
 	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/recall"
+	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
 
 const (
@@ -69,6 +70,7 @@ const (
 	shadow                      // its limit is on trial: what is over it is let through
 	byDefault                   // its limit is Config.Limit
 	relimited                   // its limit has to be asked for again at its next decision
+	awaited                     // true if callers wait for the key in local.queues
 	resting                     // it needs an account again at its next decision
 
 	unready = relimited | resting // it has to be looked up before a decision
@@ -237,11 +239,13 @@ type local struct {
 	secret []byte // of the digests that stand for keys in Redis; nil: none
 	parts  []partition
 	world  atomic.Pointer[world]
-	urgent atomic.Bool // some key is to be told at once
-	heard  *news.Table // of keys that are not resident
-	recall *recaller   // of keys that were resident
-	hidden sync.Map    // field → *entry of the resident keys, with a secret: their fields don't tell which keys they are
-	grants sync.Map    // *entry → chan struct{}, closed at its next grant, of those that somebody waits for
+	urgent atomic.Bool       // some key is to be told at once
+	heard  *news.Table       // of keys that are not resident
+	recall *recaller         // of keys that were resident
+	hidden sync.Map          // field → *entry of the resident keys, with a secret: their fields don't tell which keys they are
+	base   time.Time         // of the limiter's clock
+	due    func(string)      // serves the waiting callers of a key whose turn has come
+	queues *waitqueue.Queues // of waiting callers, by the held form of their key
 }
 
 // newLocal makes room for maxKeys keys. Without partitions nothing is ever
@@ -249,6 +253,7 @@ type local struct {
 func newLocal(maxKeys, partitions int, random uint64) *local {
 	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions)}
 	lo.recall = &recaller{recall.New(maxKeys), lo.seed}
+	lo.queues = waitqueue.New(func(key string) { lo.due(key) })
 	if partitions > 0 {
 		lo.heard = news.NewTable()
 	}
@@ -343,7 +348,7 @@ func (lo *local) loneEntry(held string, hash uint32, lim Limit, now int64) *entr
 		one.account = newAccount(now)
 	}
 	lo.begin(e, lo.recall.of(fieldOf(text)), now)
-	e.flags = evicted
+	e.flags |= evicted
 	return e.entry
 }
 
@@ -356,6 +361,7 @@ func (lo *local) needsAccount(e *entry) bool { return len(lo.parts) > 0 && e.sha
 // bucket.
 func (lo *local) begin(e opened, remembered, now int64) {
 	e.calm, e.pending, e.flags = 0, pending{}, 0
+	e.mark(awaited, lo.queues.Has(e.key()))
 	if e.shared() {
 		remembered = min(remembered, later(now, seconds(e.burst/e.rate)))
 		e.level = e.levelUntil(remembered, now)
@@ -436,7 +442,7 @@ func (lo *local) hear(it news.Item, now int64) {
 		lo.heard.Put(it)
 		return
 	}
-	defer lo.unlock(resident)
+	defer lo.serveAndUnlock(resident)
 	e := lo.open(resident, now)
 	switch w := lo.world.Load(); {
 	case !e.exchanges():
@@ -662,11 +668,11 @@ func (sh *shard) retire(now int64) {
 // anybody asked.
 func (lo *local) quiet(e opened, now int64, w *world) bool {
 	switch {
-	case !e.exchanges() || e.is(unplaced) || e.queuedAt != 0 || e.planned != forever || e.frozen || e.awaited || e.pending.asked != 0:
+	case !e.exchanges() || e.is(unplaced) || e.queuedAt != 0 || e.planned != forever || e.frozen || e.is(awaited) || e.pending.asked != 0:
 		return false
 	case now < later(max(e.notedTo, e.exchanged, e.met), restAfter) || now < max(e.expires, e.tat, e.replied, e.said, e.holdUntil):
 		return false
-	case e.mode == modeStale || lo.staleSince(e) != 0 || e.floorDue || e.somethingToReport():
+	case e.mode == modeStale || lo.staleSince(e) != 0 || e.marked(floorDue) || e.somethingToReport():
 		return false
 	}
 	return max(e.others, e.meanOthers)+e.ownMean(now, w) < restDemand*e.rate
@@ -748,7 +754,7 @@ func (sh *shard) spareLocked() int32 {
 		place, _, _ := sh.lru.GetOldest()
 		e := sh.entry(sh.all[place])
 		e.mu.Lock()
-		again := e.is(used)
+		again := e.is(used | awaited)
 		e.flags &^= used
 		e.mu.Unlock()
 		if !again {
@@ -773,13 +779,17 @@ func (sh *shard) evictLocked(number uint32) {
 	}
 	sh.local.recall.from(e, sh.met)
 	sh.evictions++
+	e.flags &^= awaited // the timer of the queue brings the key back when a turn comes
+	if e.account != nil {
+		e.queued = 0
+		e.setMark(toldQueue, false) // no later report can take the demand back: it decays
+	}
 	if e.account == nil {
 		e.flags |= evicted
 		sh.foldLocked(resident)
 		sh.freeLocked(e, number)
 		return
 	}
-	sh.local.endAwaitLocked(e)
 	if e.queuedAt != 0 && e.usage != 0 && sh.orphans < sh.size {
 		sh.queueLocked(e, sh.orphanDue(e)) // forward: less than out and in again
 		sh.orphans++
@@ -951,7 +961,7 @@ func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
 	ok := e.unlimited()
 	if !ok {
 		cost := float64(n)
-		if level := e.levelAt(now); e.admits(level, cost) {
+		if level := e.levelAt(now); e.admits(level, cost) && (!e.is(awaited) || lo.admitsBehindLocked(e, level, cost)) {
 			e.set(now, level-cost)
 			e.lastEvent = now
 			ok = true
@@ -1102,6 +1112,14 @@ func (lo *local) unlock(e *entry) {
 	sh.place(e)
 }
 
+// serveAndUnlock is unlock after a change that may let callers who wait go on.
+func (lo *local) serveAndUnlock(e *entry) {
+	if e.is(awaited) && !e.is(evicted) {
+		lo.serveLocked(e)
+	}
+	lo.unlock(e)
+}
+
 // place has the shard see what was done under an entry's own lock alone. It may
 // be another key's by now, which does no harm.
 func (sh *shard) place(e *entry) {
@@ -1117,6 +1135,9 @@ func (sh *shard) place(e *entry) {
 
 // unlockPlaced is unlock for one who has the shard's lock too, and keeps that.
 func (sh *shard) unlockPlaced(e opened) {
+	if e.is(awaited) && !e.is(evicted) {
+		sh.local.serveLocked(e.entry)
+	}
 	switch {
 	case e.is(evicted):
 		sh.orphanLocked(e)
@@ -1127,28 +1148,136 @@ func (sh *shard) unlockPlaced(e opened) {
 	e.mu.Unlock()
 }
 
-// awaitGrantLocked has an entry exchanged in every round while somebody waits
-// for a grant, though there be nothing to report. It returns what is closed at
-// the next one; nil where the entry is no longer resident, and none may come.
-func (lo *local) awaitGrantLocked(e opened, now int64) <-chan struct{} {
-	if e.is(evicted) {
-		return nil
-	}
-	e.awaited = true
-	granted, _ := lo.grants.LoadOrStore(e.entry, make(chan struct{}))
-	if !e.frozen {
-		e.planBy(e.soonest(now, lo.world.Load()))
-	}
-	return granted.(chan struct{})
+// admitsLocked reports whether a decision would admit a cost of n now.
+func (lo *local) admitsLocked(e *entry, now, n int64) bool {
+	level, cost := e.levelAt(now), float64(n)
+	return e.unlimited() || e.admits(level, cost) && (!e.is(awaited) || lo.admitsBehindLocked(e, level, cost))
 }
 
-// endAwaitLocked wakes those that wait for an entry's next grant.
-func (lo *local) endAwaitLocked(e opened) {
-	if e.awaited {
-		e.awaited = false
-		granted, _ := lo.grants.LoadAndDelete(e.entry)
-		close(granted.(chan struct{}))
+// admitsBehindLocked reports whether the level admits a cost after all tokens
+// that wait.
+func (lo *local) admitsBehindLocked(e *entry, level, cost float64) bool {
+	return e.admits(level-lo.waitingLocked(e), cost)
+}
+
+// waitingLocked is the tokens that wait for the key.
+func (lo *local) waitingLocked(e *entry) float64 {
+	if !e.is(awaited) {
+		return 0
 	}
+	return float64(lo.queues.Tokens(e.key()))
+}
+
+// joinQueueLocked puts a cost into the queue of a key, whose held form and name
+// are given, and tells the fleet of the demand.
+func (lo *local) joinQueueLocked(e *entry, held, key string, now, n int64) *waitqueue.Waiter {
+	lo.noteLocked(e, now, n, false)
+	e.flags |= awaited
+	return lo.queues.Join(held, key, n, now)
+}
+
+// reserveBehindLocked notes that n tokens were taken for use after all callers
+// that wait.
+func (lo *local) reserveBehindLocked(e *entry, n int64) {
+	if e.is(awaited) {
+		lo.queues.Reserve(e.key(), n)
+	}
+}
+
+// serveLocked admits callers that wait for a key, as far as its bucket does, and
+// has it exchanged in every round while some are left. It is called after each
+// change that may let them go on, and when a turn has come.
+func (lo *local) serveLocked(e *entry) {
+	now := clock(lo.base)
+	if !lo.ready(e, now) {
+		lo.prepareLocked(e, now)
+	}
+	b := &awaitedBucket{lo, lo.open(e, now), now}
+	left := lo.queues.Serve(e.key(), b, now)
+	lo.countQueue(b.opened)
+	e.mark(awaited, left)
+	if b.exchanges() && !b.frozen && (left || b.marked(toldQueue)) {
+		b.planBy(b.soonest(now, lo.world.Load()))
+	}
+}
+
+// awaitedBucket is the bucket of a key with waiting callers, for waitqueue.
+type awaitedBucket struct {
+	lo *local
+	opened
+	now int64
+}
+
+// countQueue counts the tokens that wait as demand, as if each was requested
+// again in every interval, so that shares follow queues.
+func (lo *local) countQueue(e opened) {
+	if e.exchanges() {
+		interval := lo.world.Load().tau / tauIntervals
+		e.queued = float32(lo.waitingLocked(e.entry) / interval.Seconds())
+	}
+}
+
+// Exceeds reports whether a cost exceeds the burst.
+func (b *awaitedBucket) Exceeds(n int64) bool {
+	return !b.is(shadow) && !b.unlimited() && float64(n) > b.burst
+}
+
+// Turn is the instant at which the present grant admits a cost.
+func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
+	if b.unlimited() || b.is(shadow) {
+		return from
+	}
+	from = max(from, b.at)
+	more := float64(extra)
+	if more > 0 && b.mode == modeShare {
+		more *= b.share // the rest of what was reserved is the others' to wait for
+	}
+	level, cost := b.levelAt(from)+more, float64(n)
+	if b.admits(level, cost) {
+		return from
+	}
+	if !b.admits(b.capacity+more, cost) {
+		if b.account != nil {
+			b.cost = max(b.cost, float32(n)) // for the next grant to have room for it
+		}
+		return waitqueue.Never
+	}
+	return later(from, delay(level-b.need(cost), b.refill))
+}
+
+// Take takes a cost as of an instant that Turn returned.
+func (b *awaitedBucket) Take(at, n int64) {
+	if b.is(shadow) {
+		b.lo.passLocked(b.entry, b.now, n)
+		return
+	}
+	b.lo.countLocked(b.entry, true)
+	if b.unlimited() {
+		return
+	}
+	b.set(at, b.levelAt(at)-float64(n))
+	b.lastEvent = max(b.lastEvent, at)
+	if n == 0 || !b.exchanges() {
+		return
+	}
+	w := b.lo.world.Load()
+	b.fold(b.rate, w)
+	at = max(at, b.notedTo)
+	b.notedAt, b.notedTo = at, at
+	b.count(at, 0, n)
+	b.fold(b.rate, w)
+	b.lo.planLocked(b.opened, b.now, true, w)
+	if b.mode == modeStale {
+		b.redraw(w)
+	}
+}
+
+// Until is the instant at which the grant has to be looked at again.
+func (b *awaitedBucket) Until() int64 {
+	if b.account == nil {
+		return waitqueue.Never
+	}
+	return max(b.until, b.now+int64(time.Millisecond))
 }
 
 // alarming is the count that the alarm is about.
@@ -1174,7 +1303,7 @@ func (lo *local) thawLocked(e opened, now int64) {
 		sh.orphanLocked(e)
 		return
 	}
-	if e.floorDue {
+	if e.marked(floorDue) {
 		e.planBy(now)
 	}
 	if e.exchanges() {
@@ -1272,20 +1401,20 @@ func (lo *local) pending() int {
 	return n
 }
 
-// delayLocked is how long to wait until extra tokens more than the level are
-// no longer a debt. Among several processes the shared bucket is asked too:
-// by the share of the moment alone a small one would wait for hours.
-func (lo *local) delayLocked(e opened, now int64, extra float64) time.Duration {
-	d := delay(e.levelAt(now)+extra, e.refill)
+// delayLocked is the expected time until the bucket holds a cost.
+// Among several processes the shared bucket is asked too: by the share of the
+// moment alone a small one would wait for hours.
+func (lo *local) delayLocked(e opened, now int64, cost float64) time.Duration {
+	d := delay(e.levelAt(now)-cost, e.refill)
 	if d == 0 || !e.fleetKnown(lo) {
 		return d
 	}
 	w := lo.world.Load()
-	return min(d, max(e.sharedDelay(&e.bucket, float64(e.pending.taken)-extra, now), e.nextGrant(now, w)))
+	return min(d, max(e.sharedDelay(&e.bucket, float64(e.pending.taken)+cost, now), e.nextGrant(now, w)))
 }
 
-// waitLocked is how long n tokens that were taken now would have to be waited
-// for; negative: no wait would be long enough.
+// waitLocked is the expected wait for n tokens, behind all callers that wait
+// already; negative: no wait would be long enough.
 func (lo *local) waitLocked(e opened, now, n int64) time.Duration {
 	switch {
 	case e.unlimited():
@@ -1293,7 +1422,7 @@ func (lo *local) waitLocked(e opened, now, n int64) time.Duration {
 	case float64(n) > e.burst:
 		return -1
 	}
-	return lo.delayLocked(e, now, -float64(n))
+	return lo.delayLocked(e, now, float64(n)+lo.waitingLocked(e.entry))
 }
 
 // fleetKnown reports whether the entry's level is part of a bucket that others
@@ -1302,16 +1431,17 @@ func (e opened) fleetKnown(lo *local) bool {
 	return e.exchanges() && e.mode != modeStale && e.exchanged != 0 && lo.world.Load().fleet > 1
 }
 
-// retryAfter is when to ask again for n tokens that were denied.
-func (lo *local) retryAfter(e opened, now int64, n float64) time.Duration {
+// retryAfter is the time after which n tokens that were denied are expected to
+// be there, after the tokens that wait.
+func (lo *local) retryAfter(e opened, now int64, n, waiting float64) time.Duration {
 	if n > e.burst {
 		return -1
 	}
 	if !e.fleetKnown(lo) {
-		d := delay(e.levelAt(now)-e.need(n), e.refill)
+		d := delay(e.levelAt(now)-waiting-e.need(n), e.refill)
 		return min(d, rate.InfDuration-1) + 1
 	}
-	return max(e.sharedDelay(&e.bucket, n+float64(e.pending.taken), now), e.nextGrant(now, lo.world.Load()))
+	return max(e.sharedDelay(&e.bucket, n+waiting+float64(e.pending.taken), now), e.nextGrant(now, lo.world.Load()))
 }
 
 func (e opened) age(now int64) time.Duration {
@@ -1326,14 +1456,15 @@ func (e opened) age(now int64) time.Duration {
 	return time.Duration(max(0, now-e.exchanged))
 }
 
-func (e opened) resetAfter(now int64) time.Duration {
+// resetAfter is the time until the bucket is full, after the tokens that wait.
+func (e opened) resetAfter(now int64, waiting float64) time.Duration {
 	if e.exchanges() && e.exchanged != 0 {
-		return e.sharedDelay(&e.bucket, e.burst+float64(e.pending.taken), now)
+		return e.sharedDelay(&e.bucket, e.burst+waiting+float64(e.pending.taken), now)
 	}
 	if e.mode == modeStale { // all that is known is the share
-		return delay(e.levelAt(now)-e.capacity, e.refill)
+		return delay(e.levelAt(now)-waiting-e.capacity, e.refill)
 	}
-	return delay(e.levelAt(now)-e.burst, e.rate)
+	return delay(e.levelAt(now)-waiting-e.burst, e.rate)
 }
 
 // queueLocked puts an entry into the queue, or forward in it.

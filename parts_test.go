@@ -460,8 +460,8 @@ func TestWaitAllCalledOffLate(t *testing.T) {
 	})
 }
 
-// TestWaitAllCalledOffEarly: of a part whose time has not come, what later
-// reservations have overtaken is not given back, as with Cancel.
+// TestWaitAllCalledOffEarly: a wait on several that is called off leaves nothing
+// behind, and keeps a reservation that was made behind it where it was.
 func TestWaitAllCalledOffEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := newTestLocal(t, Limit{Rate: 0.1, Burst: 1}), newTestLocal(t, Limit{Rate: 1, Burst: 1})
@@ -474,13 +474,22 @@ func TestWaitAllCalledOffEarly(t *testing.T) {
 			}
 		})
 		synctest.Wait()
-		if r := second.Reserve("k"); r.Delay() != 2*time.Second {
+		r := second.Reserve("k")
+		if r.Delay() != 2*time.Second {
 			t.Errorf("delay %v, want 2s", r.Delay())
 		}
 		cancel()
 		waiter.Wait()
-		if got := second.Peek("k").ResetAfter; got != 3*time.Second {
-			t.Errorf("the second part is full in %v, want 3s: its reservation had been overtaken", got)
+		if got := r.Delay(); got != 2*time.Second {
+			t.Errorf("after the wait was called off the delay is %v, want 2s", got)
+		}
+		for name, l := range map[string]*Limiter{"first": first, "second": second} {
+			if n := l.Stats().Waiting; n != 0 {
+				t.Errorf("%d wait for the %s part", n, name)
+			}
+		}
+		if got := second.Peek("k").ResetAfter; got != 2*time.Second {
+			t.Errorf("the second part is full in %v, want 2s: what is reserved alone", got)
 		}
 		if got := first.Peek("k").ResetAfter; got != 10*time.Second {
 			t.Errorf("the first part is full in %v, want 10s", got)

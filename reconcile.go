@@ -30,6 +30,7 @@ const (
 	restAfter      = 4 * slowTau      // without a decision or an exchange: what averages say is as good as gone
 	restDemand     = 0.01             // of the rate, below which it matters to nobody who asks
 	noteSteps      = 64               // in T: for less than that, what is noted may wait for its arithmetic
+	untoldPart     = 0.6              // of a round's refill, the mean that others have taken since they last reported
 )
 
 // world is what a process knows of its fleet and of its way to Redis.
@@ -153,12 +154,30 @@ type dealings struct {
 
 // standing is where a key stands in its process.
 type standing struct {
-	rng      uint64 // state of the thresholds' generator
-	part     uint16 // the number of its partition, from 1; 0: its limit is not shared
-	frozen   bool   // part of a report without a reply yet
-	awaited  bool   // somebody waits for its next grant: see local.grants
-	floorDue bool   // Redis has lost state: the last TAT has to be told
-	gaveBack bool   // tokens: what is charged says little of what was asked for
+	rng    uint64  // state of the thresholds' generator
+	queued float32 // demand of waiting callers, tokens per second: beside demand
+	part   uint16  // the number of its partition, from 1; 0: its limit is not shared
+	frozen bool    // true if it is part of a report without a reply yet
+	marks  marks
+}
+
+// marks are what is true of an account.
+type marks uint8
+
+const (
+	floorDue  marks = 1 << iota // Redis has lost state: the last TAT has to be told
+	gaveBack                    // tokens were given back: a charge says little of what was asked for
+	toldQueue                   // the last report had demand of waiting callers in it
+)
+
+func (a *account) marked(m marks) bool { return a.marks&m != 0 }
+
+// setMark makes a mark true, or untrue.
+func (a *account) setMark(m marks, is bool) {
+	a.marks &^= m
+	if is {
+		a.marks |= m
+	}
 }
 
 func newAccount(now int64) account {
@@ -170,7 +189,7 @@ func (a *account) restart(now int64) {
 	kept := a.dealings
 	a.dealings = newAccount(now).dealings
 	a.standing, a.planned, a.staleSince = kept.standing, kept.planned, kept.staleSince
-	a.floorDue, a.gaveBack = false, false
+	a.marks, a.queued = 0, 0
 }
 
 // exchanges reports whether the fleet is told of the key.
@@ -190,7 +209,7 @@ func (a *account) unreported(rate float64) float64 {
 }
 
 func (a *account) somethingToReport() bool {
-	return a.usage != 0 || a.asked != 0 || a.carry >= 1 || a.carry <= -1
+	return a.queued != 0 || a.marked(toldQueue) || a.usage != 0 || a.asked != 0 || a.carry >= 1 || a.carry <= -1
 }
 
 // count counts tokens asked for, and taken.
@@ -256,6 +275,11 @@ func (a *account) demandAfter(now int64, w *world) float64 {
 	return decay(a.demand, time.Duration(now-a.demandAt), w.tau)
 }
 
+// own is this process's demand for the key, that of waiting callers included.
+func (a *account) own(now int64, w *world) float64 {
+	return a.demandAfter(now, w) + float64(a.queued)
+}
+
 // taken is the tokens admitted less those given back, ever.
 func (a *account) taken() int64 {
 	if a == nil {
@@ -268,7 +292,7 @@ func (a *account) taken() int64 {
 // a refund.
 func (a *account) giveBack(n int64, rate float64, w *world) {
 	a.chain(rate, w)
-	a.gaveBack = true
+	a.setMark(gaveBack, true)
 	a.usage = addTokens(a.usage, -n)
 	a.chained = a.usage
 	a.chainEnd = max(0, a.chainEnd-int64(seconds(float64(n)/rate)))
@@ -352,19 +376,30 @@ func (b *bucket) lateness(w *world) time.Duration {
 	return seconds(h * min(1, b.rate*h/(2*b.burst)))
 }
 
-// takeAsked empties the count of attempts into d̄ and returns what to tell of
-// it: all, or, where they span long and telling all would look like a flood,
-// what Redis's decayed count lacks of ours.
+// takeAsked empties the count of attempts into d̄ and returns the number to
+// report: all of them, or, with waiting callers, or where they span long and all
+// would look like a flood, the number that Redis's decayed count lacks.
 func (a *account) takeAsked(now int64, w *world) float64 {
 	asked, span := float64(a.asked), time.Duration(now-a.reported)
 	a.meanOwn = a.ownMean(now, w)
 	a.askedSince = addTokens(a.askedSince, a.asked)
 	a.demandThen = a.demandAfter(now, w)
 	a.asked, a.demanded, a.reported = 0, 0, now
-	if span <= 2*w.tau {
+	waited := a.marked(toldQueue)
+	a.setMark(toldQueue, a.queued != 0)
+	if a.queued == 0 && !waited && span <= 2*w.tau {
 		return asked
 	}
-	return max(0, a.demandThen*w.tau.Seconds()-decay(a.held, time.Duration(now-a.exchanged), w.tau))
+	want := a.demandThen
+	if a.queued != 0 || waited {
+		mean := risen(w.interval, w.tau) * w.tau.Seconds() / w.interval.Seconds() // of a count that decays from 1 until the next report
+		want = (want + float64(a.queued)) / mean
+	}
+	missing := want*w.tau.Seconds() - decay(a.held, time.Duration(now-a.exchanged), w.tau)
+	if waited {
+		return missing // negative if waiters have left
+	}
+	return max(0, missing)
 }
 
 // ownMean is d̄ with what was asked since the last report: the mean of d over
@@ -375,7 +410,8 @@ func (a *account) ownMean(now int64, w *world) float64 {
 	if span <= 0 {
 		return a.meanOwn
 	}
-	return a.slowMean(a.meanOwn, meanDemand(a.asked, a.demandThen, a.demandAfter(now, w), span, w), span, now, w)
+	mean := meanDemand(a.asked, a.demandThen, a.demandAfter(now, w), span, w) + float64(a.queued)
+	return a.slowMean(a.meanOwn, mean, span, now, w)
 }
 
 // meanDemand is the mean of a demand over a span in which so many tokens were
@@ -396,7 +432,7 @@ func (a *account) slowMean(mean, value float64, span time.Duration, now int64, w
 // thousandths of attempts were in it.
 func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64, w *world) {
 	tat := now + st.ToGo*int64(time.Microsecond)
-	if a.floorDue {
+	if a.marked(floorDue) {
 		tat = max(tat, a.tat) // Redis has lost what we are about to tell it
 	}
 	charged := a.chargedOf(b, tat, now)
@@ -448,7 +484,7 @@ func (a *account) learnDemand(total, clock, sent, now int64, charged float64, co
 // least half full any number may have been denied.
 func (a *account) chargedOf(b *bucket, tat, now int64) float64 {
 	toFull := time.Duration(tat-now).Seconds() * b.rate
-	if toFull > b.burst/2 || a.inflight < 0 || a.gaveBack || now <= a.exchanged {
+	if toFull > b.burst/2 || a.inflight < 0 || a.marked(gaveBack) || now <= a.exchanged {
 		return math.Inf(1)
 	}
 	charged := time.Duration(tat-a.replied).Seconds()*b.rate - float64(a.inflight)
@@ -514,7 +550,7 @@ func (a *account) sharedLevel(b *bucket, now int64, rate float64) float64 {
 
 // regrant sets the bucket by what the last reply said (docs/design.md §4, Grant).
 func (a *account) regrant(b *bucket, now int64, w *world) {
-	a.regrantFor(b, a.demandAfter(now, w), now, w)
+	a.regrantFor(b, a.own(now, w), now, w)
 }
 
 func (a *account) regrantFor(b *bucket, own float64, now int64, w *world) {
@@ -534,7 +570,7 @@ func (a *account) regrantFor(b *bucket, own float64, now int64, w *world) {
 	a.share = share
 	b.at = now
 	if contended {
-		b.level = min(most, share*level-a.unreported(b.rate))
+		b.level = min(most, share*(level-a.untold(b, rate, share, w))-a.unreported(b.rate))
 		b.grant = grant{
 			refill:    share * rate,
 			capacity:  min(b.burst, share*(b.burst+rate*horizon)+saved),
@@ -549,6 +585,23 @@ func (a *account) regrantFor(b *bucket, own float64, now int64, w *world) {
 	}
 	a.expires = max(later(now, max(expiry*w.interval, lazyPeriod(b))), a.tat)
 	a.until = min(a.expires, later(now, 2*(w.interval+w.rtt)))
+}
+
+// untold is the mean of the tokens that other processes have taken since their
+// last reports, for a key with waiting callers:
+//
+//	(1 − w)·0.6·r·T · b/(b + r·T)
+//
+// Waiting callers take a grant at once, so a reply shows the usage of the others
+// late. A small share suffers less from that than a large one, and got 31 % of
+// the tokens for 25 % of the waiting callers. The last factor spares buckets that
+// can't hold back so much.
+func (a *account) untold(b *bucket, rate, share float64, w *world) float64 {
+	if a.queued == 0 {
+		return 0
+	}
+	round := rate * w.interval.Seconds()
+	return (1 - share) * untoldPart * round * b.burst / (b.burst + round)
 }
 
 // lapse carries on with a grant that no reply has renewed for two rounds,
@@ -641,7 +694,7 @@ func (a *account) hear(b *bucket, tat, demand, now int64, w *world) {
 		b.set(now, level+a.share*min(0, a.sharedLevel(b, now, b.rate)-debt))
 		return
 	}
-	a.others = max(a.others, float64(demand)/attemptsMilli/w.tau.Seconds()-a.demandAfter(now, w))
+	a.others = max(a.others, float64(demand)/attemptsMilli/w.tau.Seconds()-a.own(now, w))
 	a.regrant(b, now, w)
 	b.level = min(b.level, level)
 }
@@ -667,7 +720,7 @@ func (a *account) overshoot(b *bucket, charged time.Duration, now int64) float64
 // what was heard of it.
 func (a *account) meet(b *bucket, now int64, w *world) {
 	if a.exchanged == 0 && a.tat > now {
-		a.regrantFor(b, a.demandAfter(now, w)+1/w.tau.Seconds(), now, w) // with the request that brings it here
+		a.regrantFor(b, a.own(now, w)+1/w.tau.Seconds(), now, w) // with the request that brings it here
 		b.level = min(b.level, a.startLevel(b, now)-a.unreported(b.rate))
 		return
 	}
@@ -757,7 +810,7 @@ func (a *account) outageShare(b *bucket, since int64, w *world) float64 {
 // more than there is: its bucket takes longer to fill than news to travel. Where
 // no more than there is was asked for at last, there is nothing to tell.
 func (a *account) wouldHear(b *bucket, w *world) bool {
-	return seconds(b.burst/b.rate) > w.wordTakes() || a.others+float64(a.ownThen) < b.rate
+	return seconds(b.burst/b.rate) > w.wordTakes() || a.others+float64(a.ownThen)+float64(a.queued) < b.rate
 }
 
 // quiet is how sure it is that a load which has left here since the last reply
@@ -771,7 +824,7 @@ func (a *account) quiet(b *bucket, now int64, w *world) float64 {
 		return 0
 	}
 	expected := float64(a.steadyThen) * span.Seconds()
-	missing := max(0, expected-float64(a.askedSince+a.asked))
+	missing := max(0, expected-float64(a.askedSince+a.asked)-float64(a.queued)*span.Seconds())
 	missing *= missing / (max(1, expected) * steadyRequests * a.request()) // of many a few are missing by chance
 	word := seconds(b.burst/(alarmPart*b.rate)) + w.wordTakes()
 	return risen(time.Duration(min(missing*missing*float64(word), float64(span))), word)
@@ -786,7 +839,7 @@ func (a *account) revertedMean(now int64, w *world) float64 {
 	if span <= 0 {
 		return a.meanOthers
 	}
-	own := meanDemand(a.askedSince+a.asked, float64(a.ownThen), a.demandAfter(now, w), span, w)
+	own := a.ownSinceReply(span, now, w)
 	went := a.meanOthers + (a.others-a.meanOthers)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds()
 	return a.slowMean(a.meanOthers, went+max(0, float64(a.steadyThen)-own), span, now, w)
 }
@@ -800,8 +853,13 @@ func (a *account) othersMean(now int64, w *world) float64 {
 	if span <= 0 {
 		return a.meanOthers
 	}
-	own := meanDemand(a.askedSince+a.asked, float64(a.ownThen), a.demandAfter(now, w), span, w)
-	return a.slowMean(a.meanOthers, a.others+max(0, a.steadied(float64(a.ownThen), w)-own), span, now, w)
+	own := a.ownSinceReply(span, now, w)
+	return a.slowMean(a.meanOthers, a.others+max(0, a.steadied(float64(a.ownThen)+float64(a.queued), w)-own), span, now, w)
+}
+
+// ownSinceReply is the mean of own over the span since the last reply.
+func (a *account) ownSinceReply(span time.Duration, now int64, w *world) float64 {
+	return meanDemand(a.askedSince+a.asked, float64(a.ownThen), a.demandAfter(now, w), span, w) + float64(a.queued)
 }
 
 // drifted is the share of an outage by now: a process that was idle takes part

@@ -387,21 +387,25 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 		e.planBy(now + 1)
 		return true
 	}
+	if e.is(awaited) {
+		s.local.countQueue(e)
+	}
 	first := e.first
 	rec, begin := e.report(now, &e.bucket, w)
 	if rec.Op == exchange.Charge && first != 0 {
 		ceiling, off := s.fleet.Backlog(first, w.rtt)
 		if ceiling {
-			rec.Ceiling = e.full()
+			reserved := time.Duration(max(0, e.lastEvent-now)) // ahead of now: a debt that its callers wait for
+			rec.Ceiling = e.full() + reserved.Microseconds()
 		}
 		rec.Delta = max(0, rec.Delta-off.Microseconds())
 	}
 	rec.Field = e.field()
 	sh.freezeLocked(e)
 	r.Append(rec, begin, e.entry)
-	if e.floorDue {
+	if e.marked(floorDue) {
 		r.Floor(len(r.Records)-1, e.floor(&e.bucket, now, w))
-		e.floorDue = false
+		e.setMark(floorDue, false)
 	}
 	return true
 }
@@ -632,7 +636,7 @@ func (s *syncer) addFloors(r *report, now int64) {
 		told.mu.Lock()
 		e := s.local.open(told, now)
 		r.Floor(i, e.floor(&e.bucket, now, w))
-		e.floorDue = false
+		e.setMark(floorDue, false)
 		told.mu.Unlock()
 	}
 }
@@ -658,7 +662,7 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 		}
 		e.forget(&e.bucket, now, w)
 		if e.outlasts(now) {
-			e.floorDue = true
+			e.setMark(floorDue, true)
 			if !e.frozen {
 				e.planBy(now)
 			}
@@ -678,14 +682,13 @@ func (s *syncer) acknowledge(r *report, now int64) {
 		e := s.local.open(told, now)
 		if e.exchanges() {
 			e.endOutage(now, w)
-			if rec := &r.Records[i]; e.floorDue && rec.Op == exchange.Charge && rec.Ceiling == 0 {
+			if rec := &r.Records[i]; e.marked(floorDue) && rec.Op == exchange.Charge && rec.Ceiling == 0 {
 				e.tat = later(e.tat, time.Duration(rec.Delta)*time.Microsecond) // Redis may have added it to what it has lost: the floor has to hold it
 			}
 			e.settle(&e.bucket, r.Reply.Keys[i], r.Reply.Now, r.Records[i].Attempts, now, w)
 			e.redraw(w)
 			s.judgeCharge(e, &r.Records[i], r.Reply.Keys[i].Demand, now, w)
 		}
-		s.local.endAwaitLocked(e)
 		s.local.thawLocked(e, now)
 		sh.unlockPlaced(e)
 		sh.mu.Unlock()

@@ -61,6 +61,7 @@ type pool struct {
 	process, workers int
 	work             time.Duration
 	patience         time.Duration // mean after which a waiter gives up; 0: never
+	reserves         bool          // true if they call Reserve and sleep instead of Wait
 }
 
 // pools is so many workers in each of so many processes.
@@ -79,6 +80,7 @@ func loops(list []pool, asking int, perSecond float64) func(*Fleet, *Tally) {
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
 		for _, p := range list {
+			y.workers = append(y.workers, p.workers)
 			for worker := range p.workers {
 				running.Go(func() { y.work(ctx, p, worker) })
 			}
@@ -127,7 +129,7 @@ func (y *Tally) work(ctx context.Context, p pool, worker int) {
 			patience = time.Duration(rng.ExpFloat64() * float64(p.patience))
 		}
 		timer := time.AfterFunc(patience, giveUp)
-		err := m.Wait(call, key)
+		err := p.wait(call, m)
 		gaveUp := call.Err() != nil
 		timer.Stop()
 		giveUp()
@@ -138,6 +140,21 @@ func (y *Tally) work(ctx context.Context, p pool, worker int) {
 			return
 		}
 		m.Sleep(p.work)
+	}
+}
+
+// wait waits for a token, or for a reservation to act.
+func (p *pool) wait(ctx context.Context, m *Member) error {
+	if !p.reserves {
+		return m.Wait(ctx, key)
+	}
+	r := m.Reserve(key)
+	select {
+	case <-time.After(r.Delay()):
+		return nil
+	case <-ctx.Done():
+		r.Cancel()
+		return ctx.Err()
 	}
 }
 

@@ -618,6 +618,47 @@ func TestOnChangeIsToldInOrder(t *testing.T) {
 	})
 }
 
+// TestWorkersThatWaitKeepTheLimit: pools of many more workers than the burst
+// that loop over Wait pass the limit in no window of a few seconds, through an
+// outage, and in no second after it; pools get tokens by their numbers, and
+// those who give up cost nothing. Workers that reserve keep the limit too.
+func TestWorkersThatWaitKeepTheLimit(t *testing.T) {
+	for _, name := range []string{
+		"P=4 W=50, 20/s b=1",
+		"P=2 W=100, 10/s b=1, away for 8 s",
+		"P=4 W=50, 20/s b=5, stopped for 8 s",
+		"P=4 W=50, 20/s b=5, back empty after 8 s",
+		"P=2 W=40 and 120, 50/s b=5",
+		"P=4 W=50, each gives up after 3 s on the mean, 20/s b=1",
+		"100 wait in one of two, 40/s Allow in the other, 20/s burst 20",
+		"500 waiters of one of two give up after 1 s, 10/s burst 10: the next token elsewhere",
+		"P=2 W=20 that reserve, 10/s b=1, Redis away for a while",
+	} {
+		t.Run(name, func(t *testing.T) {
+			sc := scenario(t, name)
+			sc.Run(t)
+			for _, r := range sc.Results {
+				if !r.Met() {
+					t.Errorf("%s: %v, want %s", r.Name, r, r.Bounds())
+				}
+			}
+		})
+	}
+}
+
+// scenario returns the scenario of a name.
+func scenario(t *testing.T, name string) *Scenario {
+	for _, g := range Groups() {
+		for i := range g.Scenarios {
+			if g.Scenarios[i].Name == name {
+				return &g.Scenarios[i]
+			}
+		}
+	}
+	t.Fatalf("there is no scenario %q", name)
+	return nil
+}
+
 // TestWaitersKeepPaceInAnOutage: a fleet of worker pools runs at the limit
 // while the state is away, too.
 func TestWaitersKeepPaceInAnOutage(t *testing.T) {

@@ -131,6 +131,7 @@ func goldenRuns() map[string]func(*testing.T) uint64 {
 		var old exchange.Snapshot
 		return []Event{{3 * sec, f.State.Wipe}, {5 * sec, func() { old = f.State.Snapshot() }}, {9 * sec, func() { f.State.Restore(old) }}}
 	}})
+	add(Scenario{Name: "workers that wait, through an outage", N: 3, Lim: perSecond(50, 5), Drive: loops(pools(3, 10), 0, 0), During: away})
 	add(Scenario{Name: "requests and replies lost", N: 5, Lim: busy, Path: lost, Load: Load{Total: Steady(2000), Weight: Skewed}})
 	add(Scenario{Name: "far away", N: 5, Lim: busy, Path: simnet.Path{Trip: 200 * time.Millisecond, Jitter: 0.1}, Load: Load{Total: Steady(2000)}})
 	add(Scenario{Name: "T = 1 s", N: 5, Lim: busy, Cfg: limiter.Config{SyncInterval: sec}, Load: Load{Total: Steady(2000)}})

@@ -29,7 +29,7 @@ func services() []Group {
 
 const (
 	waitingIntro = "P processes with W workers each that call Wait, work for 10 ms, and call again, so that one central bucket would admit what it refills. **4 s least** and\n" +
-		"**most** are the windows of 4 s (20 tokens, where that takes longer) after 10 s of warm-up, of the refill; **1 s** is the most in any second from the return of Redis\n" +
+		"**most** are the windows of 4 s (40 tokens, where that takes longer) after 10 s and the repayment of all bursts at once, of the refill; **1 s** is the most in any second from the return of Redis\n" +
 		"on, of r + b; **5 s** what the first five seconds admit, of 5 r + b. **unfair** is the difference between the most and the least served process, by worker, over the mean.\n" +
 		"**longest** is the longest wait in one process over its median. Workers of one process run in any order, so that a figure here may differ by a few tokens from run to run."
 	ticksIntro = "All processes ask for k tokens at the same instant, in every period: cron jobs, polling, aligned timers. Admitted from the third tick on, of what one central\n" +
@@ -101,16 +101,16 @@ func paced(phase string, least, most float64) []Figure {
 	}
 }
 
-// paceOver is the window of paced: 4 s, or the time of 20 tokens.
+// paceOver is the window of paced: 4 s, or the time of 40 tokens.
 func paceOver(lim limiter.Limit) time.Duration {
-	return max(4*sec, time.Duration(20/float64(lim.Rate))*sec)
+	return max(4*sec, time.Duration(40/float64(lim.Rate))*sec)
 }
 
 // unfair is how much better the best served process is served, by worker.
 var unfair = plain("unfair", 2, "", func(y *Tally) float64 {
 	var served []float64
-	for _, w := range y.waits {
-		served = append(served, float64(len(w)))
+	for i, w := range y.waits {
+		served = append(served, float64(len(w))/float64(y.workers[i]))
 	}
 	if len(served) == 0 {
 		return math.Inf(1)
@@ -144,11 +144,13 @@ var tuned = simnet.Path{Trip: simnet.Near.Trip, Timeout: 300 * time.Millisecond}
 
 func waitingWorkers() (list []Scenario) {
 	steady := func(name string, lim limiter.Limit, ps []pool, figures ...Figure) {
-		end := 10*sec + max(48*sec, 5*paceOver(lim))
+		debt := float64((len(ps)-1)*lim.Burst) / float64(lim.Rate) // what all bursts at once take to repay, in seconds
+		warm := 10*sec + time.Duration(math.Ceil(debt))*sec
+		end := warm + max(48*sec, time.Duration(max(1600, 600*float64(len(ps)))/float64(lim.Rate))*sec)
 		list = append(list, Scenario{
 			Name: name + ", " + label(lim), N: len(ps), Lim: lim,
-			Load: Load{Dur: end, Warm: 10 * sec, Phases: []Phase{{"steady", 10 * sec, end}}}, Drive: loops(ps, 0, 0),
-			Figures: append(append(paced("steady", 0.95, 1.05), mostIn("steady", sec).atMost(1.05), mostIn("steady", 10*sec).atMost(1.05), denialIn("steady")), figures...),
+			Load: Load{Dur: end, Warm: warm, Phases: []Phase{{"steady", warm, end}}}, Drive: loops(ps, 0, 0),
+			Figures: append(append(paced("steady", 0.95, 1.05), mostIn("steady", sec).atMost(1.25), mostIn("steady", 10*sec).atMost(1.05), denialIn("steady")), figures...),
 		})
 	}
 	for _, tc := range []struct {
@@ -161,12 +163,35 @@ func waitingWorkers() (list []Scenario) {
 		{4, 5, perSecond(100, 100)},
 		{4, 50, perSecond(20, 1)},
 		{4, 50, perSecond(1, 5)},
+		{20, 1, perSecond(20, 1)},
+		{20, 50, perSecond(20, 1)},
+		{3, 2, perSecond(50, 10)},
+		{8, 25, perSecond(200, 50)},
+		{2, 500, perSecond(1000, 1)},
 		{10, 20, perSecond(100, 10)},
 		{10, 50, perSecond(1000, 100)},
 		{20, 500, perSecond(1000, 10)},
 	} {
-		fair := []Figure{unfair.atMost(0.15), longest.atMost(2)}
+		fair := []Figure{unfair.atMost(0.15), longest}
+		if tc.w >= 20 { // of fewer, chance decides which process is next
+			fair[1] = longest.atMost(2)
+		}
 		steady(fmt.Sprintf("P=%d W=%d", tc.p, tc.w), tc.lim, pools(tc.p, tc.w), fair...)
+	}
+	for _, tc := range []struct {
+		name    string
+		workers []int
+		lim     limiter.Limit
+	}{
+		{"P=2 W=40 and 120", []int{40, 120}, perSecond(50, 5)},
+		{"P=4 W=10, 20, 40, 400", []int{10, 20, 40, 400}, perSecond(200, 10)},
+		{"P=3 W=5, 5, 50", []int{5, 5, 50}, perSecond(100, 100)},
+	} {
+		ps := pools(len(tc.workers), 0)
+		for i := range ps {
+			ps[i].workers = tc.workers[i]
+		}
+		steady(tc.name, tc.lim, ps, unfair.atMost(0.3), longest)
 	}
 	impatient := pools(4, 50)
 	for i := range impatient {
@@ -193,6 +218,7 @@ func waitingWorkers() (list []Scenario) {
 	}{
 		{"away for 8 s", 2, 100, perSecond(10, 1), func(f *Fleet) []Event { return outage(f, 20*sec, 28*sec) }},
 		{"away for 8 s", 1, 100, perSecond(10, 1), func(f *Fleet) []Event { return outage(f, 20*sec, 28*sec) }},
+		{"away for 8 s", 3, 20, perSecond(1000, 100), func(f *Fleet) []Event { return outage(f, 20*sec, 28*sec) }},
 		{"away for 8 s", 10, 50, perSecond(100, 100), func(f *Fleet) []Event { return outage(f, 20*sec, 28*sec) }},
 		{"stopped for 8 s", 4, 50, perSecond(20, 5), func(f *Fleet) []Event { return []Event{{20 * sec, f.Stop}, {28 * sec, f.Continue}} }},
 		{"back empty after 8 s", 4, 50, perSecond(20, 5), func(f *Fleet) []Event {
@@ -213,7 +239,36 @@ func waitingWorkers() (list []Scenario) {
 			},
 		})
 	}
-	return append(list, cancelled())
+	return append(append(list, reserving()...), cancelled())
+}
+
+// reserving are pools of workers that call Reserve and sleep.
+func reserving() (list []Scenario) {
+	for _, tc := range []struct {
+		p, w int
+		lim  limiter.Limit
+		at   func(*Fleet) []Event
+	}{
+		{1, 20, perSecond(10, 1), func(f *Fleet) []Event { return outage(f, 30*sec, 32*sec) }},
+		{2, 20, perSecond(10, 1), func(f *Fleet) []Event { return outage(f, 30*sec, 32*sec) }},
+		{4, 10, perSecond(20, 20), func(f *Fleet) []Event { return outage(f, 30*sec, 38*sec) }},
+		{4, 50, perSecond(100, 10), func(f *Fleet) []Event { return []Event{{30 * sec, f.Stop}, {38 * sec, f.Continue}} }},
+	} {
+		ps := pools(tc.p, tc.w)
+		for i := range ps {
+			ps[i].reserves = true
+		}
+		list = append(list, Scenario{
+			Name: fmt.Sprintf("P=%d W=%d that reserve, %s, Redis away for a while", tc.p, tc.w, label(tc.lim)), N: tc.p, Lim: tc.lim, Path: tuned,
+			Load: Load{Dur: 60 * sec, Warm: 10 * sec, Phases: []Phase{
+				{"steady", 10 * sec, 30 * sec}, {"outage", 30 * sec, 32 * sec}, {"from the return", 32 * sec, 60 * sec},
+			}},
+			During: tc.at, Drive: loops(ps, 0, 0),
+			Figures: append(paced("steady", 0.9, 1.1), part("outage").within(0.9, 1.08), part("from the return").within(0.95, 1.05),
+				mostIn("from the return", sec).atMost(1.25), mostIn("from the return", 10*sec).atMost(1.05)),
+		})
+	}
+	return list
 }
 
 // cancelled is a storm of waiters that all give up.

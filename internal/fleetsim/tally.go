@@ -32,6 +32,7 @@ type Tally struct {
 	window    meter              // from warm-up on
 	instants  []admission        // in order
 	waits     [][]float64        // seconds that those who were served waited, by process
+	workers   []int              // of each process, those who wait
 	extra     map[string]float64 // other figures, by name
 	exchanges float64            // keys exchanged after warm-up
 }

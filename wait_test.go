@@ -1,0 +1,432 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter/internal/longtest"
+)
+
+// waiting starts a call of Wait for n tokens and returns a channel of its
+// result. The calls of a test queue in the order in which they are started.
+func waiting(ctx context.Context, l *Limiter, key string, n int) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- l.WaitN(ctx, key, n) }()
+	synctest.Wait()
+	return done
+}
+
+func isDone(done <-chan error) bool {
+	synctest.Wait()
+	return len(done) > 0
+}
+
+// TestWaitersAreServedInOrder: the waiters of a key return in the order of their
+// calls, each when the bucket holds its tokens, and a small cost does not
+// overtake a large one.
+func TestWaitersAreServedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Limit{Rate: 10, Burst: 5})
+		l.AllowN("k", 5)
+		begin := time.Now()
+		var mu sync.Mutex
+		var served []string
+		for i, n := range []int{1, 5, 2, 0, 1} {
+			go func() {
+				require.NoError(t, l.WaitN(t.Context(), "k", n))
+				mu.Lock()
+				defer mu.Unlock()
+				served = append(served, fmt.Sprintf("%d after %v", i, time.Since(begin)))
+			}()
+			synctest.Wait()
+		}
+		require.Equal(t, 5, l.Stats().Waiting)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		// the third and the fourth are due at the same time
+		slices.Sort(served)
+		require.Equal(t, []string{"0 after 100ms", "1 after 600ms", "2 after 800ms", "3 after 800ms", "4 after 900ms"}, served)
+		require.Zero(t, l.Stats().Waiting)
+		require.EqualValues(t, 6, l.Stats().Allowed)
+	})
+}
+
+// TestWaitsReturnWhenXTimeRatesDo: calls of Wait, Allow and Reserve at random
+// times, none of them cancelled, return and decide as x/time/rate's do, while
+// others wait.
+func TestWaitsReturnWhenXTimeRatesDo(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for i := range longtest.Choose(50, 200, 2000) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, uint64(i)))
+			lim := Limit{Rate: rate.Limit(math.Pow(10, rng.Float64()*6-2)), Burst: 1 + rng.IntN(20)}
+			ours, theirs := newTestLocal(t, lim), rate.NewLimiter(lim.Rate, lim.Burst)
+			var calls sync.WaitGroup
+			for range 100 {
+				n := rng.IntN(lim.Burst + 1)
+				time.Sleep(time.Duration(rng.ExpFloat64() * 1e9 / float64(lim.Rate)))
+				now := time.Now()
+				if edge(theirs, now, n) {
+					continue
+				}
+				switch rng.IntN(4) {
+				case 0:
+					if got, want := ours.AllowN("k", n), theirs.AllowN(now, n); got != want {
+						t.Errorf("AllowN(%d) = %v, x/time: %v", n, got, want)
+					}
+				case 1:
+					same(t, lim, pair{ours.ReserveN("k", n), theirs.ReserveN(now, n)}, now)
+				default:
+					var got, want time.Duration
+					var both sync.WaitGroup
+					both.Go(func() { _ = ours.WaitN(context.Background(), "k", n); got = time.Since(now) })
+					both.Go(func() { _ = theirs.WaitN(context.Background(), n); want = time.Since(now) })
+					calls.Go(func() {
+						both.Wait()
+						if (got - want).Abs() > 100 { // each of a hundred is rounded to a nanosecond
+							t.Errorf("WaitN(%d) took %v, x/time's %v", n, got, want)
+						}
+					})
+					synctest.Wait()
+				}
+			}
+			calls.Wait()
+		})
+		if t.Failed() {
+			t.Fatalf("schedule %d of seed %d", i, seed)
+		}
+	}
+}
+
+// TestCancelledWaitersLeaveNothing: waits that are called off cost the key
+// nothing, here and in the fleet, and the next in line is served at once.
+func TestCancelledWaitersLeaveNothing(t *testing.T) {
+	t.Run("alone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := newTestLocal(t, Limit{Rate: 1, Burst: 10})
+			l.AllowN("k", 10)
+			ctx, cancel := context.WithCancel(t.Context())
+			var gone []<-chan error
+			for range 500 {
+				gone = append(gone, waiting(ctx, l, "k", 5))
+			}
+			next := waiting(t.Context(), l, "k", 2)
+			time.Sleep(2 * time.Second)
+			require.False(t, isDone(next), "it has overtaken 500")
+			cancel()
+			require.True(t, isDone(next), "2 tokens are there")
+			require.NoError(t, <-next)
+			for _, done := range gone {
+				require.ErrorIs(t, <-done, context.Canceled)
+			}
+			require.False(t, l.Allow("k"))
+			time.Sleep(time.Second)
+			require.True(t, l.Allow("k"))
+			require.EqualValues(t, 12+1, 10+2+l.Stats().Allowed-2)
+		})
+	})
+	t.Run("fleet", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, 2, Config{Limit: Limit{Rate: 10, Burst: 10}})
+			defer f.close()
+			until(t, "both are known", func() bool { return f.members[0].Status().Processes == 2 && f.members[1].Status().Processes == 2 })
+			ctx, cancel := context.WithCancel(t.Context())
+			var gone []<-chan error
+			for range 500 {
+				gone = append(gone, waiting(ctx, f.members[0].Limiter, "k", 1))
+			}
+			time.Sleep(time.Second)
+			cancel()
+			for _, done := range gone {
+				<-done
+			}
+			begin := time.Now()
+			until(t, "a token is admitted elsewhere", func() bool { return f.members[1].Allow("k") })
+			if d := time.Since(begin); d > 350*time.Millisecond {
+				t.Errorf("500 cancelled waiters cost the other process %v, want at most 1/r and 2 rounds", d)
+			}
+		})
+	})
+}
+
+// TestWaitersSeeEveryChange: a refund, a reset, a raised limit and no limit at
+// all reach waiters at once, and a burst that has become too small ends a wait.
+func TestWaitersSeeEveryChange(t *testing.T) {
+	for name, tc := range map[string]struct {
+		do   func(l *Limiter)
+		want error
+	}{
+		"refund":   {func(l *Limiter) { l.Refund("k", 3) }, nil},
+		"reset":    {func(l *Limiter) { _ = l.Reset(context.Background(), "k") }, nil},
+		"larger":   {func(l *Limiter) { _ = l.SetLimit(Per(5, time.Hour).WithBurst(8)) }, nil},
+		"no limit": {func(l *Limiter) { _ = l.SetLimit(Limit{Rate: rate.Inf}) }, nil},
+		"smaller":  {func(l *Limiter) { _ = l.SetLimit(Limit{Rate: 1, Burst: 2}) }, ErrExceedsBurst},
+		"nothing":  {func(l *Limiter) { _ = l.SetLimit(Limit{}) }, ErrExceedsBurst},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newTestLocal(t, Per(5, time.Hour))
+				l.AllowN("k", 5)
+				done := waiting(t.Context(), l, "k", 3)
+				require.False(t, isDone(done))
+				tc.do(l)
+				require.True(t, isDone(done), "it still waits")
+				require.ErrorIs(t, <-done, tc.want)
+				require.Zero(t, l.Stats().Waiting)
+			})
+		})
+	}
+	t.Run("shadow", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var shadow atomic.Bool
+			l := mustLimiter(t, Config{Limit: Per(5, time.Hour), Shadow: func(string) bool { return shadow.Load() }})
+			l.AllowN("k", 5)
+			done := waiting(t.Context(), l, "k", 1)
+			shadow.Store(true)
+			l.Reload()
+			require.True(t, isDone(done))
+			require.EqualValues(t, 1, l.Stats().Shadowed)
+		})
+	})
+}
+
+// TestOthersStandBehindWaiters: while somebody waits, a decision is admitted only
+// if there is enough for it after all who wait, what Take and Peek say is
+// after them, and a reservation acts after them.
+func TestOthersStandBehindWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Limit{Rate: 1, Burst: 10})
+		l.AllowN("k", 6)
+		done := waiting(t.Context(), l, "k", 8) // in 4 s
+		require.False(t, l.Allow("k"), "4 tokens are there, and 8 wait")
+		if r := l.Take("k"); r.Allowed || r.RetryAfter.Round(time.Millisecond) != 5*time.Second || r.Remaining != 0 {
+			t.Errorf("Take behind a waiter: %+v, want a retry in 5s", r)
+		}
+		if r := l.Peek("k"); r.Allowed || r.RetryAfter.Round(time.Millisecond) != 5*time.Second {
+			t.Errorf("Peek behind a waiter: %+v, want a retry in 5s", r)
+		}
+		other := newTestLocal(t, Limit{Rate: 1, Burst: 1})
+		require.False(t, AllowAll(l.Part("k", 1), other.Part("k", 1)))
+		require.True(t, other.Allow("k"), "nothing was taken of the other part")
+		r := l.ReserveN("k", 2)
+		require.Equal(t, 6*time.Second, r.Delay())
+		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+		defer cancel()
+		require.ErrorIs(t, l.Wait(ctx, "k"), context.DeadlineExceeded, "it would take 7 s")
+		time.Sleep(4 * time.Second)
+		require.True(t, isDone(done), "a reservation behind it has delayed it")
+		r.Cancel()
+		l.Refund("k", 1)
+		require.True(t, l.Allow("k"), "nobody waits any more")
+	})
+}
+
+// TestCopiesOfAReservationGiveBackOnce: however often it is cancelled, by however
+// many copies, and whenever.
+func TestCopiesOfAReservationGiveBackOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Limit{Rate: 1, Burst: 10}})
+		defer f.close()
+		until(t, "synced", func() bool { return f.members[0].Status().State == Synced })
+		for name, l := range map[string]*Limiter{"alone": newTestLocal(t, Limit{Rate: 1, Burst: 10}), "fleet": f.members[0].Limiter} {
+			for _, used := range []int{5, 10} { // a reservation that acts at once, and one that does not
+				require.NoError(t, l.Reset(t.Context(), "k"))
+				l.AllowN("k", used)
+				r := l.ReserveN("k", 5)
+				before := l.Peek("k").ResetAfter
+				for range 3 {
+					again := r
+					again.Cancel()
+					again.Cancel()
+				}
+				time.Sleep(time.Second / 2)
+				r.Cancel()
+				if got := (before - time.Second/2 - l.Peek("k").ResetAfter).Round(time.Second / 2); got != 5*time.Second {
+					t.Errorf("%s, %d used: 5 tokens were cancelled, and %v given back", name, used, got)
+				}
+			}
+		}
+	})
+}
+
+// TestCancelledReservationsAreForgotten: what is remembered of them is bounded
+// by those that could still be cancelled again.
+func TestCancelledReservationsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Limit{Rate: 1000, Burst: 1})
+		for range 10_000 {
+			r := l.Reserve("k")
+			r.Cancel()
+			time.Sleep(time.Millisecond)
+		}
+		if n := len(l.reservations.cancelled); n > 1000 {
+			t.Errorf("%d cancelled reservations are remembered", n)
+		}
+	})
+}
+
+// TestWaitAllInAnyOrder: waits on several limits, their parts in any order,
+// all come to an end; no limit is passed, and what was called off is not taken.
+func TestWaitAllInAnyOrder(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for i := range longtest.Choose(5, 20, 200) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, uint64(i)))
+			var limiters []*Limiter
+			for range 3 {
+				limiters = append(limiters, newTestLocal(t, Limit{Rate: rate.Limit(1 + rng.IntN(100)), Burst: 1 + rng.IntN(5)}))
+			}
+			taken := make([]atomic.Int64, len(limiters))
+			begin := time.Now()
+			var all sync.WaitGroup
+			for range 60 {
+				order := rng.Perm(len(limiters))[:1+rng.IntN(len(limiters))]
+				var parts []Part
+				var costs []int
+				for _, i := range order {
+					costs = append(costs, 1+rng.IntN(int(limiters[i].limit.Load().Burst)))
+					parts = append(parts, limiters[i].Part("k", costs[len(costs)-1]))
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				if rng.IntN(3) == 0 {
+					time.AfterFunc(time.Duration(rng.Int64N(int64(10*time.Second))), cancel)
+				}
+				all.Go(func() {
+					defer cancel()
+					if err := WaitAll(ctx, parts...); err != nil {
+						if !errors.Is(err, context.Canceled) {
+							t.Errorf("WaitAll: %v", err)
+						}
+						return
+					}
+					for j, i := range order {
+						n := taken[i].Add(int64(costs[j]))
+						lim := limiters[i].limit.Load()
+						if most := float64(lim.Burst) + float64(lim.Rate)*time.Since(begin).Seconds() + 1e-6; float64(n) > most {
+							t.Errorf("limiter %d: %d tokens after %v, of %v", i, n, time.Since(begin), *lim)
+						}
+					}
+				})
+				time.Sleep(time.Duration(rng.Int64N(int64(50 * time.Millisecond))))
+			}
+			all.Wait()
+			for i, l := range limiters {
+				if n := l.Stats().Waiting; n != 0 {
+					t.Errorf("%d still wait for limiter %d", n, i)
+				}
+				lim := l.limit.Load()
+				time.Sleep(time.Duration(float64(lim.Burst)/float64(lim.Rate)*1e9) + time.Millisecond)
+				if r := l.Peek("k"); r.Remaining != lim.Burst {
+					t.Errorf("limiter %d has %d of %d tokens when all is refilled", i, r.Remaining, lim.Burst)
+				}
+			}
+		})
+		if t.Failed() {
+			t.Fatalf("schedule %d of seed %d", i, seed)
+		}
+	}
+}
+
+// TestWaitAllStarvesNobody: a wait for two limits ends although others take each
+// of them as soon as it has a token.
+func TestWaitAllStarvesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newTestLocal(t, Limit{Rate: 10, Burst: 1}), newTestLocal(t, Limit{Rate: 7, Burst: 1})
+		ctx, cancel := context.WithCancel(t.Context())
+		var others sync.WaitGroup
+		for _, l := range []*Limiter{a, b} {
+			for range 20 {
+				others.Go(func() {
+					for l.Wait(ctx, "k") == nil {
+					}
+				})
+				others.Go(func() {
+					for ctx.Err() == nil {
+						l.Allow("k")
+						time.Sleep(time.Millisecond)
+					}
+				})
+			}
+		}
+		time.Sleep(time.Second)
+		begin := time.Now()
+		require.NoError(t, WaitAll(t.Context(), a.Part("k", 1), b.Part("k", 1)))
+		if d := time.Since(begin); d > 6*time.Second { // 20 before it, in the slower, twice
+			t.Errorf("WaitAll took %v beside 20 waiters on each part", d)
+		}
+		cancel()
+		others.Wait()
+	})
+}
+
+// TestWaitersOfManyKeysWithRoomForFew: keys that are evicted while somebody
+// waits for them are served all the same.
+func TestWaitersOfManyKeysWithRoomForFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Limit{Rate: 1, Burst: 1}, MaxKeys: 2})
+		defer f.close()
+		l := f.members[0]
+		var waits sync.WaitGroup
+		begin := time.Now()
+		for i := range 20 {
+			key := fmt.Sprint("k", i)
+			l.Charge(key, 3)
+			waits.Go(func() {
+				if err := l.Wait(t.Context(), key); err != nil {
+					t.Errorf("%s: %v", key, err)
+				}
+			})
+		}
+		waits.Wait()
+		if d := time.Since(begin); d > 20*time.Second {
+			t.Errorf("20 waits of 4 s took %v", d)
+		}
+	})
+}
+
+// TestWaitingIsDemand: processes of a fleet get shares by the number of those who
+// wait in them, be the requests that wait few or many.
+func TestWaitingIsDemand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Limit{Rate: 50, Burst: 5}})
+		defer f.close()
+		var served [2]atomic.Int64
+		ctx, cancel := context.WithCancel(t.Context())
+		var workers sync.WaitGroup
+		for i, n := range []int{40, 120} {
+			for range n {
+				workers.Go(func() {
+					for f.members[i].Wait(ctx, "k") == nil {
+						served[i].Add(1)
+					}
+				})
+			}
+		}
+		time.Sleep(10 * time.Second)
+		before := [2]int64{served[0].Load(), served[1].Load()}
+		time.Sleep(60 * time.Second)
+		few, many := float64(served[0].Load()-before[0]), float64(served[1].Load()-before[1])
+		if of := few / (few + many); of < 0.21 || of > 0.29 {
+			t.Errorf("40 of 160 waiters got %.2f of the tokens", of)
+		}
+		if all := few + many; all < 2900 || all > 3100 {
+			t.Errorf("%v admitted in 60 s of 50/s", all)
+		}
+		cancel()
+		workers.Wait()
+	})
+}
