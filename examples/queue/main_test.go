@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // TestQueueIsConsumedWithinTheLimit: of a full queue no more jobs are taken
@@ -69,5 +72,66 @@ func TestEmptyQueueCostsNothing(t *testing.T) {
 	require.Error(t, consume(ctx, client, l, "jobs", func(string) error { return nil }))
 	if r := l.Peek("jobs"); r.Remaining != 5 {
 		t.Errorf("%d tokens left, want 5", r.Remaining)
+	}
+}
+
+// TestQueueThroughAKilledRedis: two consumers of a queue in a Redis that is
+// killed, and comes back with its data, take no more jobs than one bucket allows in
+// any second, and no job is lost. The test logs the jobs by second.
+func TestQueueThroughAKilledRedis(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 7 s of real time")
+	}
+	server := servertest.Server(t, redisserver.Options{AppendOnly: true})
+	lim := limiter.Limit{Rate: 20, Burst: 1}
+	queue := server.Client()
+	defer queue.Close()
+	const jobs = 200
+	for i := range jobs {
+		require.NoError(t, queue.LPush(t.Context(), "jobs", fmt.Sprint(i)).Err())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var mu sync.Mutex
+	var taken []time.Duration
+	begin := time.Now()
+	var consumers sync.WaitGroup
+	for range 2 {
+		shared := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
+		defer shared.Close()
+		l, err := limiter.New(limiter.Config{Limit: lim, Redis: shared, Processes: 2})
+		require.NoError(t, err)
+		defer l.Close()
+		require.NoError(t, l.Sync(t.Context()))
+		consumers.Go(func() {
+			_ = consume(ctx, queue, l, "jobs", func(string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				taken = append(taken, time.Since(begin))
+				return nil
+			})
+		})
+	}
+	time.Sleep(2 * time.Second)
+	require.NoError(t, server.Kill())
+	time.Sleep(2 * time.Second)
+	require.NoError(t, server.Restart(true))
+	time.Sleep(3 * time.Second)
+	cancel()
+	consumers.Wait()
+	seconds := make([]int, 8)
+	for i, at := range taken {
+		if second := int(at / time.Second); second < len(seconds) {
+			seconds[second]++
+		}
+		in := slices.IndexFunc(taken[i:], func(d time.Duration) bool { return d > at+time.Second })
+		if most := 1.25 * (float64(lim.Rate) + float64(lim.Burst)); at > time.Second && float64(in) > most {
+			t.Errorf("%d jobs in the second after %v, want %v at most", in, at, most)
+		}
+	}
+	t.Log("jobs by second, Redis killed in the third and back in the fifth: ", seconds)
+	left := queue.LLen(t.Context(), "jobs").Val() + queue.LLen(t.Context(), "jobs:busy").Val()
+	if all := int(left) + len(taken); all < jobs {
+		t.Errorf("%d jobs are taken or left, of %d", all, jobs)
 	}
 }

@@ -1,14 +1,17 @@
 // Workers is a pool of workers that start no more jobs than a limit says; with
-// Config.Redis, no more than that in all processes together.
+// -redis, no more than that in all processes that you start.
 //
 //	go run ./examples/workers
+//	go run ./examples/workers -redis localhost:6379 -jobs 1000
 //
 // Look at work: a worker waits for its turn with the job in its hand, and puts
-// the job back where the wait is called off (Ctrl-C).
+// the job back where the wait is called off (Ctrl-C). Kill Redis meanwhile: the
+// workers go on at their pace, all processes together at the limit.
 package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log"
 	"os"
@@ -16,19 +19,29 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/seed-e56e777b/limiter"
 )
 
 func main() {
-	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 5, Burst: 1}})
+	addr := flag.String("redis", "", "`address` of the Redis through which processes share the limit; empty: none")
+	count := flag.Int("jobs", 10, "`number` of jobs")
+	flag.Parse()
+	cfg := limiter.Config{Limit: limiter.Limit{Rate: 5, Burst: 1}}
+	if *addr != "" {
+		cfg.Redis = redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*addr}}))
+		cfg.Processes = 1
+	}
+	l, err := limiter.New(cfg)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer l.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	jobs := make(chan int, 100)
-	for job := range 10 {
+	jobs := make(chan int, *count)
+	for job := range *count {
 		jobs <- job
 	}
 	close(jobs)

@@ -8,9 +8,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // TestWorkersKeepPace: jobs start at the pace of the limit, whatever they
@@ -46,4 +49,59 @@ func TestWorkersKeepPace(t *testing.T) {
 			t.Errorf("done %v, put back %v", done, left)
 		}
 	})
+}
+
+// TestWorkersThroughAKilledRedis: two processes of 20 workers each start no more
+// jobs than one bucket allows, in any second, while Redis is killed and comes back
+// without its data. The test logs the jobs by second.
+func TestWorkersThroughAKilledRedis(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 6 s of real time")
+	}
+	server := servertest.Server(t, redisserver.Options{})
+	lim := limiter.Limit{Rate: 20, Burst: 1}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var mu sync.Mutex
+	var started []time.Duration
+	begin := time.Now()
+	var processes sync.WaitGroup
+	for range 2 {
+		client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
+		defer client.Close()
+		l, err := limiter.New(limiter.Config{Limit: lim, Redis: client, Processes: 2})
+		require.NoError(t, err)
+		defer l.Close()
+		require.NoError(t, l.Sync(t.Context()))
+		jobs := make(chan int, 1000)
+		for job := range 1000 {
+			jobs <- job
+		}
+		close(jobs)
+		processes.Go(func() {
+			work(ctx, l, 20, jobs, func(int) {
+				mu.Lock()
+				defer mu.Unlock()
+				started = append(started, time.Since(begin))
+			})
+		})
+	}
+	time.Sleep(2 * time.Second)
+	require.NoError(t, server.Kill())
+	time.Sleep(2 * time.Second)
+	require.NoError(t, server.Restart(false))
+	time.Sleep(2 * time.Second)
+	cancel()
+	processes.Wait()
+	seconds := make([]int, 7)
+	for i, at := range started {
+		if second := int(at / time.Second); second < len(seconds) {
+			seconds[second]++
+		}
+		in := slices.IndexFunc(started[i:], func(d time.Duration) bool { return d > at+time.Second })
+		if most := 1.25 * (float64(lim.Rate) + float64(lim.Burst)); at > time.Second && float64(in) > most {
+			t.Errorf("%d jobs in the second after %v, want %v at most", in, at, most)
+		}
+	}
+	t.Log("jobs by second, Redis killed in the third and back in the fifth: ", seconds)
 }
