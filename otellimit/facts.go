@@ -38,6 +38,7 @@ var facts = slices.Concat([]fact{
 	{"limiter.shadowed", counter, "{decision}", "Decisions that admitted only because the limit is on trial (Config.Shadow); they count as allowed too.", nil, func(s snapshot) int64 { return int64(s.Shadowed) }},
 	{"limiter.bad_limits", counter, "{limit}", "Invalid limits that Config.LimitFor returned; the default limit was applied.", nil, func(s snapshot) int64 { return int64(s.BadLimits) }},
 	{"limiter.keys", level, "{key}", "Keys resident in this process.", nil, func(s snapshot) int64 { return int64(s.Keys) }},
+	{"limiter.waiting", level, "{caller}", "Callers that wait in Wait or WaitAll now.", nil, func(s snapshot) int64 { return int64(s.Waiting) }},
 	{"limiter.evicted_keys", counter, "{key}", "Keys that made room for others.", nil, func(s snapshot) int64 { return int64(s.Evicted) }},
 	{"limiter.dropped_tokens", counter, "{token}", "Tokens taken that Redis will never be told of.", nil, func(s snapshot) int64 { return int64(s.DroppedTokens) }},
 	{"limiter.over_admitted_tokens", counter, "{token}", "Tokens admitted beyond what one central bucket would have had, as Redis told afterwards.", nil, func(s snapshot) int64 { return int64(s.OverAdmitted) }},

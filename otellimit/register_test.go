@@ -1,6 +1,7 @@
 package otellimit_test
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"maps"
@@ -114,6 +115,24 @@ func TestValuesAreTheLimiters(t *testing.T) {
 	}
 }
 
+// TestWaitingIsCounted: a caller in Wait, until its context ends.
+func TestWaitingIsCounted(t *testing.T) {
+	reader := sdk.NewManualReader()
+	l := local(t, limiter.Config{})
+	_, err := otellimit.Register(provider(t, reader), "l", l)
+	require.NoError(t, err)
+	waiting := func() int64 { return points(t, collected(t, reader)["limiter.waiting"])["limiter=l"] }
+	l.AllowN("k", 2)
+	require.Zero(t, waiting())
+	ctx, cancel := context.WithCancel(t.Context())
+	waited := make(chan error, 1)
+	go func() { waited <- l.Wait(ctx, "k") }()
+	eventually(t, "a caller waits", func() bool { return waiting() == 1 })
+	cancel()
+	require.ErrorIs(t, <-waited, context.Canceled)
+	require.Zero(t, waiting())
+}
+
 func TestKindsAndUnits(t *testing.T) {
 	reader := sdk.NewManualReader()
 	_, err := otellimit.Register(provider(t, reader), "l", local(t, limiter.Config{}))
@@ -132,6 +151,7 @@ func TestKindsAndUnits(t *testing.T) {
 		"limiter.decisions":             "counter {decision}",
 		"limiter.bad_limits":            "counter {limit}",
 		"limiter.keys":                  "level {key}",
+		"limiter.waiting":               "level {caller}",
 		"limiter.evicted_keys":          "counter {key}",
 		"limiter.dropped_tokens":        "counter {token}",
 		"limiter.shadowed":              "counter {decision}",

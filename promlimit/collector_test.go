@@ -1,6 +1,7 @@
 package promlimit_test
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"maps"
@@ -168,6 +169,22 @@ func TestStateFollowsTheLimiter(t *testing.T) {
 		s := series(t, reg)
 		return s["limiter_rounds_total success"] > 0 && s["limiter_rounds_total failure"] > 0
 	})
+}
+
+// TestWaitingIsCounted: a caller in Wait, until its context ends.
+func TestWaitingIsCounted(t *testing.T) {
+	l := local(t, limiter.Config{})
+	reg := registry(t, map[string]*limiter.Limiter{"l": l})
+	waiting := func() float64 { return series(t, reg)["limiter_waiting"] }
+	l.AllowN("k", 2)
+	require.Zero(t, waiting())
+	ctx, cancel := context.WithCancel(t.Context())
+	waited := make(chan error, 1)
+	go func() { waited <- l.Wait(ctx, "k") }()
+	eventually(t, "a caller waits", func() bool { return waiting() == 1 })
+	cancel()
+	require.ErrorIs(t, <-waited, context.Canceled)
+	require.Zero(t, waiting())
 }
 
 // names are the metrics that the collector has.

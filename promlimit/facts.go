@@ -40,6 +40,7 @@ var facts = slices.Concat([]fact{
 	{"limiter_shadowed_total", counter, "Decisions that admitted only because the limit is on trial (Config.Shadow); they count as allowed too.", nil, func(s snapshot) float64 { return float64(s.Shadowed) }},
 	{"limiter_bad_limits_total", counter, "Invalid limits that Config.LimitFor returned; the default limit was applied.", nil, func(s snapshot) float64 { return float64(s.BadLimits) }},
 	{"limiter_keys", gauge, "Keys resident in this process.", nil, func(s snapshot) float64 { return float64(s.Keys) }},
+	{"limiter_waiting", gauge, "Callers that wait in Wait or WaitAll now.", nil, func(s snapshot) float64 { return float64(s.Waiting) }},
 	{"limiter_evicted_keys_total", counter, "Keys that made room for others.", nil, func(s snapshot) float64 { return float64(s.Evicted) }},
 	{"limiter_dropped_tokens_total", counter, "Tokens taken that Redis will never be told of.", nil, func(s snapshot) float64 { return float64(s.DroppedTokens) }},
 	{"limiter_over_admitted_tokens_total", counter, "Tokens admitted beyond what one central bucket would have had, as Redis told afterwards.", nil, func(s snapshot) float64 { return float64(s.OverAdmitted) }},
