@@ -22,6 +22,7 @@ type collector struct {
 	epoch    time.Time
 
 	requests []trace.Request
+	levels   []trace.Level
 	through  []time.Duration // per process: up to when its reports reach
 	status   []worker.Status // per process: the last
 	ended    []bool          // per process
@@ -69,6 +70,7 @@ func (c *collector) add(r worker.Report) {
 		c.count(q)
 	}
 	c.keepStatus(r)
+	c.keepLevel(r)
 	c.through[r.Process], c.status[r.Process], c.ended[r.Process] = r.Through, r.Status, r.Ended
 	for _, n := range r.Notes {
 		c.note(report.Note{At: n.Time.Sub(c.epoch), Text: fmt.Sprintf("process %d: %s", r.Process+1, n.Text)})
@@ -91,6 +93,15 @@ func (c *collector) keepStatus(r worker.Report) {
 	for at := c.through[r.Process].Truncate(time.Second); at+time.Second <= r.Through; at += time.Second {
 		s := c.second(at)
 		s.States[r.Process], s.Ages[r.Process] = st.State, st.Age
+		s.Waiting += st.Waiting
+	}
+}
+
+// keepLevel takes a report's number of callers that wait for all the time since
+// the report before it.
+func (c *collector) keepLevel(r worker.Report) {
+	if r.Status.Waiting > 0 {
+		c.levels = append(c.levels, trace.Level{Span: trace.Span{From: c.through[r.Process], To: r.Through}, Callers: r.Status.Waiting})
 	}
 }
 

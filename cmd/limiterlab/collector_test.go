@@ -16,7 +16,11 @@ import (
 type transcript []string
 
 func (tr *transcript) Second(s report.Second) {
-	*tr = append(*tr, fmt.Sprintf("%v: asked %d, admitted %v, %v", s.End, s.Asked, s.Admitted, s.States))
+	line := fmt.Sprintf("%v: asked %d, admitted %v, %v", s.End, s.Asked, s.Admitted, s.States)
+	if s.Waiting > 0 {
+		line += fmt.Sprintf(", %d waiting", s.Waiting)
+	}
+	*tr = append(*tr, line)
 }
 
 func (tr *transcript) Note(n report.Note) { *tr = append(*tr, fmt.Sprintf("%v: %s", n.At, n.Text)) }
@@ -87,6 +91,30 @@ func TestCollectorDoesNotWaitForThoseThatHaveEnded(t *testing.T) {
 		"2s: asked 1, admitted [1 0], [ closed]",
 	}, *tr)
 	require.Equal(t, ms(2100), c.end())
+}
+
+// TestCollectorSumsWaitingCallers of two workers: at the end of a second, and as
+// levels.
+func TestCollectorSumsWaitingCallers(t *testing.T) {
+	tr := &transcript{}
+	c := newCollector(2, time.Now(), tr)
+	for _, r := range []worker.Report{
+		{Process: 0, Through: ms(900), Status: worker.Status{State: "synced", Waiting: 7}},
+		{Process: 1, Through: ms(950), Status: worker.Status{State: "synced", Waiting: 5}},
+		{Process: 0, Through: ms(2100), Status: worker.Status{State: "synced"}},
+		{Process: 1, Through: ms(2050), Status: worker.Status{State: "synced", Waiting: 2}},
+	} {
+		c.add(r)
+	}
+	require.Equal(t, transcript{
+		"1s: asked 0, admitted [0 0], [synced synced], 12 waiting",
+		"2s: asked 0, admitted [0 0], [synced synced], 12 waiting",
+	}, *tr)
+	require.Equal(t, []trace.Level{
+		{Span: trace.Span{To: ms(900)}, Callers: 7},
+		{Span: trace.Span{To: ms(950)}, Callers: 5},
+		{Span: trace.Span{From: ms(950), To: ms(2050)}, Callers: 2},
+	}, c.levels)
 }
 
 func TestCollectorShowsSecondsWithoutRequests(t *testing.T) {

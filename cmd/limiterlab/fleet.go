@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
 )
@@ -62,10 +61,10 @@ func (f *fleet) drain() {
 	}
 }
 
-// begin tells every worker when the run starts, and the rate of its calls.
-func (f *fleet) begin(epoch time.Time, rates []float64) {
+// begin gives every worker its first order.
+func (f *fleet) begin(first []worker.Order) {
 	for k, orders := range f.orders {
-		orders <- worker.Order{Epoch: epoch, Rate: rates[k]}
+		orders <- first[k]
 	}
 }
 

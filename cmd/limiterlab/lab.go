@@ -48,7 +48,20 @@ func (l *lab) run(ctx context.Context) (int, error) {
 	}
 	end := c.end()
 	trace.Sort(c.requests)
-	return l.conclude(ctx, model.Compare(l.limit, c.requests, outages, end, report.BinWidth(l.duration)))
+	return l.conclude(ctx, l.compare(c, outages, end))
+}
+
+// compare compares the run with the other ways of limiting.
+func (l *lab) compare(c *collector, outages []trace.Span, end time.Duration) model.Result {
+	bin := report.BinWidth(l.duration)
+	if l.waiters == 0 {
+		return model.Compare(l.limit, c.requests, outages, end, bin)
+	}
+	seen := model.Seen{Grants: c.requests, Levels: c.levels}
+	for k, through := range c.through {
+		seen.Pools = append(seen.Pools, model.Pool{Process: k, Workers: l.waiters, To: through})
+	}
+	return model.CompareWaiting(l.limit, seen, outages, end, bin)
 }
 
 // openStore starts, or finds, the Redis of the run.
@@ -75,7 +88,7 @@ func (l *lab) play(ctx context.Context, st store.Store) (*collector, []trace.Spa
 		return nil, nil, f.err()
 	}
 	epoch := time.Now()
-	f.begin(epoch, l.rates())
+	f.begin(l.orders(epoch))
 	if l.stop > 0 {
 		alarm := time.AfterFunc(l.stop, func() { f.stop(l.n - 1) })
 		defer alarm.Stop()
@@ -94,6 +107,18 @@ func (l *lab) runner() worker.Runner {
 		return worker.Spawn
 	}
 	return worker.Run
+}
+
+// orders are the first orders of all workers.
+func (l *lab) orders(epoch time.Time) []worker.Order {
+	orders := make([]worker.Order, l.n)
+	for k, rate := range l.rates() {
+		orders[k] = worker.Order{Epoch: epoch, Rate: rate}
+		if l.waiters > 0 {
+			orders[k] = worker.Order{Epoch: epoch, Workers: l.waiters}
+		}
+	}
+	return orders
 }
 
 // rates divides the traffic over the fleet, in calls per second.
@@ -125,7 +150,7 @@ func (l *lab) observer() observer {
 	if l.quiet {
 		return report.Silent{}
 	}
-	return report.NewPrinter(l.out, l.n)
+	return report.NewPrinter(l.out, l.n, l.waiters > 0)
 }
 
 // conclude prints and draws the result, and judges it unless ctx cut it short.
@@ -170,6 +195,7 @@ func (l *lab) intro(st store.Store) report.Facts {
 		Prefix:   l.prefix,
 		Outage:   middleThird(l.duration)[0],
 		Rates:    l.rates(),
+		Workers:  l.waiters,
 	}
 	f.Dies, f.Returns = st.Fate()
 	return f

@@ -36,7 +36,12 @@ func checkWholeRun(t *testing.T, code int, out, svg string) {
 	require.Contains(t, []int{exitOK, exitFailed}, code, out)
 	require.Equal(t, code == exitOK, strings.Contains(out, "PASSED"), out)
 	require.Equal(t, code == exitFailed, strings.Contains(out, "FAILED in the phase"), out)
-	for _, name := range []string{"asked for", "one central bucket", "this limiter", "fail open", "fail closed", "private full limit"} {
+	asked := "asked for"
+	if strings.Contains(out, "callers waiting") {
+		require.Len(t, row(t, out, "callers waiting"), 4, out)
+		asked = "without a limit"
+	}
+	for _, name := range []string{asked, "one central bucket", "this limiter", "fail open", "fail closed", "private full limit"} {
 		require.Len(t, row(t, out, name), 8, out) // before, outage, after, whole run
 	}
 	wholeRun, err := strconv.ParseFloat(row(t, out, "this limiter")[7], 64)
@@ -84,6 +89,35 @@ func TestLab(t *testing.T) {
 		require.Contains(t, out, want)
 	}
 	require.NotContains(t, out, "\n    5 s ")
+}
+
+// TestLabWaits: in the outage too, callers wait and are admitted.
+func TestLabWaits(t *testing.T) {
+	t.Parallel()
+	code, out, svg := runLab(t, t.Context(), "-for", "4s", "-waiters", "10", "-n", "3", "-limit", "300/s burst 30")
+	checkWholeRun(t, code, out, svg)
+	for _, want := range []string{
+		"Each has 10 workers: a worker waits for a token, works for 10ms, and waits again.",
+		"   time   waiting  admitted  by process",
+		"Redis is started again, empty",
+		"Each of 30 workers waits",
+	} {
+		require.Contains(t, out, want)
+	}
+	for phase, mean := range row(t, out, "callers waiting") {
+		waiting, err := strconv.ParseFloat(mean, 64)
+		require.NoError(t, err)
+		require.Greater(t, waiting, 5.0, "phase %d of\n%s", phase, out)
+		require.LessOrEqual(t, waiting, 30.0, "phase %d of\n%s", phase, out)
+	}
+}
+
+// TestLabOfProcessesWaits: one of them ends in the meantime, and its workers with it.
+func TestLabOfProcessesWaits(t *testing.T) {
+	t.Parallel()
+	code, out, svg := runLab(t, t.Context(), "-for", "3s", "-processes", "-stop", "1500ms", "-waiters", "10", "-n", "3", "-limit", "300/s burst 30")
+	checkWholeRun(t, code, out, svg)
+	require.Contains(t, out, "process 3: closed in ")
 }
 
 func TestLabOfProcesses(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/live"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
 // options is what the flags say.
@@ -24,6 +25,7 @@ type options struct {
 	limit     limiter.Limit
 	n         int
 	load      float64
+	waiters   int // workers of each process that Wait; 0: traffic by Allow
 	seed      uint64
 	server    string // redis-server to start; empty: none
 	redis     string // URL of one that runs; empty: none
@@ -41,6 +43,7 @@ const (
 	maxPageRate  = 100_000 // calls per second at the largest demand that the page can wish
 	maxRequests  = 50e6    // they are kept in memory, 24 bytes each
 	minDuration  = 3 * time.Second
+	minPressure  = 2 // demand of waiting workers in times the limit: enough for a queue at all times
 )
 
 // flags are the lab's flags, which write into o.
@@ -52,6 +55,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.Func("limit", "the fleet's `limit` (default \""+defaultLimit+"\")", o.setLimit)
 	fs.IntVar(&o.n, "n", 5, "number of `processes` that share the limit")
 	fs.Float64Var(&o.load, "load", 3, "how many `times` the limit the traffic asks for")
+	fs.IntVar(&o.waiters, "waiters", 0, "`workers` of each process that wait for tokens, in place of traffic")
 	fs.Uint64Var(&o.seed, "seed", 1, "seed of the traffic")
 	fs.StringVar(&o.server, "server", "", "start a `redis-server` (on the PATH), kill it, start it again")
 	fs.StringVar(&o.redis, "redis", "", "use a Redis that runs, at this `URL`, and cut it off by a proxy; it is not harmed")
@@ -92,6 +96,8 @@ func parseOptions(args []string) (options, error) {
 		if err := o.forPage(fs); err != nil {
 			return o, err
 		}
+	} else if err := o.forWaiting(fs); err != nil {
+		return o, err
 	}
 	if err := o.validate(); err != nil {
 		return o, err
@@ -110,6 +116,7 @@ func (o *options) validate() error {
 	check(o.duration >= minDuration, "-for must be at least %v", minDuration)
 	check(o.n >= 1 && o.n <= maxProcesses, "-n must be 1 to %d", maxProcesses)
 	check(o.load > 0 && !math.IsInf(o.load, 0), "-load must be above 0")
+	check(o.waiters >= 0 && o.n*o.waiters <= live.MaxWorkers, "-waiters must be 0 to %d in all processes together", live.MaxWorkers)
 	check(o.stop == 0 || o.processes && o.stop > 0 && o.stop < o.duration, "-stop needs -processes, and an instant within the run")
 	check(o.server == "" || o.server == redisServer, "-server can only be %q, which must be on the PATH", redisServer)
 	check(o.server == "" || o.redis == "", "-server and -redis exclude each other")
@@ -119,8 +126,8 @@ func (o *options) validate() error {
 	}
 	check(folderExists(o.svg), "-svg: there is no folder %s", filepath.Dir(o.svg))
 	if requests := o.rate() * o.duration.Seconds(); len(errs) == 0 && o.http == "" {
-		check(requests <= maxRequests, "that would be %.0f million requests, more than the %.0f million that the lab keeps: lower -limit, -load or -for",
-			requests/1e6, maxRequests/1e6)
+		check(requests <= maxRequests, "that would be %.0f million requests, more than the %.0f million that the lab keeps: lower %s or -for",
+			requests/1e6, maxRequests/1e6, o.sizeFlags())
 	}
 	return errors.Join(errs...)
 }
@@ -148,8 +155,41 @@ func (o *options) forPage(fs *flag.FlagSet) error {
 	return errors.Join(errs...)
 }
 
-// rate is what the traffic asks for, in calls per second.
-func (o *options) rate() float64 { return float64(o.limit.Rate) * o.load }
+// forWaiting refuses a run of waiting workers that would not show a queue, and
+// names the flag that is of no use with them.
+func (o *options) forWaiting(fs *flag.FlagSet) error {
+	if o.waiters == 0 {
+		return nil
+	}
+	var errs []error
+	fs.Visit(func(f *flag.Flag) {
+		if f.Name == "load" {
+			errs = append(errs, errors.New("-load is not for a run with -waiters, whose workers ask as often as they may"))
+		}
+	})
+	if least := int(math.Ceil(minPressure * float64(o.limit.Rate) / traffic.Demand(o.n))); o.n > 0 && o.waiters > 0 && o.waiters < least {
+		errs = append(errs, fmt.Errorf("-waiters: %d workers use at most %.0f tokens per second, and few would wait: -waiters must be at least %d",
+			o.n*o.waiters, traffic.Demand(o.n*o.waiters), least))
+	}
+	return errors.Join(errs...)
+}
+
+// rate is the demand in calls per second: of the traffic, or of waiting workers
+// without a limit.
+func (o *options) rate() float64 {
+	if o.waiters > 0 {
+		return traffic.Demand(o.n * o.waiters)
+	}
+	return float64(o.limit.Rate) * o.load
+}
+
+// sizeFlags are the flags that rate depends on.
+func (o *options) sizeFlags() string {
+	if o.waiters > 0 {
+		return "-n, -waiters"
+	}
+	return "-limit, -load"
+}
 
 func folderExists(svg string) bool {
 	if svg == "" {

@@ -36,6 +36,11 @@ func TestOptions(t *testing.T) {
 		quiet:     true,
 	}, o)
 
+	for _, args := range []string{"-waiters 4", "-waiters 200", "-http :0 -waiters 1 -load 2"} {
+		_, err = parseOptions(strings.Fields(args))
+		require.NoError(t, err, args)
+	}
+
 	for given, want := range map[string]string{
 		":8080":           "localhost:8080",
 		"0.0.0.0:8080":    "0.0.0.0:8080",
@@ -57,6 +62,12 @@ func TestWrongFlags(t *testing.T) {
 		"-load 0":                          "-load must be above 0",
 		"-load NaN":                        "-load must be above 0",
 		"-load Inf":                        "-load must be above 0",
+		"-waiters -1":                      "-waiters must be 0 to 1000 in all processes together",
+		"-waiters 201":                     "-waiters must be 0 to 1000 in all processes together",
+		"-http :1 -waiters 201":            "-waiters must be 0 to 1000 in all processes together",
+		"-waiters 3":                       "15 workers use at most 1500 tokens per second, and few would wait: -waiters must be at least 4",
+		"-waiters 20 -load 2":              "-load is not for a run with -waiters",
+		"-waiters 200 -for 1h":             "360 million requests, more than the 50 million that the lab keeps: lower -n, -waiters or -for",
 		"-limit fast":                      `invalid value "fast" for flag -limit`,
 		"-limit unlimited":                 "neither unlimited nor nothing",
 		"-limit 1000000/s":                 "90 million requests",
@@ -97,6 +108,7 @@ func TestHelp(t *testing.T) {
 			"Usage: limiterlab [flags]",
 			"  -for duration          how long the run takes; Redis is away in its middle third (default 30s)\n",
 			"  -limit limit           the fleet's limit (default \"1000/s burst 100\")\n",
+			"  -waiters workers       workers of each process that wait for tokens, in place of traffic (default 0)\n",
 			"  -q                     no line a second, only the report at the end\n",
 		} {
 			require.Contains(t, stdout.String(), want)

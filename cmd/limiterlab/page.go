@@ -32,6 +32,7 @@ func (l *lab) serve(ctx context.Context) (err error) {
 		Limit:     l.limit,
 		Processes: l.n,
 		Demand:    l.load,
+		Waiters:   l.waiters,
 		Seed:      l.seed,
 		Run:       l.runner(),
 		Redis:     rig,

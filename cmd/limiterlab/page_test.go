@@ -135,6 +135,67 @@ func TestPage(t *testing.T) {
 	checkLostLab(t, b, lab, args)
 }
 
+// TestPageOfWaitingCallers has callers wait, by the page's switch, takes Redis
+// away in both ways, and has callers denied again.
+func TestPageOfWaitingCallers(t *testing.T) {
+	b := newBrowser(t)
+	lab := serveLab(t, "-http", "127.0.0.1:0", "-limit", "300/s burst 30", "-n", "3")
+	b.width(960, 900)
+	b.scheme("light")
+	b.open(lab.url)
+	b.await(status("3 synced") + "&& tallies.length >= 2")
+	calls := func(how string) string { return fmt.Sprintf("button[data-calls=%q]", how) }
+	pressed := func(how string) string {
+		return fmt.Sprintf("document.querySelector('%s').getAttribute('aria-pressed') === 'true'", calls(how))
+	}
+	const row = "document.querySelector('#lines tr.waiting')"
+	require.True(t, b.truth(pressed("allow")+"&&"+row+".hidden"))
+
+	b.click(calls("wait"))
+	b.await(said("Callers wait: 3 workers a process on average"))
+	b.await(pressed("wait") + "&&" + status("Callers waiting: ") + "&&" + row + ".checkVisibility()")
+	b.click(`button[data-load="even"]`)
+	b.await("state.processes.every((p) => p.waiting > 0)")
+	for n := 1; n <= 3; n++ {
+		b.await("Number(" + process(n, 3) + ") > 0")
+	}
+	b.await("Number(" + row + ".cells[1].textContent) > 2")
+	require.True(t, b.truth("document.getElementById('room').textContent === 'waiting'"))
+	b.await(lastSecond("asked") + " === 900")
+	b.click(`button[data-demand="3"]`)
+	b.await(said("Workers that wait ask as often as they may"))
+
+	for outages, fault := range []string{"kill", "freeze"} {
+		b.click(button(fault))
+		b.await(status("3 degraded") + "&&" + status("Callers waiting: "))
+		b.await(fmt.Sprintf("state.outages.length === %d && state.outages.at(-1).on && state.outages.at(-1).to - state.outages.at(-1).from > 4", outages+1))
+		require.True(t, b.truth(outage("closed")+" === 0"))
+		require.True(t, b.truth(outage("open")+" > 2"))
+		require.True(t, b.truth(outage("private")+" > 2"))
+		var kept, waiting float64
+		b.eval(outage("admitted"), &kept)
+		require.InDelta(t, 1, kept, 0.35, "times the limit")
+		b.eval(fmt.Sprintf("parseFloat(%s.cells[2].textContent)", row), &waiting)
+		require.Greater(t, waiting, 2.0)
+		b.shoot("waiting-" + fault)
+		b.click(button("restore"))
+		b.await(status("Redis answers.") + "&&" + status("3 synced"))
+		b.await(lastSecond("closed") + " > 0 && " + lastSecond("admitted") + " > 0")
+	}
+
+	b.click(`button[data-load="one"]`)
+	b.await("state.processes.filter((p) => p.waiting > 2).length === 1 && state.processes.filter((p) => p.waiting === 0).length === 2")
+	b.width(390, 844)
+	b.await("document.querySelector('#chart canvas')?.clientWidth <= 390")
+	require.True(t, b.truth("document.documentElement.scrollWidth <= 390"), "nothing sticks out")
+	b.shoot("waiting-phone")
+	b.width(960, 900)
+	b.click(calls("allow"))
+	b.await(said("Callers do not wait: the fleet is asked for 3 times the limit."))
+	b.await(row + ".hidden && state.processes.every((p) => p.waiting === 0) && !" + status("Callers waiting"))
+	b.await("tallies.at(-1).waiting === 0")
+}
+
 // checkOtherFaults freezes Redis, slows it down, wipes it.
 func checkOtherFaults(t *testing.T, b *browser) {
 	b.click(button("freeze"))

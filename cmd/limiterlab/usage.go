@@ -23,10 +23,16 @@ The exit code is 0 if the fleet was within 10 % of the central bucket in every
 phase, 1 if it was not or the lab could not run, 2 for wrong flags, 130 after
 Ctrl-C (which still prints the table for what has run).
 
+With -waiters each process has workers in place of traffic: each waits for a
+token, works for 10 ms, and waits again. How often a worker asks then depends on
+the limiter, so that the others are compared with as many workers instead of the
+very same requests. Those of the central bucket queue. The other three have no
+Wait: their workers call Allow, and pause for 10 ms where they are denied.
+
 With -http the run has no end and a page shows it live, with buttons that kill
-Redis, freeze it, wipe it, slow it down, bring it back, add and stop processes
-and move the load (docs/lab.md). -limit, -n, -load, -seed, -server, -redis and
--processes are as without.
+Redis, freeze it, wipe it, slow it down, bring it back, add and stop processes,
+move the load, and have callers wait (docs/lab.md). -limit, -n, -load, -waiters,
+-seed, -server, -redis and -processes are as without.
 
 The subcommand replay reads real logs instead and says what a limit would have
 done to their requests: limiterlab replay -h. The subcommand inspect says how a
@@ -39,6 +45,7 @@ const usageTail = `
 Examples:
   limiterlab                              with nothing installed
   limiterlab -http :8080                  a live page; open http://localhost:8080/
+  limiterlab -waiters 20                  twenty workers in each process, which wait
   limiterlab -server redis-server         with a real Redis that is really killed
   limiterlab -processes -n 10 -for 1m     ten operating-system processes
   limiterlab -redis redis://localhost:6379 -limit "100/s burst 10"

@@ -8,14 +8,17 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
 )
 
-// Tally is what was asked for, and what each way of limiting admitted of the
-// very same requests, in tokens.
+// Tally is a demand, and the part of it that each way of limiting admitted, in
+// tokens. All ways were fed the very same calls of Allow. In place of waiting
+// workers the other ways were fed as many that call Allow (traffic.Tries).
 type Tally struct {
 	Asked    int `json:"asked"`
 	Admitted int `json:"admitted"` // by the fleet
 	Open     int `json:"open"`     // by failing open
 	Closed   int `json:"closed"`   // by failing closed
 	Private  int `json:"private"`  // by private buckets in an outage
+
+	Waiting float64 `json:"waiting"` // seconds that callers of the fleet waited, in all
 }
 
 // second is one second of the run.
@@ -36,6 +39,7 @@ type account struct {
 	open, closed, private model.Policy
 
 	pending []trace.Request
+	levels  []trace.Level // those that are not counted yet
 	through time.Duration // what lies before is counted
 	first   int           // the number of the oldest second
 	seconds []second      // the last is not complete
@@ -63,6 +67,15 @@ func (a *account) add(requests []trace.Request) {
 	}
 }
 
+// wait takes a level of callers that wait. The part of it whose time has been
+// counted is lost.
+func (a *account) wait(l trace.Level) {
+	l.From = max(l.From, a.through)
+	if l.Callers > 0 && l.Length() > 0 {
+		a.levels = append(a.levels, l)
+	}
+}
+
 // advance counts what was called before an instant.
 func (a *account) advance(through time.Duration) {
 	if through <= a.through {
@@ -75,6 +88,7 @@ func (a *account) advance(through time.Duration) {
 		n++
 	}
 	a.pending = append([]trace.Request(nil), a.pending[n:]...)
+	a.countLevels(through)
 	a.through = through
 	a.second(through)
 	a.forget()
@@ -91,7 +105,32 @@ func (a *account) count(q trace.Request) {
 	s.admitted[q.Process] += t.Admitted
 }
 
-// tally asks every policy about one request.
+// countLevels counts waits before an instant, and keeps the rest of each level.
+func (a *account) countLevels(through time.Duration) {
+	var rest []trace.Level
+	for _, l := range a.levels {
+		for at := l.From; at < min(l.To, through); {
+			next := min((at/time.Second+1)*time.Second, l.To, through)
+			a.countWait(trace.Level{Span: trace.Span{From: at, To: next}, Callers: l.Callers})
+			at = next
+		}
+		if l.From = max(l.From, through); l.Length() > 0 {
+			rest = append(rest, l)
+		}
+	}
+	a.levels = rest
+}
+
+// countWait counts a level that lies in one second.
+func (a *account) countWait(l trace.Level) {
+	a.second(l.From).Waiting += float64(l.Callers) * l.Length().Seconds()
+	for i := range a.outages {
+		a.outages[i].Waiting += float64(l.Callers) * l.Overlap(a.outages[i].Span).Seconds()
+	}
+}
+
+// tally asks every policy about one request, unless the request is for the fleet
+// alone.
 func (a *account) tally(q trace.Request, away bool) Tally {
 	taken := func(admitted bool) int {
 		if admitted {
@@ -99,13 +138,14 @@ func (a *account) tally(q trace.Request, away bool) Tally {
 		}
 		return 0
 	}
-	return Tally{
-		Asked:    int(q.Cost),
-		Admitted: taken(q.Admitted),
-		Open:     taken(a.open(q, away)),
-		Closed:   taken(a.closed(q, away)),
-		Private:  taken(a.private(q, away)),
+	t := Tally{Admitted: taken(q.Admitted)}
+	if q.Kind != trace.Grant {
+		t.Asked = int(q.Cost)
+		t.Open = taken(a.open(q, away))
+		t.Closed = taken(a.closed(q, away))
+		t.Private = taken(a.private(q, away))
 	}
+	return t
 }
 
 func (t *Tally) add(o Tally) {

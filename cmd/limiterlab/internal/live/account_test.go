@@ -118,3 +118,30 @@ func TestHistoryIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestWaitingIsCountedBySecondAndOutage has two processes whose reports come
+// unevenly, with Redis away from 1.5 s to 3 s.
+func TestWaitingIsCountedBySecondAndOutage(t *testing.T) {
+	a := newAccount(limiter.Limit{Rate: 100, Burst: 10})
+	level := func(from, to, callers int) {
+		a.wait(trace.Level{Span: trace.Span{From: ms(from), To: ms(to)}, Callers: callers})
+	}
+	a.outage(ms(1500), true)
+	a.outage(ms(3000), false)
+	level(0, 1200, 10)
+	a.advance(ms(300))
+	level(300, 2500, 4)
+	a.advance(ms(1200))
+	level(1200, 3500, 20)
+	level(2500, 3500, 8)
+	level(900, 1100, 50) // late: counted already
+	a.advance(ms(3500))
+	_, seconds := a.complete(0)
+	var got []float64
+	for _, s := range seconds {
+		got = append(got, s.Waiting)
+	}
+	require.InDeltaSlice(t, []float64{10 + 4*.7, 10*.2 + 20*.8 + 4, 20 + 4*.5 + 8*.5}, got, 1e-9)
+	require.InDelta(t, 20*1.5+4*1+8*.5, a.outages[0].Waiting, 1e-9)
+	require.Empty(t, a.levels)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
 // Command is what somebody wishes. What only some commands need is 0 elsewhere.
@@ -14,6 +15,7 @@ type Command struct {
 	Process int     // from 1: which one to stop
 	Load    Load    // how to spread the load
 	Demand  float64 // in times the limit
+	Calls   Calls   // how to ask
 }
 
 // ErrUnknown says that there is no such command, or not of this kind.
@@ -30,6 +32,7 @@ var commands = map[string]func(*Lab, context.Context, Command) (string, error){
 	"stop":    (*Lab).stopProcess,
 	"move":    (*Lab).moveLoad,
 	"demand":  (*Lab).setDemand,
+	"calls":   (*Lab).setCalls,
 }
 
 // Do does what a command says and returns a sentence about it; an error is a
@@ -124,6 +127,8 @@ func (l *Lab) addProcess(context.Context, Command) (string, error) {
 		return "", errors.New("the lab has ended")
 	case len(l.fleet) >= MaxProcesses:
 		return "", fmt.Errorf("there are %d processes, and that is the most", MaxProcesses)
+	case l.calls == Wait && n*l.workers > MaxWorkers:
+		return "", fmt.Errorf("%d processes of %d workers would be more workers than %d", n, l.workers, MaxWorkers)
 	}
 	return fmt.Sprintf("Process %d starts: the load goes to %d.", l.startLocked(n).number+1, n), nil
 }
@@ -189,7 +194,30 @@ func (l *Lab) setDemand(_ context.Context, c Command) (string, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.calls == Wait {
+		return "", errors.New("workers that wait ask as often as they may: choose Allow first")
+	}
 	l.demand = c.Demand
 	l.spreadLocked()
 	return fmt.Sprintf("The fleet is asked for %v times the limit.", c.Demand), nil
+}
+
+// setCalls has the fleet asked in another way.
+func (l *Lab) setCalls(_ context.Context, c Command) (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var said string
+	switch n := len(l.runningLocked()); {
+	case c.Calls != Allow && c.Calls != Wait:
+		return "", fmt.Errorf("%w: calls %q", ErrUnknown, c.Calls)
+	case c.Calls == Wait && n*l.workers > MaxWorkers:
+		return "", fmt.Errorf("%d processes of %d workers would be more workers than %d", n, l.workers, MaxWorkers)
+	case c.Calls == Wait:
+		said = fmt.Sprintf("Callers wait: %d workers a process on average, each of which waits for a token, works for %v, and waits again.", l.workers, traffic.Work)
+	default:
+		said = fmt.Sprintf("Callers do not wait: the fleet is asked for %v times the limit.", l.demand)
+	}
+	l.calls = c.Calls
+	l.spreadLocked()
+	return said, nil
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -15,11 +16,20 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
 )
 
 // MaxProcesses is the largest fleet.
 const MaxProcesses = 200
+
+// MaxWorkers is the largest number of waiting workers in all processes.
+const MaxWorkers = 1000
+
+// pressure is the demand of waiting workers, in times the limit, where Config
+// does not say how many there are.
+const pressure = 3
 
 const (
 	history  = 5 * time.Minute // what is remembered of a run
@@ -34,6 +44,7 @@ type Config struct {
 	Limit     limiter.Limit
 	Processes int
 	Demand    float64 // in times the limit
+	Waiters   int     // workers of each process that wait at the start; 0: traffic by Allow
 	Seed      uint64
 	Run       worker.Runner
 	Redis     *store.Rig // which the run does not close
@@ -56,6 +67,8 @@ type Lab struct {
 	demand  float64    // times the limit
 	load    Load
 	heavy   int // the process that has all the load, where the load says so
+	calls   Calls
+	workers int // of each process on average, where they wait
 	account *account
 	mode    store.Mode // of Redis
 	since   time.Duration
@@ -71,8 +84,13 @@ func Start(ctx context.Context, cfg Config) *Lab {
 		epoch:   time.Now(),
 		demand:  cfg.Demand,
 		load:    Skewed,
+		calls:   Allow,
+		workers: pool(cfg),
 		account: newAccount(cfg.Limit),
 		mode:    cfg.Redis.Mode(),
+	}
+	if cfg.Waiters > 0 {
+		l.load, l.calls, l.workers = Even, Wait, cfg.Waiters
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,6 +98,13 @@ func Start(ctx context.Context, cfg Config) *Lab {
 		l.startLocked(cfg.Processes)
 	}
 	return l
+}
+
+// pool is the number of workers of a process where Config has none. A process
+// has at least two, so that one can wait behind another.
+func pool(cfg Config) int {
+	all := pressure * float64(cfg.Limit.Rate) / traffic.Demand(1)
+	return max(2, int(math.Ceil(all/float64(cfg.Processes))))
 }
 
 // Wait returns when the run has ended, with all its processes.
@@ -128,8 +153,11 @@ func (l *Lab) take(p *process, r worker.Report) {
 		l.spreadLocked()
 		return
 	}
+	span := trace.Span{From: p.through, To: r.Through}
 	p.through = r.Through
 	l.account.add(r.Requests)
+	l.account.add(traffic.Tries(p.number, r.Workers, span))
+	l.account.wait(trace.Level{Span: span, Callers: r.Status.Waiting})
 	l.advanceLocked(now)
 }
 

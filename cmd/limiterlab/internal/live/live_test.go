@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
 )
 
@@ -103,6 +104,87 @@ func TestLoad(t *testing.T) {
 		events := lab.State(0).Events
 		require.Equal(t, step.said, events[len(events)-1].Text)
 	}
+}
+
+// workers are the sizes of the pools in the last orders of all puppets, which
+// have no rate.
+func workers(t *testing.T, by map[int]*puppet, n int) []int {
+	t.Helper()
+	var sizes []int
+	for k := range n {
+		o := <-by[k].orders
+		require.Zero(t, o.Rate)
+		sizes = append(sizes, o.Workers)
+	}
+	return sizes
+}
+
+func TestCallers(t *testing.T) {
+	lab, _, by := fleet(t, 3)
+	rates(by, 3)
+	require.Equal(t, 2, lab.workers, "for 100/s of three processes")
+	lab.workers = 20 // before there is anybody else
+	require.Equal(t, "Callers wait: 20 workers a process on average, each of which waits for a token, works for 10ms, and waits again.",
+		do(t, lab, Command{Do: "calls", Calls: Wait}))
+	require.Equal(t, []int{33, 16, 11}, workers(t, by, 3), "skewed as the load")
+	require.Equal(t, Wait, lab.State(0).Calls)
+	do(t, lab, Command{Do: "move", Load: Even})
+	require.Equal(t, []int{20, 20, 20}, workers(t, by, 3))
+	_, err := lab.Do(t.Context(), Command{Do: "demand", Demand: 1})
+	require.EqualError(t, err, "workers that wait ask as often as they may: choose Allow first")
+	do(t, lab, Command{Do: "stop", Process: 3})
+	require.Equal(t, []int{20, 20}, workers(t, by, 2))
+	do(t, lab, Command{Do: "move", Load: One})
+	require.Equal(t, []int{0, 40}, workers(t, by, 2))
+	require.Equal(t, "Callers do not wait: the fleet is asked for 3 times the limit.", do(t, lab, Command{Do: "calls", Calls: Allow}))
+	for k, want := range []float64{0, 300} {
+		o := <-by[k].orders
+		require.Equal(t, []float64{want, 0}, []float64{o.Rate, float64(o.Workers)})
+	}
+}
+
+func TestTooManyWorkers(t *testing.T) {
+	lab, _, by := fleet(t, 2)
+	rates(by, 2)
+	lab.workers = MaxWorkers / 2 // before there is anybody else
+	do(t, lab, Command{Do: "calls", Calls: Wait})
+	_, err := lab.Do(t.Context(), Command{Do: "add"})
+	require.EqualError(t, err, "3 processes of 500 workers would be more workers than 1000")
+	do(t, lab, Command{Do: "calls", Calls: Allow})
+	do(t, lab, Command{Do: "add"})
+	_, err = lab.Do(t.Context(), Command{Do: "calls", Calls: Wait})
+	require.EqualError(t, err, "3 processes of 500 workers would be more workers than 1000")
+}
+
+// TestStateOfWaitingCallers has a process whose workers are granted 10 tokens in
+// a second and a half in which 4 of them wait, then 8.
+func TestStateOfWaitingCallers(t *testing.T) {
+	lab, _, by := fleet(t, 1)
+	rates(by, 1)
+	lab.epoch = lab.epoch.Add(-ms(1600)) // less than the patience, which a pause of this test would use up
+	lab.mu.Lock()
+	lab.fleet[0].through = 0
+	lab.mu.Unlock()
+	report := func(through time.Duration, waiting int, requests []trace.Request) {
+		by[0].report(worker.Report{
+			Through: through, Requests: requests, Workers: 20,
+			Status: worker.Status{State: "synced", Waiting: waiting},
+		})
+	}
+	grants := calls(0, 0, ms(500), 10)
+	for i := range grants {
+		grants[i].Admitted, grants[i].Kind = true, trace.Grant
+	}
+	report(ms(500), 4, grants)
+	report(ms(1500), 8, nil)
+	s := lab.State(0)
+	require.Equal(t, 8, s.Processes[0].Waiting)
+	require.Len(t, s.Seconds, 1)
+	require.InDelta(t, 6, s.Seconds[0].Waiting, 1)
+	for _, got := range []int{s.Seconds[0].Open, s.Seconds[0].Closed, s.Seconds[0].Private} {
+		require.InDelta(t, 110, got, 1, "as many workers, by Allow, take the burst and the rate")
+	}
+	require.Equal(t, []int{10, 2000}, []int{s.Seconds[0].Admitted, s.Seconds[0].Asked})
 }
 
 func TestStoppedProcessesLoadGoesToTheOthers(t *testing.T) {
@@ -232,7 +314,7 @@ func TestRedisComesAndGoes(t *testing.T) {
 
 func TestUnknownCommands(t *testing.T) {
 	lab, _, _ := fleet(t, 1)
-	for _, c := range []Command{{}, {Do: "explode"}, {Do: "move", Load: "up"}, {Do: "demand", Demand: 1e9}, {Do: "demand"}} {
+	for _, c := range []Command{{}, {Do: "explode"}, {Do: "move", Load: "up"}, {Do: "demand", Demand: 1e9}, {Do: "demand"}, {Do: "calls"}, {Do: "calls", Calls: "louder"}} {
 		_, err := lab.Do(t.Context(), c)
 		require.ErrorIs(t, err, ErrUnknown, "%v", c)
 	}
@@ -258,6 +340,12 @@ func TestRealFleet(t *testing.T) {
 	require.Eventually(t, func() bool {
 		s := lab.State(0).Seconds
 		return s[len(s)-1].Asked > 500
+	}, 30*time.Second, 10*time.Millisecond)
+	do(t, lab, Command{Do: "calls", Calls: Wait})
+	require.Eventually(t, func() bool {
+		s := lab.State(0)
+		last := s.Seconds[len(s.Seconds)-1]
+		return s.Processes[0].Waiting > 0 && s.Processes[1].Waiting > 0 && last.Waiting > 0 && last.Admitted > 0
 	}, 30*time.Second, 10*time.Millisecond)
 	cancel()
 	lab.Wait()

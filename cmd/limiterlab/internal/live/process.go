@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -34,6 +35,15 @@ const (
 	One    Load = "one" // one process gets all
 )
 
+// Calls is the way in which a fleet is asked.
+type Calls string
+
+// The ways to ask.
+const (
+	Allow Calls = "allow" // traffic, which is admitted or denied
+	Wait  Calls = "wait"  // workers: each waits for a token, works, and waits again
+)
+
 // runningLocked are the processes that get traffic.
 func (l *Lab) runningLocked() []*process {
 	var running []*process
@@ -49,11 +59,26 @@ func (l *Lab) runningLocked() []*process {
 func (l *Lab) spreadLocked() {
 	running := l.runningLocked()
 	now, rate := l.now(), float64(l.cfg.Limit.Rate)*l.demand
+	pools := l.poolsLocked(running)
 	for k, share := range l.sharesLocked(running) {
 		if p := running[k]; p.ready {
-			worker.Post(p.orders, worker.Order{Epoch: l.epoch, From: now, Rate: rate * share})
+			o := worker.Order{Epoch: l.epoch, From: now, Rate: rate * share}
+			if l.calls == Wait {
+				o.Rate, o.Workers = 0, pools[k]
+			}
+			worker.Post(p.orders, o)
 		}
 	}
+}
+
+// poolsLocked are the numbers of workers of the processes that run, where they
+// wait: so many on average, spread as the load is.
+func (l *Lab) poolsLocked(running []*process) []int {
+	pools := make([]int, len(running))
+	for k, share := range l.sharesLocked(running) {
+		pools[k] = int(math.Round(share * float64(l.workers*len(running))))
+	}
+	return pools
 }
 
 // sharesLocked are the parts of the load that go to those who run.

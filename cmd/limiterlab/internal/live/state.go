@@ -16,6 +16,7 @@ type State struct {
 	Limit     Limit     `json:"limit"`
 	Demand    float64   `json:"demand"` // in times the limit
 	Load      Load      `json:"load"`
+	Calls     Calls     `json:"calls"`
 	Redis     Redis     `json:"redis"`
 	Processes []Process `json:"processes"`
 	First     int       `json:"first"`   // the number of the first of Seconds
@@ -46,6 +47,7 @@ type Process struct {
 	Admitted  float64 `json:"admitted"`
 	Share     float64 `json:"share"`     // of all that was admitted lately
 	Remaining int     `json:"remaining"` // whole tokens that it could admit
+	Waiting   int     `json:"waiting"`   // callers in Wait
 	Age       float64 `json:"age"`       // since the last exchange; negative: there was none
 }
 
@@ -76,6 +78,7 @@ func (l *Lab) State(from int) State {
 		Limit:     Limit{report.LimitText(l.cfg.Limit), float64(l.cfg.Limit.Rate), l.cfg.Limit.Burst},
 		Demand:    l.demand,
 		Load:      l.load,
+		Calls:     l.calls,
 		Redis:     Redis{l.cfg.Redis.String(), l.mode, l.since.Seconds()},
 		Processes: l.processesLocked(),
 		First:     first,
@@ -130,6 +133,7 @@ func (p *process) seen(seconds []second, total int) Process {
 		Admitted:  float64(admitted) / length,
 		Share:     float64(admitted) / float64(max(1, total)),
 		Remaining: p.status.Remaining,
+		Waiting:   p.status.Waiting,
 		Age:       p.age(),
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
 // Outcome is what one policy made of a run, in tokens.
@@ -36,21 +37,66 @@ type Result struct {
 	FailOpen   Outcome
 	FailClosed Outcome
 	Private    Outcome
+
+	Waiting *Waiting // nil: traffic by Allow
+}
+
+// Waiting is the mean number of callers that wait.
+type Waiting struct {
+	PerPhase []float64
+	Whole    float64 // over the whole run
+	Workers  int     // of all processes: the largest possible number
 }
 
 // Compare replays sorted requests under every policy. The outages are in order
 // and do not overlap.
 func Compare(l limiter.Limit, requests []trace.Request, outages []trace.Span, end, bin time.Duration) Result {
 	r := Result{Limit: l, End: end, Phases: trace.Phases(outages, end), Bin: bin}
-	replay := func(name string, p Policy) Outcome {
-		return r.replay(name, requests, p)
+	r.Asked = r.replay("asked for", requests, everything)
+	r.Central = r.replay("one central bucket", requests, Central(l))
+	r.Measured = r.replay("this limiter", requests, Measured())
+	r.replayFallbacks(requests)
+	return r
+}
+
+// everything is the policy without a limit.
+func everything(trace.Request, bool) bool { return true }
+
+// replayFallbacks replays requests under the ways of limiting that differ in an
+// outage alone.
+func (r *Result) replayFallbacks(requests []trace.Request) {
+	r.FailOpen = r.replay("fail open", requests, FailOpen(r.Limit))
+	r.FailClosed = r.replay("fail closed", requests, FailClosed(r.Limit))
+	r.Private = r.replay("private full limit", requests, Private(r.Limit))
+}
+
+// Seen is the record of a run with workers that wait.
+type Seen struct {
+	Grants []trace.Request // sorted
+	Pools  []Pool
+	Levels []trace.Level
+}
+
+// CompareWaiting compares a run in which workers wait. How often a worker asks
+// depends on when it was admitted, so that the others can't be fed the very same
+// requests: they get the same workers. Those of the central bucket queue; the
+// fallbacks have no Wait, and their workers make traffic.Tries.
+func CompareWaiting(l limiter.Limit, seen Seen, outages []trace.Span, end, bin time.Duration) Result {
+	r := Result{Limit: l, End: end, Phases: trace.Phases(outages, end), Bin: bin, Waiting: &Waiting{}}
+	var tries []trace.Request
+	for _, p := range seen.Pools {
+		tries = append(tries, traffic.Tries(p.Process, p.Workers, trace.Span{To: p.To})...)
+		r.Waiting.Workers += p.Workers
 	}
-	r.Asked = replay("asked for", func(trace.Request, bool) bool { return true })
-	r.Central = replay("one central bucket", Central(l))
-	r.Measured = replay("this limiter", Measured())
-	r.FailOpen = replay("fail open", FailOpen(l))
-	r.FailClosed = replay("fail closed", FailClosed(l))
-	r.Private = replay("private full limit", Private(l))
+	trace.Sort(tries)
+	r.Asked = r.replay("without a limit", tries, everything)
+	r.Central = r.replay("one central bucket", queue(l, seen.Pools), Measured())
+	r.Measured = r.replay("this limiter", seen.Grants, Measured())
+	r.replayFallbacks(tries)
+	for _, p := range r.Phases {
+		r.Waiting.PerPhase = append(r.Waiting.PerPhase, trace.Mean(seen.Levels, p.Span))
+	}
+	r.Waiting.Whole = trace.Mean(seen.Levels, trace.Span{To: end})
 	return r
 }
 

@@ -94,7 +94,7 @@ func command(r *http.Request) (live.Command, error) {
 	if err := r.ParseForm(); err != nil {
 		return live.Command{}, errors.New("the form can't be read")
 	}
-	c := live.Command{Do: r.PostForm.Get("do"), Load: live.Load(r.PostForm.Get("load"))}
+	c := live.Command{Do: r.PostForm.Get("do"), Load: live.Load(r.PostForm.Get("load")), Calls: live.Calls(r.PostForm.Get("calls"))}
 	if text := r.PostForm.Get("process"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {

@@ -73,6 +73,7 @@ func TestCommands(t *testing.T) {
 		"do=stop&process=3":   {Do: "stop", Process: 3},
 		"do=move&load=even":   {Do: "move", Load: live.Even},
 		"do=demand&demand=.5": {Do: "demand", Demand: 0.5},
+		"do=calls&calls=wait": {Do: "calls", Calls: live.Wait},
 	} {
 		f := &fake{}
 		w := answer(f, "POST", "/do", body)

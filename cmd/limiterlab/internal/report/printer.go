@@ -12,6 +12,7 @@ import (
 type Second struct {
 	End      time.Duration // of the second
 	Asked    int           // by all processes
+	Waiting  int           // callers of all processes, about the end of the second
 	Admitted []int         // by each process
 	States   []string      // of each process, about the end of the second
 	Ages     []time.Duration
@@ -31,15 +32,17 @@ const shownAlone = 8
 type Printer struct {
 	w         io.Writer
 	processes int
+	waiting   bool // true if callers wait: their number is printed in place of Asked
 	begun     bool
 }
 
-// NewPrinter returns a printer for a fleet of that many processes.
-func NewPrinter(w io.Writer, processes int) *Printer {
-	return &Printer{w: w, processes: processes}
+// NewPrinter returns a printer for a fleet of that many processes, whose callers
+// wait or are denied.
+func NewPrinter(w io.Writer, processes int, waiting bool) *Printer {
+	return &Printer{w: w, processes: processes, waiting: waiting}
 }
 
-// lineFormat has time, asked, admitted, by process, oldest exchange, state.
+// lineFormat has time, asked or waiting, admitted, by process, oldest exchange, state.
 const lineFormat = "%7s %9s %9s  %s  %13s  %s\n"
 
 // Second prints a line.
@@ -52,13 +55,21 @@ func (p *Printer) Second(s Second) {
 	for _, n := range s.Admitted {
 		total += n
 	}
-	fmt.Fprintf(p.w, lineFormat, fmt.Sprintf("%.0f s", s.End.Seconds()), Thousands(s.Asked), Thousands(total),
+	callers := s.Asked
+	if p.waiting {
+		callers = s.Waiting
+	}
+	fmt.Fprintf(p.w, lineFormat, fmt.Sprintf("%.0f s", s.End.Seconds()), Thousands(callers), Thousands(total),
 		byProcess(s.Admitted), oldest(s.Ages), states(s.States))
 }
 
 func (p *Printer) header() {
 	cells := byProcess(make([]int, p.processes))
-	fmt.Fprintf(p.w, lineFormat, "time", "asked", "admitted", fmt.Sprintf("%-*s", len(cells), "by process"), "last exchange", "state")
+	callers := "asked"
+	if p.waiting {
+		callers = "waiting"
+	}
+	fmt.Fprintf(p.w, lineFormat, "time", callers, "admitted", fmt.Sprintf("%-*s", len(cells), "by process"), "last exchange", "state")
 }
 
 // Note prints a note.

@@ -53,6 +53,33 @@ private full limit          1,000  1.000        2,700  2.700        1,010  1.010
 `, b.String())
 }
 
+func TestTableOfWaitingCallers(t *testing.T) {
+	var b strings.Builder
+	r := result(1001, 950, 1000)
+	r.Asked.Name = "without a limit"
+	r.Waiting = &model.Waiting{PerPhase: []float64{85, 87.25, 9.96}, Whole: 60.7, Workers: 100}
+	Table(&b, r)
+	require.Equal(t, `
+Admitted under 1000/s burst 100, and as a ratio to one central bucket with as many workers:
+
+                                  before              outage               after           whole run
+                             0.0 – 3.0 s         3.0 – 6.0 s         6.0 – 9.0 s
+without a limit             3,000  3.000        3,000  3.000        3,000  3.000        9,000  3.000
+one central bucket          1,000  1.000        1,000  1.000        1,000  1.000        3,000  1.000
+this limiter                1,001  1.001          950  0.950        1,000  1.000        2,951  0.984
+fail open                   1,000  1.000        3,000  3.000        1,010  1.010        5,010  1.670
+fail closed                 1,000  1.000            0  0.000        1,010  1.010        2,010  0.670
+private full limit          1,000  1.000        2,700  2.700        1,010  1.010        4,710  1.570
+callers waiting              85.0                87.2                10.0                60.7
+
+Callers waiting: for this limiter, the mean of the phase. Each of 100 workers waits
+for a token, works for 10ms, and waits again. Those of one central bucket queue too.
+The last three ways have no Wait: their workers call Allow, and pause for 10ms where
+they are denied.
+
+`, b.String())
+}
+
 func TestVerdict(t *testing.T) {
 	for _, tt := range []struct {
 		before, outage, after int
@@ -87,7 +114,7 @@ func TestVerdictWhereNothingWasAdmitted(t *testing.T) {
 
 func TestPrinter(t *testing.T) {
 	var b strings.Builder
-	p := NewPrinter(&b, 2)
+	p := NewPrinter(&b, 2, false)
 	p.Note(Note{At: -time.Second, Text: "process 1: hello"})
 	p.Second(Second{
 		End: time.Second, Asked: 2981, Admitted: []int{1000, 120},
@@ -111,6 +138,18 @@ func TestPrinter(t *testing.T) {
 `, b.String())
 }
 
+func TestPrinterOfWaitingCallers(t *testing.T) {
+	var b strings.Builder
+	p := NewPrinter(&b, 2, true)
+	p.Second(Second{
+		End: time.Second, Waiting: 87, Admitted: []int{1000, 120},
+		States: []string{"synced", "synced"}, Ages: []time.Duration{5 * time.Millisecond, 70 * time.Millisecond},
+	})
+	require.Equal(t, `   time   waiting  admitted  by process   last exchange  state
+    1 s        87     1,120   1000   120      70 ms ago  synced
+`, b.String())
+}
+
 func TestPrinterOfALargeFleet(t *testing.T) {
 	require.Equal(t, "    1     2     3     4     5     6     7     8    19 by 2 more", byProcess([]int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}))
 }
@@ -128,6 +167,13 @@ Redis: a store; every key there begins with "p".
 After 3.0 s it dies, after 6.0 s it returns; the run ends after 9.0 s.
 
 `, b.String())
+}
+
+func TestIntroOfWaitingCallers(t *testing.T) {
+	var b strings.Builder
+	Intro(&b, Facts{Limit: limiter.Limit{Rate: 1000, Burst: 100}, Rates: []float64{2000, 1000}, Workers: 20})
+	require.Contains(t, b.String(), "\nEach has 20 workers: a worker waits for a token, works for 10ms, and waits again.\n")
+	require.NotContains(t, b.String(), "asked")
 }
 
 func TestThousands(t *testing.T) {

@@ -3,14 +3,20 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/model"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
 // Table prints what each policy admitted in each phase, and what that is of
 // one central bucket's.
 func Table(w io.Writer, r model.Result) {
-	fmt.Fprintf(w, "\nAdmitted under %s, and as a ratio to one central bucket fed the same requests:\n\n", LimitText(r.Limit))
+	fed := "fed the same requests"
+	if r.Waiting != nil {
+		fed = "with as many workers"
+	}
+	fmt.Fprintf(w, "\nAdmitted under %s, and as a ratio to one central bucket %s:\n\n", LimitText(r.Limit), fed)
 	rows := []model.Outcome{r.Asked, r.Central, r.Measured, r.FailOpen, r.FailClosed, r.Private}
 	tableHead(w, r)
 	for _, o := range rows {
@@ -21,7 +27,28 @@ func Table(w io.Writer, r model.Result) {
 		cell(w, o.Total(), r.Central.Total())
 		fmt.Fprintln(w)
 	}
+	if r.Waiting != nil {
+		waitingRow(w, *r.Waiting)
+	}
 	fmt.Fprintln(w)
+}
+
+// waitingRow has the callers that waited for this limiter, and says how the
+// others were compared.
+func waitingRow(w io.Writer, waiting model.Waiting) {
+	fmt.Fprintf(w, "%-15s", "callers waiting")
+	gap := 18 // a mean ends where a number of tokens does
+	for _, mean := range append(slices.Clone(waiting.PerPhase), waiting.Whole) {
+		fmt.Fprintf(w, "%*.1f", gap, mean)
+		gap = 20
+	}
+	fmt.Fprintf(w, `
+
+Callers waiting: for this limiter, the mean of the phase. Each of %d workers waits
+for a token, works for %v, and waits again. Those of one central bucket queue too.
+The last three ways have no Wait: their workers call Allow, and pause for %v where
+they are denied.
+`, waiting.Workers, traffic.Work, traffic.Work)
 }
 
 // tableHead has a line of names and one of times.

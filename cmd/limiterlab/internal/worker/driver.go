@@ -15,20 +15,23 @@ const (
 	reportEvery = 100 * time.Millisecond
 )
 
-// driver asks a limiter at the instants of its arrivals. An instant is absolute:
+// driver asks a limiter at the instants of its arrivals, and keeps a pool of
+// workers that wait. An instant is absolute:
 // a driver that was kept from its work catches up and does not drift. What it
 // records is when the call was in fact made.
 type driver struct {
 	cfg      Config
 	limiter  *limiter.Limiter
 	arrivals *traffic.Arrivals
+	pool     *pool
 	next     time.Duration // the arrival to come
 	epoch    time.Time     // the start of the run
 	orders   <-chan Order
 	notes    *journal
 	report   func(Report)
 
-	asked []trace.Request // since the last report
+	asked   []trace.Request // since the last report
+	workers int             // size of the pool since then
 }
 
 // drive asks until the run or ctx ends, and returns up to when.
@@ -40,14 +43,13 @@ func (d *driver) drive(ctx context.Context) time.Duration {
 		now := time.Since(d.epoch)
 		switch {
 		case now >= d.cfg.For:
-			d.flush(d.cfg.For)
-			return d.cfg.For
+			return d.end(d.cfg.For)
 		case now >= flush:
+			if ctx.Err() != nil {
+				return d.end(now)
+			}
 			d.flush(now)
 			flush = now + reportEvery
-			if ctx.Err() != nil {
-				return now
-			}
 			d.listen()
 		case now >= d.next:
 			d.ask(now)
@@ -57,11 +59,16 @@ func (d *driver) drive(ctx context.Context) time.Duration {
 			select {
 			case <-alarm.C:
 			case <-ctx.Done():
-				d.flush(now)
-				return now
+				return d.end(now)
 			}
 		}
 	}
+}
+
+// end ends the pool, reports for the last time and returns up to when.
+func (d *driver) end(now time.Duration) time.Duration {
+	d.pool.end()
+	return d.flush(now)
 }
 
 // listen takes an order, if there is one.
@@ -76,6 +83,8 @@ func (d *driver) listen() {
 func (d *driver) obey(o Order) {
 	d.arrivals.Change(o.Rate, o.From)
 	d.next = d.arrivals.Next()
+	d.pool.resize(o.Workers)
+	d.workers = o.Workers
 }
 
 func (d *driver) ask(now time.Duration) {
@@ -87,14 +96,23 @@ func (d *driver) ask(now time.Duration) {
 	})
 }
 
-// flush reports what was asked up to through.
-func (d *driver) flush(through time.Duration) {
+// flush reports all requests up to an instant, and grants that came while it
+// did. It returns up to when the report reaches.
+func (d *driver) flush(through time.Duration) time.Duration {
+	requests := d.asked
+	if grants := d.pool.take(); len(grants) > 0 {
+		through = max(through, grants[len(grants)-1].At)
+		requests = append(requests, grants...)
+		trace.Sort(requests)
+	}
 	d.report(Report{
 		Process:  d.cfg.Process,
 		Through:  through,
-		Requests: d.asked,
+		Requests: requests,
+		Workers:  d.workers,
 		Status:   statusOf(d.limiter, time.Now()),
 		Notes:    d.notes.take(),
 	})
 	d.asked = nil // the receiver has it now
+	return through
 }

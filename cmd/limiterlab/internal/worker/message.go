@@ -23,12 +23,14 @@ type Config struct {
 	For       time.Duration // since Order.Epoch
 }
 
-// Order is what a worker is asked for. The first starts it.
+// Order is what a worker is asked for: calls of Allow at a rate, or workers that
+// Wait. The first starts it.
 type Order struct {
-	Epoch time.Time     // when the run began; the same in all orders
-	From  time.Duration // since then: when the rate begins
-	Rate  float64       // calls per second
-	Stop  bool          // the worker is to end, an operating-system process by SIGTERM
+	Epoch   time.Time     // when the run began; the same in all orders
+	From    time.Duration // since then: when the rate begins
+	Rate    float64       // calls per second
+	Workers int           // size of its pool of waiting workers
+	Stop    bool          // the worker is to end, an operating-system process by SIGTERM
 }
 
 // Post leaves an order where a worker takes its orders from, which has room for
@@ -47,6 +49,7 @@ type Report struct {
 	Process  int
 	Through  time.Duration
 	Requests []trace.Request // those up to Through which no earlier report had
+	Workers  int             // size of the pool since the last report
 	Status   Status
 	Notes    []Note
 	Ended    bool // the last one: the limiter is closed
@@ -57,6 +60,7 @@ type Status struct {
 	State     string
 	Age       time.Duration // since the last exchange; negative: there was none
 	Remaining int           // whole tokens that it could admit, as limiter.Result has them
+	Waiting   int           // callers in Wait
 }
 
 // Note is something that a limiter has logged.

@@ -30,11 +30,13 @@ func Run(ctx context.Context, cfg Config, orders <-chan Order, report func(Repor
 	through := time.Duration(0)
 	select {
 	case first := <-orders:
+		epoch := onThisClock(first.Epoch)
 		d := driver{
 			cfg:      cfg,
 			limiter:  l,
 			arrivals: traffic.NewArrivals(0, cfg.Seed, cfg.Process),
-			epoch:    onThisClock(first.Epoch),
+			pool:     &pool{ctx: ctx, limiter: l, process: cfg.Process, epoch: epoch, latest: cfg.For},
+			epoch:    epoch,
 			orders:   orders,
 			notes:    notes,
 			report:   report,
@@ -101,7 +103,7 @@ func statusOf(l *limiter.Limiter, now time.Time) Status {
 	if !s.LastSync.IsZero() {
 		age = now.Sub(s.LastSync)
 	}
-	return Status{State: s.State.String(), Age: age, Remaining: l.Peek(key).Remaining}
+	return Status{State: s.State.String(), Age: age, Remaining: l.Peek(key).Remaining, Waiting: l.Stats().Waiting}
 }
 
 // onThisClock gives an instant that came from another process a reading of

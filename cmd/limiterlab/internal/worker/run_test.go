@@ -176,3 +176,56 @@ func TestRunFollowsOrders(t *testing.T) {
 	}))
 	require.Error(t, ctx.Err())
 }
+
+// TestRunWaits has workers that wait, a process that is asked by Allow in their
+// place, and workers again at the end.
+func TestRunWaits(t *testing.T) {
+	cfg := config(t)
+	cfg.For = time.Hour
+	epoch := time.Now()
+	orders := make(chan Order, 1)
+	orders <- Order{Epoch: epoch, Workers: 20}
+	ctx, cancel := context.WithCancel(t.Context())
+	var reports []Report
+	waited, asked := 0, 0 // reports in a row with these alone
+	require.NoError(t, Run(ctx, cfg, orders, func(r Report) {
+		reports = append(reports, r)
+		switch {
+		case r.Ended || r.Through == 0 || ctx.Err() != nil:
+		case asked == 0 && r.Workers == 20 && r.Status.Waiting > 0 && len(r.Requests) > 0:
+			if waited++; waited == 3 {
+				Post(orders, Order{Epoch: epoch, From: time.Since(epoch), Rate: rate})
+			}
+		case r.Workers == 0 && r.Status.Waiting == 0 && len(r.Requests) > 0:
+			if asked++; asked == 3 {
+				Post(orders, Order{Epoch: epoch, From: time.Since(epoch), Workers: 3})
+			}
+		case asked >= 3 && r.Workers == 3 && r.Status.Waiting > 0:
+			cancel()
+		}
+	}))
+	require.Error(t, ctx.Err())
+	kinds := map[trace.Kind]int{}
+	for _, q := range checkReports(t, cfg, reports) {
+		require.True(t, q.Admitted || q.Kind == trace.Call)
+		kinds[q.Kind]++
+	}
+	require.Positive(t, kinds[trace.Grant])
+	require.Positive(t, kinds[trace.Call])
+	end := reports[len(reports)-1].Through
+	require.LessOrEqual(t, float64(kinds[trace.Grant]), float64(cfg.Limit.Burst)+1+float64(cfg.Limit.Rate)*end.Seconds())
+	last := reports[len(reports)-2]
+	require.Zero(t, last.Status.Waiting, "all workers have left the queue")
+	require.Equal(t, last.Through, end)
+}
+
+// TestRunWaitsToItsEnd: no grant is later than the run.
+func TestRunWaitsToItsEnd(t *testing.T) {
+	cfg := config(t)
+	orders := make(chan Order, 1)
+	orders <- Order{Epoch: time.Now(), Workers: 20}
+	var reports []Report
+	require.NoError(t, Run(t.Context(), cfg, orders, func(r Report) { reports = append(reports, r) }))
+	require.NotEmpty(t, checkReports(t, cfg, reports))
+	require.Equal(t, cfg.For, reports[len(reports)-1].Through)
+}

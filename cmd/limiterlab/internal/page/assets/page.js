@@ -19,7 +19,26 @@ const LINES = [
 ];
 
 // And of the table.
-const ROWS = ['asked', 'admitted', 'limit', 'open', 'closed', 'private'];
+const ROWS = ['asked', 'admitted', 'limit', 'open', 'closed', 'private', 'waiting'];
+
+// Names that depend on the way in which the fleet is asked.
+const WORDS = {
+  allow: {
+    asked: 'asked for',
+    rate: 'admitted of asked, /s',
+    room: 'tokens here',
+    explained: 'Tokens here: how many this process could admit at once.',
+    others: '',
+  },
+  wait: {
+    asked: 'without a limit',
+    rate: 'admitted, /s',
+    room: 'waiting',
+    explained: 'Waiting: callers in Wait.',
+    others: ' Each worker waits for a token, works for 10 ms, and waits again. The other ways have no Wait:'
+      + ' their workers call Allow, and pause for 10 ms where they are denied.',
+  },
+};
 
 const $ = (id) => document.getElementById(id);
 
@@ -94,11 +113,12 @@ async function send(button) {
     say('Not connected to the lab: nothing was done.', true);
     return;
   }
-  const { do: what, process, load, demand } = button.dataset;
+  const { do: what, process, load, demand, calls } = button.dataset;
   const form = new URLSearchParams({ do: what });
   if (process) form.set('process', process);
   if (load) form.set('load', load);
   if (demand) form.set('demand', demand);
+  if (calls) form.set('calls', calls);
   try {
     const response = await fetch('do', { method: 'POST', body: form });
     const answer = await response.json();
@@ -125,10 +145,16 @@ function show() {
   showButtons();
   if (!state) return;
   setText($('about'), `${state.limit.text} shared by the fleet, in front of ${state.redis.what}; running for ${clock(state.now)}.`);
+  showWords();
   showLines();
   showProcesses();
   showEvents();
   draw();
+}
+
+function showWords() {
+  const words = WORDS[state.calls];
+  for (const id of ['rate', 'room', 'explained', 'others']) setText($(id), words[id]);
 }
 
 const REDIS = {
@@ -167,18 +193,27 @@ function fleetNow() {
   for (const p of state.processes) count[p.state] = (count[p.state] || 0) + 1;
   const parts = Object.entries(count).map(([name, n]) => `${n} ${name}`);
   const all = state.processes.length;
-  const text = `Processes: ${parts.join(', ')}.`;
-  if (count.degraded === all) return `${text} Each goes on with its last share of the limit.`;
+  let text = `Processes: ${parts.join(', ')}.`;
+  if (count.degraded === all) text += ' Each goes on with its last share of the limit.';
+  if (state.calls === 'wait') text += ` Callers waiting: ${number.format(waitingNow())}.`;
   return text;
+}
+
+function waitingNow() {
+  return state.processes.reduce((sum, p) => sum + p.waiting, 0);
 }
 
 function showButtons() {
   document.body.classList.toggle('stale', lost);
   for (const button of document.querySelectorAll('button[data-do]')) {
-    button.setAttribute('aria-disabled', String(lost));
-    const { mode, load, demand } = button.dataset;
-    if (!state || !(mode || load || demand)) continue;
-    const pressed = mode ? mode === state.redis.mode : load ? load === state.load : Number(demand) === state.demand;
+    const { mode, load, demand, calls } = button.dataset;
+    const idle = Boolean(state && demand && state.calls === 'wait'); // workers set their own demand
+    button.setAttribute('aria-disabled', String(lost || idle));
+    if (!state || !(mode || load || demand || calls)) continue;
+    const pressed = mode ? mode === state.redis.mode
+      : load ? load === state.load
+      : calls ? calls === state.calls
+      : !idle && Number(demand) === state.demand;
     button.setAttribute('aria-pressed', String(pressed));
   }
 }
@@ -193,7 +228,7 @@ function showLines() {
   if (body.rows.length === 0) {
     for (const name of ROWS) {
       const row = make('tr', name);
-      const head = make('th', '', LINES.find((line) => line.name === name).label);
+      const head = make('th', '', LINES.find((line) => line.name === name)?.label ?? 'callers waiting');
       head.scope = 'row';
       row.append(head, make('td'), make('td'));
       body.append(row);
@@ -209,8 +244,17 @@ function showLines() {
   ROWS.forEach((name, k) => {
     const cells = body.rows[k].cells;
     setText(cells[1], now ? number.format(now[name]) : '–');
-    setText(cells[2], then && long > 0 ? `${(then[name] / then.limit).toFixed(2)} × limit` : '–');
+    setText(cells[2], then && long > 0 ? inOutage(name, then, long) : '–');
   });
+  setText(body.rows[ROWS.indexOf('asked')].cells[0], WORDS[state.calls].asked);
+  body.rows[ROWS.indexOf('waiting')].hidden = state.calls !== 'wait';
+}
+
+// inOutage is the value of a line in an outage: times the limit, or the mean
+// number of callers that wait.
+function inOutage(name, then, long) {
+  if (name === 'waiting') return `${number.format(then.waiting / long)} on average`;
+  return `${(then[name] / then.limit).toFixed(2)} × limit`;
 }
 
 function outageTitle(outage) {
@@ -252,7 +296,7 @@ function newRow(n) {
   bar.append(filled);
   share.append(percent, bar);
   const rate = make('td');
-  const tokens = make('td');
+  const room = make('td');
   const how = make('td');
   const stateText = make('span', 'state');
   const age = make('small');
@@ -264,16 +308,17 @@ function newRow(n) {
   stop.dataset.process = n;
   stop.setAttribute('aria-label', `Stop process ${n}`);
   last.append(stop);
-  tr.append(head, share, rate, tokens, how, last);
-  return { tr, percent, filled, rate, tokens, stateText, age };
+  tr.append(head, share, rate, room, how, last);
+  return { tr, percent, filled, rate, room, stateText, age };
 }
 
 function fill(row, p) {
   const percent = `${number.format(100 * p.share)} %`;
   setText(row.percent, percent);
   row.filled.style.width = `${100 * p.share}%`;
-  setText(row.rate, `${number.format(p.admitted)} of ${number.format(p.asked)}`);
-  setText(row.tokens, number.format(p.remaining));
+  const waits = state.calls === 'wait';
+  setText(row.rate, waits ? number.format(p.admitted) : `${number.format(p.admitted)} of ${number.format(p.asked)}`);
+  setText(row.room, number.format(waits ? p.waiting : p.remaining));
   row.stateText.className = `state ${p.state}`;
   setText(row.stateText, p.state);
   setText(row.age, p.age < 0 ? 'none yet' : `${p.age.toFixed(1)} s ago`);
