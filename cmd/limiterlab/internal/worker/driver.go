@@ -49,7 +49,7 @@ func (d *driver) drive(ctx context.Context) time.Duration {
 				return d.end(now)
 			}
 			d.flush(now)
-			flush = now + reportEvery
+			flush = time.Since(d.epoch) + reportEvery // from its end: a slow receiver must leave time for calls
 			d.listen()
 		case now >= d.next:
 			d.ask(now)

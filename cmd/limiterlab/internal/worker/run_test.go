@@ -107,6 +107,27 @@ func TestRunCatchesUp(t *testing.T) {
 	require.GreaterOrEqual(t, checkReports(t, cfg, reports)[0].At, late)
 }
 
+// TestRunGoesOnBesideASlowReceiver has every report take longer than the time
+// between two.
+func TestRunGoesOnBesideASlowReceiver(t *testing.T) {
+	cfg := config(t)
+	cfg.For = time.Hour
+	orders := make(chan Order, 1)
+	orders <- Order{Epoch: time.Now(), Rate: rate}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	busy := 0 // reports that have requests
+	require.NoError(t, Run(ctx, cfg, orders, func(r Report) {
+		if len(r.Requests) > 0 {
+			if busy++; busy == 3 {
+				cancel()
+			}
+		}
+		time.Sleep(2 * reportEvery)
+	}))
+	require.Equal(t, context.Canceled, ctx.Err())
+}
+
 func TestRunEndsBeforeItsStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	require.NoError(t, Run(ctx, config(t), nil, func(Report) { cancel() }))
