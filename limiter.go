@@ -401,7 +401,11 @@ func (l *Limiter) glimpse(key string, now int64, into *loneEntry) (seen opened, 
 }
 
 // serve admits callers that wait for a key. A timer calls it when a turn has come.
-func (l *Limiter) serve(key string) { l.local.serveAndUnlock(l.acquire(key, l.now())) }
+func (l *Limiter) serve(key string) {
+	e := l.acquire(key, l.now())
+	e.flags |= awaited // it may have become resident beside one that was not
+	l.local.serveAndUnlock(e)
+}
 
 // acquire returns the key's entry, its grant up to date, locked.
 func (l *Limiter) acquire(key string, now int64) *entry {
@@ -563,6 +567,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	}
 	sh.forgetOrphanLocked(lone.field())
 	sh.mu.Unlock()
+	l.local.queues.Wake(held)
 	if part == 0 {
 		return nil
 	}
@@ -585,6 +590,7 @@ func (l *Limiter) SetLimit(lim Limit) error {
 			l.local.relimitLocked(e, lim, true, now)
 		}
 	})
+	l.local.queues.WakeAll() // also those of keys that are not resident, or have to ask for their limit
 	return nil
 }
 
@@ -607,6 +613,7 @@ func (l *Limiter) Reload() {
 	for _, key := range keys {
 		l.relimit(key, l.ruleOf(key), now)
 	}
+	l.local.queues.WakeAll()
 }
 
 // relimit gives the entry of a held key, if it is resident, what its rule says. Where
@@ -696,8 +703,10 @@ type Reservation struct {
 	residence uint32 // of the entry: by now it may be another key's
 	id        uint64 // in l.reservations: copies of a reservation have the same
 	n         int64
-	act       int64 // when the tokens may be used; a grant may bring it nearer
-	taken     int64 // e.taken() with this reservation
+	order     uint64 // in the order of arrival of waiters; 0: none waited
+	ahead     int64  // tokens that waited then
+	act       int64  // when the tokens may be used; a grant may bring it nearer
+	taken     int64  // e.taken() with this reservation
 	ok        bool
 }
 
@@ -770,11 +779,14 @@ func (l *Limiter) reserveLocked(key string, e *entry, now, n int64, d time.Durat
 	e.charge(now, float64(n))
 	e.lastEvent = later(now, d)
 	l.local.noteLocked(e, now, n, true)
-	l.local.reserveBehindLocked(e, n)
-	return Reservation{
+	r := Reservation{
 		l: l, key: key, e: e, residence: e.residence, id: l.reservations.last.Add(1),
 		n: n, act: later(now, d), taken: l.local.withAccount(e).taken(), ok: true,
 	}
+	if e.is(awaited) {
+		r.order, r.ahead = l.local.queues.Reserve(e.key(), n)
+	}
+	return r
 }
 
 // OK reports whether the tokens were taken: false if n exceeds the burst.
@@ -801,8 +813,8 @@ func (r *Reservation) left() time.Duration {
 }
 
 func (r *Reservation) leftLocked(e opened, now int64) time.Duration {
-	if e.exchanges() && e.exchanged != 0 && e.mode != modeStale && now >= e.holdUntil && e.residence == r.residence {
-		later := float64(e.taken() - r.taken) // tokens that were taken here after the reservation
+	if e.exchanges() && e.exchanged != 0 && e.mode != modeStale && now >= e.holdUntil && e.residence == r.residence && !e.is(awaited) {
+		later := float64(r.overtaken(e))
 		d := e.sharedDelay(&e.bucket, float64(e.pending.taken)-later, now)
 		r.act = min(r.act, now+int64(d))
 	}
@@ -826,10 +838,21 @@ func (r Reservation) Cancel() {
 		r.giveBack(e, now, r.n)
 	case !o.exchanges() && !e.unlimited():
 		back := e.unreserve(now, float64(r.n), r.act)
-		r.l.local.reserveBehindLocked(e, -int64(back))
+		r.unreserveLocked(e, int64(back))
 		r.l.local.serveAndUnlock(e)
 	default:
-		r.giveBack(e, now, min(r.n, r.n-(o.taken()-r.taken)))
+		r.giveBack(e, now, min(r.n, r.n-r.overtaken(o)))
+	}
+}
+
+// overtaken is the number of tokens taken after the reservation, less those of
+// callers that waited before it.
+func (r *Reservation) overtaken(e opened) int64 { return max(0, e.taken()-r.taken-r.ahead) }
+
+// unreserveLocked notes that n tokens of the reservation are in the bucket again.
+func (r *Reservation) unreserveLocked(e *entry, n int64) {
+	if e.is(awaited) && r.order != 0 {
+		r.l.local.queues.Unreserve(e.key(), r.order, n)
 	}
 }
 
@@ -852,7 +875,7 @@ func (r *Reservation) giveBack(e *entry, now, n int64) {
 		r.l.local.giveBackLocked(r.l.local.open(e, now), now, n)
 		if e.residence == r.residence {
 			e.refund(now, float64(n))
-			r.l.local.reserveBehindLocked(e, -n)
+			r.unreserveLocked(e, n)
 		}
 	}
 	r.l.local.serveAndUnlock(e)
@@ -1203,12 +1226,16 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 		switch s := &stakes[i]; {
 		case done:
 			s.take()
-		case !s.ok && s.place.Joined():
+		case !s.ok && s.held:
 			s.place.Recall()
 		case !s.ok:
 			s.l.local.noteLocked(s.e, s.now, s.cost, false)
 			s.e.flags |= awaited
-			s.place = g.Join(s.l.local.queues, heldKey(s.key), s.key, s.cost)
+			held := heldKey(s.key)
+			s.place = g.Join(s.l.local.queues, held, s.key, s.cost)
+			if s.e.is(evicted) { // more keys than there is room for: nobody else sets its timer
+				s.l.local.queues.Wake(held)
+			}
 		}
 	}
 	return done, nil
@@ -1224,19 +1251,17 @@ func (s *stake) try() error {
 	if float64(s.cost) > s.e.burst {
 		return waitError(s.key, s.cost, -1)
 	}
-	if !s.place.Joined() {
+	if s.held = s.place.Held(); !s.held {
 		s.ok = s.l.local.admitsLocked(s.e, s.now, s.cost)
 		return nil
 	}
-	ahead, reserved := s.place.Ahead()
-	b := &awaitedBucket{s.l.local, s.l.local.open(s.e, s.now), s.now}
-	s.ok = b.Turn(s.now, s.cost, reserved-ahead) <= s.now
+	s.ok = s.place.Admits(&awaitedBucket{s.l.local, s.l.local.open(s.e, s.now), s.now}, s.now)
 	return nil
 }
 
 // take takes the stake's tokens and gives up its place.
 func (s *stake) take() {
-	if !s.place.Joined() {
+	if !s.held {
 		s.l.local.decideLocked(s.e, s.now, s.cost)
 		return
 	}
@@ -1268,6 +1293,7 @@ type stake struct {
 	gone      bool
 	ok        bool
 	place     waitqueue.Place // in the key's queue, of WaitAll
+	held      bool            // true if it is still held
 	sees      *shard          // what was done to the entry; nil: none need
 }
 

@@ -361,7 +361,10 @@ func (lo *local) needsAccount(e *entry) bool { return len(lo.parts) > 0 && e.sha
 // bucket.
 func (lo *local) begin(e opened, remembered, now int64) {
 	e.calm, e.pending, e.flags = 0, pending{}, 0
-	e.mark(awaited, lo.queues.Has(e.key()))
+	if lo.queues.Has(e.key()) {
+		e.flags |= awaited
+		lo.queues.Forget(e.key()) // the bucket knows of no reservation
+	}
 	if e.shared() {
 		remembered = min(remembered, later(now, seconds(e.burst/e.rate)))
 		e.level = e.levelUntil(remembered, now)
@@ -438,6 +441,7 @@ func (lo *local) hear(it news.Item, now int64) {
 	if resident == nil {
 		if it.Reset {
 			lo.recall.forget(it.Field)
+			lo.queues.Wake(heldOf(it.Field))
 		}
 		lo.heard.Put(it)
 		return
@@ -1176,14 +1180,6 @@ func (lo *local) joinQueueLocked(e *entry, held, key string, now, n int64) *wait
 	return lo.queues.Join(held, key, n, now)
 }
 
-// reserveBehindLocked notes that n tokens were taken for use after all callers
-// that wait.
-func (lo *local) reserveBehindLocked(e *entry, n int64) {
-	if e.is(awaited) {
-		lo.queues.Reserve(e.key(), n)
-	}
-}
-
 // serveLocked admits callers that wait for a key, as far as its bucket does, and
 // has it exchanged in every round while some are left. It is called after each
 // change that may let them go on, and when a turn has come.
@@ -1338,6 +1334,9 @@ func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 		}
 	}
 	e.bucket.relimit(now, lim)
+	if e.is(awaited) {
+		lo.queues.Refuse(e.key(), &awaitedBucket{lo, e, now})
+	}
 	switch {
 	case !lo.needsAccount(e.entry):
 		e.flags &^= resting
@@ -1357,6 +1356,9 @@ func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 func (lo *local) resetLocked(e opened, now int64) {
 	lo.shardOf(e.entry).unqueueLocked(e)
 	e.bucket = newBucket(e.limit(), now)
+	if e.is(awaited) {
+		lo.queues.Forget(e.key())
+	}
 	if e.account == nil {
 		return
 	}

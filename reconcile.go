@@ -390,12 +390,14 @@ func (a *account) takeAsked(now int64, w *world) float64 {
 	if a.queued == 0 && !waited && span <= 2*w.tau {
 		return asked
 	}
-	want := a.demandThen
+	want, since := a.demandThen, time.Duration(now-a.exchanged)
 	if a.queued != 0 || waited {
-		mean := risen(w.interval, w.tau) * w.tau.Seconds() / w.interval.Seconds() // of a count that decays from 1 until the next report
+		next := max(w.interval, min(span, 2*(w.interval+w.rtt)))
+		mean := risen(next, w.tau) * w.tau.Seconds() / next.Seconds() // of a count that decays from 1 until the next report
 		want = (want + float64(a.queued)) / mean
+		since += w.rtt // from one report's arrival to the next one's
 	}
-	missing := want*w.tau.Seconds() - decay(a.held, time.Duration(now-a.exchanged), w.tau)
+	missing := want*w.tau.Seconds() - decay(a.held, since, w.tau)
 	if waited {
 		return missing // negative if waiters have left
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -429,4 +430,480 @@ func TestWaitingIsDemand(t *testing.T) {
 		cancel()
 		workers.Wait()
 	})
+}
+
+// waitingAll starts a call of WaitAll, as waiting does of Wait.
+func waitingAll(ctx context.Context, parts ...Part) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- WaitAll(ctx, parts...) }()
+	synctest.Wait()
+	return done
+}
+
+// within fails the test where a wait has not ended after d.
+func within(t *testing.T, done <-chan error, d time.Duration, what string) {
+	t.Helper()
+	begin := time.Now()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("%s: %v after %v", what, err, time.Since(begin))
+		}
+	case <-time.After(d):
+		t.Errorf("%s: still waits after %v", what, d)
+	}
+}
+
+func endsWithin(done <-chan error, d time.Duration) bool {
+	select {
+	case err := <-done:
+		return err == nil
+	case <-time.After(d):
+		return false
+	}
+}
+
+// TestCancelledReservationBringsWaitersForward: a waiter behind a reservation
+// that is cancelled is served by the tokens that are back.
+func TestCancelledReservationBringsWaitersForward(t *testing.T) {
+	for _, fleet := range []bool{false, true} {
+		t.Run(map[bool]string{false: "local", true: "fleet"}[fleet], func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				l := newTestLocal(t, Limit{Rate: 1, Burst: 10})
+				if fleet {
+					f := newFleet(t, 1, Config{Limit: Limit{Rate: 1, Burst: 10}})
+					defer f.close()
+					l = f.members[0].Limiter
+					until(t, "synced", func() bool { return l.Status().State == Synced })
+				}
+				require.True(t, l.AllowN("k", 10))
+				r := l.ReserveN("k", 5)
+				w := waiting(ctx, l, "k", 6) // in 11 s
+				r.Cancel()                   // from now on: in 6 s
+				if !endsWithin(w, 8*time.Second) {
+					t.Errorf("fleet %v: 6 tokens, 6 s away: still waits after 8 s", fleet)
+					if !endsWithin(w, time.Hour) {
+						t.Errorf("fleet %v: and after an hour", fleet)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestCancelledReservationOfAnEarlierQueue: the same for a reservation that was
+// made behind a waiter served since.
+func TestCancelledReservationOfAnEarlierQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l := newTestLocal(t, Limit{Rate: 1, Burst: 10})
+		require.True(t, l.AllowN("k", 10))
+		a := waiting(ctx, l, "k", 1) // in 1 s
+		r := l.ReserveN("k", 5)      // in 6 s
+		w := waiting(ctx, l, "k", 2) // in 8 s
+		within(t, a, 2*time.Second, "the first")
+		r.Cancel() // now in 2 s
+		within(t, w, 3*time.Second, "2 tokens, 2 s away")
+	})
+}
+
+// TestWaitAllOutlivesALimitThereAndBack: a limit below the cost that is raised
+// again before the goroutine of WaitAll runs leaves it waiting, in its place.
+func TestWaitAllOutlivesALimitThereAndBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l := newTestLocal(t, Limit{Rate: 1, Burst: 10})
+		require.True(t, l.AllowN("k", 10))
+		w := waitingAll(ctx, l.Part("k", 5)) // in 5 s
+		require.NoError(t, l.SetLimit(Limit{Rate: 1, Burst: 1}))
+		require.NoError(t, l.SetLimit(Limit{Rate: 1, Burst: 10}))
+		select {
+		case err := <-w:
+			require.NoError(t, err)
+		case <-time.After(time.Hour):
+			t.Errorf("WaitAll for 5 tokens at 1/s still waits after an hour; level %d, waiting %d", l.Peek("k").Remaining, l.Stats().Waiting)
+		}
+	})
+}
+
+// TestWaitAllOfMoreKeysThanFit: a wait for more keys than MaxKeys ends.
+func TestWaitAllOfMoreKeysThanFit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l := mustLimiter(t, Config{Limit: Limit{Rate: 1, Burst: 2}, MaxKeys: 1})
+		require.True(t, AllowAll(l.Part("a", 2), l.Part("b", 2)))
+		w := waitingAll(ctx, l.Part("a", 2), l.Part("b", 1)) // in 2 s
+		within(t, w, time.Hour, "WaitAll of two keys with room for one")
+	})
+}
+
+// TestCancelledBehindAWaitAll: in the queue B, A, W, where the WaitAll B has its
+// tokens here and waits elsewhere, W is served when A gives up.
+func TestCancelledBehindAWaitAll(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		t.Run(map[bool]string{false: "Wait", true: "WaitAll"}[all], func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				l, other := newTestLocal(t, Limit{Rate: 1, Burst: 10}), newTestLocal(t, Per(1, 10*time.Hour))
+				require.True(t, other.Allow("k"))
+				require.True(t, l.AllowN("k", 10))
+				b := waitingAll(ctx, l.Part("k", 4), other.Part("k", 1)) // in 10 h
+				actx, acancel := context.WithCancel(ctx)
+				if all {
+					waitingAll(actx, l.Part("k", 6), other.Part("k", 1))
+				} else {
+					waiting(actx, l, "k", 7)
+				}
+				w := waiting(ctx, l, "k", 3)
+				time.Sleep(20 * time.Second) // full
+				require.Equal(t, 3, l.Stats().Waiting)
+				require.Zero(t, len(b))
+				acancel()
+				within(t, w, time.Hour, "3 tokens of 10, 4 of which are the first's")
+			})
+		})
+	}
+}
+
+// TestChangesReachWaitersOfEvictedKeys: a changed limit, a reset and a refund
+// reach a waiter whose key has made room.
+func TestChangesReachWaitersOfEvictedKeys(t *testing.T) {
+	for name, do := range map[string]func(*Limiter){
+		"SetLimit": func(l *Limiter) { _ = l.SetLimit(Limit{Rate: rate.Inf}) },
+		"Reset":    func(l *Limiter) { _ = l.Reset(context.Background(), "a") },
+		"Refund":   func(l *Limiter) { l.Refund("a", 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				l := mustLimiter(t, Config{Limit: Per(1, time.Hour), MaxKeys: 1})
+				require.True(t, l.Allow("a"))
+				w := waiting(ctx, l, "a", 1)
+				l.Allow("b") // evicts a
+				do(l)
+				within(t, w, time.Minute, "a waiter of an evicted key")
+			})
+		})
+	}
+}
+
+// TestReloadReachesWaiters: Reload reaches those who wait for a long key, or
+// with a secret, too.
+func TestReloadReachesWaiters(t *testing.T) {
+	for name, tc := range map[string]struct {
+		key    string
+		secret []byte
+	}{"plain": {"k", nil}, "long": {strings.Repeat("k", 65), nil}, "secret": {"k", []byte("0123456789abcdef")}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var raised atomic.Bool
+				l := mustLimiter(t, Config{Limit: Per(1, time.Hour), KeySecret: tc.secret, LimitFor: func(string) (Limit, bool) {
+					return Per(1, time.Hour).WithBurst(10), raised.Load()
+				}})
+				require.True(t, l.Allow(tc.key))
+				w := waiting(ctx, l, tc.key, 1)
+				raised.Store(true)
+				l.Reload()
+				within(t, w, time.Minute, "a waiter")
+			})
+		})
+	}
+}
+
+// TestReloadBesideSetLimitReachesWaiters: SetLimit comes while Reload asks
+// LimitFor.
+func TestReloadBesideSetLimitReachesWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var raised, once atomic.Bool
+		var l *Limiter
+		l = mustLimiter(t, Config{Limit: Per(1, time.Hour), LimitFor: func(string) (Limit, bool) {
+			if raised.Load() {
+				if once.CompareAndSwap(false, true) {
+					_ = l.SetLimit(Per(2, time.Hour)) // another goroutine's, in fact
+				}
+				return Per(1, time.Hour).WithBurst(10), true
+			}
+			return Per(1, time.Hour), true
+		}})
+		require.True(t, l.Allow("k"))
+		w := waiting(ctx, l, "k", 1)
+		raised.Store(true)
+		l.Reload()
+		within(t, w, time.Minute, "a waiter")
+	})
+}
+
+// TestLowerBurstEndsEveryWaitBeyondIt: not that of the first in line alone.
+func TestLowerBurstEndsEveryWaitBeyondIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l := newTestLocal(t, Per(10, 10*time.Hour))
+		require.True(t, l.AllowN("k", 10))
+		waiting(ctx, l, "k", 1)
+		w := waiting(ctx, l, "k", 5)
+		require.NoError(t, l.SetLimit(Per(2, 2*time.Hour)))
+		require.True(t, isDone(w), "5 tokens of a burst of 2 are still waited for, by the second in line")
+	})
+}
+
+// TestCancelBehindServedWaitersGivesBack: waiters that were ahead of a
+// reservation have not overtaken it.
+func TestCancelBehindServedWaitersGivesBack(t *testing.T) {
+	for _, fleet := range []bool{false, true} {
+		t.Run(map[bool]string{false: "local", true: "fleet"}[fleet], func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newTestLocal(t, Limit{Rate: 1, Burst: 10})
+				if fleet {
+					f := newFleet(t, 1, Config{Limit: Limit{Rate: 1, Burst: 10}})
+					defer f.close()
+					l = f.members[0].Limiter
+					until(t, "synced", func() bool { return l.Status().State == Synced })
+				}
+				require.True(t, l.AllowN("k", 10))
+				a := waiting(t.Context(), l, "k", 5)
+				r := l.ReserveN("k", 5)
+				time.Sleep(6 * time.Second)
+				require.True(t, isDone(a))
+				before := l.Peek("k").ResetAfter
+				r.Cancel()
+				if back := before - l.Peek("k").ResetAfter; back < 4900*time.Millisecond {
+					t.Errorf("fleet %v: 5 reserved tokens cancelled 4 s before they act, %v given back (in time at 1/s); 5 s to full were reserved", fleet, back)
+				}
+			})
+		})
+	}
+}
+
+// TestResetForgetsReservations: after a Reset two waiters of a whole burst with a
+// reservation behind them get one burst.
+func TestResetForgetsReservations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l := newTestLocal(t, Limit{Rate: 1, Burst: 10})
+		require.True(t, l.AllowN("k", 10))
+		a, b := waiting(ctx, l, "k", 10), waiting(ctx, l, "k", 10)
+		require.Equal(t, 30*time.Second, l.ReserveN("k", 10).Delay())
+		require.NoError(t, l.Reset(ctx, "k"))
+		require.True(t, isDone(a))
+		require.False(t, isDone(b), "20 tokens at once, of a full bucket of 10")
+	})
+}
+
+// TestEvictionForgetsReservations: the same after an eviction, which keeps no
+// debt.
+func TestEvictionForgetsReservations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l := mustLimiter(t, Config{Limit: Limit{Rate: 1, Burst: 10}, MaxKeys: 1})
+		require.True(t, l.AllowN("k", 10))
+		a := waiting(ctx, l, "k", 10)
+		require.Equal(t, 20*time.Second, l.ReserveN("k", 10).Delay())
+		l.Allow("other")
+		l.Refund("k", 1) // brings it back
+		require.False(t, isDone(a), "10 tokens at once, of an empty bucket that got one back")
+	})
+}
+
+// modelCall is a call that waits.
+type modelCall struct {
+	id     int
+	parts  map[int]int // limiter → cost
+	cancel context.CancelFunc
+	done   bool
+	err    error
+}
+
+// TestNoWaiterStalls: whatever is called at random, no wait is left over whose
+// turn has come: not the oldest while all its tokens are there, and none
+// whose tokens are there after all others. At the end nobody waits.
+func TestNoWaiterStalls(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for i := range longtest.Choose(30, 150, 3000) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, uint64(i)))
+			var ls []*Limiter
+			var lims []Limit
+			for range 1 + rng.IntN(3) {
+				lim := Limit{Rate: rate.Limit(math.Pow(10, rng.Float64()*4-2)), Burst: 1 + rng.IntN(20)}
+				lims = append(lims, lim)
+				ls = append(ls, mustLimiter(t, Config{Limit: lim}))
+				time.Sleep(time.Duration(rng.IntN(1000)))
+			}
+			var mu sync.Mutex
+			var pending []*modelCall
+			var trace []string
+			note := func(f string, a ...any) {
+				trace = append(trace, fmt.Sprintf("%v ", time.Now().UnixNano()%1e15)+fmt.Sprintf(f, a...))
+			}
+			var resv []Reservation
+			ids := 0
+			level := func(l *Limiter) float64 {
+				e := l.acquire("k", l.now())
+				defer e.mu.Unlock()
+				return e.levelAt(l.now())
+			}
+			check := func() {
+				synctest.Wait()
+				mu.Lock()
+				defer mu.Unlock()
+				k := pending[:0]
+				for _, c := range pending {
+					if !c.done {
+						k = append(k, c)
+					}
+				}
+				pending = k
+				sums := map[int]int{}
+				for _, c := range pending {
+					for j, n := range c.parts {
+						sums[j] += n
+					}
+				}
+				for idx, c := range pending {
+					oldest, all := idx == 0, true
+					for j, n := range c.parts {
+						lv := level(ls[j])
+						if lv-float64(n) < 1e-6 {
+							oldest = false
+						}
+						if lv-float64(sums[j]) < 1e-6 {
+							all = false
+						}
+						if n > lims[j].Burst {
+							oldest, all = false, false
+						}
+					}
+					if oldest || all {
+						for _, s := range trace {
+							t.Log(s)
+						}
+						t.Fatalf("round %d: call %d %v still waits (oldest %v, all %v)", i, c.id, c.parts, oldest, all)
+					}
+				}
+			}
+			for range 60 {
+				j := rng.IntN(len(ls))
+				l := ls[j]
+				switch op := rng.IntN(12); op {
+				case 0, 1, 2, 3:
+					ctx, cancel := context.WithCancel(t.Context())
+					c := &modelCall{id: ids, parts: map[int]int{}, cancel: cancel}
+					ids++
+					if op < 2 {
+						c.parts[j] = rng.IntN(lims[j].Burst + 1)
+					} else {
+						for _, x := range rng.Perm(len(ls))[:1+rng.IntN(len(ls))] {
+							c.parts[x] = rng.IntN(lims[x].Burst + 1)
+						}
+					}
+					var parts []Part
+					for x, n := range c.parts {
+						parts = append(parts, ls[x].Part("k", n))
+					}
+					rng.Shuffle(len(parts), func(a, b int) { parts[a], parts[b] = parts[b], parts[a] })
+					note("call %d %v single %v", c.id, c.parts, op < 2)
+					pending = append(pending, c)
+					go func() {
+						var err error
+						if op < 2 {
+							err = l.WaitN(ctx, "k", c.parts[j])
+						} else {
+							err = WaitAll(ctx, parts...)
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						c.done, c.err = true, err
+						note("call %d done: %v", c.id, err)
+						if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrExceedsBurst) {
+							t.Errorf("%v", err)
+						}
+					}()
+				case 4, 5:
+					if len(pending) > 0 {
+						c := pending[rng.IntN(len(pending))]
+						note("cancel %d", c.id)
+						c.cancel()
+					}
+				case 6:
+					n := rng.IntN(lims[j].Burst + 1)
+					note("allow %d %d: %v", j, n, l.AllowN("k", n))
+				case 7:
+					n := rng.IntN(lims[j].Burst + 1)
+					note("charge %d %d", j, n)
+					l.Charge("k", n)
+				case 8:
+					n := rng.IntN(lims[j].Burst + 1)
+					note("refund %d %d", j, n)
+					l.Refund("k", n)
+				case 9:
+					if rng.IntN(3) == 0 {
+						lim := Limit{Rate: lims[j].Rate, Burst: 1 + rng.IntN(20)}
+						if rng.IntN(2) == 0 {
+							lim.Rate *= rate.Limit(0.5 + rng.Float64())
+						}
+						note("setlimit %d %v", j, lim)
+						_ = l.SetLimit(lim)
+						lims[j] = lim
+					} else {
+						note("reset %d", j)
+						_ = l.Reset(context.Background(), "k")
+					}
+				case 10:
+					n := rng.IntN(lims[j].Burst + 1)
+					r := l.ReserveN("k", n)
+					note("reserve %d %d: %v", j, n, r.Delay())
+					resv = append(resv, r)
+				case 11:
+					if len(resv) > 0 {
+						x := rng.IntN(len(resv))
+						note("cancel reservation %d", x)
+						resv[x].Cancel()
+					}
+				}
+				check()
+				if rng.IntN(3) > 0 {
+					time.Sleep(time.Duration(rng.ExpFloat64() * 3e9 / float64(lims[rng.IntN(len(lims))].Rate)))
+					check()
+				}
+			}
+			for _, l := range ls {
+				_ = l.SetLimit(Limit{Rate: rate.Inf})
+			}
+			synctest.Wait()
+			for _, c := range pending {
+				c.cancel()
+			}
+			synctest.Wait()
+			mu.Lock()
+			for _, c := range pending {
+				if !c.done {
+					t.Errorf("round %d: call %d hangs, though cancelled and unlimited", i, c.id)
+				}
+			}
+			mu.Unlock()
+			for j, l := range ls {
+				if n := l.Stats().Waiting; n != 0 {
+					t.Errorf("round %d: %d still wait for %d", i, n, j)
+				}
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
 }

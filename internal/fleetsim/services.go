@@ -239,6 +239,12 @@ func waitingWorkers() (list []Scenario) {
 			},
 		})
 	}
+	list = append(list, Scenario{
+		Name: "P=4 W=20, 100/s b=10, a round trip of 100 ms, away for 8 s", N: 4, Lim: perSecond(100, 10), Path: simnet.Path{Trip: 50 * time.Millisecond, Timeout: 300 * time.Millisecond},
+		Load:   Load{Dur: 60 * sec, Warm: 10 * sec, Phases: []Phase{{"steady", 10 * sec, 40 * sec}, {"outage", 40 * sec, 48 * sec}, {"from the return", 48 * sec, 60 * sec}}},
+		During: func(f *Fleet) []Event { return outage(f, 40*sec, 48*sec) }, Drive: loops(pools(4, 20), 0, 0),
+		Figures: append(paced("steady", 0.95, 1.05), part("outage").within(0.9, 1.08), mostIn("from the return", sec).atMost(1.25), unfair.atMost(0.15)),
+	})
 	return append(append(list, reserving()...), cancelled())
 }
 

@@ -31,18 +31,28 @@ func (g *Group) Join(q *Queues, id, key string, n int64) Place {
 	return Place{q, w}
 }
 
-// Ahead is the sum of the costs before the place, and what was reserved behind
-// it, which it may use.
-func (p Place) Ahead() (ahead, reserved int64) {
+// Admits reports whether b admits the place's cost now, after all waiters before
+// it.
+func (p Place) Admits(b Bucket, now int64) bool {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
-	if p.w.queue == nil { // its cost exceeds the burst by now
-		return 0, 0
+	w := p.w
+	switch {
+	case w.queue == nil:
+		return false
+	case w == w.queue.unpassed():
+		return b.Turn(now, w.cost, w.credit()-w.queue.ahead) <= now
+	case !w.called: // behind one that is not admitted
+		return false
+	case b.Turn(now, w.cost, w.credit()-w.ahead) <= now:
+		return true
 	}
-	for w := p.w.prev; w != nil; w = w.prev {
-		ahead += w.cost
+	// Waiters before it may have left since it was called.
+	ahead := int64(0)
+	for before := w.prev; before != nil; before = before.prev {
+		ahead += before.cost
 	}
-	return ahead, p.w.queue.reserved - p.w.reserved
+	return b.Turn(now, w.cost, w.credit()-ahead) <= now
 }
 
 // Recall has the group called again when the place's turn has come: a try has
@@ -50,15 +60,27 @@ func (p Place) Ahead() (ahead, reserved int64) {
 func (p Place) Recall() {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
-	p.w.called = false
+	w := p.w
+	if w.called && w.queue != nil && w.queue.passed != nil && w.order <= w.queue.passed.order {
+		w.queue.pass(w.prev)
+	}
+	w.called = false
 }
 
-// Joined reports whether there is a place.
-func (p Place) Joined() bool { return p.w != nil }
+// Held reports whether the group still has the place: it has lost it if its cost
+// has exceeded the burst.
+func (p Place) Held() bool {
+	if p.w == nil {
+		return false
+	}
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	return p.w.queue != nil
+}
 
 // Leave gives the place up, if there is one.
 func (p Place) Leave() {
-	if p.Joined() {
+	if p.w != nil {
 		p.q.Leave(p.w)
 	}
 }

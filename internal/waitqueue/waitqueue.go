@@ -58,8 +58,11 @@ type queue struct {
 	key         string
 	id          string // in byKey
 	first, last *Waiter
-	tokens      int64 // sum of the waiters' costs
-	reserved    int64 // sum of the reservations ever made behind waiters
+	tokens      int64   // sum of the waiters' costs
+	passed      *Waiter // the last of the called groups that the queue begins with; nil: it begins with none
+	ahead       int64   // sum of their costs
+	reserved    int64   // sum of the reservations ever made behind waiters
+	forgotten   int64   // reserved when the bucket forgot its debts
 	timer       *time.Timer
 	wake        int64 // when the timer fires
 }
@@ -72,10 +75,16 @@ type Waiter struct {
 	cost       int64
 	since      int64  // instant of arrival
 	order      uint64 // of arrival, among all queues
-	reserved   int64  // queue.reserved at arrival
+	reserved   int64  // queue.reserved at arrival, and since then of reservations cancelled
+	ahead      int64  // sum of the costs before it when it was called
 	grouped    bool   // true if Serve only calls the waiter, which then decides by itself
 	called     bool   // true if Serve has done so
 	refused    bool   // true if the cost exceeds the burst by now
+}
+
+// credit is the number of tokens that were reserved behind the waiter.
+func (w *Waiter) credit() int64 {
+	return max(0, w.queue.reserved-max(w.reserved, w.queue.forgotten))
 }
 
 // arrivals numbers waiters, so that those of several queues have one order.
@@ -113,6 +122,9 @@ func (q *Queues) insert(id, key string, w *Waiter) {
 	}
 	line.link(w, after)
 	w.queue, w.reserved = line, line.reserved
+	if line.passed != nil && w.order < line.passed.order {
+		line.pass(w.prev)
+	}
 	line.tokens += w.cost
 	q.waiting.Add(1)
 }
@@ -132,9 +144,24 @@ func (line *queue) link(w, after *Waiter) {
 	}
 }
 
+// pass makes w, one of the called groups that the queue begins with, the last of
+// them; nil: there are none.
+func (line *queue) pass(w *Waiter) {
+	line.passed, line.ahead = w, 0
+	for ; w != nil; w = w.prev {
+		line.ahead += w.cost
+	}
+}
+
 // unlink takes w out of its queue.
 func (q *Queues) unlink(w *Waiter) {
 	line := w.queue
+	if line.passed != nil && w.order <= line.passed.order {
+		line.ahead -= w.cost
+		if line.passed == w {
+			line.passed = w.prev
+		}
+	}
 	if w.prev == nil {
 		line.first = w.next
 	} else {
@@ -158,12 +185,53 @@ func (q *Queues) Leave(w *Waiter) bool {
 	if line == nil {
 		return false
 	}
-	wasFirst := w.prev == nil
+	awaited := w.prev == line.passed || w.called
 	q.unlink(w)
-	if wasFirst {
+	if awaited {
 		q.wakeAt(line, 0, 0) // the next turn may have come, and an empty queue is to be closed
 	}
 	return true
+}
+
+// Wake has due called for id at once, if there is a queue: something that Serve
+// goes by may have changed.
+func (q *Queues) Wake(id string) {
+	if q.Waiting() == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if line := q.byKey[id]; line != nil {
+		q.wakeAt(line, 0, 0)
+	}
+}
+
+// WakeAll has due called for every queue.
+func (q *Queues) WakeAll() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, line := range q.byKey {
+		q.wakeAt(line, 0, 0)
+	}
+}
+
+// Refuse ends the waits of id whose cost exceeds the burst by now. Serve sees
+// only those whose turn would come.
+func (q *Queues) Refuse(id string, b Bucket) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	line := q.byKey[id]
+	if line == nil {
+		return
+	}
+	for w := line.first; w != nil; {
+		next := w.next
+		if b.Exceeds(w.cost) {
+			q.end(w, true)
+		}
+		w = next
+	}
+	q.wakeAt(line, 0, 0)
 }
 
 // Serve admits waiters of id in order, each as of the instant of its turn, as
@@ -176,31 +244,28 @@ func (q *Queues) Serve(id string, b Bucket, now int64) bool {
 	if line == nil {
 		return false
 	}
-	from, ahead := now-int64(CatchUp), int64(0)
-	for w := line.first; w != nil; {
-		next := w.next
+	from := now - int64(CatchUp)
+	for w := line.unpassed(); w != nil; w = line.unpassed() {
 		if b.Exceeds(w.cost) {
 			q.end(w, true)
-			w = next
 			continue
 		}
 		begin := max(from, w.since)
 		if w.grouped {
 			begin = now // it tries by itself, from now on
 		}
-		switch at := b.Turn(begin, w.cost, line.reserved-w.reserved-ahead); {
+		switch at := b.Turn(begin, w.cost, w.credit()-line.ahead); {
 		case at > now:
 			q.wakeAt(line, max(now+1, min(at, b.Until())), now)
 			return true
 		case w.grouped:
-			w.call()
-			ahead += w.cost
+			w.call(line.ahead)
+			line.passed, line.ahead = w, line.ahead+w.cost
 		default:
 			b.Take(at, w.cost)
 			from = max(from, at)
 			q.end(w, false)
 		}
-		w = next
 	}
 	if line.first != nil { // groups, which have been called
 		q.wakeAt(line, max(now+1, b.Until()), now)
@@ -213,8 +278,18 @@ func (q *Queues) Serve(id string, b Bucket, now int64) bool {
 	return false
 }
 
+// unpassed is the first waiter after the called groups that the queue begins
+// with.
+func (line *queue) unpassed() *Waiter {
+	if line.passed == nil {
+		return line.first
+	}
+	return line.passed.next
+}
+
 // call tells a group to try.
-func (w *Waiter) call() {
+func (w *Waiter) call(ahead int64) {
+	w.ahead = ahead
 	if !w.called {
 		w.called = true
 		w.signal()
@@ -283,12 +358,38 @@ func (q *Queues) Tokens(id string) int64 {
 }
 
 // Reserve notes that n tokens were taken from the bucket for a reservation,
-// which acts behind all present waiters: they may still use them. A negative n
-// takes that back.
-func (q *Queues) Reserve(id string, n int64) {
+// which acts behind all present waiters: they may still use them. It returns the
+// reservation's place in the order of arrival, and the tokens that wait before it.
+func (q *Queues) Reserve(id string, n int64) (order uint64, ahead int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	line := q.byKey[id]
+	if line == nil {
+		return 0, 0
+	}
+	line.reserved += n
+	return arrivals.Load(), line.tokens
+}
+
+// Unreserve takes n tokens of a reservation back, which are in the bucket again.
+func (q *Queues) Unreserve(id string, order uint64, n int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	line := q.byKey[id]
+	if line == nil {
+		return
+	}
+	for w := line.first; w != nil && w.order <= order; w = w.next {
+		w.reserved += n
+	}
+}
+
+// Forget notes that the bucket of id has forgotten its debts, those of
+// reservations among them.
+func (q *Queues) Forget(id string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if line := q.byKey[id]; line != nil {
-		line.reserved += n
+		line.forgotten = line.reserved
 	}
 }
