@@ -172,9 +172,9 @@ func waitingWorkers() (list []Scenario) {
 		{10, 50, perSecond(1000, 100)},
 		{20, 500, perSecond(1000, 10)},
 	} {
-		fair := []Figure{unfair.atMost(0.15), longest}
-		if tc.w >= 20 { // of fewer, chance decides which process is next
-			fair[1] = longest.atMost(2)
+		fair := []Figure{unfair.atMost(0.15), longest.alone()} // with few in each, chance decides which process is next
+		if tc.w >= 20 {
+			fair[1] = longest.atMost(2).alone()
 		}
 		steady(fmt.Sprintf("P=%d W=%d", tc.p, tc.w), tc.lim, pools(tc.p, tc.w), fair...)
 	}
@@ -191,7 +191,7 @@ func waitingWorkers() (list []Scenario) {
 		for i := range ps {
 			ps[i].workers = tc.workers[i]
 		}
-		steady(tc.name, tc.lim, ps, unfair.atMost(0.3), longest)
+		steady(tc.name, tc.lim, ps, unfair.atMost(0.3).alone(), longest.alone())
 	}
 	impatient := pools(4, 50)
 	for i := range impatient {
