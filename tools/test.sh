@@ -23,7 +23,7 @@ trap 'touch "$work/stop"; wait; exit 130' INT TERM
 flags='-race -vet=off'
 lasts='about 4 minutes'
 case " $* " in
-*' -short '*) lasts='about a minute, in a shorter form' ;;
+*' -short '*) lasts='seconds to two minutes, in a shorter form' ;;
 *) flags="$flags -shuffle=on -count=1" ;;
 esac
 if [ -n "${LIMITER_LONG:-}" ]; then

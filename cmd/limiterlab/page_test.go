@@ -138,6 +138,9 @@ func TestPage(t *testing.T) {
 // TestPageOfWaitingCallers has callers wait, by the page's switch, takes Redis
 // away in both ways, and has callers denied again.
 func TestPageOfWaitingCallers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s in a browser: runs without -short")
+	}
 	b := newBrowser(t)
 	lab := serveLab(t, "-http", "127.0.0.1:0", "-limit", "300/s burst 30", "-n", "3")
 	b.width(960, 900)
