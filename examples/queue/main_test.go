@@ -88,7 +88,7 @@ func TestQueueThroughAKilledRedis(t *testing.T) {
 	defer queue.Close()
 	const jobs = 200
 	for i := range jobs {
-		require.NoError(t, queue.LPush(t.Context(), "jobs", fmt.Sprint(i)).Err())
+		require.NoError(t, queue.LPush(t.Context(), "mail", fmt.Sprint(i)).Err())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -98,13 +98,13 @@ func TestQueueThroughAKilledRedis(t *testing.T) {
 	var consumers sync.WaitGroup
 	for range 2 {
 		shared := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
-		defer shared.Close()
+		t.Cleanup(func() { _ = shared.Close() })
 		l, err := limiter.New(limiter.Config{Limit: lim, Redis: shared, Processes: 2})
 		require.NoError(t, err)
-		defer l.Close()
+		t.Cleanup(func() { _ = l.Close() })
 		require.NoError(t, l.Sync(t.Context()))
 		consumers.Go(func() {
-			_ = consume(ctx, queue, l, "jobs", func(string) error {
+			_ = consume(ctx, queue, l, "mail", func(string) error {
 				mu.Lock()
 				defer mu.Unlock()
 				taken = append(taken, time.Since(begin))
@@ -130,7 +130,7 @@ func TestQueueThroughAKilledRedis(t *testing.T) {
 		}
 	}
 	t.Log("jobs by second, Redis killed in the third and back in the fifth: ", seconds)
-	left := queue.LLen(t.Context(), "jobs").Val() + queue.LLen(t.Context(), "jobs:busy").Val()
+	left := queue.LLen(t.Context(), "mail").Val() + queue.LLen(t.Context(), "mail:busy").Val()
 	if all := int(left) + len(taken); all < jobs {
 		t.Errorf("%d jobs are taken or left, of %d", all, jobs)
 	}

@@ -68,10 +68,10 @@ func TestWorkersThroughAKilledRedis(t *testing.T) {
 	var processes sync.WaitGroup
 	for range 2 {
 		client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
-		defer client.Close()
+		t.Cleanup(func() { _ = client.Close() })
 		l, err := limiter.New(limiter.Config{Limit: lim, Redis: client, Processes: 2})
 		require.NoError(t, err)
-		defer l.Close()
+		t.Cleanup(func() { _ = l.Close() })
 		require.NoError(t, l.Sync(t.Context()))
 		jobs := make(chan int, 1000)
 		for job := range 1000 {
