@@ -72,7 +72,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 func TestWaitsReturnWhenXTimeRatesDo(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for i := range longtest.Choose(50, 200, 2000) {
+	for i := range longtest.Choose(30, 100, 2000) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
 			lim := Limit{Rate: rate.Limit(math.Pow(10, rng.Float64()*6-2)), Burst: 1 + rng.IntN(20)}
@@ -737,7 +737,7 @@ type modelCall struct {
 func TestNoWaiterStalls(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for i := range longtest.Choose(30, 150, 3000) {
+	for i := range longtest.Choose(20, 80, 3000) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
 			var ls []*Limiter

@@ -634,7 +634,7 @@ func TestWorkersThatWaitKeepTheLimit(t *testing.T) {
 		"P=4 W=50, 20/s b=1",
 		"P=4 W=50, each gives up after 3 s on the mean, 20/s b=1",
 	}
-	for _, name := range names[:longtest.Choose(4, 7, len(names))] {
+	for _, name := range names[:longtest.Choose(3, 5, len(names))] {
 		t.Run(name, func(t *testing.T) {
 			sc := scenario(t, name)
 			sc.Run(t)
