@@ -107,10 +107,6 @@ func (b *bucket) admits(level, n float64) bool {
 	return missing <= 0 || missing*1e9 < b.refill
 }
 
-func (b *bucket) admitsAt(now int64, n float64) bool {
-	return b.unlimited() || b.admits(b.levelAt(now), n)
-}
-
 // remaining is the number of costs of 1 that would be admitted at now, after so
 // many tokens that wait.
 func (b *bucket) remaining(now int64, waiting float64) int {

@@ -754,7 +754,7 @@ func (l *Limiter) ReserveN(key string, n int) Reservation {
 func (l *Limiter) reserveAndUnlock(key string, e *entry, now, n int64) Reservation {
 	defer l.local.unlock(e)
 	o := l.local.withAccount(e)
-	d := l.local.waitLocked(o, now, n)
+	d := l.local.expectedWaitLocked(o, now, n)
 	if d < 0 && !e.is(shadow) {
 		l.local.countLocked(e, false)
 		return Reservation{l: l}
@@ -814,9 +814,8 @@ func (r *Reservation) left() time.Duration {
 
 func (r *Reservation) leftLocked(e opened, now int64) time.Duration {
 	if e.exchanges() && e.exchanged != 0 && e.mode != modeStale && now >= e.holdUntil && e.residence == r.residence && !e.is(awaited) {
-		later := float64(r.overtaken(e))
-		d := e.sharedDelay(&e.bucket, float64(e.pending.taken)-later, now)
-		r.act = min(r.act, now+int64(d))
+		d := e.sharedDelay(&e.bucket, float64(e.pending.taken)-float64(r.overtaken(e)), now)
+		r.act = min(r.act, later(now, d))
 	}
 	return time.Duration(r.act - now)
 }
@@ -905,17 +904,17 @@ func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
 		return err
 	}
 	now := l.now()
-	return l.waitLocked(ctx, key, l.acquire(key, now), now, tokens(n))
+	return l.waitAndUnlock(ctx, key, l.acquire(key, now), now, tokens(n))
 }
 
-// waitLocked takes n tokens of a key's entry, or a place in its queue, unlocks
+// waitAndUnlock takes n tokens of a key's entry, or a place in its queue, unlocks
 // it, and waits.
-func (l *Limiter) waitLocked(ctx context.Context, key string, e *entry, now, n int64) error {
+func (l *Limiter) waitAndUnlock(ctx context.Context, key string, e *entry, now, n int64) error {
 	if e.is(shadow) || l.local.admitsLocked(e, now, n) {
 		l.allowLocked(e, now, n)
 		return nil
 	}
-	w, err := l.joinQueueLocked(ctx, key, e, now, n)
+	w, err := l.enqueueLocked(ctx, key, e, now, n)
 	l.local.serveAndUnlock(e)
 	if err != nil {
 		return err
@@ -933,10 +932,10 @@ func (l *Limiter) waitLocked(ctx context.Context, key string, e *entry, now, n i
 	return nil
 }
 
-// joinQueueLocked puts a cost into the queue of an entry's key, unless it would
+// enqueueLocked puts a cost into the queue of an entry's key, unless it would
 // be served too late, or never.
-func (l *Limiter) joinQueueLocked(ctx context.Context, key string, e *entry, now, n int64) (*waitqueue.Waiter, error) {
-	if d := l.local.waitLocked(l.local.open(e, now), now, n); d < 0 || d > longestWait(ctx) {
+func (l *Limiter) enqueueLocked(ctx context.Context, key string, e *entry, now, n int64) (*waitqueue.Waiter, error) {
+	if d := l.local.expectedWaitLocked(l.local.open(e, now), now, n); d < 0 || d > longestWait(ctx) {
 		l.local.countLocked(e, false)
 		l.local.noteLocked(e, now, n, false)
 		return nil, waitError(key, n, d)
@@ -1061,7 +1060,7 @@ func (k *Key) WaitN(ctx context.Context, n int) error {
 		return err
 	}
 	now := k.l.now()
-	return k.l.waitLocked(ctx, k.key, k.acquire(now), now, tokens(n))
+	return k.l.waitAndUnlock(ctx, k.key, k.acquire(now), now, tokens(n))
 }
 
 // Reset is [Limiter.Reset].
@@ -1173,7 +1172,7 @@ func waitAllNow(ctx context.Context, stakes []stake) (done bool, err error) {
 		if s.ok {
 			continue
 		}
-		if d := s.l.local.waitLocked(s.l.local.open(s.e, s.now), s.now, s.cost); d < 0 || d > longest {
+		if d := s.l.local.expectedWaitLocked(s.l.local.open(s.e, s.now), s.now, s.cost); d < 0 || d > longest {
 			s.l.local.countLocked(s.e, false)
 			s.l.local.noteLocked(s.e, s.now, s.cost, false)
 			err = waitError(s.key, s.cost, d)
@@ -1184,7 +1183,7 @@ func waitAllNow(ctx context.Context, stakes []stake) (done bool, err error) {
 
 // waitAllInQueues takes the tokens of all stakes as soon as none is short.
 func waitAllInQueues(ctx context.Context, stakes []stake) error {
-	g := waitqueue.NewGroup(stakes[0].now)
+	g := waitqueue.NewGroup()
 	defer func() {
 		for i := range stakes {
 			stakes[i].leave()

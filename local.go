@@ -1415,9 +1415,9 @@ func (lo *local) delayLocked(e opened, now int64, cost float64) time.Duration {
 	return min(d, max(e.sharedDelay(&e.bucket, float64(e.pending.taken)+cost, now), e.nextGrant(now, w)))
 }
 
-// waitLocked is the expected wait for n tokens, behind all callers that wait
+// expectedWaitLocked is the expected wait for n tokens, behind all callers that wait
 // already; negative: no wait would be long enough.
-func (lo *local) waitLocked(e opened, now, n int64) time.Duration {
+func (lo *local) expectedWaitLocked(e opened, now, n int64) time.Duration {
 	switch {
 	case e.unlimited():
 		return 0

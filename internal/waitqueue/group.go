@@ -7,12 +7,11 @@ package waitqueue
 type Group struct {
 	ready chan struct{}
 	order uint64
-	since int64
 }
 
 // NewGroup returns a waiter without places.
-func NewGroup(now int64) *Group {
-	return &Group{ready: make(chan struct{}, 1), order: arrivals.Add(1), since: now}
+func NewGroup() *Group {
+	return &Group{ready: make(chan struct{}, 1), order: arrivals.Add(1)}
 }
 
 // Ready receives when a try may succeed.
@@ -26,7 +25,7 @@ type Place struct {
 
 // Join gives the group a place for n tokens in the queue of id.
 func (g *Group) Join(q *Queues, id, key string, n int64) Place {
-	w := &Waiter{ready: g.ready, cost: n, since: g.since, order: g.order, grouped: true}
+	w := &Waiter{ready: g.ready, cost: n, order: g.order, grouped: true}
 	q.insert(id, key, w)
 	return Place{q, w}
 }

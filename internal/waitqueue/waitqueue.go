@@ -73,7 +73,7 @@ type Waiter struct {
 	prev, next *Waiter
 	ready      chan struct{} // shared by the places of one Group
 	cost       int64
-	since      int64  // instant of arrival
+	since      int64  // instant of arrival; not of a group's place
 	order      uint64 // of arrival, among all queues
 	reserved   int64  // queue.reserved at arrival, and since then of reservations cancelled
 	ahead      int64  // sum of the costs before it when it was called
@@ -98,8 +98,7 @@ func (q *Queues) Join(id, key string, n, now int64) *Waiter {
 	return w
 }
 
-// Ready receives once the waiter has left the queue through Serve. For a place
-// of a group it receives each time that a try may succeed.
+// Ready receives once the waiter has left the queue through Serve.
 func (w *Waiter) Ready() <-chan struct{} { return w.ready }
 
 // Refused reports whether the waiter has left the queue without tokens,

@@ -205,7 +205,7 @@ func TestTimerCallsAtTheNextTurn(t *testing.T) {
 // there is enough for both.
 func TestGroupComesFirstWhereverItWaits(t *testing.T) {
 	q, b := New(func(string) {}), &bucket{rate: 1, burst: 3, at: sec}
-	g := NewGroup(sec)
+	g := NewGroup()
 	single := q.Join("k", "key", 1, sec)
 	place := g.Join(q, "k", "key", 2)
 	require.True(t, place.Held())
