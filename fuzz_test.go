@@ -190,14 +190,15 @@ func (x *liar) lieOfFleet(fl *exchange.FleetCall) {
 		fl.Err = simnet.ErrCut
 	}
 	members := s.between(0, exchange.MaxMembers, int64(fl.Reply.Members))
-	begin := s.between(0, 1<<52, 0)
+	slowest := s.between(0, 1<<51, 0)
 	fl.Reply = exchange.FleetReply{
-		Now:      s.between(0, 1<<52, fl.Reply.Now),
-		Members:  int(members),
-		Silent:   int(s.between(0, members, 0)),
-		GapBegin: time.Duration(begin) * time.Microsecond,
-		GapEnd:   time.Duration(s.between(0, begin, 0)) * time.Microsecond,
-		Latest:   s.between(0, 1<<53, fl.Reply.Latest),
+		Now:     s.between(0, 1<<52, fl.Reply.Now),
+		Members: int(members),
+		Silent:  int(s.between(0, members, 0)),
+		Lost:    int(s.between(0, exchange.MaxMembers, 0)),
+		Slowest: time.Duration(slowest) * time.Microsecond,
+		Fastest: time.Duration(s.between(0, slowest, 0)) * time.Microsecond,
+		Latest:  s.between(0, 1<<53, fl.Reply.Latest),
 	}
 	if s.next()%2 == 1 {
 		fl.Reply.News = []exchange.News{{Field: "k" + hostileKeys[1], Reset: s.next()%2 == 1, ToGo: s.between(0, 1<<52, 0), Demand: s.between(0, 1<<52, 0)}}

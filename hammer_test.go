@@ -449,7 +449,7 @@ func (a *account) checkAccount() error {
 	if a == nil {
 		return nil
 	}
-	for _, x := range []float64{a.carry, a.demand, a.others, a.meanOwn, a.meanOthers, a.held, a.share} {
+	for _, x := range []float64{a.carry, a.demand, a.others, a.meanOwn, float64(a.meanOthers), float64(a.held), a.share} {
 		if math.IsNaN(x) || math.IsInf(x, 0) {
 			return errors.New("not finite")
 		}

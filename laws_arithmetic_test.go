@@ -16,7 +16,7 @@ import (
 )
 
 // noise is what sums of floating-point numbers may be off by, in parts.
-const noise = 1e-9
+const noise = 1e-6 // some are float32
 
 // peers are processes of one fleet that agree on the state of one key and on
 // each other's demand.
@@ -36,7 +36,7 @@ func drawPeers(t *rapid.T) *peers {
 	p := &peers{
 		lim:   Limit{Rate: rate.Limit(rapid.Float64Range(1e-3, 1e6).Draw(t, "rate")), Burst: rapid.IntRange(1, 1e6).Draw(t, "burst")},
 		now:   int64(time.Hour),
-		world: newWorld(float64(n), float64(n-silent)/float64(n), interval, time.Duration(rapid.IntRange(0, 1e9).Draw(t, "rtt")), tauIntervals*interval),
+		world: newWorld(float64(n), 0, float64(n-silent)/float64(n), interval, time.Duration(rapid.IntRange(0, 1e9).Draw(t, "rtt")), tauIntervals*interval),
 	}
 	full := seconds(float64(p.lim.Burst) / float64(p.lim.Rate))
 	p.tat = p.now + int64(rapid.Float64Range(-2, 3).Draw(t, "bursts to go")*float64(min(full, 1000*time.Hour)))
@@ -56,7 +56,8 @@ func (p *peers) account(i int) (account, bucket) {
 	a, b := newAccount(p.now), newBucket(p.lim, p.now)
 	a.tat, a.exchanged = p.tat, p.now
 	a.demand, a.others = p.demand[i], p.others[i]
-	a.meanOwn, a.steadyThen, a.meanOthers = p.demand[i], float32(p.demand[i]), p.others[i]
+	a.meanOwn, a.steadyThen, a.meanOthers = p.demand[i], float32(p.demand[i]), float32(p.others[i])
+	a.silentThen = 1 // all of the demand has gone silent: each of the silent is left an equal share
 	return a, b
 }
 
@@ -108,7 +109,7 @@ func TestLawOutageSharesSumToTheRate(t *testing.T) {
 		for i := range p.demand {
 			a, b := p.account(i)
 			a.met = p.now - int64(time.Minute)
-			a.demandThen, a.ownThen = a.demand, float32(a.demand)
+			a.demandThen, a.ownThen = float32(a.demand), float32(a.demand)
 			a.stale(&b, since, since, p.world)
 			levels, refills = levels+max(0, b.level), refills+b.refill
 			a.stale(&b, since, later, p.world)
@@ -199,7 +200,7 @@ func TestLawChargesInAnyOrder(t *testing.T) {
 // step is one record of a fuzzed history.
 type step struct {
 	After                               uint32 // µs since the step before
-	Key, Op                             uint8
+	Key, Op                             uint8  // the upper bits of Op are left
 	Delta, Age, Ceiling, Floor, Attempt int64
 }
 
@@ -230,37 +231,46 @@ func (w *twin) toGo(key uint8, floors bool) (*big.Int, bool) {
 	plus := func(x, y *big.Int) *big.Int { return new(big.Int).Add(x, y) }
 	minus := func(x, y *big.Int) *big.Int { return new(big.Int).Sub(x, y) }
 	never := new(big.Int).Neg(new(big.Int).Lsh(big.NewInt(1), 70))
-	now, tat, since := new(big.Int), never, never
+	now, tat, since, unused := new(big.Int), never, never, new(big.Int)
 	for _, s := range w.steps {
 		now = plus(now, big.NewInt(int64(s.After)))
 		if idle := minus(now, big.NewInt(60e6)); tat.Cmp(idle) < 0 && since.Cmp(idle) < 0 {
-			tat, since = never, never
+			tat, since, unused = never, never, new(big.Int)
 		}
 		if s.Key != key {
 			continue
 		}
-		was := tat
+		was, wasUnused := tat, unused
 		delta := capped(s.Delta, 0)
-		if floor := capped(s.Floor, -1<<42); floors && floor.Sign() != 0 && s.Op != uint8(exchange.Reset) {
+		if floor := capped(s.Floor, -1<<42); floors && floor.Sign() != 0 && exchange.Op(s.Op%4) != exchange.Reset {
 			tat = most(tat, plus(now, floor))
 		}
-		switch exchange.Op(s.Op) {
+		switch op := exchange.Op(s.Op % 4); op {
 		case exchange.Reset:
-			tat = now
+			tat, unused = now, new(big.Int)
 		case exchange.Refund:
 			tat = most(minus(tat, delta), least(tat, now))
-		case exchange.Charge:
+		case exchange.Charge, exchange.Late:
 			if delta.Sign() == 0 {
 				break
 			}
 			base := most(tat, minus(now, capped(s.Age, 0)))
+			if tat != never {
+				unused = least(plus(unused, minus(base, tat)), big.NewInt(7e6))
+			}
+			left := new(big.Int).Rsh(new(big.Int).Mul(delta, big.NewInt(int64(s.Op/4))), 8)
+			if op == exchange.Late {
+				taken := least(delta, least(unused, capped(s.Age, 0)))
+				unused, delta = minus(unused, taken), minus(delta, taken)
+			}
+			unused = least(plus(unused, left), big.NewInt(7e6))
 			tat = plus(base, delta)
 			if ceiling := capped(s.Ceiling, 0); ceiling.Sign() != 0 {
 				tat = least(tat, most(base, plus(now, ceiling)))
 			}
 			tat = least(tat, plus(now, big.NewInt(1<<52)))
 		}
-		if tat.Cmp(was) != 0 || s.Attempt > 0 {
+		if tat.Cmp(was) != 0 || unused.Cmp(wasUnused) != 0 || s.Attempt > 0 {
 			since = now
 		}
 	}
@@ -273,7 +283,7 @@ func history(data []byte) (steps []step) {
 		if binary.Read(r, binary.LittleEndian, &s) != nil {
 			return steps
 		}
-		s.Key, s.Op = s.Key%2, s.Op%3
+		s.Key %= 2
 		steps = append(steps, s)
 	}
 	return steps
@@ -293,6 +303,8 @@ func FuzzMerge(f *testing.F) {
 	seed(false, step{Delta: 9e6, Ceiling: 1e6, Attempt: 1}, step{After: 2e6, Key: 1, Delta: 1, Age: 1e9}, step{Op: 1, Delta: 1e9})
 	seed(false, step{Delta: 9e6}, step{Delta: 1, Ceiling: 1e6}, step{Delta: 1, Ceiling: 9e6 + 2})
 	seed(true, step{Floor: 5e6}, step{Delta: 2, Floor: -7}, step{After: 70e6, Floor: -1, Op: 1}, step{Delta: math.MaxInt64, Age: math.MinInt64})
+	seed(false, step{Delta: 1e6}, step{After: 4e6, Delta: 1e6}, step{Op: 3, Delta: 5e6, Age: 2e6}, step{Op: 3, Delta: 5e6, Age: 2e6})
+	seed(false, step{Op: 128, Delta: 8e6}, step{Op: 3, Delta: 5e6, Age: 3e6}, step{Op: 3, Delta: 5e6, Age: 3e6})
 	seed(true, step{Delta: 1}, step{After: 59e6, Attempt: 1}, step{After: 61e6, Delta: 1, Age: 100e6})
 	f.Fuzz(func(t *testing.T, floors bool, data []byte) {
 		now := time.UnixMicro(1e15)
@@ -304,7 +316,7 @@ func FuzzMerge(f *testing.F) {
 			c := &exchange.Chunk{
 				ID: exchange.ID{1}, Seq: int64(i + 1), Tau: time.Second, Floors: floors,
 				Records: []exchange.Record{{
-					Field: field, Op: exchange.Op(s.Op), Delta: s.Delta, Age: s.Age, Ceiling: s.Ceiling, Floor: s.Floor, Attempts: s.Attempt,
+					Field: field, Op: exchange.Op(s.Op % 4), Left: s.Op / 4, Delta: s.Delta, Age: s.Age, Ceiling: s.Ceiling, Floor: s.Floor, Attempts: s.Attempt,
 				}},
 			}
 			m.Exchange(t.Context(), nil, []*exchange.Chunk{c})
@@ -382,9 +394,9 @@ func FuzzGrant(f *testing.F) {
 		}
 		now := int64(time.Hour)
 		every := time.Duration(max(int64(minInterval), min(interval, int64(time.Hour))))
-		w := newWorld(n, max(1, n-float64(silent))/n, every, time.Duration(max(0, min(rtt, int64(time.Hour)))), tauIntervals*every)
+		w := newWorld(n, 0, max(1, n-float64(silent))/n, every, time.Duration(max(0, min(rtt, int64(time.Hour)))), tauIntervals*every)
 		b, a := newBucket(lim, now), newAccount(now)
-		a.demand, a.others, a.meanOwn, a.meanOthers, a.heldShare = own, others, own, others, float32(share)
+		a.demand, a.others, a.meanOwn, a.meanOthers, a.heldShare = own, others, own, float32(others), float32(share)
 		a.usage, a.inflight = int64(clampTokens(float64(usage))), 1
 		a.exchanged, a.tat = now, now+max(-now, min(toGo, forever-now))
 		if held {

@@ -173,7 +173,7 @@ func (p *proc) note(chunks []*exchange.Chunk) {
 			continue
 		}
 		for i := range c.Records {
-			if a, b := &was[i], &c.Records[i]; a.Field != b.Field || a.Op != b.Op || a.Delta != b.Delta {
+			if a, b := &was[i], &c.Records[i]; a.Field != b.Field || a.Op != b.Op && (a.Op != exchange.Charge || b.Op != exchange.Late) || a.Delta != b.Delta || a.Left != b.Left {
 				p.rig.t.Errorf("sent again, %+v has become %+v", a, b)
 			}
 		}
@@ -364,8 +364,8 @@ func (r *rig) checkMove(c *exchange.Chunk, field string, before, after int64) {
 	back, silent := false, true
 	for i := range c.Records {
 		if rec := &c.Records[i]; rec.Field == field {
-			back = back || rec.Op != exchange.Charge
-			silent = silent && rec.Op == exchange.Charge && rec.Delta == 0 && !c.Floors
+			back = back || !rec.Op.Charges()
+			silent = silent && rec.Op.Charges() && rec.Delta == 0 && !c.Floors
 		}
 	}
 	switch {
@@ -380,13 +380,31 @@ func (r *rig) checkMove(c *exchange.Chunk, field string, before, after int64) {
 	}
 }
 
-// forgive takes what resets have undone off what is due.
+// forgive takes off what is due: what resets have undone, and what late charges have
+// taken from refill that was left unused, which is bounded.
 func (r *rig) forgive(c *exchange.Chunk, before, after map[string]int64) {
-	reset := map[string]bool{} // several callers may have asked for it
+	reset, late := map[string]bool{}, map[string]int64{} // several callers may have asked for a reset
 	for i := range c.Records {
-		if _, counted := r.origin[c.Records[i].Field]; counted && c.Records[i].Op == exchange.Reset {
-			reset[strings.Clone(c.Records[i].Field)] = true
+		field := strings.Clone(c.Records[i].Field)
+		if _, counted := r.origin[field]; !counted {
+			continue
 		}
+		switch c.Records[i].Op {
+		case exchange.Reset:
+			reset[field] = true
+		case exchange.Late:
+			late[field] += min(c.Records[i].Delta, c.Records[i].Age)
+		}
+	}
+	for field, most := range late {
+		if reset[field] || before[field] < c.Reply.Now {
+			continue
+		}
+		unused := change(c.Records)[field] - float64(after[field]-before[field])
+		if unused < 0 || unused > float64(min(most, 7e6)) {
+			r.t.Errorf("TAT of %q went from %d to %d, %v unused", field, before[field], after[field], unused)
+		}
+		r.due[field] -= unused
 	}
 	for field := range reset {
 		r.due[field] += float64(after[field]-before[field]) - change(c.Records)[field] + ballast
@@ -399,7 +417,7 @@ func change(records []exchange.Record) books {
 	sum := books{}
 	for _, rec := range simnet.Kept(records) {
 		switch rec.Op {
-		case exchange.Charge:
+		case exchange.Charge, exchange.Late:
 			sum[rec.Field] += float64(rec.Delta)
 		case exchange.Refund:
 			sum[rec.Field] -= float64(rec.Delta)

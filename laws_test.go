@@ -457,8 +457,8 @@ func TestLawDebtIsRepaid(t *testing.T) {
 	})
 }
 
-// TestLawBacklogMakesNoDebt: what was taken while nobody reached the state
-// empties the bucket when it is told, but puts it no further ahead than it was.
+// TestLawBacklogMakesNoDebt: usage that is reported more than 7 s after it was taken
+// empties the bucket, but puts it no further ahead than it was.
 func TestLawBacklogMakesNoDebt(t *testing.T) {
 	t.Parallel()
 	lim := Limit{Rate: 10, Burst: 20}
@@ -469,7 +469,7 @@ func TestLawBacklogMakesNoDebt(t *testing.T) {
 		r.down = true
 		r.tick(time.Second) // what is in a report when that is noticed is told as it is
 		r.repeat(r.decisions(), r.rounds(nil), r.passing(11*time.Millisecond, 500*time.Millisecond, 16*time.Second))
-		r.tick(2 * time.Second) // so long that it is an outage to all
+		r.tick(8 * time.Second)
 		r.down, r.most = false, 1e6*int64(lim.Burst)/int64(lim.Rate)
 		for i := 0; !r.idle(); i++ {
 			r.mustEnd(i)

@@ -1454,8 +1454,9 @@ type Status struct {
 	Since     time.Time // when State began
 	LastSync  time.Time // last reply from Redis; zero: none yet
 	Processes int       // fleet size in use, this process included
+	Silent    int       // of Processes, those that have not been seen for a while and have not called Close
 	Pending   int       // keys with something unreported
-	Err       error     // why the last round failed; nil when it did not
+	Err       error     // why the last round failed, or that SyncInterval differs within the fleet; nil otherwise
 }
 
 // Status returns how the limiter stands with Redis.

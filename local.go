@@ -389,7 +389,7 @@ func (lo *local) attach(e opened, now int64) {
 		e.tat = min(it.TAT, e.furthest(now, w))
 		e.said = e.tat
 		e.others = float64(it.Demand) / attemptsMilli / w.tau.Seconds()
-		e.meanOthers = e.others
+		e.meanOthers = float32(e.others)
 	}
 }
 
@@ -679,7 +679,7 @@ func (lo *local) quiet(e opened, now int64, w *world) bool {
 	case e.mode == modeStale || lo.staleSince(e) != 0 || e.marked(floorDue) || e.somethingToReport():
 		return false
 	}
-	return max(e.others, e.meanOthers)+e.ownMean(now, w) < restDemand*e.rate
+	return max(e.others, float64(e.meanOthers))+e.ownMean(now, w) < restDemand*e.rate
 }
 
 // retireLocked takes its account from a resident entry.
@@ -1365,7 +1365,7 @@ func (lo *local) resetLocked(e opened, now int64) {
 	e.catchUp(lo.world.Load())
 	kept := e.dealings
 	e.restart(now)
-	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, kept.demand
+	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, float32(kept.demand)
 	e.held, e.heldAt = kept.held, kept.heldAt
 	e.share, e.takenBefore = kept.share, kept.takenBefore+kept.usage
 }

@@ -4,54 +4,69 @@ import (
 	"math"
 	"time"
 
+	"github.com/seed-e56e777b/limiter/internal/delivery"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
 // Constants of docs/design.md; each is argued for there.
 const (
-	tauIntervals   = 5                // τ in intervals
-	slowTau        = 30 * time.Second // least time constant of the averages that outages go by
-	driftTau       = 60 * time.Second // how fast an outage gives a part to those that had none
-	idleShare      = 0.25             // of an equal share, what an outage leaves to one that had none: all of them together exceed the limit by no more
-	floorShare     = 0.02             // N·ε over r: what of a limit is dealt out without regard to demand
-	lazyMost       = 15 * time.Second // longest that a key far from its limit goes unreported
-	expiry         = 10               // intervals after which a grant that was not renewed has expired
-	holdTaus       = 3                // τ for which share mode stays after a loss or a spell of staleness
-	saveMost       = 5                // tokens that a share may save up in an outage beyond its part of the burst, since few requests come unevenly,
-	saveFor        = time.Second / 2  // and for how long: all shares together save no more than the rate gives in this time
-	alarmPart      = 4                // a pool-mode key that has used 1/alarmPart of its level is told at once
-	alarmDeviation = 4                // standard deviations of a count that exceeds what is expected by chance: no jump of demand
-	headroom       = 0.25             // of what a round asks for on the mean, or of the burst, that it may ask for beyond, before shares are kept to
-	steadyRequests = 8                // in τ; demand that is made of fewer is too rough to share by
-	floorDebt      = time.Hour        // debt beyond an empty bucket that is told again after a loss
-	attemptsMilli  = 1000             // attempts travel in thousandths
-	demandStep     = 1. / 16          // of τ, for which demand is not brought forward
-	evenly         = 0.25             // of τ: what comes in less counts as of its middle, to 0.3 %
-	restAfter      = 4 * slowTau      // without a decision or an exchange: what averages say is as good as gone
-	restDemand     = 0.01             // of the rate, below which it matters to nobody who asks
-	noteSteps      = 64               // in T: for less than that, what is noted may wait for its arithmetic
-	untoldPart     = 0.6              // of a round's refill, the mean that others have taken since they last reported
+	tauIntervals     = 5                // τ in intervals
+	slowTau          = 30 * time.Second // least time constant of the averages that outages go by
+	driftTau         = 60 * time.Second // how fast an outage gives a part to those that had none
+	idleShare        = 0.25             // of an equal share, what an outage leaves to one that had none: all of them together exceed the limit by no more
+	floorShare       = 0.02             // N·ε over r: what of a limit is dealt out without regard to demand
+	lazyMost         = 15 * time.Second // longest that a key far from its limit goes unreported
+	expiry           = 10               // intervals after which a grant that was not renewed has expired
+	holdTaus         = 3                // τ for which share mode stays after a loss or a spell of staleness
+	saveMost         = 5                // tokens that a share may save up in an outage beyond its part of the burst, since few requests come unevenly,
+	saveFor          = time.Second / 2  // and for how long: all shares together save no more than the rate gives in this time
+	alarmPart        = 4                // a pool-mode key that has used 1/alarmPart of its level is told at once
+	alarmDeviation   = 4                // standard deviations of a count that exceeds what is expected by chance: no jump of demand
+	headroom         = 0.25             // of what a round asks for on the mean, or of the burst, that it may ask for beyond, before shares are kept to
+	silenceRequests  = 64               // over which the demand since processes fell silent is smoothed,
+	silenceTaus      = 3                // for this time at least, in τ,
+	silenceSpan      = 5 * time.Second  // and this at most
+	silenceChance    = 0.15             // of the demand: less that is missing may be chance
+	silenceDeviation = 2                // standard deviations that may be
+	steadyRequests   = 8                // in τ; demand that is made of fewer is too rough to share by
+	floorDebt        = time.Hour        // debt beyond an empty bucket that is told again after a loss
+	attemptsMilli    = 1000             // attempts travel in thousandths
+	demandStep       = 1. / 16          // of τ, for which demand is not brought forward
+	evenly           = 0.25             // of τ: what comes in less counts as of its middle, to 0.3 %
+	restAfter        = 4 * slowTau      // without a decision or an exchange: what averages say is as good as gone
+	restDemand       = 0.01             // of the rate, below which it matters to nobody who asks
+	noteSteps        = 64               // in T: for less than that, what is noted may wait for its arithmetic
+	lateRounds       = 2                // in T; a report of older usage is late
+	emptyAfter       = 7 * time.Second  // a report of older usage empties the bucket at most
+	untoldPart       = 0.6              // of a round's refill, the mean that others have taken since they last reported
 )
 
 // world is what a process knows of its fleet and of its way to Redis.
 // It is replaced as a whole, never changed.
 type world struct {
 	fleet    float64       // N, processes, the silent ones included
-	scale    float64       // (N − s)/N: what the s silent ones leave of every rate
+	scale    float64       // (N − s)/N: the least that the s silent ones leave of a rate
+	silentAt int64         // since when some are silent, a minute at most: those that were before are gone; 0: none is
+	silence  time.Duration // after which one is
+	lost     float64       // processes that are gone and never left: an outage counts them
 	interval time.Duration // T_eff
 	rtt      time.Duration // running mean of the round trip
-	tau      time.Duration // time constant of demand
+	tau      time.Duration // time constant of demand: of the slowest process
+	hold     time.Duration // for which share mode stays after a loss or an outage: by this process's own interval
 	perTau   float64       // 1/τ, per nanosecond
 	step     int64         // nanoseconds: see enterLocked
 	ablated  bool          // true if θ is always 1, in a simulation that shows what θ is worth
 }
 
-func newWorld(fleet, scale float64, interval, rtt, tau time.Duration) *world {
+func newWorld(fleet, lost, scale float64, interval, rtt, tau time.Duration) *world {
 	return &world{
-		fleet: fleet, scale: scale, interval: interval, rtt: rtt, tau: tau,
+		fleet: fleet, lost: lost, scale: scale, interval: interval, rtt: rtt, tau: tau, hold: holdTaus * tau,
 		perTau: 1 / float64(tau), step: int64(interval / noteSteps),
 	}
 }
+
+// all is the number of processes that an outage counts on.
+func (w *world) all() float64 { return w.fleet + w.lost }
 
 // horizon is H, the time to the next reply, in seconds.
 func (w *world) horizon() float64 { return (w.interval + w.rtt).Seconds() }
@@ -130,17 +145,20 @@ type dealings struct {
 	inflight    int64   // usage that is reported and not yet acknowledged
 	sentFirst   int64   // first admission of what is in flight
 	reported    int64   // when attempts were last taken for a report
-	demandThen  float64 // d at reported
+	demandThen  float32 // d at reported
+	silentThen  float32 // demand of the fleet when processes fell silent, tokens per second; 0: none is
 	ownThen     float32 // d at the last reply
 	steadyThen  float32 // d̄ at the last reply
 
 	heldShare  float32 // most of a share until holdUntil
 	cost       float32 // of a request, of late; what a share has to be able to save up for
+	meanOthers float32 // D̄_o
+	held       float32 // tokens of ours in Redis's count of attempts, at heldAt
+	silentNow  float32 // demand of the fleet since processes have been silent, smoothed
+	lostDemand float32 // the most that silentThen was since processes have been lost, for outages
 	askedSince int64   // tokens asked for since it and reported
 	others     float64 // D_o of the last reply
 	meanOwn    float64 // d̄
-	meanOthers float64 // D̄_o
-	held       float64 // tokens of ours in Redis's count of attempts, at heldAt
 	heldAt     int64   // microseconds of the partition's clock
 	met        int64   // when the key became resident
 
@@ -325,10 +343,10 @@ func (a *account) fairRoom(now int64, b *bucket, w *world) int64 {
 	return int64(clampTokens((b.burst/2 - over*b.rate) / w.fleet))
 }
 
-// report moves what is unreported into a record, and says at which instant
-// its charge begins.
-func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, begin int64) {
-	exact := a.carry + float64(a.usage)*1e6/(b.rate*w.scale)
+// report moves what is unreported into a record, with the span of its charge.
+func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, span delivery.Span) {
+	scale := a.scale(w)
+	exact := a.carry + float64(a.usage)*1e6/(b.rate*scale)
 	whole := math.Trunc(max(-maxMicros, min(exact, maxMicros)))
 	a.carry = exact - whole
 	if math.Abs(a.carry) >= 1 {
@@ -338,20 +356,31 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, b
 	if rec.Delta < 0 {
 		rec.Op, rec.Delta = exchange.Refund, -rec.Delta
 	}
-	begin = now
+	span = delivery.Span{Begin: now, Late: forever, Empty: forever}
 	if a.first != 0 {
 		a.chain(b.rate, w)
 		others := a.others
 		if now < a.holdUntil {
-			others = max(others, a.meanOthers) // Redis does not know the others' demand again yet
+			others = max(others, float64(a.meanOthers)) // Redis does not know the others' demand again yet
 		}
-		begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, b.lateness(w))
+		span.Begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, b.lateness(w))
+		late := lateRounds*w.interval + w.rtt + lazyPeriod(b)
+		span.Late, span.Empty = later(a.first, late), later(a.first, max(late, emptyAfter))
+		span.Full = b.full() + a.owes(b, now, w)
 	}
+	rec.Left = uint8(256 * (1 - scale))
 	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
 	a.takenBefore += a.usage
 	a.inflight, a.usage, a.chained = a.usage, 0, 0
 	a.sentFirst, a.first = a.first, 0
-	return rec, begin
+	return rec, span
+}
+
+// owes is the time, in microseconds, that the fleet takes to repay as much as this
+// process has taken beyond its share, in each of its processes: debts that callers know
+// of, of Reserve and Charge.
+func (a *account) owes(b *bucket, now int64, w *world) int64 {
+	return int64(max(0, -b.levelAt(now)) * 1e6 / max(b.refill, b.rate/w.all()))
 }
 
 // maxMicros bounds a charge: 71 years.
@@ -383,21 +412,21 @@ func (a *account) takeAsked(now int64, w *world) float64 {
 	asked, span := float64(a.asked), time.Duration(now-a.reported)
 	a.meanOwn = a.ownMean(now, w)
 	a.askedSince = addTokens(a.askedSince, a.asked)
-	a.demandThen = a.demandAfter(now, w)
+	a.demandThen = float32(a.demandAfter(now, w))
 	a.asked, a.demanded, a.reported = 0, 0, now
 	waited := a.marked(toldQueue)
 	a.setMark(toldQueue, a.queued != 0)
 	if a.queued == 0 && !waited && span <= 2*w.tau {
 		return asked
 	}
-	want, since := a.demandThen, time.Duration(now-a.exchanged)
+	want, since := float64(a.demandThen), time.Duration(now-a.exchanged)
 	if a.queued != 0 || waited {
 		next := max(w.interval, min(span, 2*(w.interval+w.rtt)))
 		mean := risen(next, w.tau) * w.tau.Seconds() / next.Seconds() // of a count that decays from 1 until the next report
 		want = (want + float64(a.queued)) / mean
 		since += w.rtt // from one report's arrival to the next one's
 	}
-	missing := want*w.tau.Seconds() - decay(a.held, since, w.tau)
+	missing := want*w.tau.Seconds() - decay(float64(a.held), since, w.tau)
 	if waited {
 		return missing // negative if waiters have left
 	}
@@ -412,7 +441,7 @@ func (a *account) ownMean(now int64, w *world) float64 {
 	if span <= 0 {
 		return a.meanOwn
 	}
-	mean := meanDemand(a.asked, a.demandThen, a.demandAfter(now, w), span, w) + float64(a.queued)
+	mean := meanDemand(a.asked, float64(a.demandThen), a.demandAfter(now, w), span, w) + float64(a.queued)
 	return a.slowMean(a.meanOwn, mean, span, now, w)
 }
 
@@ -437,14 +466,13 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 	if a.marked(floorDue) {
 		tat = max(tat, a.tat) // Redis has lost what we are about to tell it
 	}
-	charged := a.chargedOf(b, tat, now)
+	a.learnDemand(b, tat, st.Demand, clock, sent, now, w)
 	a.inflight, a.tat, a.replied = 0, tat, tat
-	a.learnDemand(st.Demand, clock, sent, now, charged, b.mode != modeStale && now >= a.holdUntil, w)
-	a.exchanged, a.ownThen, a.steadyThen, a.askedSince = now, float32(a.demandThen), float32(a.meanOwn), 0
+	a.rememberDemand(now, w)
+	a.exchanged, a.ownThen, a.steadyThen, a.askedSince = now, a.demandThen, float32(a.meanOwn), 0
 	if b.mode == modeStale {
-		held := now < a.holdUntil
 		a.hold(now, w)
-		if !held && a.first != 0 && a.first < now-2*int64(w.interval+w.rtt) {
+		if a.first != 0 && a.first < now-2*int64(w.interval+w.rtt) {
 			a.until = later(now, expiry*w.interval)
 			return // what the outage has run up is yet to be told; until then this reply says little
 		}
@@ -452,45 +480,120 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 	a.regrant(b, now, w)
 }
 
+// rememberDemand keeps the demand that the fleet had when processes fell silent, and
+// smooths the one that it has without them. It is kept while some are silent, and, for
+// outages, while some that fell silent have not come back. The long means still hold
+// most of the silent ones' demand when their silence is noticed.
+func (a *account) rememberDemand(now int64, w *world) {
+	if w.silentAt == 0 {
+		a.silentThen, a.silentNow = 0, 0
+		if w.lost == 0 {
+			a.lostDemand = 0
+		}
+		return
+	}
+	mean, total := a.meanOwn+float64(a.meanOthers), a.steadied(float64(a.demandThen)+float64(a.queued), w)+a.others
+	switch {
+	case a.silentThen == 0:
+		if age := time.Duration(now - a.met); age > silenceSpan {
+			t := max(w.tau, slowTau)
+			lost := risen(w.silence, t) / risen(age, t) // of the mean, since they fell silent
+			mean += max(0, mean-total) * lost / (1 - lost)
+		}
+		kept := decay(1, w.silence, w.tau) // of their demand, in Redis's count
+		a.silentThen, a.silentNow = float32(mean), float32(max(0, min(total, (total-kept*mean)/(1-kept))))
+	case a.exchanged < w.silentAt: // those that were silent then are gone by now
+		a.silentThen, a.silentNow = float32(mean), min(a.silentNow, float32(mean))
+	default:
+		a.silentNow += float32((total - float64(a.silentNow)) * risen(time.Duration(now-a.exchanged), a.silenceSpan(w)))
+		a.silentThen = max(a.silentThen, min(a.silentNow, float32(mean)))
+	}
+	a.lostDemand = max(a.lostDemand, a.silentThen)
+}
+
+// silenceSpan is the time over which the demand since the silence is smoothed: that of
+// some requests.
+func (a *account) silenceSpan(w *world) time.Duration {
+	return max(w.tau, min(silenceSpan, max(silenceTaus*w.tau, seconds(silenceRequests*a.request()/float64(a.silentThen)))))
+}
+
+// scale is the part of the key's rate that silent processes leave to the others:
+// the part of the demand that has gone with them, and at most an equal share for each
+// of them. A part that may be chance, by the number of requests in the smoothed demand,
+// counts for less.
+func (a *account) scale(w *world) float64 {
+	if w.scale >= 1 || a.silentThen == 0 {
+		return 1
+	}
+	missing := max(0, 1-float64(a.silentNow/a.silentThen))
+	requests := float64(a.silentThen) * a.silenceSpan(w).Seconds() / a.request()
+	chance := min(silenceChance, silenceDeviation/math.Sqrt(requests))
+	return max(w.scale, 1-missing*min(1, missing/chance))
+}
+
 // learnDemand finds D_o: what Redis counts, less what it holds of ours. Where
 // that is not complete again the average may rise by it, not fall. Over a span
 // of which Redis's count knows the end alone the average rises by no more than
 // was charged: where all processes ask at the same time, replies see nothing
 // but such times.
-func (a *account) learnDemand(total, clock, sent, now int64, charged float64, complete bool, w *world) {
+func (a *account) learnDemand(b *bucket, tat, total, clock, sent, now int64, w *world) {
 	if a.heldAt != 0 {
-		a.held = decay(a.held, time.Duration(clock-a.heldAt)*time.Microsecond, w.tau)
+		a.held = float32(decay(float64(a.held), time.Duration(clock-a.heldAt)*time.Microsecond, w.tau))
 	}
-	a.held += float64(sent) / attemptsMilli
+	a.held += float32(float64(sent) / attemptsMilli)
 	a.heldAt = clock
 	before := a.others
 	a.others = 0
 	if w.fleet > 1 {
-		a.others = max(0, float64(total)/attemptsMilli-a.held) / w.tau.Seconds()
+		a.others = max(0, float64(total)/attemptsMilli-float64(a.held)) / w.tau.Seconds()
 	}
-	if a.exchanged == 0 {
-		a.meanOthers = a.others
-	} else if span := time.Duration(now - a.exchanged); span > 0 {
-		went := a.others + (before-a.others)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds() // as a decay from one to the other
-		if !complete {
-			went = max(went, a.meanOthers)
-		} else if span > 2*w.tau {
-			went = min(went, charged)
+	span := time.Duration(now - a.exchanged)
+	switch {
+	case a.exchanged == 0:
+		a.meanOthers = float32(a.others)
+		return
+	case span <= 0:
+		return
+	}
+	went := a.others + (before-a.others)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds() // as a decay from one to the other
+	if b.mode == modeStale || now < a.holdUntil {
+		went = max(went, float64(a.meanOthers))
+	} else if span > 2*w.tau {
+		if most, least := a.chargedOf(b, tat, now, w); went > most {
+			went = least
 		}
-		a.meanOthers = a.slowMean(a.meanOthers, went, span, now, w)
 	}
+	a.meanOthers = float32(a.slowMean(float64(a.meanOthers), went, span, now, w))
 }
 
-// chargedOf is what others can have asked for since the last reply, as a rate,
-// by how far the TAT has moved: what they charged. Where the bucket is not at
-// least half full any number may have been denied.
-func (a *account) chargedOf(b *bucket, tat, now int64) float64 {
-	toFull := time.Duration(tat-now).Seconds() * b.rate
-	if toFull > b.burst/2 || a.inflight < 0 || a.marked(gaveBack) || now <= a.exchanged {
-		return math.Inf(1)
+// chargedOf returns the most and the least that others have requested since the last
+// reply, as rates, by how far the TAT has moved: by what they charged. The least holds
+// if the bucket was full in between, for as long as it can have been; a bucket that
+// fills in much less than the time since says no more than the most. A bucket below
+// half its level has denied them as often as this process. Unless this process was
+// denied much, and news says that the bucket was low before, both are unbounded.
+func (a *account) chargedOf(b *bucket, tat, now int64, w *world) (most, least float64) {
+	span, full, each := time.Duration(now-a.exchanged), seconds(b.burst/b.rate), 1.
+	if a.marked(gaveBack) || a.inflight < 0 {
+		return math.Inf(1), math.Inf(1)
 	}
-	charged := time.Duration(tat-a.replied).Seconds()*b.rate - float64(a.inflight)
-	return max(0, charged) / time.Duration(now-a.exchanged).Seconds()
+	if time.Duration(tat-now) > full/2 {
+		many := float64(a.askedSince) >= steadyRequests*a.request() && 2*a.inflight <= a.askedSince
+		idle := a.said < later(now, full/2)
+		if a.inflight == 0 || full < w.wordTakes() || !many && !idle {
+			return math.Inf(1), math.Inf(1)
+		}
+		each = float64(a.askedSince) / float64(a.inflight)
+	}
+	charged := func(from int64) float64 {
+		return max(0, time.Duration(tat-from).Seconds()*b.rate-float64(a.inflight)) * max(1, each) / span.Seconds()
+	}
+	if 2*span > 3*full {
+		each = 1
+		most = charged(a.replied)
+		return most, most
+	}
+	return charged(a.replied), charged(max(a.replied, now))
 }
 
 // hold keeps the bucket in share mode with at most its present share, while
@@ -499,7 +602,7 @@ func (a *account) hold(now int64, w *world) {
 	if now >= a.holdUntil {
 		a.heldShare = float32(a.share)
 	}
-	a.holdUntil = later(now, holdTaus*w.tau)
+	a.holdUntil = later(now, w.hold)
 }
 
 // forget drops what was learnt of demand from a Redis that has lost it. The
@@ -556,12 +659,12 @@ func (a *account) regrant(b *bucket, now int64, w *world) {
 }
 
 func (a *account) regrantFor(b *bucket, own float64, now int64, w *world) {
-	rate := b.rate * w.scale
+	rate := b.rate * a.scale(w)
 	horizon := w.horizon()
 	unclipped := (w.interval + w.rtt + max(w.interval, w.rtt)).Seconds() * rate
 	level := min(a.sharedLevel(b, now, rate), b.burst+unclipped)
 	share := shareOf(a.steadied(own, w), a.others, b.rate, w.fleet)
-	asked := max(a.others, a.meanOthers) + max(own, a.meanOwn)
+	asked := max(a.others, float64(a.meanOthers)) + max(own, a.meanOwn)
 	asked = asked*horizon + headroom*min(asked*horizon, b.burst)
 	contended := w.fleet > 1 && asked > min(level, b.burst)+rate*horizon
 	most, saved := math.Inf(1), a.request()
@@ -612,9 +715,9 @@ func (a *account) untold(b *bucket, rate, share float64, w *world) float64 {
 // a share as if it asked all the time. Where the averages say that more is asked
 // for than there is they give the share, as in an outage, and it is saved up.
 func (a *account) lapse(b *bucket, now int64, w *world) bool {
-	others := a.othersMean(now, w)
+	others := a.revertedMean(now, w)
 	own := a.ownMean(now, w)
-	rate := b.rate * w.scale
+	rate := b.rate * a.scale(w)
 	if w.fleet <= 1 || a.exchanged == 0 || own+others <= rate || now > max(later(a.exchanged, slowTau), a.tat) {
 		a.until = a.expires
 		return false
@@ -759,7 +862,7 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 		threshold: b.threshold,
 		mode:      modeStale,
 	}
-	if w.fleet <= 1 {
+	if w.all() <= 1 {
 		b.grant = grant{refill: b.rate, capacity: b.burst, threshold: 1, mode: modeStale}
 	}
 	a.alarm = maxTokens // there is nobody to tell
@@ -795,17 +898,18 @@ func (a *account) outageLevel(b *bucket, at int64) float64 {
 
 func (a *account) outageShare(b *bucket, since int64, w *world) float64 {
 	switch {
-	case w.fleet <= 1:
+	case w.all() <= 1:
 		return 1
 	case a.exchanged == 0:
-		return 1 / w.fleet
+		return 1 / w.all()
 	}
-	others := a.othersMean(since, w)
+	own, others := a.ownMean(since, w), a.othersMean(since, w)
 	if a.wouldHear(b, w) {
 		others = a.revertedMean(since, w)
 	}
-	share := shareOf(a.ownMean(since, w), others, b.rate, w.fleet)
-	return share + (1/w.fleet-share)*a.quiet(b, since, w)
+	others = max(others, float64(a.lostDemand)-own) // those that are cut off still ask
+	share := shareOf(own, others, b.rate, w.all())
+	return share + (1/w.all()-share)*a.quiet(b, since, w)
 }
 
 // wouldHear reports whether there would be news of the key if others asked for
@@ -839,11 +943,12 @@ func (a *account) quiet(b *bucket, now int64, w *world) float64 {
 func (a *account) revertedMean(now int64, w *world) float64 {
 	span := time.Duration(now - a.exchanged)
 	if span <= 0 {
-		return a.meanOthers
+		return float64(a.meanOthers)
 	}
 	own := a.ownSinceReply(span, now, w)
-	went := a.meanOthers + (a.others-a.meanOthers)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds()
-	return a.slowMean(a.meanOthers, went+max(0, float64(a.steadyThen)-own), span, now, w)
+	mean := float64(a.meanOthers)
+	went := mean + (a.others-mean)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds()
+	return a.slowMean(mean, went+max(0, float64(a.steadyThen)-own), span, now, w)
 }
 
 // othersMean is D̄_o at now where others may ask without a word of it. Since the
@@ -853,10 +958,10 @@ func (a *account) revertedMean(now int64, w *world) float64 {
 func (a *account) othersMean(now int64, w *world) float64 {
 	span := time.Duration(now - a.exchanged)
 	if span <= 0 {
-		return a.meanOthers
+		return float64(a.meanOthers)
 	}
 	own := a.ownSinceReply(span, now, w)
-	return a.slowMean(a.meanOthers, a.others+max(0, a.steadied(float64(a.ownThen)+float64(a.queued), w)-own), span, now, w)
+	return a.slowMean(float64(a.meanOthers), a.others+max(0, a.steadied(float64(a.ownThen)+float64(a.queued), w)-own), span, now, w)
 }
 
 // ownSinceReply is the mean of own over the span since the last reply.
@@ -867,7 +972,7 @@ func (a *account) ownSinceReply(span time.Duration, now int64, w *world) float64
 // drifted is the share of an outage by now: a process that was idle takes part
 // after a while.
 func (a *account) drifted(since, now int64, w *world) float64 {
-	return a.share + max(0, idleShare/w.fleet-a.share)*risen(time.Duration(now-since), driftTau)
+	return a.share + max(0, idleShare/w.all()-a.share)*risen(time.Duration(now-since), driftTau)
 }
 
 // nextGrant is how long it is until the next reply may be expected.

@@ -46,7 +46,7 @@ func poissonFrom(k int64, mean float64) float64 {
 // TestNewsOutlivesTheGrant: what was heard of a key holds as long as it says,
 // though the grant that it came upon was to end before.
 func TestNewsOutlivesTheGrant(t *testing.T) {
-	w := newWorld(2, 1, 100*time.Millisecond, time.Millisecond, 500*time.Millisecond)
+	w := newWorld(2, 0, 1, 100*time.Millisecond, time.Millisecond, 500*time.Millisecond)
 	now := int64(time.Hour)
 	lo := newLocal(1, 1, 0)
 	lo.world.Store(w)

@@ -124,6 +124,7 @@ type syncer struct {
 	err       error // why the last call failed; nil once nothing is failing
 	warnedAt  int64 // when that was last logged; 0: never
 	warned    bool  // it was, since all was well
+	differing error // that intervals differ within the fleet; nil: they don't
 }
 
 func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed uint64) *syncer {
@@ -390,19 +391,10 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 	if e.is(awaited) {
 		s.local.countQueue(e)
 	}
-	first := e.first
-	rec, begin := e.report(now, &e.bucket, w)
-	if rec.Op == exchange.Charge && first != 0 {
-		ceiling, off := s.fleet.Backlog(first, w.rtt)
-		if ceiling {
-			reserved := time.Duration(max(0, e.lastEvent-now)) // ahead of now: a debt that its callers wait for
-			rec.Ceiling = e.full() + reserved.Microseconds()
-		}
-		rec.Delta = max(0, rec.Delta-off.Microseconds())
-	}
+	rec, span := e.report(now, &e.bucket, w)
 	rec.Field = e.field()
 	sh.freezeLocked(e)
-	r.Append(rec, begin, e.entry)
+	r.Append(rec, span, e.entry)
 	if e.marked(floorDue) {
 		r.Floor(len(r.Records)-1, e.floor(&e.bucket, now, w))
 		e.setMark(floorDue, false)
@@ -447,7 +439,7 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 	}
 	sh.unqueueLocked(e)
 	sh.freezeLocked(e)
-	r.Append(exchange.Record{Field: e.field(), Op: exchange.Reset}, now, known)
+	r.Append(exchange.Record{Field: e.field(), Op: exchange.Reset}, delivery.Span{Begin: now, Late: forever, Empty: forever}, known)
 	s.resetting[known] = q
 	return true
 }
@@ -655,7 +647,7 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 		return
 	}
 	w := s.local.world.Load()
-	s.fleet.Regain(holdTaus*w.tau, now)
+	s.fleet.Regain(s.hold(), now)
 	s.local.each(now, func(e opened) {
 		if !e.exchanges() || !lost[int(e.part-1)] {
 			return
@@ -682,7 +674,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 		e := s.local.open(told, now)
 		if e.exchanges() {
 			e.endOutage(now, w)
-			if rec := &r.Records[i]; e.marked(floorDue) && rec.Op == exchange.Charge && rec.Ceiling == 0 {
+			if rec := &r.Records[i]; e.marked(floorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
 				e.tat = later(e.tat, time.Duration(rec.Delta)*time.Microsecond) // Redis may have added it to what it has lost: the floor has to hold it
 			}
 			e.settle(&e.bucket, r.Reply.Keys[i], r.Reply.Now, r.Records[i].Attempts, now, w)
@@ -704,7 +696,7 @@ func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand, now int64, 
 		s.outbox.Drop(e.field())
 		s.local.heard.Put(news.Item{Field: e.field(), Reset: true})
 	}
-	if rec.Op != exchange.Charge {
+	if !rec.Op.Charges() {
 		return
 	}
 	charged := time.Duration(rec.Delta) * time.Microsecond
@@ -748,15 +740,33 @@ func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
 	if back {
 		s.nextRound = now + s.random.Int64N(int64(w.interval)) // not all at the same time
 	}
-	s.fleet.Joined(&c.Reply, back, holdTaus*w.tau, now)
+	s.fleet.Joined(&c.Reply, back, s.hold(), w.rtt, now)
 	s.publishWorld(w.rtt)
+	s.compareIntervals()
 	s.hear(c, now)
 	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // where the interval was much longer
 }
 
+// compareIntervals notes, and logs once, that SyncInterval differs within the fleet.
+func (s *syncer) compareIntervals() {
+	shortest, longest := s.fleet.Fastest(), s.fleet.Slowest()
+	switch {
+	case shortest == longest:
+		s.differing = nil
+	case s.differing == nil:
+		s.differing = fmt.Errorf("limiter: the processes of the fleet have SyncIntervals from %v to %v: all should have the same", shortest, longest)
+		s.logger.Warn("limiter: SyncInterval differs within the fleet", "own", s.interval, "shortest", shortest, "longest", longest)
+	}
+}
+
+// hold is how long the fleet is learnt anew after a loss or an outage.
+func (s *syncer) hold() time.Duration { return holdTaus * tauIntervals * s.interval }
+
 // publishWorld tells deciders and grants of the fleet as it is now.
 func (s *syncer) publishWorld(rtt time.Duration) {
-	w := newWorld(s.fleet.Members(), s.fleet.Scale(), s.fleet.Interval(), rtt, tauIntervals*s.interval)
+	w := newWorld(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, tauIntervals*s.fleet.Slowest())
+	w.hold = s.hold()
+	w.silentAt, w.silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
 	if sim, ok := s.store.(exchange.Simulated); ok {
 		w.ablated = sim.FixedThreshold()
 	}
@@ -821,12 +831,15 @@ func (s *syncer) sayLeave(tick *time.Ticker, end int64) {
 // publishStatus says how things stand, and logs a change of state.
 func (s *syncer) publishStatus(now int64) {
 	old := s.status.Load()
-	st := Status{State: s.state(), Since: old.Since, Processes: int(s.fleet.Members()), Err: s.err}
+	st := Status{State: s.state(), Since: old.Since, Processes: int(s.fleet.Members()), Silent: s.fleet.Silent(), Err: s.err}
 	if at := s.courier.LastAnswer(); at != 0 {
 		st.LastSync = s.wall(at)
 	}
 	if st.Err == nil && (st.State == Degraded || st.State == Connecting && s.wall(now).Sub(s.base) > deadlineMiss*s.interval) {
 		st.Err = errNoAnswer
+	}
+	if st.Err == nil {
+		st.Err = s.differing
 	}
 	if st.State != old.State {
 		st.Since = s.wall(now)

@@ -83,9 +83,10 @@ func writeStatus(w http.ResponseWriter, status int, st limiter.Status) {
 		Since     time.Time `json:"since"`
 		LastSync  time.Time `json:"last_sync,omitzero"`
 		Processes int       `json:"processes"`
+		Silent    int       `json:"silent,omitempty"`
 		Pending   int       `json:"pending"`
 		Error     string    `json:"error,omitempty"`
-	}{State: st.State.String(), Since: st.Since, LastSync: st.LastSync, Processes: st.Processes, Pending: st.Pending}
+	}{State: st.State.String(), Since: st.Since, LastSync: st.LastSync, Processes: st.Processes, Silent: st.Silent, Pending: st.Pending}
 	if st.Err != nil {
 		health.Error = st.Err.Error()
 	}

@@ -50,6 +50,7 @@ var facts = slices.Concat([]fact{
 	{"limiter.duplicate_reports", counter, "{report}", "Reports that Redis had already applied when they came again.", nil, func(s snapshot) int64 { return int64(s.DuplicateRounds) }},
 	{"limiter.pending_keys", level, "{key}", "Keys with something that Redis was not told yet.", nil, func(s snapshot) int64 { return int64(s.Pending) }},
 	{"limiter.processes", gauge, "{process}", "Size of the fleet in use, this process included.", nil, func(s snapshot) int64 { return int64(s.Processes) }},
+	{"limiter.silent_processes", gauge, "{process}", "Processes of the fleet that have not been seen for a while and have not left.", nil, func(s snapshot) int64 { return int64(s.Silent) }},
 	{"limiter.state_since_timestamp", gauge, "s", "Unix time at which the state of limiter.state began.", nil, func(s snapshot) int64 { return unix(s.Since) }},
 	{"limiter.last_sync_timestamp", gauge, "s", "Unix time of the last reply from Redis; 0 before the first.", nil, func(s snapshot) int64 { return unix(s.LastSync) }},
 }, states())

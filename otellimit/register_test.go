@@ -163,6 +163,7 @@ func TestKindsAndUnits(t *testing.T) {
 		"limiter.duplicate_reports":     "counter {report}",
 		"limiter.pending_keys":          "level {key}",
 		"limiter.processes":             "gauge {process}",
+		"limiter.silent_processes":      "gauge {process}",
 		"limiter.state":                 "level ",
 		"limiter.state_since_timestamp": "gauge s",
 		"limiter.last_sync_timestamp":   "gauge s",

@@ -52,6 +52,7 @@ var facts = slices.Concat([]fact{
 	{"limiter_duplicate_reports_total", counter, "Reports that Redis had already applied when they came again.", nil, func(s snapshot) float64 { return float64(s.DuplicateRounds) }},
 	{"limiter_pending_keys", gauge, "Keys with something that Redis was not told yet.", nil, func(s snapshot) float64 { return float64(s.Pending) }},
 	{"limiter_processes", gauge, "Size of the fleet in use, this process included.", nil, func(s snapshot) float64 { return float64(s.Processes) }},
+	{"limiter_silent_processes", gauge, "Processes of the fleet that have not been seen for a while and have not left.", nil, func(s snapshot) float64 { return float64(s.Silent) }},
 	{"limiter_state_since_timestamp_seconds", gauge, "Unix time at which the state of limiter_state began.", nil, func(s snapshot) float64 { return unix(s.Since) }},
 	{"limiter_last_sync_timestamp_seconds", gauge, "Unix time of the last reply from Redis; 0 before the first.", nil, func(s snapshot) float64 { return unix(s.LastSync) }},
 }, states())

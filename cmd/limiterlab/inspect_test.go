@@ -83,7 +83,7 @@ func TestInspectInWords(t *testing.T) {
 	guide, err := os.ReadFile("../../docs/lab.md")
 	require.NoError(t, err)
 	require.Contains(t, string(guide), "```\n"+o.describe(exchange.Sight{
-		Hash: "limiter:16:{3-11205}", Exists: true,
+		Hash: "limiter:2:16:{3-11205}", Exists: true,
 		Key: &exchange.KeySight{ToGo: 62400 * time.Millisecond, Demand: 3.21, Written: 87 * time.Millisecond},
 		Fleet: []exchange.MemberSight{
 			{Process: [8]byte{0x5c, 0x1d, 0x6f, 0x0e, 0x9a, 0x7b, 0x23, 0x84}, Seen: 12 * time.Millisecond},
@@ -109,7 +109,7 @@ func TestInspectSaysWhatIsWrong(t *testing.T) {
 	server := miniredis.RunT(t)
 	url := "redis://" + server.Addr()
 	require.Contains(t, look(t, exitFailed, "-redis", url, "-limit", "60/h", "x"), `there is nothing under the prefix "limiter"`)
-	require.NoError(t, server.Set("limiter:fleet:{f}", "theirs"))
+	require.NoError(t, server.Set("limiter:2:fleet:{f}", "theirs"))
 	require.Contains(t, look(t, exitFailed, "-redis", url, "-limit", "60/h", "x"), "the limiter's key holds something else")
 	server.Close()
 	require.Contains(t, look(t, exitFailed, "-redis", url, "-limit", "60/h", "x"), "connection refused")

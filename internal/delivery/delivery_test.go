@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func newCourier(t *testing.T) *Courier[string] {
 }
 
 func put(c *Courier[string], part int, cargo string, now int64) {
-	c.Room(part, now).Append(exchange.Record{Field: "k" + cargo, Attempts: 1000}, now, cargo)
+	c.Room(part, now).Append(exchange.Record{Field: "k" + cargo, Attempts: 1000}, Span{Begin: now, Late: math.MaxInt64, Empty: math.MaxInt64}, cargo)
 }
 
 func fail(b *Batch[string]) *Batch[string] {
@@ -202,7 +203,7 @@ func TestReportsUseTheirMemoryAgain(t *testing.T) {
 	now := sec
 	round := func(records int) *exchange.Chunk {
 		for range records {
-			c.Room(0, now).Append(exchange.Record{Field: "ka"}, now, "a")
+			c.Room(0, now).Append(exchange.Record{Field: "ka"}, Span{Begin: now, Late: math.MaxInt64, Empty: math.MaxInt64}, "a")
 		}
 		b := c.Round(now, nil)
 		c.Finish(answer(b, exchange.Applied, now), now)
@@ -225,7 +226,7 @@ func TestReportsUseTheirMemoryAgain(t *testing.T) {
 	require.Empty(t, r.Reply.Keys)
 	require.False(t, r.Floors)
 	require.Equal(t, exchange.Applied, r.Reply.Status)
-	r.Append(exchange.Record{Field: "kb", Attempts: 1000}, now, "b")
+	r.Append(exchange.Record{Field: "kb", Attempts: 1000}, Span{Begin: now, Late: math.MaxInt64, Empty: math.MaxInt64}, "b")
 	require.Zero(t, c.Round(now+sec, nil).Chunks[0].Records[0].Floor)
 }
 

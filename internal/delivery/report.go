@@ -12,8 +12,8 @@ import (
 // its memory again.
 type Report[T any] struct {
 	exchange.Chunk
-	Cargo  []T     // one a record
-	begins []int64 // instants at which the charges begin
+	Cargo  []T // one a record
+	spans  []Span
 	floors []int64 // least TATs to tell where the partition has lost state; 0: none
 	asked  []int64 // thousandths of attempts, when they were new
 	made   int64
@@ -21,14 +21,22 @@ type Report[T any] struct {
 	refused bool
 }
 
+// Span is the time of a charge: instants.
+type Span struct {
+	Begin int64 // the charge begins
+	Late  int64 // from here on the report is late: exchange.Late
+	Empty int64 // from here on the charge empties the bucket at most: Full is its ceiling
+	Full  int64 // microseconds
+}
+
 // Full reports whether no record fits any more.
 func (r *Report[T]) Full() bool { return len(r.Records) == exchange.MaxRecords }
 
-// Append adds a record whose charge begins at an instant.
-func (r *Report[T]) Append(rec exchange.Record, begin int64, cargo T) {
+// Append adds a record with the span of its charge.
+func (r *Report[T]) Append(rec exchange.Record, span Span, cargo T) {
 	r.Records = append(r.Records, rec)
 	r.Cargo = append(r.Cargo, cargo)
-	r.begins = append(r.begins, begin)
+	r.spans = append(r.spans, span)
 	r.floors = append(r.floors, 0)
 	r.asked = append(r.asked, rec.Attempts)
 }
@@ -50,7 +58,14 @@ func (r *Report[T]) prepare(now int64) {
 		if r.floors[i] != 0 {
 			rec.Floor = (r.floors[i] - now) / int64(time.Microsecond)
 		}
-		rec.Age = max(0, (now-r.begins[i])/int64(time.Microsecond))
+		rec.Age = max(0, (now-r.spans[i].Begin)/int64(time.Microsecond))
+		switch {
+		case !rec.Op.Charges():
+		case now >= r.spans[i].Empty:
+			rec.Op, rec.Ceiling = exchange.Charge, r.spans[i].Full
+		case now >= r.spans[i].Late:
+			rec.Op = exchange.Late
+		}
 		if late > 0 {
 			rec.Attempts = int64(float64(r.asked[i]) * weight)
 		}
@@ -86,7 +101,7 @@ func (l *lane[T]) open(tau time.Duration, now int64) *Report[T] {
 	clear(r.Records)
 	clear(r.Cargo)
 	*r = Report[T]{
-		made: now, Cargo: r.Cargo[:0], begins: r.begins[:0], floors: r.floors[:0], asked: r.asked[:0],
+		made: now, Cargo: r.Cargo[:0], spans: r.spans[:0], floors: r.floors[:0], asked: r.asked[:0],
 		Chunk: r.Chunk.Renewed(),
 	}
 	r.Partition, r.ID, r.Seq, r.Tau = l.partition, l.id, l.seq, tau

@@ -30,6 +30,10 @@ const (
 	keepSequence = 24 * time.Hour
 )
 
+// maxUnused bounds what a key keeps of the refill that the fleet has left unused, in
+// microseconds: older usage is not charged in full (docs/design.md §6).
+const maxUnused = 7_000_000
+
 // maxFieldLen is what two bytes of length can say.
 const maxFieldLen = math.MaxUint16
 
@@ -58,7 +62,7 @@ func (r *Record) check() error {
 		return errNoField
 	case len(r.Field) > maxFieldLen:
 		return fmt.Errorf("a field of %d bytes: at most %d", len(r.Field), maxFieldLen)
-	case r.Op > Reset:
+	case r.Op > Late:
 		return fmt.Errorf("unknown operation %d", r.Op)
 	}
 	return nil
@@ -76,13 +80,8 @@ func floorSpan(n int64) int64 { return min(max(n, LongAgo), maxSpan) }
 // micros is a duration as it is sent.
 func micros(d time.Duration) int64 { return span(d.Microseconds()) }
 
+// fromMicros is the duration of a number that was sent.
+func fromMicros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+
 // tauMicros is never 0: demand is divided by it.
 func tauMicros(d time.Duration) int64 { return max(micros(d), 1) }
-
-// sinceMicros keeps "never" apart from "just now".
-func sinceMicros(d time.Duration) int64 {
-	if d < 0 {
-		return -1
-	}
-	return micros(d)
-}

@@ -5,25 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 )
 
 // The wire: little endian, numbers of 8 bytes unless said otherwise.
 //
 // Request of a chunk: version (1 byte), flags (1 byte), sequence number, τ µs,
-// keep ms; then per record: length of the field (2 bytes), field, op (1 byte),
-// delta, attempts, age, ceiling, and, where flagFloors is set, floor.
+// keep ms; then per record: length of the field (2 bytes), field, op (1 byte), left
+// (1 byte), delta, attempts, age, ceiling, and, where flagFloors is set, floor.
 // Reply: status (1 byte), now, sequence number known before; then per record
 // TAT − now, demand.
 //
 // Request of the fleet call: version (1 byte), flags (1 byte), silent µs, forget µs,
-// since µs (−1: never), number of the last news heard; then per piece of news
+// remember µs, interval µs, number of the last news heard; then per piece of news
 // to tell: length of the field (1 byte), field, flags (1 byte), TAT − now, demand.
-// Reply: 0 (1 byte), now, members, silent members, how long ago the last gap
-// began and ended (0, 0: none), number of the latest news; then per piece of
-// news the same as in the request.
+// Reply: 0 (1 byte), now, members, silent members, lost members, longest and
+// shortest interval µs, number of the latest news; then per piece of news the same
+// as in the request.
 const (
-	wireVersion = 1
+	wireVersion = 2
 
 	flagFloors = 1
 	flagLeave  = 2
@@ -32,7 +31,7 @@ const (
 
 	chunkReplyHead = 17
 	chunkReplyKey  = 16
-	fleetReplyHead = 49
+	fleetReplyHead = 57
 )
 
 var errReply = errors.New("the server's reply is not of the limiter's script")
@@ -42,7 +41,7 @@ var errReply = errors.New("the server's reply is not of the limiter's script")
 func (c *Chunk) request() []byte {
 	size := 26
 	for i := range c.Records {
-		size += 43 + len(c.Records[i].Field)
+		size += 44 + len(c.Records[i].Field)
 	}
 	b := append(slices.Grow(c.encoded[:0], size), wireVersion, c.flags())
 	b = appendInts(b, min(max(c.Seq, 0), maxSeq), tauMicros(c.Tau), keepState.Milliseconds())
@@ -66,7 +65,7 @@ func (c *Chunk) flags() (f byte) {
 func (r *Record) appendTo(b []byte, floors bool) []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(r.Field)))
 	b = append(b, r.Field...)
-	b = append(b, byte(r.Op))
+	b = append(b, byte(r.Op), r.Left)
 	b = appendInts(b, span(r.Delta), attemptSpan(r.Attempts), span(r.Age), span(r.Ceiling))
 	if floors {
 		b = appendInts(b, floorSpan(r.Floor))
@@ -106,7 +105,7 @@ func (f *FleetCall) request() []byte {
 	if f.Leave {
 		b[1] = flagFleetLeave
 	}
-	b = appendInts(b, micros(f.Silent), micros(f.Forget), sinceMicros(f.Since), min(max(f.Heard, 0), maxSeq))
+	b = appendInts(b, micros(f.Silent), micros(f.Forget), micros(f.Remember), micros(f.Interval), min(max(f.Heard, 0), maxSeq))
 	for i := range f.Tell {
 		b = f.Tell[i].appendTo(b)
 	}
@@ -120,8 +119,9 @@ func (r *FleetReply) parse(s string) error {
 	}
 	in := ints{s: s[1:]}
 	now, members := in.within(0, maxTime), in.within(0, MaxMembers)
-	silent, begin := in.within(0, members), in.within(0, maxTime)
-	end, latest := in.within(0, begin), in.within(0, maxSeq)
+	silent, lost := in.within(0, members), in.within(0, MaxMembers)
+	slowest := in.within(0, maxSpan)
+	fastest, latest := in.within(0, slowest), in.within(0, maxSeq)
 	if in.wild {
 		return fmt.Errorf("%w: a number out of bounds", errReply)
 	}
@@ -130,10 +130,10 @@ func (r *FleetReply) parse(s string) error {
 		return err
 	}
 	*r = FleetReply{
-		Now: now, Members: int(members), Silent: int(silent),
-		GapBegin: time.Duration(begin) * time.Microsecond,
-		GapEnd:   time.Duration(end) * time.Microsecond,
-		Latest:   latest, News: news,
+		Now: now, Members: int(members), Silent: int(silent), Lost: int(lost),
+		Fastest: fromMicros(fastest),
+		Slowest: fromMicros(slowest),
+		Latest:  latest, News: news,
 	}
 	return nil
 }

@@ -16,17 +16,17 @@ func TestWire(t *testing.T) {
 	t.Parallel()
 	c := &Chunk{
 		Seq: 0x0102, Tau: 500 * time.Millisecond, Floors: true, Leave: true,
-		Records: []Record{{Field: "kab", Op: Refund, Delta: 1, Attempts: 2, Age: 3, Ceiling: 4, Floor: 5}},
+		Records: []Record{{Field: "kab", Op: Refund, Left: 9, Delta: 1, Attempts: 2, Age: 3, Ceiling: 4, Floor: 5}},
 	}
-	require.Equal(t, "01"+"03"+"0201000000000000"+"20a1070000000000"+"60ea000000000000"+
-		"0300"+"6b6162"+"01"+"0100000000000000"+"0200000000000000"+"0300000000000000"+"0400000000000000"+"0500000000000000",
+	require.Equal(t, "02"+"03"+"0201000000000000"+"20a1070000000000"+"60ea000000000000"+
+		"0300"+"6b6162"+"01"+"09"+"0100000000000000"+"0200000000000000"+"0300000000000000"+"0400000000000000"+"0500000000000000",
 		hex.EncodeToString(c.request()))
 	c.Floors, c.Leave = false, false
-	require.Equal(t, "01"+"00", hex.EncodeToString(c.request())[:4])
-	require.Len(t, c.request(), 26+5+33)
+	require.Equal(t, "02"+"00", hex.EncodeToString(c.request())[:4])
+	require.Len(t, c.request(), 26+5+34)
 
-	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Since: -1, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3}}}
-	require.Equal(t, "01"+"01"+"e803000000000000"+"40420f0000000000"+"ffffffffffffffff"+"0700000000000000"+
+	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3}}}
+	require.Equal(t, "02"+"01"+"e803000000000000"+"40420f0000000000"+"80841e0000000000"+"0300000000000000"+"0700000000000000"+
 		"03"+"6b6162"+"01"+"0200000000000000"+"0300000000000000", hex.EncodeToString(f.request()))
 }
 
@@ -85,21 +85,22 @@ func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
 	heard := []News{{"kab", true, 0, 4}, {"d0123", false, maxTime, maxTime}}
 	said := string(heard[1].appendTo(heard[0].appendTo(nil)))
 	said = strings.Replace(said, string(appendInts(nil, maxSpan)), string(appendInts(nil, maxTime)), 1)
-	require.NoError(t, r.parse(encode(epoch, 5, 2, 9, 3, 8)+said))
-	require.Equal(t, FleetReply{epoch, 5, 2, 9 * time.Microsecond, 3 * time.Microsecond, 8, heard}, r)
+	require.NoError(t, r.parse(encode(epoch, 5, 2, 4, 9, 3, 8)+said))
+	require.Equal(t, FleetReply{epoch, 5, 2, 4, 3 * time.Microsecond, 9 * time.Microsecond, 8, heard}, r)
 	for name, s := range map[string]string{
-		"short":        encode(1, 2, 3, 4, 5),
-		"status":       "\x01" + encode(epoch, 5, 2, 9, 3, 8)[1:],
-		"now":          encode(-1, 5, 2, 9, 3, 8),
-		"members":      encode(epoch, MaxMembers+1, 2, 9, 3, 8),
-		"silent":       encode(epoch, 5, 6, 9, 3, 8),
-		"gap":          encode(epoch, 5, 2, 3, 9, 8),
-		"latest":       encode(epoch, 5, 2, 9, 3, -1),
-		"cut news":     encode(epoch, 5, 2, 9, 3, 8) + said[:len(said)-1],
-		"long news":    encode(epoch, 5, 2, 9, 3, 8) + said + "\x09",
-		"much news":    encode(epoch, 5, 2, 9, 3, 8) + strings.Repeat(said, MaxHeard),
-		"news of \\0":  encode(epoch, 5, 2, 9, 3, 8) + string((&News{Field: "\x00m"}).appendTo(nil)),
-		"news of none": encode(epoch, 5, 2, 9, 3, 8) + string((&News{}).appendTo(nil)),
+		"short":        encode(1, 2, 3, 4, 5, 6),
+		"status":       "\x01" + encode(epoch, 5, 2, 4, 9, 3, 8)[1:],
+		"now":          encode(-1, 5, 2, 4, 9, 3, 8),
+		"members":      encode(epoch, MaxMembers+1, 2, 4, 9, 3, 8),
+		"silent":       encode(epoch, 5, 6, 4, 9, 3, 8),
+		"lost":         encode(epoch, 5, 2, MaxMembers+1, 9, 3, 8),
+		"intervals":    encode(epoch, 5, 2, 4, 3, 9, 8),
+		"latest":       encode(epoch, 5, 2, 4, 9, 3, -1),
+		"cut news":     encode(epoch, 5, 2, 4, 9, 3, 8) + said[:len(said)-1],
+		"long news":    encode(epoch, 5, 2, 4, 9, 3, 8) + said + "\x09",
+		"much news":    encode(epoch, 5, 2, 4, 9, 3, 8) + strings.Repeat(said, MaxHeard),
+		"news of \\0":  encode(epoch, 5, 2, 4, 9, 3, 8) + string((&News{Field: "\x00m"}).appendTo(nil)),
+		"news of none": encode(epoch, 5, 2, 4, 9, 3, 8) + string((&News{}).appendTo(nil)),
 	} {
 		require.ErrorIs(t, r.parse(s), errReply, name)
 	}
@@ -132,11 +133,11 @@ func FuzzReply(f *testing.F) {
 }
 
 func FuzzFleetReply(f *testing.F) {
-	f.Add(string((&News{Field: "kab", ToGo: 5}).appendTo(appendInts([]byte{0}, epoch, 5, 2, 9, 3, 8))))
+	f.Add(string((&News{Field: "kab", ToGo: 5}).appendTo(appendInts([]byte{0}, epoch, 5, 2, 4, 9, 3, 8))))
 	f.Fuzz(func(t *testing.T, s string) {
 		var r FleetReply
 		if r.parse(s) == nil {
-			require.True(t, 0 <= r.Silent && r.Silent <= r.Members && r.Members <= MaxMembers && 0 <= r.GapEnd && r.GapEnd <= r.GapBegin)
+			require.True(t, 0 <= r.Silent && r.Silent <= r.Members && r.Members <= MaxMembers && 0 <= r.Lost && r.Lost <= MaxMembers && 0 <= r.Fastest && r.Fastest <= r.Slowest)
 			for i := range r.News {
 				require.NoError(t, r.News[i].check())
 				require.True(t, r.News[i].ToGo >= 0 && r.News[i].ToGo <= maxTime)
@@ -156,6 +157,6 @@ func TestNamesLieEvenlyInACluster(t *testing.T) {
 			require.True(t, strings.HasPrefix(tag, fmt.Sprintf("%d-", p)))
 		}
 	}
-	require.Equal(t, "app:16:{"+partitionTags(16)[3]+"}", partitionNames("app", 16)[3])
-	require.Equal(t, "app:fleet:{f}", fleetName("app"))
+	require.Equal(t, "app:2:16:{"+partitionTags(16)[3]+"}", partitionNames("app", 16)[3])
+	require.Equal(t, "app:2:fleet:{f}", fleetName("app"))
 }

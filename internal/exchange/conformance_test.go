@@ -103,7 +103,8 @@ func (s *schedule) chunk(t *rapid.T) *Chunk {
 	for range rapid.IntRange(0, 8).Draw(t, "records") {
 		c.Records = append(c.Records, Record{
 			Field:    rapid.SampledFrom(fields).Draw(t, "field"),
-			Op:       rapid.SampledFrom([]Op{Charge, Charge, Charge, Refund, Reset}).Draw(t, "op"),
+			Op:       rapid.SampledFrom([]Op{Charge, Charge, Charge, Late, Late, Refund, Reset}).Draw(t, "op"),
+			Left:     rapid.SampledFrom([]uint8{0, 0, 1, 128, 255}).Draw(t, "left"),
 			Delta:    amount.Draw(t, "delta"),
 			Attempts: amount.Draw(t, "attempts"),
 			Age:      amount.Draw(t, "age"),
@@ -117,12 +118,13 @@ func (s *schedule) chunk(t *rapid.T) *Chunk {
 func (s *schedule) fleet(t *rapid.T) FleetCall {
 	duration, amount := rapid.SampledFrom(durations), rapid.SampledFrom(amounts)
 	f := FleetCall{
-		Process: [8]byte{rapid.Byte().Draw(t, "member") % 5},
-		Silent:  duration.Draw(t, "silent"),
-		Forget:  duration.Draw(t, "forget"),
-		Since:   duration.Draw(t, "since"),
-		Leave:   rapid.IntRange(0, 5).Draw(t, "leave") == 0,
-		Heard:   rapid.SampledFrom([]int64{0, 1, 3, 70, 300, -1, math.MaxInt64}).Draw(t, "heard"),
+		Process:  [8]byte{rapid.Byte().Draw(t, "member") % 5},
+		Silent:   duration.Draw(t, "silent"),
+		Forget:   duration.Draw(t, "forget"),
+		Remember: duration.Draw(t, "remember"),
+		Interval: duration.Draw(t, "interval"),
+		Leave:    rapid.IntRange(0, 5).Draw(t, "leave") == 0,
+		Heard:    rapid.SampledFrom([]int64{0, 1, 3, 70, 300, -1, math.MaxInt64}).Draw(t, "heard"),
 	}
 	for range rapid.SampledFrom([]int{0, 0, 1, 2, MaxTold}).Draw(t, "news") {
 		f.Tell = append(f.Tell, News{

@@ -25,7 +25,11 @@ const (
 	Charge Op = iota // TAT ← max(TAT, floor, now − age) + delta, at most now + ceiling where there is one
 	Refund           // TAT ← max(TAT − delta, min(TAT, now))
 	Reset            // TAT ← now
+	Late             // Charge that takes, of delta, no more than its age from what the fleet has left unused
 )
+
+// Charges reports whether the operation charges time.
+func (o Op) Charges() bool { return o == Charge || o == Late }
 
 // Record is the report of one key. Durations are in microseconds.
 type Record struct {
@@ -34,6 +38,7 @@ type Record struct {
 	Delta    int64 // time charged or given back, at least 0
 	Attempts int64 // thousandths of a token requested since the last report; negative where waiters have left
 	Age      int64 // how long before its arrival the charge begins, at least 0
+	Left     uint8 // part of the charge, in 1/256, that leaves room for silent processes: the key keeps it as unused
 	Ceiling  int64 // the charge leaves TAT at most this far ahead of now (never below where it was); 0 means no ceiling
 	Floor    int64 // TAT − now of the least TAT that the key has had before this charge, negative where that has passed; travels only where Chunk.Floors is set; 0 means none
 }
@@ -89,13 +94,14 @@ type KeyState struct {
 
 // FleetCall is one call on the fleet's own hash: presence out, membership in.
 type FleetCall struct {
-	Process [8]byte
-	Silent  time.Duration // a member not seen for longer is silent; contact by nobody for longer is a gap
-	Forget  time.Duration // a member not seen for longer is gone
-	Since   time.Duration // since this process last had contact, to begin a gap with where Redis has lost its own record; negative: never
-	Leave   bool          // this process leaves
-	Tell    []News        // at most MaxTold
-	Heard   int64         // number of the last news that this process has heard; 0: none
+	Process  [8]byte
+	Silent   time.Duration // a member not seen for longer is silent
+	Forget   time.Duration // a member not seen for longer is gone: lost, if it never left
+	Remember time.Duration // at least Forget; a lost member is counted for as long
+	Interval time.Duration // of this process's rounds, as configured
+	Leave    bool          // this process leaves
+	Tell     []News        // at most MaxTold
+	Heard    int64         // number of the last news that this process has heard; 0: none
 
 	Reply FleetReply // valid where Err is nil
 	Err   error
@@ -103,13 +109,14 @@ type FleetCall struct {
 
 // FleetReply is what the shared state says of the fleet.
 type FleetReply struct {
-	Now      int64         // the fleet hash's clock, microseconds
-	Members  int           // processes seen within Forget and not left, this one included unless it leaves
-	Silent   int           // those of them not seen within Silent; up to an eighth of it late
-	GapBegin time.Duration // how long ago the last spell without contact by anybody began; 0 with GapEnd 0: none known
-	GapEnd   time.Duration // how long ago it ended
-	Latest   int64         // number of the latest news
-	News     []News        // what was told after Heard, oldest first; only the last MaxHeard, what this call told included
+	Now     int64         // the fleet hash's clock, microseconds
+	Members int           // processes seen within Forget and not left, this one included unless it leaves
+	Silent  int           // those of them not seen within Silent; up to an eighth of it late
+	Lost    int           // processes unseen for longer than Forget that never left
+	Fastest time.Duration // the shortest and the longest interval of the members
+	Slowest time.Duration
+	Latest  int64  // number of the latest news
+	News    []News // what was told after Heard, oldest first; only the last MaxHeard, what this call told included
 }
 
 // Exchanger does one batch: the fleet call, where there is one, and the chunks,

@@ -5,19 +5,21 @@
 -- Fields of the hash, numbers 8 bytes each:
 --   \0n<ID>      sequence number, when it was applied
 --   \0m          sweep cursor, expiry (ms of TIME), clock when last written, offset of the clock
---   k… or d…     TAT, demand, when that was so
+--   k… or d…     TAT, demand, when that was so, unused refill
 
-local byte, exp, max, min = string.byte, math.exp, math.max, math.min
+local byte, exp, floor, max, min = string.byte, math.exp, math.floor, math.max, math.min
 local key, request = KEYS[1], ARGV[2]
 local own, meta = '\0n' .. ARGV[1], '\0m'
 
 -- TAT of a key that was never charged.
 local NEVER = -HUGE
+-- The most unused refill that is kept: 7 s.
+local UNUSED = 7000000
 -- The reply looks no further back than this.
 local LONGAGO = -4398046511104 -- −2^42
 
 local version = byte(request, 1)
-if version ~= 1 then
+if version ~= 2 then
   return redis.error_reply('ERR limiter: unknown request version ' .. tostring(version))
 end
 local _, flags, seq, tau, keep, at = unpacked('<BBi8i8i8', request)
@@ -26,8 +28,8 @@ keep = keep * 1000
 
 -- Read the fields alone: the numbers are read where they are used, which spares
 -- tables to keep them in.
-local numbers = floors and '<Bi8i8i8i8i8' or '<Bi8i8i8i8'
-local size = floors and 41 or 33
+local numbers = floors and '<BBi8i8i8i8i8' or '<BBi8i8i8i8'
+local size = floors and 42 or 34
 local records, n, fields, asked, repeated = at, 0, { own, meta }, {}, false
 while at <= #request do
   local field
@@ -53,8 +55,8 @@ local idle = now - keep
 -- state decodes the state of a key. nil stands for one that is not there, is
 -- rubbish, or that the sweep may take: so nobody can tell when the sweep comes.
 local function state(value)
-  if not value or #value ~= 24 then return nil end
-  local tat, demand, since = unpacked('<i8i8i8', value)
+  if not value or #value ~= 32 then return nil end
+  local tat, demand, since, unused = unpacked('<i8i8i8i8', value)
   if tat < idle and since < idle then return nil end
   if tat < NEVER then tat = NEVER elseif tat > now + HUGE then tat = now + HUGE end
   if demand < 0 then demand = 0 elseif demand > HUGE then demand = HUGE end
@@ -62,7 +64,8 @@ local function state(value)
     demand = demand * exp((since - now) / tau) + 0.5
     demand = demand - demand % 1
   end
-  return tat, demand
+  if unused < 0 then unused = 0 elseif unused > UNUSED then unused = UNUSED end
+  return tat, demand, unused
 end
 
 -- sequence decodes the sequence number of an ID; 0 where there is none.
@@ -73,18 +76,29 @@ local function sequence(value)
   return number
 end
 
--- merged is the TAT after a record.
-local function merged(tat, op, delta, age, ceiling, least)
-  if op == 2 then return now end
+-- merged returns the TAT and the unused refill after a record.
+local function merged(tat, unused, op, left, delta, age, ceiling, least)
+  if op == 2 then return now, 0 end
   if least ~= 0 then tat = max(tat, now + least) end
-  if op == 1 then return max(tat - delta, min(tat, now)) end
-  if delta == 0 then return tat end
+  if op == 1 then return max(tat - delta, min(tat, now)), unused end
+  if delta == 0 then return tat, unused end
   local base = now - age
-  if base < tat then base = tat end
+  if base < tat then
+    base = tat
+  elseif tat ~= NEVER then
+    unused = unused + base - tat
+    if unused > UNUSED then unused = UNUSED end
+  end
+  if left > 0 then left = floor(min(delta, UNUSED * 256) * left / 256) end
+  if op == 3 then
+    local taken = min(delta, unused, age)
+    unused, delta = unused - taken, delta - taken
+  end
+  if left > 0 then unused = min(unused + left, UNUSED) end
   local charged = base + delta
   if ceiling > 0 then charged = min(charged, max(base, now + ceiling)) end
-  if charged > now + HUGE then return now + HUGE end
-  return charged
+  if charged > now + HUGE then charged = now + HUGE end
+  return charged, unused
 end
 
 local prev = sequence(stored[1])
@@ -95,43 +109,43 @@ elseif prev < seq - 1 and not floors then
   status = 2
 end
 
--- Where a field comes in several records, left has what the last of them left; it
+-- Where a field comes in several records, after has what the last of them left; it
 -- is written once for each, and the last time counts. What each key passes does
 -- without max, min and #, which cost 5 % of the whole.
 local writes, w, added, furthest = { meta, '' }, 2, 0, now
-local reply, left = {}, {}
+local reply, after = {}, {}
 at = records
 for i = 1, n do
   local field, value = fields[i + 2], stored[i + 2]
-  local before = repeated and left[field]
-  local tat, demand
+  local before = repeated and after[field]
+  local tat, demand, unused
   if before then
-    tat, demand = before[1], before[2]
+    tat, demand, unused = before[1], before[2], before[3]
   else
-    tat, demand = state(value)
-    if not tat then tat, demand = NEVER, 0 end
+    tat, demand, unused = state(value)
+    if not tat then tat, demand, unused = NEVER, 0, 0 end
   end
   if status == 0 then
-    local op, delta, attempts, age, ceiling, least = unpacked(numbers, request, at + 2 + #field)
-    local new = merged(tat, op, delta, age, ceiling, floors and least or 0)
-    if new ~= tat or attempts > 0 or attempts < 0 and demand > 0 then
-      tat, demand = new, demand + attempts
+    local op, left, delta, attempts, age, ceiling, least = unpacked(numbers, request, at + 2 + #field)
+    local new, rest = merged(tat, unused, op, left, delta, age, ceiling, floors and least or 0)
+    if new ~= tat or rest ~= unused or attempts > 0 or attempts < 0 and demand > 0 then
+      tat, demand, unused = new, demand + attempts, rest
       if demand > HUGE then demand = HUGE elseif demand < 0 then demand = 0 end
-      writes[w + 1], writes[w + 2] = field, pack('<i8i8i8', tat, demand, now)
+      writes[w + 1], writes[w + 2] = field, pack('<i8i8i8i8', tat, demand, now, unused)
       w = w + 2
       if not value and not before then added = added + 1 end
       if tat > furthest then furthest = tat end
     end
     at = at + 2 + #field + size
   end
-  if repeated then left[field] = { tat, demand } end
+  if repeated then after[field] = { tat, demand, unused } end
   local togo = tat - now
   if togo < LONGAGO then togo = LONGAGO end
   reply[2 * i - 1], reply[2 * i] = togo, demand
 end
 if repeated then
   for i = 1, n do
-    local last = left[fields[i + 2]]
+    local last = after[fields[i + 2]]
     reply[2 * i - 1] = max(last[1] - now, LONGAGO)
     reply[2 * i] = last[2]
   end

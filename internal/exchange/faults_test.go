@@ -192,7 +192,7 @@ func TestUnknownVersion(t *testing.T) {
 	t.Parallel()
 	_, client := newReal(t, redisserver.Options{})
 	for _, s := range []script{exchangeScript, fleetScript} {
-		for _, request := range []string{"\x02", "\x02and more", ""} {
+		for _, request := range []string{"\x09", "\x09and more", ""} {
 			err := client.rdb.Eval(t.Context(), s.source, []string{"limiter:x"}, "id", request).Err()
 			require.ErrorContains(t, err, "unknown request version")
 		}

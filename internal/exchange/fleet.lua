@@ -2,57 +2,44 @@
 -- KEYS[1] the hash; ARGV[1] the process; ARGV[2] the request.
 --
 -- Fields of the hash, numbers 8 bytes each:
---   \0p<process>  last seen
---   \0g           last contact by anybody; begin and end of the last gap without any
+--   \0p<process>  last seen, interval of its rounds
 --   \0m           expiry (ms of TIME), clock when last written, offset of the clock;
---                 when members were last counted, how many, how many of them silent;
---                 number of the latest news
+--                 when members were last counted, how many, how many of them silent,
+--                 how many lost, longest and shortest interval; number of the latest news
 --   \0e<slot>     news of a number: the number, TAT, demand; flags (1 byte), field of the key.
 --                 The slot, 2 bytes, is the number modulo the number of news kept.
 
+local max, min = math.max, math.min
 local key, request = KEYS[1], ARGV[2]
-local own, meta, gap = '\0p' .. ARGV[1], '\0m', '\0g'
+local own, meta = '\0p' .. ARGV[1], '\0m'
 
 local version = string.byte(request, 1)
-if version ~= 1 then
+if version ~= 2 then
   return redis.error_reply('ERR limiter: unknown request version ' .. tostring(version))
 end
-local _, flags, silent, forget, since, heard, at = unpacked('<BBi8i8i8i8', request)
+local _, flags, silent, forget, remember, interval, heard, at = unpacked('<BBi8i8i8i8i8', request)
 local leave = flags % 2 == 1
 
 -- What is kept of news, and told in one call at the most.
 local KEPT, MOST = 256, 64
 
-local stored = redis.call('HMGET', key, own, meta, gap)
+local stored = redis.call('HMGET', key, own, meta)
 
-local expire, last, offset, counted, members, mute, latest = 0, 0, 0, 0, 0, 0, 0
-if stored[2] and #stored[2] == 56 then
-  expire, last, offset, counted, members, mute, latest = unpacked('<i8i8i8i8i8i8i8', stored[2])
+local expire, last, offset, counted, members, mute, lost, slowest, fastest, latest = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+if stored[2] and #stored[2] == 80 then
+  expire, last, offset, counted, members, mute, lost, slowest, fastest, latest = unpacked('<i8i8i8i8i8i8i8i8i8i8', stored[2])
   if latest < 0 or latest > HUGE then latest = 0 end
 end
 local time, now
 time, now, offset = clock(last, offset)
 
--- seen decodes when a process was last seen; nil where that is rubbish or too long ago.
+-- seen decodes when a process was last seen, and its interval; nil where that is
+-- rubbish or too long ago.
 local function seen(value)
-  if not value or #value ~= 8 then return nil end
-  local at = unpacked('<i8', value)
-  if at < now - forget or at > now then return nil end
-  return at
-end
-
--- The gap: what the hash remembers of the last contact, or, where it has lost
--- that, what this process remembers of its own.
-local begun, ended = 0, 0
-if stored[3] and #stored[3] == 24 then
-  local contact
-  contact, begun, ended = unpacked('<i8i8i8', stored[3])
-  if contact < 0 or contact > now or begun < 0 or begun > ended or ended > now then
-    contact, begun, ended = now, 0, 0
-  end
-  if now - contact > silent then begun, ended = contact, now end
-elseif since > silent then
-  begun, ended = math.max(now - since, 0), now
+  if not value or #value ~= 16 then return nil end
+  local at, every = unpacked('<i8i8', value)
+  if at < now - max(forget, remember) or at > now or every < 0 or every > HUGE then return nil end
+  return at, every
 end
 
 -- count looks at every member but this one: linear in the fleet, so it is done
@@ -60,7 +47,8 @@ end
 -- makes a process silent. Between them a call costs the same for any fleet;
 -- thousands of processes are fine.
 local function count()
-  local others, quiet, over, known, cursor = 0, 0, {}, {}, '0'
+  local others, quiet, gone, longest, shortest = 0, 0, 0, interval, interval
+  local over, known, cursor = {}, {}, '0'
   repeat
     local scan = redis.call('HSCAN', key, cursor, 'COUNT', '1000')
     cursor = scan[1]
@@ -70,33 +58,36 @@ local function count()
       local a, b = string.byte(field, 1, 2)
       if a == 0 and b == 112 and field ~= own and not known[field] then -- \0p
         known[field] = true -- a scan may give a field twice
-        local at = seen(found[i + 1])
+        local at, every = seen(found[i + 1])
         if not at then
           over[#over + 1] = field
+        elseif at < now - forget then
+          gone = gone + 1
         else
           others = others + 1
           if now - at > silent then quiet = quiet + 1 end
+          longest, shortest = max(longest, every), min(shortest, every)
         end
       end
     end
   until cursor == '0'
-  return others, quiet, over
+  return over, others, quiet, gone, longest, shortest
 end
 
 local over = {}
-local mine = seen(stored[1])
+local mine, mineEvery = seen(stored[1])
 local stale = counted > now or now - counted >= math.floor(silent / 8)
-if stale or leave or not mine or now - mine > silent then
-  members, mute, over = count()
+if stale or leave or not mine or now - mine > min(forget, silent) or mineEvery ~= interval then
+  over, members, mute, lost, slowest, fastest = count()
   if not leave then members = members + 1 end
   counted = now
 end
 
-local writes = { meta, '', gap, pack('<i8i8i8', now, begun, ended) }
+local writes = { meta, '' }
 if leave then
   over[#over + 1] = own
 else
-  writes[5], writes[6] = own, pack('<i8', now)
+  writes[3], writes[4] = own, pack('<i8i8', now, interval)
 end
 
 local function slot(number)
@@ -137,11 +128,9 @@ end
 
 local renew
 expire, renew = renewed(expire, time, DAY)
-writes[2] = pack('<i8i8i8i8i8i8i8', expire, now, offset, counted, members, mute, latest)
+writes[2] = pack('<i8i8i8i8i8i8i8i8i8i8', expire, now, offset, counted, members, mute, lost, slowest, fastest, latest)
 redis.call('HSET', key, unpack(writes))
 drop(key, over)
 if renew then redis.call('PEXPIREAT', key, decimal(expire)) end
 
-local beginAgo, endAgo = 0, 0
-if ended > 0 then beginAgo, endAgo = now - begun, now - ended end
-return pack('<Bi8i8i8i8i8i8', 0, now, members, mute, beginAgo, endAgo, latest) .. table.concat(news)
+return pack('<Bi8i8i8i8i8i8i8', 0, now, members, mute, lost, slowest, fastest, latest) .. table.concat(news)

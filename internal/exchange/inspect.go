@@ -74,8 +74,8 @@ func (c *Client) inspectKey(ctx context.Context, s *Sight, field string, tau tim
 	if values[1] == nil {
 		return nil
 	}
-	state, ok := numbers(values[1], 3)
-	if !ok || len(values[1].(string)) != 24 {
+	state, ok := numbers(values[1], 4)
+	if !ok || len(values[1].(string)) != 32 {
 		return fmt.Errorf("the field %q of %s is %w", field, s.Hash, errState)
 	}
 	tat, demand, since := state[0], state[1], state[2]

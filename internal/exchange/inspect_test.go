@@ -43,9 +43,9 @@ func TestInspect(t *testing.T) {
 		chunk := chunk(id(1, 0), 1, Record{Field: field, Delta: 30e6, Attempts: 5000})
 		chunk.Tau = time.Hour // it does not decay while this runs
 		chunk.Partition = Partition(field, c.Partitions())
-		c.Exchange(t.Context(), &FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Since: -1}, []*Chunk{chunk})
+		c.Exchange(t.Context(), &FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}, []*Chunk{chunk})
 		require.NoError(t, chunk.Err)
-		other := FleetCall{Process: [8]byte{2}, Silent: time.Second, Forget: time.Minute, Since: -1}
+		other := FleetCall{Process: [8]byte{2}, Silent: time.Second, Forget: time.Minute}
 		c.Exchange(t.Context(), &other, nil)
 		require.NoError(t, other.Err)
 		require.NoError(t, c.rdb.HSet(t.Context(), c.fleet, "\x00q", "something new", "\x00p", "x", "\x00pshort", "12345678").Err())

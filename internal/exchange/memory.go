@@ -39,7 +39,7 @@ func newMemoryState(partitions int) memoryState {
 	for p := range s.parts {
 		s.parts[p] = memoryPartition{keys: map[string]*memoryKey{}, seqs: map[ID]memorySeq{}}
 	}
-	s.fleet.seen, s.fleet.news = map[[8]byte]int64{}, map[int64]memoryNews{}
+	s.fleet.seen, s.fleet.news = map[[8]byte]memoryMember{}, map[int64]memoryNews{}
 	return s
 }
 
@@ -119,7 +119,7 @@ func (c memoryClock) at(time int64) memoryClock {
 const never = -maxTime
 
 // memoryKey is the state of a key.
-type memoryKey struct{ tat, demand, since int64 }
+type memoryKey struct{ tat, demand, since, unused int64 }
 
 // memorySeq is a sequence number and when it was applied.
 type memorySeq struct{ number, since int64 }
@@ -195,8 +195,9 @@ func (p *memoryPartition) apply(now, seq int64, c *Chunk) {
 // merge applies one record. A state that does not change keeps its time.
 func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
 	k := p.known(r.Field, now, tau)
-	tat, attempts := r.merged(k.tat, now, floors), attemptSpan(r.Attempts)
-	if tat == k.tat && (attempts == 0 || attempts < 0 && k.demand == 0) {
+	tat, unused := r.merged(k.tat, k.unused, now, floors)
+	attempts := attemptSpan(r.Attempts)
+	if tat == k.tat && unused == k.unused && (attempts == 0 || attempts < 0 && k.demand == 0) {
 		return
 	}
 	state := p.keys[r.Field]
@@ -204,7 +205,7 @@ func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
 		state = new(memoryKey)
 		p.keys[strings.Clone(r.Field)] = state
 	}
-	*state = memoryKey{tat, max(0, min(k.demand+attempts, maxTime)), now}
+	*state = memoryKey{tat, max(0, min(k.demand+attempts, maxTime)), now, unused}
 }
 
 // known is the state of a key, its demand decayed to now.
@@ -213,7 +214,7 @@ func (p *memoryPartition) known(field string, now, tau int64) memoryKey {
 	if k == nil || k.over(now) {
 		return memoryKey{tat: never}
 	}
-	return memoryKey{k.tat, decayed(k.demand, now-k.since, tau), k.since}
+	return memoryKey{k.tat, decayed(k.demand, now-k.since, tau), k.since, k.unused}
 }
 
 // over says whether the sweep may take a state. One that it may take is as good
@@ -230,10 +231,10 @@ func decayed(demand, age, tau int64) int64 {
 	return int64(math.Floor(float64(demand)*math.Exp(-float64(age)/float64(tau)) + 0.5))
 }
 
-// merged is the TAT after a record.
-func (r *Record) merged(tat, now int64, floors bool) int64 {
+// merged returns the TAT and the unused refill after a record.
+func (r *Record) merged(tat, unused, now int64, floors bool) (int64, int64) {
 	if r.Op == Reset {
-		return now
+		return now, 0
 	}
 	if floor := floorSpan(r.Floor); floors && floor != 0 {
 		tat = max(tat, now+floor)
@@ -241,16 +242,25 @@ func (r *Record) merged(tat, now int64, floors bool) int64 {
 	delta := span(r.Delta)
 	switch {
 	case r.Op == Refund:
-		return max(tat-delta, min(tat, now))
+		return max(tat-delta, min(tat, now)), unused
 	case delta == 0:
-		return tat
+		return tat, unused
 	}
 	base := max(tat, now-span(r.Age))
+	if tat != never {
+		unused = min(unused+base-tat, maxUnused)
+	}
+	left := min(delta, 256*maxUnused) * int64(r.Left) / 256
+	if r.Op == Late {
+		taken := min(delta, unused, span(r.Age))
+		unused, delta = unused-taken, delta-taken
+	}
+	unused = min(unused+left, maxUnused)
 	charged := base + delta
 	if ceiling := span(r.Ceiling); ceiling > 0 {
 		charged = min(charged, max(base, now+ceiling))
 	}
-	return min(charged, now+maxTime)
+	return min(charged, now+maxTime), unused
 }
 
 // sweep drops what is over, once the partition has doubled since the last time:

@@ -1,17 +1,17 @@
 package exchange
 
-import "time"
-
 // memoryFleet is the fleet's hash; see fleet.lua for the reasons.
 type memoryFleet struct {
-	seen                    map[[8]byte]int64
+	seen                    map[[8]byte]memoryMember
 	clock                   memoryClock
-	contacted               bool // somebody was ever in contact
-	contact, begun, ended   int64
 	counted, members, quiet int64
+	lost, fastest, slowest  int64
 	latest                  int64
 	news                    map[int64]memoryNews // by number, the last newsKept
 }
+
+// memoryMember is when a process was last seen, and its interval.
+type memoryMember struct{ at, interval int64 }
 
 type memoryNews struct {
 	News
@@ -21,16 +21,15 @@ type memoryNews struct {
 func (f *memoryFleet) call(time int64, c *FleetCall) {
 	f.clock = f.clock.at(time)
 	now := f.clock.last
-	f.gap(now, micros(c.Silent), sinceMicros(c.Since))
-	f.count(now, micros(c.Silent), micros(c.Forget), c)
+	f.count(now, c)
 	if c.Leave {
 		delete(f.seen, c.Process)
 	} else {
-		f.seen[c.Process] = now
+		f.seen[c.Process] = memoryMember{now, micros(c.Interval)}
 	}
-	c.Reply = FleetReply{Now: now, Members: int(f.members), Silent: int(f.quiet)}
-	if f.ended > 0 {
-		c.Reply.GapBegin, c.Reply.GapEnd = ago(now, f.begun), ago(now, f.ended)
+	c.Reply = FleetReply{
+		Now: now, Members: int(f.members), Silent: int(f.quiet), Lost: int(f.lost),
+		Fastest: fromMicros(f.fastest), Slowest: fromMicros(f.slowest),
 	}
 	f.tell(now, c.Tell)
 	c.Reply.Latest, c.Reply.News = f.latest, f.since(now, c.Heard)
@@ -61,38 +60,30 @@ func (f *memoryFleet) since(now, heard int64) (news []News) {
 	return news
 }
 
-func ago(now, then int64) time.Duration { return time.Duration(now-then) * time.Microsecond }
-
-// gap notes a spell without contact by anybody.
-func (f *memoryFleet) gap(now, silent, since int64) {
-	switch {
-	case f.contacted && now-f.contact > silent:
-		f.begun, f.ended = f.contact, now
-	case !f.contacted && since > silent:
-		f.begun, f.ended = max(now-since, 0), now
-	}
-	f.contacted, f.contact = true, now
-}
-
 // count looks at every member, when the last count no longer holds.
-func (f *memoryFleet) count(now, silent, forget int64, c *FleetCall) {
+func (f *memoryFleet) count(now int64, c *FleetCall) {
+	silent, forget, own := micros(c.Silent), micros(c.Forget), micros(c.Interval)
 	mine, ok := f.seen[c.Process]
-	back := !ok || mine < now-forget || now-mine > silent
+	back := !ok || now-mine.at > min(forget, silent) || mine.interval != own
 	if !back && !c.Leave && now-f.counted < silent/8 {
 		return
 	}
-	f.counted, f.members, f.quiet = now, 0, 0
-	for id, at := range f.seen {
+	f.counted, f.members, f.quiet, f.lost, f.fastest, f.slowest = now, 0, 0, 0, own, own
+	for id, m := range f.seen {
 		switch {
 		case id == c.Process:
 			continue
-		case at < now-forget:
+		case m.at < now-max(forget, micros(c.Remember)):
 			delete(f.seen, id)
 			continue
-		case now-at > silent:
+		case m.at < now-forget:
+			f.lost++
+			continue
+		case now-m.at > silent:
 			f.quiet++
 		}
 		f.members++
+		f.fastest, f.slowest = min(f.fastest, m.interval), max(f.slowest, m.interval)
 	}
 	if !c.Leave {
 		f.members++

@@ -16,14 +16,18 @@ const (
 
 const slots = 16384 // hash slots of a Redis Cluster
 
+// layout is the version of what is kept in Redis. It is part of every name, so that
+// processes of different layouts don't take each other's state for rubbish.
+const layout = "2"
+
 // fleetName is the name of the fleet's hash.
-func fleetName(prefix string) string { return prefix + ":fleet:{f}" }
+func fleetName(prefix string) string { return prefix + ":" + layout + ":fleet:{f}" }
 
 // partitionNames are the names of n hashes.
 func partitionNames(prefix string, n int) []string {
 	names := make([]string, n)
 	for p, tag := range partitionTags(n) {
-		names[p] = fmt.Sprintf("%s:%d:{%s}", prefix, n, tag)
+		names[p] = fmt.Sprintf("%s:%s:%d:{%s}", prefix, layout, n, tag)
 	}
 	return names
 }

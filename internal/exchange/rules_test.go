@@ -47,6 +47,26 @@ func TestMerge(t *testing.T) {
 			{record: Record{Delta: second}, toGo: 2 * second},
 			{record: Record{Delta: second, Ceiling: 5 * second}, toGo: 3 * second},
 		},
+		"a late charge takes what was left unused first, within its age": {
+			{record: Record{Delta: second}, toGo: second},
+			{after: 3 * second, record: Record{Delta: second}, toGo: second}, // 2 s are left unused
+			{record: Record{Op: Late, Delta: 3 * second, Age: second / 2}, toGo: 7 * second / 2},
+			{record: Record{Op: Late, Delta: 3 * second, Age: 9 * second}, toGo: 5 * second},
+			{record: Record{Op: Late, Delta: second, Age: 9 * second}, toGo: 6 * second},
+		},
+		"room left for the silent is unused": {
+			{record: Record{Delta: second, Left: 64}, toGo: second},
+			{record: Record{Op: Late, Delta: second, Age: 9 * second}, toGo: 7 * second / 4},
+			{record: Record{Op: Reset}, toGo: 0},
+			{record: Record{Delta: 60 * second, Left: 255}, toGo: 60 * second},
+			{record: Record{Op: Reset}, toGo: 0},
+			{record: Record{Op: Late, Delta: second, Age: 9 * second}, toGo: second},
+		},
+		"no more than 7 s are kept unused": {
+			{record: Record{Delta: second}, toGo: second},
+			{after: 30 * second, record: Record{Delta: second}, toGo: second},
+			{record: Record{Op: Late, Delta: 9 * second, Age: 9 * second}, toGo: 3 * second},
+		},
 		"a floor lifts, with or without a charge, where floors travel": {
 			{record: Record{Floor: second}, toGo: LongAgo},
 			{record: Record{Floor: -second}, floors: true, toGo: -second},
@@ -194,7 +214,7 @@ func TestNews(t *testing.T) {
 		call := func(d time.Duration, heard int64, tell ...News) FleetReply {
 			now += d.Microseconds()
 			w.set(now)
-			return meet(t, w, FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Since: -1, Heard: heard, Tell: tell})
+			return meet(t, w, FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond, Heard: heard, Tell: tell})
 		}
 		low := News{Field: "ka", ToGo: 5_000_000, Demand: 7}
 		r := call(0, 0, low, News{Field: "kb", Reset: true})
@@ -223,7 +243,7 @@ func TestFleet(t *testing.T) {
 		at := func(d time.Duration, process byte, change ...func(*FleetCall)) FleetReply {
 			now += d.Microseconds()
 			w.set(now)
-			f := FleetCall{Process: [8]byte{process}, Silent: time.Second, Forget: time.Minute, Since: -1}
+			f := FleetCall{Process: [8]byte{process}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond}
 			for _, c := range change {
 				c(&f)
 			}
@@ -233,28 +253,33 @@ func TestFleet(t *testing.T) {
 			return r
 		}
 		leave := func(f *FleetCall) { f.Leave = true }
-		since := func(d time.Duration) func(*FleetCall) { return func(f *FleetCall) { f.Since = d } }
+		slow := func(f *FleetCall) { f.Interval = 2 * time.Second }
+		reply := func(members, silent, lost int) FleetReply {
+			return FleetReply{Members: members, Silent: silent, Lost: lost, Fastest: 100 * time.Millisecond, Slowest: 100 * time.Millisecond}
+		}
 
-		require.Equal(t, FleetReply{Members: 1}, at(0, 1))
-		require.Equal(t, FleetReply{Members: 2}, at(time.Millisecond, 2))
-		require.Equal(t, FleetReply{Members: 3}, at(0, 3))
-		require.Equal(t, FleetReply{Members: 3}, at(time.Second, 1), "not silent yet")
-		require.Equal(t, FleetReply{Members: 3, Silent: 2}, at(time.Second/8, 1))
-		require.Equal(t, FleetReply{Members: 3, Silent: 1}, at(0, 2), "back at once")
-		require.Equal(t, FleetReply{Members: 2, Silent: 1}, at(0, 2, leave), "who leaves does not count")
-		require.Equal(t, FleetReply{Members: 2, Silent: 1}, at(0, 1))
+		require.Equal(t, reply(1, 0, 0), at(0, 1))
+		require.Equal(t, reply(2, 0, 0), at(time.Millisecond, 2))
+		require.Equal(t, reply(3, 0, 0), at(0, 3))
+		require.Equal(t, reply(3, 0, 0), at(time.Second, 1), "not silent yet")
+		require.Equal(t, reply(3, 2, 0), at(time.Second/8, 1))
+		require.Equal(t, reply(3, 1, 0), at(0, 2), "back at once")
+		require.Equal(t, reply(2, 1, 0), at(0, 2, leave), "a process that leaves does not count")
+		require.Equal(t, reply(2, 1, 0), at(0, 1))
 
-		gap := FleetReply{Members: 1, GapBegin: 2 * time.Minute}
-		require.Equal(t, gap, at(2*time.Minute, 1), "nobody was there; the silent one is forgotten")
-		gap.GapBegin, gap.GapEnd = gap.GapBegin+time.Second, time.Second
-		require.Equal(t, gap, at(time.Second, 1), "the last gap is remembered")
+		require.Equal(t, reply(1, 0, 1), at(2*time.Minute, 1), "gone, and never left")
+		require.Equal(t, reply(2, 0, 0), at(time.Second, 3), "back")
+		require.Equal(t, reply(1, 0, 1), at(4*time.Minute, 1))
+		require.Equal(t, reply(1, 0, 0), at(time.Minute+time.Second/2, 1), "forgotten")
+
+		mixed := reply(2, 0, 0)
+		mixed.Slowest = 2 * time.Second
+		require.Equal(t, mixed, at(0, 4, slow), "intervals differ")
+		require.Equal(t, mixed, at(0, 1))
+		require.Equal(t, reply(2, 0, 0), at(0, 4), "they are the same again")
 
 		w.wipe()
-		require.Equal(t, FleetReply{Members: 1}, at(0, 1, since(time.Second)), "too short for a gap")
-		w.wipe()
-		require.Equal(t, FleetReply{Members: 1, GapBegin: time.Minute}, at(0, 1, since(time.Minute)), "the process remembers")
-		w.wipe()
-		require.Equal(t, FleetReply{Members: 1}, at(0, 1), "nothing is known")
+		require.Equal(t, reply(1, 0, 0), at(0, 1), "nothing is known")
 	})
 }
 
@@ -266,7 +291,7 @@ func TestCallersFaults(t *testing.T) {
 			"records":           {Records: make([]Record, MaxRecords+1)},
 			"begin with":        chunk(id(1, 0), 1, Record{Field: "\x00m"}),
 			"k or d":            chunk(id(1, 0), 1, Record{}),
-			"unknown operation": chunk(id(1, 0), 1, Record{Field: "k", Op: Reset + 1}),
+			"unknown operation": chunk(id(1, 0), 1, Record{Field: "k", Op: Late + 1}),
 			"bytes":             chunk(id(1, 0), 1, Record{Field: "k" + string(make([]byte, maxFieldLen))}),
 		}
 		for want, c := range faulty {
@@ -312,7 +337,7 @@ func TestLargeFleet(t *testing.T) {
 	worlds(t, func(t *testing.T, w world) {
 		var r FleetReply
 		for i := range 50 {
-			r = meet(t, w, FleetCall{Process: [8]byte{byte(i)}, Silent: time.Second, Forget: time.Minute, Since: -1})
+			r = meet(t, w, FleetCall{Process: [8]byte{byte(i)}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond})
 		}
 		require.Equal(t, 50, r.Members)
 	})

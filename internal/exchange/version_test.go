@@ -27,8 +27,8 @@ func TestLayoutIsFixed(t *testing.T) {
 		}
 		return got
 	}
-	require.Equal(t, map[string]int{"k": 24, "\x00n": 16, "\x00m": 72}, lengths("limiter:16:{0-3704}"))
-	require.Equal(t, map[string]int{"\x00p": 8, "\x00g": 24, "\x00m": 56}, lengths("limiter:fleet:{f}"))
+	require.Equal(t, map[string]int{"k": 32, "\x00n": 16, "\x00m": 72}, lengths("limiter:2:16:{0-3704}"))
+	require.Equal(t, map[string]int{"\x00p": 16, "\x00m": 80}, lengths("limiter:2:fleet:{f}"))
 }
 
 // TestBuildsShareState: processes whose scripts differ in their text, and so in
@@ -57,17 +57,17 @@ func TestOtherVersionsAreLeftAlone(t *testing.T) {
 	_, client := newReal(t, redisserver.Options{})
 	ctx, rdb := t.Context(), client.rdb
 	theirs := map[string]map[string]string{
-		client.names[0]:             {"Kx": "a state of another kind", "\x00z": "a number", "\x02": ""},
-		client.fleet:                {"\x00q12345678": "a member of another kind", "P": "its own"},
-		"limiter:2:16:{0-3704}":     {"kx": "a state of another length"},
-		"limiter:2:fleet:{f}":       {"\x00p12345678": "a member"},
-		"limiter:16:{0-3704}:extra": {"kx": ""},
+		client.names[0]:               {"Kx": "a state of another kind", "\x00z": "a number", "\x02": ""},
+		client.fleet:                  {"\x00q12345678": "a member of another kind", "P": "its own"},
+		"limiter:16:{0-3704}":         {"kx": "a state of another length"},
+		"limiter:fleet:{f}":           {"\x00p12345678": "a member"},
+		"limiter:2:16:{0-3704}:extra": {"kx": ""},
 	}
 	for name, fields := range theirs {
 		require.NoError(t, rdb.HSet(ctx, name, fields).Err())
 	}
-	require.NoError(t, rdb.HSet(ctx, client.names[0], "kx", strings.Repeat("\xff", 32), "\x00m", strings.Repeat("\xff", 80)).Err())
-	require.NoError(t, rdb.HSet(ctx, client.fleet, "\x00m", strings.Repeat("\xff", 64), "\x00g", "?").Err())
+	require.NoError(t, rdb.HSet(ctx, client.names[0], "kx", strings.Repeat("\xff", 24), "\x00m", strings.Repeat("\xff", 80)).Err())
+	require.NoError(t, rdb.HSet(ctx, client.fleet, "\x00m", strings.Repeat("\xff", 56), "\x00g", "?").Err())
 
 	r := one(t, client, charge(id(1, 0), 1, 10*second))
 	require.Equal(t, Applied, r.Status)

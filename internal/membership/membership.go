@@ -1,6 +1,6 @@
 // Package membership keeps what a process knows of its fleet from the replies
-// of the fleet's own key: how many there are, how many are silent, and when
-// nobody, or only this process, was out of contact. It is pure: instants are
+// of the fleet's own key: how many processes there are, how many are silent, since
+// when, and how many have gone without leaving. It is pure: instants are
 // nanoseconds of a clock of the caller's that never goes back and is never 0
 // (docs/design.md §6, §7).
 package membership
@@ -12,38 +12,39 @@ import (
 )
 
 const (
-	silentIntervals = 10          // unseen for as many, a member is silent
-	silentTrips     = 3           // or for as many round trips
-	silentLeast     = time.Second // and no sooner: a pause of the process is no silence
-	forgetLeast     = time.Minute // unseen for as long, a member is gone
-	forgetSilences  = 2           // and no sooner than this many times what makes it silent
-	callCost        = 25e-6       // seconds of Redis time that a call takes beside its keys
-	callPart        = 0.25        // part of a Redis core that the fleet's calls may take
-	stretchMost     = time.Minute // of an interval
-	stretchGrowth   = 2           // of an interval, from one call to the next: after a lie about the fleet's size it is soon made good
-	leastScale      = 1. / 64     // of a rate, whoever is silent: admits 1.6 % too much at worst, and charges no token more than 64-fold
-	meanWeight      = 1. / 8      // of the newest in the mean of calls
+	silentIntervals = 10               // unseen for as many, a member is silent
+	silentTrips     = 3                // or for as many round trips
+	silentLeast     = time.Second      // and no sooner: a pause of the process is no silence
+	forgetLeast     = time.Minute      // unseen for as long, a member is gone
+	forgetSilences  = 2                // and no sooner than this many times what makes it silent
+	remember        = 10 * time.Minute // for which a member that is gone and never left is counted as lost
+	callCost        = 25e-6            // seconds of Redis time that a call takes beside its keys
+	callPart        = 0.25             // part of a Redis core that the fleet's calls may take
+	stretchMost     = time.Minute      // of an interval
+	stretchGrowth   = 2                // of an interval, from one call to the next: after a lie about the fleet's size it is soon made good
+	leastScale      = 1. / 64          // of a rate, whoever is silent: admits 1.6 % too much at worst, and charges no token more than 64-fold
+	meanWeight      = 1. / 8           // of the newest in the mean of calls
 )
-
-// spell is a time without contact.
-type spell struct{ begin, end int64 }
 
 // Fleet is the fleet as one process knows it.
 type Fleet struct {
 	interval time.Duration // T as configured
+	fastest  time.Duration // the shortest and the longest T of a member
+	slowest  time.Duration
 	members  float64
+	silent   int
+	lost     float64
 	scale    float64
+	silentAt int64         // since when members have been silent, at most as long as one takes to be gone; 0: none is
 	longest  time.Duration // that the interval may be by now
 	calls    float64       // running mean of the calls in a round
 	contact  int64         // the last, or when this process started
 	regain   int64         // until then the fleet does not shrink: it is being learnt anew
-	gap      spell         // the last in which nobody had contact
-	cut      spell         // the last in which this process had none
 }
 
 // New returns a fleet of the size to assume until one is known.
 func New(members int, interval time.Duration, now int64) *Fleet {
-	return &Fleet{interval: interval, members: float64(max(1, members)), scale: 1, calls: 1, contact: now, longest: interval}
+	return &Fleet{interval: interval, fastest: interval, slowest: interval, members: float64(max(1, members)), scale: 1, calls: 1, contact: now, longest: interval}
 }
 
 // Members is N, the processes, the silent ones included.
@@ -52,6 +53,23 @@ func (f *Fleet) Members() float64 { return f.members }
 // Scale is (N − s)/N: what the s silent ones leave of every rate, at least
 // leastScale.
 func (f *Fleet) Scale() float64 { return f.scale }
+
+// Lost is the number of processes that are gone and never left, in the last ten
+// minutes: they may be cut off from Redis, and go on.
+func (f *Fleet) Lost() float64 { return f.lost }
+
+// SilentAt is an instant since which some process has been silent: a later one once
+// those that were silent then are gone. It is 0 if none is silent.
+func (f *Fleet) SilentAt() int64 { return f.silentAt }
+
+// Silent is the number of the silent, as last told.
+func (f *Fleet) Silent() int { return f.silent }
+
+// Fastest is the shortest SyncInterval of a process of the fleet.
+func (f *Fleet) Fastest() time.Duration { return f.fastest }
+
+// Slowest is the longest one, which demand and silence go by.
+func (f *Fleet) Slowest() time.Duration { return f.slowest }
 
 // Interval is T, stretched where the fleet's calls alone would take too much
 // of a Redis core: little by little, and to a minute at most.
@@ -66,69 +84,55 @@ func (f *Fleet) Called(calls int) { f.calls += meanWeight * (float64(calls) - f.
 // Call is this round's call on the fleet's key.
 func (f *Fleet) Call(process [8]byte, rtt time.Duration, now int64) *exchange.FleetCall {
 	return &exchange.FleetCall{
-		Process: process,
-		Silent:  f.silence(rtt),
-		Forget:  f.forget(rtt),
-		Since:   time.Duration(now - f.contact),
+		Process:  process,
+		Silent:   f.Silence(rtt),
+		Forget:   f.forget(rtt),
+		Remember: max(remember, f.forget(rtt)),
+		Interval: f.interval,
 	}
 }
 
-func (f *Fleet) silence(rtt time.Duration) time.Duration {
-	return max(silentLeast, silentIntervals*f.Interval(), silentTrips*rtt)
+// Silence is how long a member goes unseen until it is silent.
+func (f *Fleet) Silence(rtt time.Duration) time.Duration {
+	return max(silentLeast, silentIntervals*max(f.Interval(), f.slowest), silentTrips*rtt)
 }
 
 func (f *Fleet) forget(rtt time.Duration) time.Duration {
-	return max(forgetLeast, forgetSilences*f.silence(rtt))
+	return max(forgetLeast, forgetSilences*f.Silence(rtt))
 }
 
 // Joined takes in what the fleet's key says; back says that the call before
 // had failed. While the others are on their way back too, for hold, the fleet
 // does not shrink, and nobody is silent.
-func (f *Fleet) Joined(r *exchange.FleetReply, back bool, hold time.Duration, now int64) {
-	f.gap = spell{}
-	if r.GapBegin > r.GapEnd {
-		f.gap = spell{now - int64(r.GapBegin), now - int64(r.GapEnd)}
-	}
-	if back || f.hung() {
-		f.cut = spell{f.contact, now}
+func (f *Fleet) Joined(r *exchange.FleetReply, back bool, hold time.Duration, rtt time.Duration, now int64) {
+	if back || now-f.contact > int64(f.Silence(rtt)) { // no call has failed, but one hung, as a client without timeouts lets it
 		f.Regain(hold, now)
 	}
 	f.contact = now
+	f.fastest, f.slowest = f.interval, f.interval
+	if r.Fastest > 0 {
+		f.fastest, f.slowest = min(f.interval, r.Fastest), max(f.interval, min(r.Slowest, stretchMost))
+	}
+	f.silent = r.Silent
+	f.lost = float64(max(0, r.Lost))
 	n := float64(max(1, r.Members))
 	f.scale = 1
 	if now < f.regain {
 		f.members = max(f.members, n)
+		f.silentAt = 0
 		return
 	}
 	f.longest = stretchGrowth * f.Interval()
 	f.members = n
 	f.scale = max(leastScale, max(1, n-float64(r.Silent))/n)
-}
-
-// hung reports whether most of a gap lies after the last contact: no call has
-// failed since, but one hung, as a client without timeouts lets it.
-func (f *Fleet) hung() bool {
-	return 2*(f.gap.end-max(f.gap.begin, f.contact)) > f.gap.end-f.gap.begin
+	switch {
+	case r.Silent == 0:
+		f.silentAt = 0
+	case f.silentAt == 0 || now-f.silentAt > int64(f.forget(rtt)):
+		f.silentAt = now
+	}
 }
 
 // Regain keeps the fleet from shrinking for a while: Redis has lost what it
 // knew of it.
 func (f *Fleet) Regain(hold time.Duration, now int64) { f.regain = now + int64(hold) }
-
-// Backlog says what becomes of usage that was run up from the instant first on,
-// when it is charged after a spell without contact. Where at least half of its
-// time lies in a spell in which nobody had contact it must not put the key into
-// debt. Else the others have counted this process as silent for a while, and
-// left it 1/N of the rate, which is not charged again: the time to take off.
-func (f *Fleet) Backlog(first int64, rtt time.Duration) (ceiling bool, off time.Duration) {
-	if first >= f.cut.end {
-		return false, 0
-	}
-	together := min(f.cut.end, f.gap.end) - max(first, f.gap.begin)
-	if f.gap.end != 0 && 2*together >= f.cut.end-first {
-		return true, 0
-	}
-	alone := time.Duration(f.cut.end - max(first, f.cut.begin))
-	counted := min(alone, f.forget(rtt)) - f.silence(rtt)
-	return false, time.Duration(float64(max(0, counted)) / f.members)
-}

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestSizeAndScale(t *testing.T) {
 		{"they stay away", exchange.FleetReply{Members: 1}, false, 30 * sec, 1, 1},
 		{"all silent but this one", exchange.FleetReply{Members: 5, Silent: 5}, false, 40 * sec, 5, 0.2},
 	} {
-		f.Joined(&tc.reply, tc.back, 2*time.Second, tc.at)
+		f.Joined(&tc.reply, tc.back, 2*time.Second, 10*time.Second, tc.at) // a far server: 10 s between calls are no hang
 		if f.Members() != tc.members || f.Scale() != tc.scale {
 			t.Errorf("%s: %v members, scale %v, want %v and %v", tc.what, f.Members(), f.Scale(), tc.members, tc.scale)
 		}
@@ -43,7 +44,7 @@ func TestIntervalStretches(t *testing.T) {
 		f.Called(17)
 	}
 	told := func(members int) time.Duration {
-		f.Joined(&exchange.FleetReply{Members: members}, false, 0, sec)
+		f.Joined(&exchange.FleetReply{Members: members}, false, 0, 0, sec)
 		return f.Interval()
 	}
 	if got := told(1000); got != 200*ms {
@@ -70,54 +71,63 @@ func TestIntervalStretches(t *testing.T) {
 // more than 64-fold.
 func TestScaleHasALeast(t *testing.T) {
 	f := New(1, 100*ms, sec)
-	f.Joined(&exchange.FleetReply{Members: exchange.MaxMembers, Silent: exchange.MaxMembers}, false, 0, sec)
+	f.Joined(&exchange.FleetReply{Members: exchange.MaxMembers, Silent: exchange.MaxMembers}, false, 0, 0, sec)
 	if got := f.Scale(); got != leastScale {
 		t.Errorf("Scale = %v", got)
 	}
 }
 
-func TestBacklog(t *testing.T) {
-	for _, tc := range []struct {
-		what     string
-		from, to time.Duration // of the gap, ago; 0: none
-		first    int64
-		ceiling  bool
-		off      time.Duration
-	}{
-		{"nobody had contact", 30 * time.Second, 0, 71 * sec, true, 0},
-		{"only this process had none", 0, 0, 71 * sec, false, 28 * time.Second / 4},
-		{"nobody had for the smaller part", 10 * time.Second, 0, 71 * sec, false, 28 * time.Second / 4},
-		{"usage of before it was cut off", 0, 0, 60 * sec, false, 29 * time.Second / 4},
-		{"usage of since it is back", 30 * time.Second, 0, 100 * sec, false, 0},
-	} {
-		f := New(4, 100*ms, sec)
-		f.Joined(&exchange.FleetReply{Members: 4}, true, 0, 70*sec)
-		f.Joined(&exchange.FleetReply{Members: 4, GapBegin: tc.from, GapEnd: tc.to}, true, 0, 100*sec)
-		if ceiling, off := f.Backlog(tc.first, 0); ceiling != tc.ceiling || off != tc.off {
-			t.Errorf("%s: %v, %v off, want %v, %v off", tc.what, ceiling, off, tc.ceiling, tc.off)
-		}
+// A call that hung for long and then succeeded is followed by a time in which the
+// fleet does not shrink, as one that failed is: the others are on their way back too.
+func TestHangIsFollowedByAHold(t *testing.T) {
+	f := New(4, 100*ms, sec)
+	f.Joined(&exchange.FleetReply{Members: 4}, true, 2*time.Second, 0, 70*sec)
+	f.Joined(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 71*sec)
+	if f.Members() != 4 {
+		t.Errorf("after the first contact: %v members, want 4", f.Members())
+	}
+	f.Joined(&exchange.FleetReply{Members: 4}, false, 2*time.Second, 0, 72*sec)
+	f.Joined(&exchange.FleetReply{Members: 1, Silent: 1}, false, 2*time.Second, 0, 74*sec)
+	if f.Members() != 4 || f.Scale() != 1 {
+		t.Errorf("after a hang: %v members, scale %v, want 4 and 1", f.Members(), f.Scale())
+	}
+	f.Joined(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 74*sec+sec/2)
+	f.Joined(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 75*sec)
+	f.Joined(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 76*sec)
+	if f.Members() != 1 {
+		t.Errorf("two seconds later: %v members, want 1", f.Members())
 	}
 }
 
-// A call that hung for long and then succeeded ends a spell without contact as
-// one that failed does: else what was run up meanwhile, charged from when it
-// arrives, would put every key into debt.
-func TestHangIsASpellWithoutContact(t *testing.T) {
-	for _, tc := range []struct {
-		what    string
-		gap     time.Duration
-		ceiling bool
-	}{
-		{"nobody had contact", 3 * time.Second, true},
-		{"others had", 0, false},
+// SilentAt moves on once those that were silent then are gone.
+func TestSilenceBeginsAnew(t *testing.T) {
+	f := New(1, 100*ms, sec)
+	var got []int64
+	for at := int64(2); at < 200; at++ {
+		silent := 1
+		if at == 150 {
+			silent = 0
+		}
+		f.Joined(&exchange.FleetReply{Members: 3, Silent: silent, Lost: 2}, false, 0, time.Second, at*sec)
+		if at := f.SilentAt() / sec; len(got) == 0 || got[len(got)-1] != at {
+			got = append(got, at)
+		}
+	}
+	if want := []int64{2, 63, 124, 0, 151}; !slices.Equal(got, want) || f.Lost() != 2 {
+		t.Errorf("silent since %v, want %v; %v lost, want 2", got, want, f.Lost())
+	}
+}
+
+// The fleet goes by the longest interval, so that a process with a long one is not
+// taken for silent between its calls.
+func TestSlowestIntervalCounts(t *testing.T) {
+	f := New(1, 100*ms, sec)
+	for _, tc := range []struct{ told, slowest, silence time.Duration }{
+		{0, 100 * ms, time.Second}, {2 * time.Second, 2 * time.Second, 20 * time.Second}, {time.Hour, time.Minute, 10 * time.Minute},
 	} {
-		f := New(4, 100*ms, sec)
-		f.Joined(&exchange.FleetReply{Members: 4}, true, 0, 70*sec)
-		f.Joined(&exchange.FleetReply{Members: 4}, false, 0, 70*sec+1)
-		f.Joined(&exchange.FleetReply{Members: 4, GapBegin: tc.gap}, false, 0, 73*sec)
-		f.Joined(&exchange.FleetReply{Members: 4, GapBegin: tc.gap + 100*ms, GapEnd: 100 * ms}, false, 0, 73*sec+sec/10)
-		if ceiling, _ := f.Backlog(70*sec+2, 0); ceiling != tc.ceiling {
-			t.Errorf("%s: ceiling %v, want %v", tc.what, ceiling, tc.ceiling)
+		f.Joined(&exchange.FleetReply{Members: 2, Fastest: min(tc.told, 100*ms), Slowest: tc.told}, false, 0, 0, 2*sec)
+		if f.Slowest() != tc.slowest || f.Silence(0) != tc.silence {
+			t.Errorf("told %v: %v, silent after %v", tc.told, f.Slowest(), f.Silence(0))
 		}
 	}
 }
