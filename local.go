@@ -463,6 +463,19 @@ func (lo *local) hear(it news.Item, now int64) {
 	}
 }
 
+// unsay notes that news of a key was not told after all: it is put again when the key
+// is next found low.
+func (lo *local) unsay(field string, now int64) {
+	resident := lo.resident(field)
+	if resident == nil {
+		return
+	}
+	defer lo.serveAndUnlock(resident)
+	if e := lo.open(resident, now); e.exchanges() {
+		e.said = 0
+	}
+}
+
 // resident returns the entry that has a field, locked; nil where there is none.
 func (lo *local) resident(field string) *entry {
 	if lo.secret == nil {

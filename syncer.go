@@ -109,8 +109,12 @@ type syncer struct {
 	forced    []*request // wait for the regular batch
 	nextRound int64
 	outbox    news.Outbox
-	heard     int64 // number of the last news heard
-	toldAt    int64 // when news was last told
+	pace      news.Pace
+	heard     int64           // number of the last news heard
+	behind    bool            // true if the fleet keeps news after that
+	askedAt   int64           // when the fleet's key was last called in a round
+	toldAt    int64           // when news was last told
+	ours      map[string]bool // fields of what was last told, until it has come back
 	overshoot float64
 	healed    int64 // when a loss was last seen
 	retired   int   // the shard that was last looked through for quiet keys
@@ -139,6 +143,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		random:    random,
 		fleet:     membership.New(cfg.Processes, cfg.SyncInterval, now),
 		resetting: map[*entry]*request{},
+		ours:      map[string]bool{},
 		crowded:   map[int]bool{},
 	}
 	binary.LittleEndian.PutUint64(sy.process[:], random.Uint64())
@@ -229,12 +234,22 @@ func (s *syncer) step(now int64) {
 }
 
 func (s *syncer) roundDue(now int64) bool {
-	return now >= s.nextRound || s.again || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.tellDue(now)
+	return now >= s.nextRound || s.again || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.tellDue(now) || s.hearDue(now)
 }
 
 // tellDue reports whether there is news that need not wait for the next round.
 func (s *syncer) tellDue(now int64) bool {
-	return !s.outbox.Empty() && s.courier.FleetAnswers() && now-s.toldAt >= int64(s.local.world.Load().interval/tellPart)
+	w := s.local.world.Load()
+	return !s.outbox.Empty() && s.mayTell() && now-s.toldAt >= int64(w.interval/tellPart) && s.pace.Room(w.fleet, now) > 0
+}
+
+// mayTell reports whether a call would carry news. A process that has not heard all
+// tells nothing: it would add to what is too much already, and not know its own words.
+func (s *syncer) mayTell() bool { return s.courier.FleetAnswers() && !s.behind }
+
+// hearDue reports whether there is more news than one call could bring.
+func (s *syncer) hearDue(now int64) bool {
+	return s.behind && s.courier.FleetAnswers() && now-s.askedAt >= int64(urgentTick)
 }
 
 // judge tells deciders which partitions are stale.
@@ -282,8 +297,9 @@ func (s *syncer) round(now int64) {
 	whole := now >= s.nextRound || s.again || len(s.syncs) > 0
 	by := int64(dueUrgent)
 	var fleet *exchange.FleetCall
-	if whole || s.tellDue(now) {
+	if whole || s.tellDue(now) || s.hearDue(now) {
 		fleet = s.fleetCall(now)
+		s.askedAt = now
 		s.tell(fleet, now)
 	}
 	if whole {
@@ -320,11 +336,24 @@ func (s *syncer) retire(now int64) {
 	}
 }
 
-// tell puts what there is to tell into a call of the fleet's key that will be
-// sent. News that gets lost is told again by whoever sees it unsaid.
+// tell puts the lowest of what there is to tell into a call of the fleet's key that
+// will be sent.
 func (s *syncer) tell(fleet *exchange.FleetCall, now int64) {
-	if s.courier.FleetAnswers() {
-		fleet.Tell, s.toldAt = s.outbox.Take(now), now
+	if s.mayTell() {
+		fleet.Tell, s.toldAt = s.outbox.Take(s.pace.Room(s.local.world.Load().fleet, now), now), now
+	}
+}
+
+// concludeTell notes whether the fleet has the news that a call told. What it has not
+// is told by the next call, or, where there is no room for it, was not announced.
+func (s *syncer) concludeTell(b *batch, now int64) {
+	if b.Fleet != nil && b.Fleet.Err == nil {
+		s.outbox.Told()
+	} else if b.Fleet != nil {
+		s.outbox.Untold()
+	}
+	for _, field := range s.outbox.Cut() {
+		s.local.unsay(field, now)
 	}
 }
 
@@ -470,6 +499,7 @@ func (s *syncer) finish(b *batch, now int64) {
 	for _, o := range res.Outcomes {
 		s.settle(o, now)
 	}
+	s.concludeTell(b, now)
 	if res.Fleet != nil {
 		s.join(b.Fleet, res.Back, now)
 	}
@@ -515,7 +545,7 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 	switch {
 	case failed:
 		s.answerAll(forced, s.err)
-	case s.again || s.courier.Failing():
+	case s.again || s.behind || s.courier.Failing():
 		s.syncs = append(s.syncs, forced...)
 	default:
 		for _, q := range forced {
@@ -711,8 +741,10 @@ func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand, now int64, 
 	s.overshoot += e.overshoot(&e.bucket, charged, now)
 	s.counts.overshoot.Store(uint64(s.overshoot))
 	if e.worthTelling(&e.bucket, charged, now, w) {
-		e.said = e.tat
-		s.outbox.Put(news.Item{Field: strings.Clone(e.field()), TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst})
+		it := news.Item{Field: strings.Clone(e.field()), TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst}
+		if s.outbox.Put(it) {
+			e.said = e.tat
+		}
 	}
 }
 
@@ -722,13 +754,18 @@ func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
 	return c
 }
 
-// hear takes in the news that came with a call, but for what the call itself
-// told: of that its sender may know better by now.
+// hear takes in the news that came with a call, except for what this process itself
+// told: it may know better by now.
 func (s *syncer) hear(c *exchange.FleetCall, now int64) {
 	r := &c.Reply
-	s.heard = r.Latest
+	s.behind = r.Heard < r.Latest && r.Heard != s.heard // a server that brings nothing is not asked for more
+	s.heard = r.Heard
+	s.pace.Latest(r.Latest)
+	for _, n := range c.Tell {
+		s.ours[n.Field] = true
+	}
 	for _, n := range r.News {
-		if slices.ContainsFunc(c.Tell, func(mine exchange.News) bool { return mine.Field == n.Field }) {
+		if s.ours[n.Field] {
 			continue
 		}
 		if n.Reset {
@@ -738,6 +775,9 @@ func (s *syncer) hear(c *exchange.FleetCall, now int64) {
 			Field: strings.Clone(n.Field), Reset: n.Reset, Demand: n.Demand,
 			TAT: later(now, time.Duration(min(n.ToGo, maxMicros))*time.Microsecond),
 		}, now)
+	}
+	if !s.behind {
+		clear(s.ours)
 	}
 	s.counts.news.Add(uint64(len(r.News)))
 }

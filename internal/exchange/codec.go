@@ -20,8 +20,9 @@ import (
 // since µs (−1: never), number of the last news heard; then per piece of news
 // to tell: length of the field (1 byte), field, flags (1 byte), TAT − now, demand.
 // Reply: 0 (1 byte), now, members, silent members, how long ago the last gap
-// began and ended (0, 0: none), number of the latest news; then per piece of
-// news the same as in the request.
+// began and ended (0, 0: none), number of the latest news, of the one before the
+// first that follows, of the last that follows; then per page of news its length
+// and the page, as fleet.lua keeps it.
 const (
 	wireVersion = 1
 
@@ -32,7 +33,7 @@ const (
 
 	chunkReplyHead = 17
 	chunkReplyKey  = 16
-	fleetReplyHead = 49
+	fleetReplyHead = 65
 )
 
 var errReply = errors.New("the server's reply is not of the limiter's script")
@@ -122,19 +123,21 @@ func (r *FleetReply) parse(s string) error {
 	now, members := in.within(0, maxTime), in.within(0, MaxMembers)
 	silent, begin := in.within(0, members), in.within(0, maxTime)
 	end, latest := in.within(0, begin), in.within(0, maxSeq)
+	after := in.within(0, latest)
+	heard := in.within(after, latest)
 	if in.wild {
 		return fmt.Errorf("%w: a number out of bounds", errReply)
 	}
-	news, err := parseNews(in.s, nil)
-	if err != nil {
-		return err
-	}
-	*r = FleetReply{
+	reply := FleetReply{
 		Now: now, Members: int(members), Silent: int(silent),
 		GapBegin: time.Duration(begin) * time.Microsecond,
 		GapEnd:   time.Duration(end) * time.Microsecond,
-		Latest:   latest, News: news,
+		Latest:   latest, Heard: heard, after: after,
 	}
+	if err := reply.parseNews(in.s); err != nil {
+		return err
+	}
+	*r = reply
 	return nil
 }
 
