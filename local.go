@@ -1089,7 +1089,7 @@ func (lo *local) planLocked(e opened, now int64, fits bool, w *world) {
 	if e.frozen || !e.somethingToReport() {
 		return
 	}
-	if e.alarming() >= e.alarm {
+	if e.alarming() >= e.alarm || e.metByNews() && e.usage > 0 {
 		e.alarm = maxTokens // once is enough
 		e.planBy(dueUrgent)
 		return

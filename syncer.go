@@ -715,9 +715,10 @@ func (s *syncer) acknowledge(r *report, now int64) {
 			if rec := &r.Records[i]; e.marked(floorDue) && rec.Op == exchange.Charge && rec.Ceiling == 0 {
 				e.tat = later(e.tat, time.Duration(rec.Delta)*time.Microsecond) // Redis may have added it to what it has lost: the floor has to hold it
 			}
+			byNews := e.metByNews()
 			e.settle(&e.bucket, r.Reply.Keys[i], r.Reply.Now, r.Records[i].Attempts, now, w)
 			e.redraw(w)
-			s.judgeCharge(e, &r.Records[i], r.Reply.Keys[i].Demand, now, w)
+			s.judgeCharge(e, &r.Records[i], r.Reply.Keys[i].Demand, byNews, now, w)
 		}
 		s.local.thawLocked(e, now)
 		sh.unlockPlaced(e)
@@ -728,7 +729,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 }
 
 // judgeCharge notes what a charge has shown: a key that runs low, a debt.
-func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand, now int64, w *world) {
+func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand int64, byNews bool, now int64, w *world) {
 	if e.tat+int64(w.interval+w.rtt) < e.said { // given back, or reset: by no less than instants differ with the way that they came
 		e.said = 0
 		s.outbox.Drop(e.field())
@@ -740,7 +741,7 @@ func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand, now int64, 
 	charged := time.Duration(rec.Delta) * time.Microsecond
 	s.overshoot += e.overshoot(&e.bucket, charged, now)
 	s.counts.overshoot.Store(uint64(s.overshoot))
-	if e.worthTelling(&e.bucket, charged, now, w) {
+	if e.worthTelling(&e.bucket, charged, byNews, now, w) {
 		it := news.Item{Field: strings.Clone(e.field()), TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst}
 		if s.outbox.Put(it) {
 			e.said = e.tat
@@ -853,7 +854,9 @@ func (s *syncer) sayLeave(tick *time.Ticker, end int64) {
 		return
 	}
 	now := clock(s.base)
-	s.regular = s.courier.Leave(now, s.fleetCall(now))
+	last := s.fleetCall(now)
+	s.tell(last, now)
+	s.regular = s.courier.Leave(now, last)
 	s.send(s.regular)
 	s.await(tick, end, func() bool { return s.regular == nil })
 }
