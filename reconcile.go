@@ -666,16 +666,15 @@ func shareOf(own, others, rate, fleet float64) float64 {
 	return min(1, (own+eps)/all)
 }
 
-// metByNews reports whether all that is known of the fleet's bucket is what was heard
-// of it.
+// metByNews reports whether news is all that is known of the fleet's bucket.
 func (a *account) metByNews() bool { return a.exchanged == 0 && a.said != 0 }
 
 // worthTelling reports whether the fleet should hear of a reply to a charge of
 // this process: that it has taken the key below half of its burst, or a further
 // quarter beyond what was last said of it. One charge alone crosses that line;
-// where that went unheard, anybody tells after another quarter. What was admitted by
-// news alone is told whatever it is: processes that live for one decision know of each
-// other by nothing else. Nothing is told that would be over before it is heard.
+// where that went unheard, anybody tells after another quarter. An admission by news
+// alone (byNews) is told at once, because processes that live for one decision know of
+// each other by nothing else. Nothing is told that would be over before it is heard.
 func (a *account) worthTelling(b *bucket, charged time.Duration, byNews bool, now int64, w *world) bool {
 	full := int64(seconds(b.burst / b.rate))
 	if a.tat-now < 2*int64(w.interval+w.rtt) {

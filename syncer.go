@@ -111,10 +111,10 @@ type syncer struct {
 	outbox    news.Outbox
 	pace      news.Pace
 	heard     int64           // number of the last news heard
-	behind    bool            // true if the fleet keeps news after that
-	askedAt   int64           // when the fleet's key was last called in a round
+	behind    bool            // true if the fleet keeps later news
+	askedAt   int64           // when a round last called the fleet's key
 	toldAt    int64           // when news was last told
-	ours      map[string]bool // fields of what was last told, until it has come back
+	ours      map[string]bool // fields of this process's last news, until all of it has come back
 	overshoot float64
 	healed    int64 // when a loss was last seen
 	retired   int   // the shard that was last looked through for quiet keys
@@ -243,11 +243,11 @@ func (s *syncer) tellDue(now int64) bool {
 	return !s.outbox.Empty() && s.mayTell() && now-s.toldAt >= int64(w.interval/tellPart) && s.pace.Room(w.fleet, now) > 0
 }
 
-// mayTell reports whether a call would carry news. A process that has not heard all
-// tells nothing: it would add to what is too much already, and not know its own words.
+// mayTell reports whether a call would carry news. A process that is behind carries
+// none: there is too much already, and it would take its own for another's.
 func (s *syncer) mayTell() bool { return s.courier.FleetAnswers() && !s.behind }
 
-// hearDue reports whether there is more news than one call could bring.
+// hearDue reports whether the rest of the news is to be read now.
 func (s *syncer) hearDue(now int64) bool {
 	return s.behind && s.courier.FleetAnswers() && now-s.askedAt >= int64(urgentTick)
 }
@@ -336,16 +336,16 @@ func (s *syncer) retire(now int64) {
 	}
 }
 
-// tell puts the lowest of what there is to tell into a call of the fleet's key that
-// will be sent.
+// tell puts the news of the lowest buckets into a call of the fleet's key that will be
+// sent.
 func (s *syncer) tell(fleet *exchange.FleetCall, now int64) {
 	if s.mayTell() {
 		fleet.Tell, s.toldAt = s.outbox.Take(s.pace.Room(s.local.world.Load().fleet, now), now), now
 	}
 }
 
-// concludeTell notes whether the fleet has the news that a call told. What it has not
-// is told by the next call, or, where there is no room for it, was not announced.
+// concludeTell notes whether the news of a call has arrived. If not, the next call
+// carries it. A key whose news was cut counts as not announced.
 func (s *syncer) concludeTell(b *batch, now int64) {
 	if b.Fleet != nil && b.Fleet.Err == nil {
 		s.outbox.Told()
@@ -755,11 +755,11 @@ func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
 	return c
 }
 
-// hear takes in the news that came with a call, except for what this process itself
-// told: it may know better by now.
+// hear takes in the news that came with a call, except this process's own, which may
+// be out of date by now.
 func (s *syncer) hear(c *exchange.FleetCall, now int64) {
 	r := &c.Reply
-	s.behind = r.Heard < r.Latest && r.Heard != s.heard // a server that brings nothing is not asked for more
+	s.behind = r.Heard < r.Latest && r.Heard != s.heard // without progress it would be a loop
 	s.heard = r.Heard
 	s.pace.Latest(r.Latest)
 	for _, n := range c.Tell {

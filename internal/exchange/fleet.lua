@@ -112,14 +112,14 @@ local function slot(page)
   return '\0t' .. string.char(page % 256, math.floor(page / 256))
 end
 
--- sound reports whether a value may be what was written of a page, and not of one that
--- had its slot before. The reader looks at the rest.
+-- sound reports whether a value can be this page, and not one that had its slot
+-- before. The process that reads it checks the rest.
 local function sound(value, page)
   return value and #value > 8 and #value <= LONGEST and pageOf(unpacked('<i8', value)) == page
 end
 
--- What this process tells goes to the last page and new ones, in the place of the
--- oldest, and back to it with the rest, as the others hear it.
+-- The news of this process goes to the last page and to new ones, which take the
+-- slots of the oldest. It comes back to the process with the rest.
 local told, page, lines = {}, nil, nil
 while at <= #request do
   local field, word, togo, demand
@@ -139,8 +139,7 @@ for page, value in pairs(told) do
   writes[#writes + 1] = value
 end
 
--- Where more was told since than one call reads, the oldest comes first: the process
--- asks for what follows.
+-- The reply has the oldest pages first. The process asks again for those that follow.
 if heard > latest then heard = 0 end
 heard = math.max(heard, (pageOf(latest) - KEPT + 1) * PAGE)
 local upto, slots, news = latest, {}, {}

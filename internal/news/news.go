@@ -23,25 +23,25 @@ type Item struct {
 }
 
 const (
-	// outboxSize is how many items an Outbox holds at most. A full one lets go of an
+	// outboxSize is the largest number of items in an Outbox. A full one drops an
 	// eighth at once, so that an item costs O(log n) on the mean.
 	outboxSize = exchange.NewsKept
 	outboxKeep = outboxSize / 8 * 7
 )
 
-// Outbox holds what there is to tell. Where more keys run low than fit into a
-// call, the lowest go first. One goroutine uses it.
+// Outbox is a bounded queue of the news that this process has to announce, the lowest
+// buckets first. One goroutine uses it.
 type Outbox struct {
 	waiting map[string]*Item // by field
-	order   []*Item          // the items of waiting, and some that were dropped; the lowest first, if it is tidy
+	order   []*Item          // the items of waiting, and dropped ones; the lowest first unless untidy
 	untidy  bool
-	full    bool   // true if it has let go of items, and has not been shorter since
-	taken   []Item // in a call of which nobody knows yet whether it succeeds
-	cut     []string
+	full    bool     // true if items were cut, and the queue has not been shorter since
+	taken   []Item   // in a call that has not ended
+	cut     []string // fields of the items that were cut
 }
 
-// Put adds an item, in the place of an older one of the same key. It returns false where
-// there is no room for it: only lower ones wait.
+// Put adds an item, in the place of an older one of the same key. It returns false if
+// there is no room: the queue is full of lower ones.
 func (o *Outbox) Put(it Item) bool {
 	if o.waiting == nil {
 		o.waiting = map[string]*Item{}
@@ -73,7 +73,7 @@ func compare(a, b *Item) int {
 	return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Field, b.Field))
 }
 
-// tidy sorts the items, and forgets those that were dropped.
+// tidy sorts the items, without the dropped ones.
 func (o *Outbox) tidy() {
 	if o.untidy {
 		o.order = slices.DeleteFunc(o.order, func(it *Item) bool { return o.waiting[it.Field] != it })
@@ -82,7 +82,7 @@ func (o *Outbox) tidy() {
 	}
 }
 
-// trim makes room in a full outbox.
+// trim cuts the items of a full queue that are the least low.
 func (o *Outbox) trim() {
 	o.tidy()
 	for _, it := range o.order[min(outboxKeep, len(o.order)):] {
@@ -93,7 +93,7 @@ func (o *Outbox) trim() {
 	o.order = slices.Delete(o.order, len(o.waiting), len(o.order))
 }
 
-// Cut returns the fields of the items that had no room after all, once.
+// Cut returns the fields of the items that were cut since the last Cut.
 func (o *Outbox) Cut() []string {
 	cut := o.cut
 	o.cut = nil
@@ -110,8 +110,8 @@ func (o *Outbox) Drop(field string) {
 // Empty reports whether there is nothing to tell.
 func (o *Outbox) Empty() bool { return len(o.waiting) == 0 }
 
-// Take takes the lowest items, so many at most, in the form in which news travels.
-// Told or Untold says what became of them.
+// Take takes the lowest items, at most so many, in the form in which news travels. The
+// call that carries them ends with Told or Untold.
 func (o *Outbox) Take(most int, now int64) []exchange.News {
 	var list []exchange.News
 	if o.Empty() {
@@ -135,13 +135,14 @@ func (o *Outbox) Take(most int, now int64) []exchange.News {
 	return list
 }
 
-// Told forgets what was taken: the fleet has it.
+// Told forgets the items that were taken: the call has succeeded.
 func (o *Outbox) Told() {
 	clear(o.taken)
 	o.taken = o.taken[:0]
 }
 
-// Untold puts back what was taken, except where there is newer.
+// Untold puts back the items that were taken, except those of keys with a newer one:
+// the call has failed.
 func (o *Outbox) Untold() {
 	for _, it := range o.taken {
 		if o.waiting[it.Field] == nil && !o.Put(it) {
@@ -151,23 +152,21 @@ func (o *Outbox) Untold() {
 	o.Told()
 }
 
-// heardPerSecond is how much news all processes of a fleet hear in a second at most,
-// together: Redis takes 0.3 µs to send each, so a tenth of a core.
-const heardPerSecond = 300_000
+const (
+	heardPerSecond = 300_000 // pieces of news that all processes read, together: at 0.3 µs of Redis each, a tenth of a core
+	paceDebt       = 10      // longest silence after too much news, in seconds
+)
 
-// paceDebt is for how many seconds a fleet stays silent at most that has told too much.
-const paceDebt = 10
-
-// Pace bounds what a fleet tells in a second: each piece of news is read by all. Every
-// process counts what all have told, by the running number of the latest. The zero Pace
-// is one at its beginning.
+// Pace bounds the news of a whole fleet to heardPerSecond/N pieces a second, because each
+// is read by all N processes. Every process counts all pieces, by the running number of
+// the latest. The zero Pace is ready for use.
 type Pace struct {
-	room   float64 // pieces that may be told now; negative: too much was told
+	room   float64 // pieces that may be announced now; negative after too many
 	at     int64   // instant of room
 	latest int64   // number of the latest news
 }
 
-// Room is how much news a process of a fleet of so many may tell now.
+// Room is the number of pieces that a process of a fleet of so many may announce now.
 func (p *Pace) Room(members float64, now int64) int {
 	perSecond := heardPerSecond / members
 	p.room += perSecond * time.Duration(now-p.at).Seconds()
@@ -183,7 +182,7 @@ func (p *Pace) Latest(number int64) {
 	p.latest = number
 }
 
-// tableSize is how many keys a Table remembers: as many as the fleet keeps news.
+// tableSize is the number of keys in a Table: as many as the fleet keeps news.
 const tableSize = exchange.NewsKept
 
 // Table is what was heard of keys that are not resident. It is safe for
