@@ -75,8 +75,10 @@
 //     min((N−1)·(b + r·H), D·H), H = T + round trip, a debt that is repaid
 //     [TestFleetIsOneBucket, TestRiseIsBounded, TestAccuracy].
 //   - A key that runs low elsewhere is known before its first request here, and
-//     a reset is, too [TestNewsReachesFirstContacts]; what was admitted beyond
-//     one bucket is counted [TestOverAdmissionIsCounted].
+//     a reset is, too [TestNewsReachesFirstContacts]; a process that starts
+//     knows it of 8,192 keys within two seconds, or after a Sync
+//     [TestStartedProcessKnowsAllThatRunsLow]; what was admitted beyond one
+//     bucket is counted [TestOverAdmissionIsCounted].
 //   - A decision on several limits takes from all or from none; a denial
 //     consumes nothing anywhere, and counts with the limits that denied alone
 //     [TestAllPartsOrNone, TestPartsOfDenialsConsumeNothing, TestPartsInAnyOrder,

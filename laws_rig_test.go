@@ -381,7 +381,7 @@ func (r *rig) checkMove(c *exchange.Chunk, field string, before, after int64) {
 }
 
 // forgive takes off what is due: what resets have undone, and what late charges have
-// taken from refill that was left unused, which is bounded.
+// taken from refill that was left unused, or would have put a key into debt.
 func (r *rig) forgive(c *exchange.Chunk, before, after map[string]int64) {
 	reset, late := map[string]bool{}, map[string]int64{} // several callers may have asked for a reset
 	for i := range c.Records {
@@ -389,11 +389,13 @@ func (r *rig) forgive(c *exchange.Chunk, before, after map[string]int64) {
 		if _, counted := r.origin[field]; !counted {
 			continue
 		}
-		switch c.Records[i].Op {
-		case exchange.Reset:
+		switch rec := &c.Records[i]; {
+		case rec.Op == exchange.Reset:
 			reset[field] = true
-		case exchange.Late:
-			late[field] += min(c.Records[i].Delta, c.Records[i].Age)
+		case rec.Op == exchange.Late:
+			late[field] += min(rec.Delta, rec.Age, 7e6)
+		case rec.Ceiling != 0 && rec.Age > 7e6 && before[field]+rec.Delta > c.Reply.Now+rec.Ceiling:
+			late[field] += rec.Delta
 		}
 	}
 	for field, most := range late {
@@ -401,8 +403,8 @@ func (r *rig) forgive(c *exchange.Chunk, before, after map[string]int64) {
 			continue
 		}
 		unused := change(c.Records)[field] - float64(after[field]-before[field])
-		if unused < 0 || unused > float64(min(most, 7e6)) {
-			r.t.Errorf("TAT of %q went from %d to %d, %v unused", field, before[field], after[field], unused)
+		if unused < 0 || unused > float64(most) {
+			r.t.Errorf("TAT of %q went from %d to %d: %v of its charges is missing", field, before[field], after[field], unused)
 		}
 		r.due[field] -= unused
 	}

@@ -633,10 +633,16 @@ func (l *Limiter) relimit(held string, r rule, now int64) {
 	}
 }
 
-// Sync does one full round now: it returns nil when all that this process has
-// admitted is exchanged and the grant of every resident key is new, else why
-// not: [ErrClosed] after Close. Nil without Redis. It costs Redis about 3 µs for each resident key: for
-// tests and shutdowns, not for every request.
+// Sync does one full round now. It returns nil when all that this process has
+// admitted is exchanged, the grant of every resident key is new, and all news
+// that the fleet keeps of keys that run low is read; otherwise the reason:
+// [ErrClosed] after Close. Nil without Redis. It costs Redis about 3 µs for each
+// resident key: for tests, starts and shutdowns, not for every request.
+//
+// A job that ends after a few decisions calls Sync before the first and Close
+// after the last. Then such jobs share each limit as one bucket does
+// [TestJobsAreOneBucket]. A job that is killed before the next round may leave
+// its decisions uncounted.
 func (l *Limiter) Sync(ctx context.Context) error {
 	if l.syncer == nil {
 		return nil

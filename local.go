@@ -463,6 +463,19 @@ func (lo *local) hear(it news.Item, now int64) {
 	}
 }
 
+// unsay notes that the news of a key was cut. The next report that finds the key low
+// puts it again.
+func (lo *local) unsay(field string, now int64) {
+	resident := lo.resident(field)
+	if resident == nil {
+		return
+	}
+	defer lo.serveAndUnlock(resident)
+	if e := lo.open(resident, now); e.exchanges() {
+		e.said = 0
+	}
+}
+
 // resident returns the entry that has a field, locked; nil where there is none.
 func (lo *local) resident(field string) *entry {
 	if lo.secret == nil {
@@ -1076,7 +1089,8 @@ func (lo *local) planLocked(e opened, now int64, fits bool, w *world) {
 	if e.frozen || !e.somethingToReport() {
 		return
 	}
-	if e.alarming() >= e.alarm {
+	byNews := e.usage > 0 && e.alarm < maxTokens && e.metByNews()
+	if e.alarming() >= e.alarm || byNews {
 		e.alarm = maxTokens // once is enough
 		e.planBy(dueUrgent)
 		return
@@ -1084,7 +1098,7 @@ func (lo *local) planLocked(e opened, now int64, fits bool, w *world) {
 	due := e.soonest(now, w)
 	switch {
 	case e.planned <= due:
-	case !fits || e.mode != modePool || e.said > now || !e.withinFair(now, &e.bucket):
+	case !fits || e.mode != modePool || e.said > now && w.fleet > 1 || !e.withinFair(now, &e.bucket):
 		e.planBy(due)
 	case e.planned == forever:
 		e.planBy(max(due, later(max(e.first, e.reported), lazyPeriod(&e.bucket))))

@@ -769,15 +769,22 @@ func shareOf(own, others, rate, fleet float64) float64 {
 	return min(1, (own+eps)/all)
 }
 
+// metByNews reports whether news is all that is known of the fleet's bucket.
+func (a *account) metByNews() bool { return a.exchanged == 0 && a.said != 0 }
+
 // worthTelling reports whether the fleet should hear of a reply to a charge of
 // this process: that it has taken the key below half of its burst, or a further
 // quarter beyond what was last said of it. One charge alone crosses that line;
-// where that went unheard, anybody tells after another quarter. Nothing is
-// told that would be over before it is heard.
-func (a *account) worthTelling(b *bucket, charged time.Duration, now int64, w *world) bool {
+// where that went unheard, anybody tells after another quarter. An admission by news
+// alone (byNews) is told at once, because processes that live for one decision know of
+// each other by nothing else. Nothing is told that would be over before it is heard.
+func (a *account) worthTelling(b *bucket, charged time.Duration, byNews bool, now int64, w *world) bool {
 	full := int64(seconds(b.burst / b.rate))
-	if w.fleet <= 1 || a.tat-now < 2*int64(w.interval+w.rtt) {
+	if a.tat-now < 2*int64(w.interval+w.rtt) {
 		return false
+	}
+	if byNews && charged > 0 && a.tat > max(later(a.said, w.interval+w.rtt), now+full/2) {
+		return true
 	}
 	line := max(a.said+full/4, now+full/2)
 	return a.tat > line && (a.tat-int64(charged) <= line || a.tat > line+full/4)

@@ -109,8 +109,12 @@ type syncer struct {
 	forced    []*request // wait for the regular batch
 	nextRound int64
 	outbox    news.Outbox
-	heard     int64 // number of the last news heard
-	toldAt    int64 // when news was last told
+	pace      news.Pace
+	heard     int64           // number of the last news heard
+	behind    bool            // true if the fleet keeps later news
+	askedAt   int64           // when a round last called the fleet's key
+	toldAt    int64           // when news was last told
+	ours      map[string]bool // fields of this process's last news, until all of it has come back
 	overshoot float64
 	healed    int64 // when a loss was last seen
 	retired   int   // the shard that was last looked through for quiet keys
@@ -140,6 +144,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		random:    random,
 		fleet:     membership.New(cfg.Processes, cfg.SyncInterval, now),
 		resetting: map[*entry]*request{},
+		ours:      map[string]bool{},
 		crowded:   map[int]bool{},
 	}
 	binary.LittleEndian.PutUint64(sy.process[:], random.Uint64())
@@ -230,12 +235,22 @@ func (s *syncer) step(now int64) {
 }
 
 func (s *syncer) roundDue(now int64) bool {
-	return now >= s.nextRound || s.again || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.tellDue(now)
+	return now >= s.nextRound || s.again || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.tellDue(now) || s.hearDue(now)
 }
 
 // tellDue reports whether there is news that need not wait for the next round.
 func (s *syncer) tellDue(now int64) bool {
-	return !s.outbox.Empty() && s.courier.FleetAnswers() && now-s.toldAt >= int64(s.local.world.Load().interval/tellPart)
+	w := s.local.world.Load()
+	return !s.outbox.Empty() && s.mayTell() && now-s.toldAt >= int64(w.interval/tellPart) && s.pace.Room(w.fleet, now) > 0
+}
+
+// mayTell reports whether a call would carry news. A process that is behind carries
+// none: there is too much already, and it would take its own for another's.
+func (s *syncer) mayTell() bool { return s.courier.FleetAnswers() && !s.behind }
+
+// hearDue reports whether the rest of the news is to be read now.
+func (s *syncer) hearDue(now int64) bool {
+	return s.behind && s.courier.FleetAnswers() && now-s.askedAt >= int64(urgentTick)
 }
 
 // judge tells deciders which partitions are stale.
@@ -283,8 +298,9 @@ func (s *syncer) round(now int64) {
 	whole := now >= s.nextRound || s.again || len(s.syncs) > 0
 	by := int64(dueUrgent)
 	var fleet *exchange.FleetCall
-	if whole || s.tellDue(now) {
+	if whole || s.tellDue(now) || s.hearDue(now) {
 		fleet = s.fleetCall(now)
+		s.askedAt = now
 		s.tell(fleet, now)
 	}
 	if whole {
@@ -321,11 +337,24 @@ func (s *syncer) retire(now int64) {
 	}
 }
 
-// tell puts what there is to tell into a call of the fleet's key that will be
-// sent. News that gets lost is told again by whoever sees it unsaid.
+// tell puts the news of the lowest buckets into a call of the fleet's key that will be
+// sent.
 func (s *syncer) tell(fleet *exchange.FleetCall, now int64) {
-	if s.courier.FleetAnswers() {
-		fleet.Tell, s.toldAt = s.outbox.Take(now), now
+	if s.mayTell() {
+		fleet.Tell, s.toldAt = s.outbox.Take(s.pace.Room(s.local.world.Load().fleet, now), now), now
+	}
+}
+
+// concludeTell notes whether the news of a call has arrived. If not, the next call
+// carries it. A key whose news was cut counts as not announced.
+func (s *syncer) concludeTell(b *batch, now int64) {
+	if b.Fleet != nil && b.Fleet.Err == nil {
+		s.outbox.Told()
+	} else if b.Fleet != nil {
+		s.outbox.Untold()
+	}
+	for _, field := range s.outbox.Cut() {
+		s.local.unsay(field, now)
 	}
 }
 
@@ -462,6 +491,7 @@ func (s *syncer) finish(b *batch, now int64) {
 	for _, o := range res.Outcomes {
 		s.settle(o, now)
 	}
+	s.concludeTell(b, now)
 	if res.Fleet != nil {
 		s.join(b.Fleet, res.Back, now)
 	}
@@ -507,7 +537,7 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 	switch {
 	case failed:
 		s.answerAll(forced, s.err)
-	case s.again || s.courier.Failing():
+	case s.again || s.behind || s.courier.Failing():
 		s.syncs = append(s.syncs, forced...)
 	default:
 		for _, q := range forced {
@@ -677,9 +707,10 @@ func (s *syncer) acknowledge(r *report, now int64) {
 			if rec := &r.Records[i]; e.marked(floorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
 				e.tat = later(e.tat, time.Duration(rec.Delta)*time.Microsecond) // Redis may have added it to what it has lost: the floor has to hold it
 			}
+			byNews := e.metByNews()
 			e.settle(&e.bucket, r.Reply.Keys[i], r.Reply.Now, r.Records[i].Attempts, now, w)
 			e.redraw(w)
-			s.judgeCharge(e, &r.Records[i], r.Reply.Keys[i].Demand, now, w)
+			s.judgeCharge(e, &r.Records[i], r.Reply.Keys[i].Demand, byNews, now, w)
 		}
 		s.local.thawLocked(e, now)
 		sh.unlockPlaced(e)
@@ -690,7 +721,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 }
 
 // judgeCharge notes what a charge has shown: a key that runs low, a debt.
-func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand, now int64, w *world) {
+func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand int64, byNews bool, now int64, w *world) {
 	if e.tat+int64(w.interval+w.rtt) < e.said { // given back, or reset: by no less than instants differ with the way that they came
 		e.said = 0
 		s.outbox.Drop(e.field())
@@ -702,9 +733,11 @@ func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand, now int64, 
 	charged := time.Duration(rec.Delta) * time.Microsecond
 	s.overshoot += e.overshoot(&e.bucket, charged, now)
 	s.counts.overshoot.Store(uint64(s.overshoot))
-	if e.worthTelling(&e.bucket, charged, now, w) {
-		e.said = e.tat
-		s.outbox.Put(news.Item{Field: strings.Clone(e.field()), TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst})
+	if e.worthTelling(&e.bucket, charged, byNews, now, w) {
+		it := news.Item{Field: strings.Clone(e.field()), TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst}
+		if s.outbox.Put(it) {
+			e.said = e.tat
+		}
 	}
 }
 
@@ -714,13 +747,18 @@ func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
 	return c
 }
 
-// hear takes in the news that came with a call, but for what the call itself
-// told: of that its sender may know better by now.
+// hear takes in the news that came with a call, except this process's own, which may
+// be out of date by now.
 func (s *syncer) hear(c *exchange.FleetCall, now int64) {
 	r := &c.Reply
-	s.heard = r.Latest
+	s.behind = r.Heard < r.Latest && r.Heard != s.heard // without progress it would be a loop
+	s.heard = r.Heard
+	s.pace.Latest(r.Latest)
+	for _, n := range c.Tell {
+		s.ours[n.Field] = true
+	}
 	for _, n := range r.News {
-		if slices.ContainsFunc(c.Tell, func(mine exchange.News) bool { return mine.Field == n.Field }) {
+		if s.ours[n.Field] {
 			continue
 		}
 		if n.Reset {
@@ -730,6 +768,9 @@ func (s *syncer) hear(c *exchange.FleetCall, now int64) {
 			Field: strings.Clone(n.Field), Reset: n.Reset, Demand: n.Demand,
 			TAT: later(now, time.Duration(min(n.ToGo, maxMicros))*time.Microsecond),
 		}, now)
+	}
+	if !s.behind {
+		clear(s.ours)
 	}
 	s.counts.news.Add(uint64(len(r.News)))
 }
@@ -823,7 +864,9 @@ func (s *syncer) sayLeave(tick *time.Ticker, end int64) {
 		return
 	}
 	now := clock(s.base)
-	s.regular = s.courier.Leave(now, s.fleetCall(now))
+	last := s.fleetCall(now)
+	s.tell(last, now)
+	s.regular = s.courier.Leave(now, last)
 	s.send(s.regular)
 	s.await(tick, end, func() bool { return s.regular == nil })
 }

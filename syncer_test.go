@@ -464,3 +464,91 @@ func (f *fleet) askFor(d time.Duration) (admitted int) {
 	}
 	return admitted
 }
+
+// TestStartedProcessKnowsAllThatRunsLow: as soon as its first Sync has returned, or
+// within two seconds without one.
+func TestStartedProcessKnowsAllThatRunsLow(t *testing.T) {
+	for name, synced := range map[string]bool{"Sync": true, "two seconds": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := Config{Limit: Per(5, time.Minute), MaxKeys: 1 << 14}
+				f := newFleet(t, 1, cfg)
+				defer f.close()
+				const keys = 5000
+				emptyKeys(f.members[0], keys)
+				time.Sleep(time.Second)
+				b := f.join(cfg)
+				if !synced {
+					time.Sleep(2 * time.Second)
+				} else if err := b.Sync(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				for i := range keys {
+					if got := b.Peek(fmt.Sprint(i)).Remaining; got > 1 {
+						t.Errorf("%d: %d remain, though the fleet has next to nothing left", i, got)
+					}
+				}
+			})
+		})
+	}
+}
+
+// emptyKeys takes all tokens of so many keys.
+func emptyKeys(m *member, keys int) {
+	for i := range keys {
+		for m.Allow(fmt.Sprint(i)) {
+		}
+	}
+}
+
+// TestNewsThatWasCutIsToldLater: of more keys than there is room for at once none is
+// taken for announced, so that each is told of when it is next asked for.
+func TestNewsThatWasCutIsToldLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Limit: Per(5, time.Minute), MaxKeys: 1 << 15}
+		f := newFleet(t, 2, cfg)
+		defer f.close()
+		a, b := f.members[0], f.members[1]
+		until(t, "all see each other", func() bool { return a.Status().Processes == 2 })
+		const keys = exchange.NewsKept * 3 / 2
+		until(t, "all is heard", func() bool {
+			emptyKeys(a, keys)
+			a.Sleep(100 * time.Millisecond)
+			return b.Stats().NewsHeard >= keys
+		})
+		if got := b.Stats().NewsHeard; got > keys*11/10 {
+			t.Errorf("heard %d pieces of news of %d keys", got, keys)
+		}
+	})
+}
+
+// TestJobsAreOneBucket: processes that live for one decision, one after the other, are
+// admitted as one bucket admits them, where each syncs before it and closes after it.
+func TestJobsAreOneBucket(t *testing.T) {
+	for _, lim := range []Limit{Per(5, time.Minute), Per(20, time.Minute), Per(100, time.Minute)} {
+		t.Run(lim.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, 0, Config{})
+				defer f.close()
+				jobs, admitted := 4*lim.Burst, 0
+				begin := time.Now()
+				for range jobs {
+					m := f.join(Config{Limit: lim})
+					if err := m.Sync(context.Background()); err != nil {
+						t.Fatal(err)
+					}
+					if m.Allow("k") {
+						admitted++
+					}
+					if err := m.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want := float64(lim.Burst) + time.Since(begin).Seconds()*float64(lim.Rate)
+				if float64(admitted) < 0.9*want-1 || float64(admitted) > want+2 {
+					t.Errorf("%d of %d admitted, one bucket admits %.1f", admitted, jobs, want)
+				}
+			})
+		})
+	}
+}

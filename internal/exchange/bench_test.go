@@ -84,6 +84,36 @@ func BenchmarkFleet(b *testing.B) {
 	}
 }
 
+// BenchmarkNews measures a fleet call that brings, or tells, as much news as one may,
+// where as much is kept as may be, and a call that counts the members beside it.
+func BenchmarkNews(b *testing.B) {
+	server, client := newReal(b, redisserver.Options{})
+	rdb := server.Client()
+	closeLater(b, rdb)
+	f := FleetCall{Silent: time.Second, Forget: time.Minute}
+	tell := f
+	for i := range MaxTold {
+		tell.Tell = append(tell.Tell, News{Field: fmt.Sprintf("kcustomer:%08d", i), ToGo: maxSpan, Demand: 1000})
+	}
+	var latest int64
+	for range NewsKept/MaxTold + 1 {
+		latest = meet(b, client, tell).Latest
+	}
+	memory, err := rdb.MemoryUsage(context.Background(), client.fleet, 0).Result()
+	require.NoError(b, err)
+	f.Heard, tell.Heard = latest, latest+1<<20 // not ours to hear
+	f.Process[0] = 1
+	leave := f
+	leave.Leave = true
+	for name, c := range map[string]FleetCall{"none": f, "hear": {Silent: time.Second, Forget: time.Minute}, "tell": tell, "count": leave} {
+		b.Run(name, func(b *testing.B) {
+			report := measure(b, rdb, 1, "call", func() { tell.Heard = meet(b, client, c).Latest })
+			report("bytes-out", "total_net_output_bytes")
+			b.ReportMetric(float64(memory), "redis-bytes")
+		})
+	}
+}
+
 // measure runs the loop and reports the server's CPU time per unit of work. What
 // it returns reports the growth of another of INFO's numbers.
 func measure(b *testing.B, rdb *redis.Client, work float64, unit string, do func()) func(metric, name string) {

@@ -19,8 +19,9 @@ import (
 // remember µs, interval µs, number of the last news heard; then per piece of news
 // to tell: length of the field (1 byte), field, flags (1 byte), TAT − now, demand.
 // Reply: 0 (1 byte), now, members, silent members, lost members, longest and
-// shortest interval µs, number of the latest news; then per piece of news the same
-// as in the request.
+// shortest interval µs, number of the latest news, of the one before the first that
+// follows, of the last that follows; then per page of news its length and the page,
+// as fleet.lua keeps it.
 const (
 	wireVersion = 2
 
@@ -31,7 +32,7 @@ const (
 
 	chunkReplyHead = 17
 	chunkReplyKey  = 16
-	fleetReplyHead = 57
+	fleetReplyHead = 73
 )
 
 var errReply = errors.New("the server's reply is not of the limiter's script")
@@ -122,19 +123,20 @@ func (r *FleetReply) parse(s string) error {
 	silent, lost := in.within(0, members), in.within(0, MaxMembers)
 	slowest := in.within(0, maxSpan)
 	fastest, latest := in.within(0, slowest), in.within(0, maxSeq)
+	after := in.within(0, latest)
+	heard := in.within(after, latest)
 	if in.wild {
 		return fmt.Errorf("%w: a number out of bounds", errReply)
 	}
-	news, err := parseNews(in.s, nil)
-	if err != nil {
+	reply := FleetReply{
+		Now: now, Members: int(members), Silent: int(silent), Lost: int(lost),
+		Fastest: fromMicros(fastest), Slowest: fromMicros(slowest),
+		Latest: latest, Heard: heard, after: after,
+	}
+	if err := reply.parseNews(in.s); err != nil {
 		return err
 	}
-	*r = FleetReply{
-		Now: now, Members: int(members), Silent: int(silent), Lost: int(lost),
-		Fastest: fromMicros(fastest),
-		Slowest: fromMicros(slowest),
-		Latest:  latest, News: news,
-	}
+	*r = reply
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,27 +84,57 @@ func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
 	encode := func(ns ...int64) string { return string(appendInts([]byte{0}, ns...)) }
 	var r FleetReply
 	heard := []News{{"kab", true, 0, 4}, {"d0123", false, maxTime, maxTime}}
-	said := string(heard[1].appendTo(heard[0].appendTo(nil)))
-	said = strings.Replace(said, string(appendInts(nil, maxSpan)), string(appendInts(nil, maxTime)), 1)
-	require.NoError(t, r.parse(encode(epoch, 5, 2, 4, 9, 3, 8)+said))
-	require.Equal(t, FleetReply{epoch, 5, 2, 4, 3 * time.Microsecond, 9 * time.Microsecond, 8, heard}, r)
+	said := encodePage(7, heard...)
+	require.NoError(t, r.parse(encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8)+said))
+	require.Equal(t, FleetReply{epoch, 5, 2, 4, 3 * time.Microsecond, 9 * time.Microsecond, 8, 8, heard, 6}, r)
+	require.NoError(t, r.parse(encode(epoch, 5, 2, 4, 9, 3, 9, 7, 7)+said))
+	require.Empty(t, r.News, "heard before, or not to be read yet")
+	for name, page := range map[string]string{
+		"cut":         said[:len(said)-1],
+		"another's":   encodePage(27, heard...),
+		"of \\0":      encodePage(7, News{Field: "\x00m"}),
+		"of none":     encodePage(7, News{}),
+		"over":        encodePage(7, News{Field: "k"}),
+		"of nothing":  encodePage(7),
+		"from far on": encodePage(-1, heard...),
+	} {
+		page = string(appendInts(nil, int64(len(page)-8))) + page[8:]
+		require.NoError(t, r.parse(encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8)+page), name)
+		require.Subset(t, heard, r.News, "of rubbish on a page no more than what is sound before it: %s", name)
+		require.Less(t, len(r.News), 2, name)
+	}
+	long := encodePage(1, slices.Repeat(heard[:1], 99)...)
+	require.NoError(t, r.parse(encode(epoch, 5, 2, 4, 9, 3, 99, 0, 99)+long))
+	require.Len(t, r.News, newsPage, "a page's are so many at most")
 	for name, s := range map[string]string{
-		"short":        encode(1, 2, 3, 4, 5, 6),
-		"status":       "\x01" + encode(epoch, 5, 2, 4, 9, 3, 8)[1:],
-		"now":          encode(-1, 5, 2, 4, 9, 3, 8),
-		"members":      encode(epoch, MaxMembers+1, 2, 4, 9, 3, 8),
-		"silent":       encode(epoch, 5, 6, 4, 9, 3, 8),
-		"lost":         encode(epoch, 5, 2, MaxMembers+1, 9, 3, 8),
-		"intervals":    encode(epoch, 5, 2, 4, 3, 9, 8),
-		"latest":       encode(epoch, 5, 2, 4, 9, 3, -1),
-		"cut news":     encode(epoch, 5, 2, 4, 9, 3, 8) + said[:len(said)-1],
-		"long news":    encode(epoch, 5, 2, 4, 9, 3, 8) + said + "\x09",
-		"much news":    encode(epoch, 5, 2, 4, 9, 3, 8) + strings.Repeat(said, MaxHeard),
-		"news of \\0":  encode(epoch, 5, 2, 4, 9, 3, 8) + string((&News{Field: "\x00m"}).appendTo(nil)),
-		"news of none": encode(epoch, 5, 2, 4, 9, 3, 8) + string((&News{}).appendTo(nil)),
+		"short":        encode(1, 2, 3, 4, 5, 6, 7, 8),
+		"status":       "\x01" + encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8)[1:],
+		"now":          encode(-1, 5, 2, 4, 9, 3, 8, 6, 8),
+		"members":      encode(epoch, MaxMembers+1, 2, 4, 9, 3, 8, 6, 8),
+		"silent":       encode(epoch, 5, 6, 4, 9, 3, 8, 6, 8),
+		"lost":         encode(epoch, 5, 2, MaxMembers+1, 9, 3, 8, 6, 8),
+		"intervals":    encode(epoch, 5, 2, 4, 3, 9, 8, 6, 8),
+		"latest":       encode(epoch, 5, 2, 4, 9, 3, -1, 0, 0),
+		"heard":        encode(epoch, 5, 2, 4, 9, 3, 8, 6, 9),
+		"after":        encode(epoch, 5, 2, 4, 9, 3, 8, 8, 6),
+		"cut news":     encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8) + said[:len(said)-1],
+		"long news":    encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8) + said + "\x09",
+		"much news":    encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8) + strings.Repeat(said, MaxHeard/newsPage+1),
+		"a short page": encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8) + string(appendInts(nil, 7, 0)),
+		"a long page":  encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8) + string(appendInts(nil, pageBytes+1)) + string(make([]byte, pageBytes+1)),
 	} {
 		require.ErrorIs(t, r.parse(s), errReply, name)
 	}
+}
+
+// encodePage is a page of news at epoch, in a reply.
+func encodePage(first int64, news ...News) string {
+	b := appendInts(nil, first)
+	for _, n := range news {
+		b = append(append(append(b, byte(len(n.Field))), n.Field...), n.flags())
+		b = appendInts(b, epoch+n.ToGo, n.Demand)
+	}
+	return string(append(appendInts(nil, int64(len(b))), b...))
 }
 
 func encodeReply(r Reply) string {
@@ -133,11 +164,12 @@ func FuzzReply(f *testing.F) {
 }
 
 func FuzzFleetReply(f *testing.F) {
-	f.Add(string((&News{Field: "kab", ToGo: 5}).appendTo(appendInts([]byte{0}, epoch, 5, 2, 4, 9, 3, 8))))
+	f.Add(string(appendInts([]byte{0}, epoch, 5, 2, 4, 9, 3, 8, 6, 8)) + encodePage(7, News{Field: "kab", ToGo: 5}))
 	f.Fuzz(func(t *testing.T, s string) {
 		var r FleetReply
 		if r.parse(s) == nil {
 			require.True(t, 0 <= r.Silent && r.Silent <= r.Members && r.Members <= MaxMembers && 0 <= r.Lost && r.Lost <= MaxMembers && 0 <= r.Fastest && r.Fastest <= r.Slowest)
+			require.True(t, r.Heard <= r.Latest && len(r.News) <= MaxHeard)
 			for i := range r.News {
 				require.NoError(t, r.News[i].check())
 				require.True(t, r.News[i].ToGo >= 0 && r.News[i].ToGo <= maxTime)

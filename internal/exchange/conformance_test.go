@@ -124,9 +124,9 @@ func (s *schedule) fleet(t *rapid.T) FleetCall {
 		Remember: duration.Draw(t, "remember"),
 		Interval: duration.Draw(t, "interval"),
 		Leave:    rapid.IntRange(0, 5).Draw(t, "leave") == 0,
-		Heard:    rapid.SampledFrom([]int64{0, 1, 3, 70, 300, -1, math.MaxInt64}).Draw(t, "heard"),
+		Heard:    rapid.SampledFrom([]int64{0, 1, 3, 16, 70, 300, 600, -1, math.MaxInt64}).Draw(t, "heard"),
 	}
-	for range rapid.SampledFrom([]int{0, 0, 1, 2, MaxTold}).Draw(t, "news") {
+	for range rapid.SampledFrom([]int{0, 0, 1, 2, newsPage - 1, MaxTold}).Draw(t, "news") {
 		f.Tell = append(f.Tell, News{
 			Field:  rapid.SampledFrom(fields).Draw(t, "field"),
 			Reset:  rapid.Bool().Draw(t, "reset"),

@@ -116,7 +116,10 @@ type FleetReply struct {
 	Fastest time.Duration // the shortest and the longest interval of the members
 	Slowest time.Duration
 	Latest  int64  // number of the latest news
-	News    []News // what was told after Heard, oldest first; only the last MaxHeard, what this call told included
+	Heard   int64  // number of the last news that this process has heard with this reply; below Latest there is more to ask for
+	News    []News // what was told after FleetCall.Heard, the oldest first, at most MaxHeard, what this call told included
+
+	after int64 // number of the news before the first of News
 }
 
 // Exchanger does one batch: the fleet call, where there is one, and the chunks,

@@ -6,8 +6,9 @@
 --   \0m           expiry (ms of TIME), clock when last written, offset of the clock;
 --                 when members were last counted, how many, how many of them silent,
 --                 how many lost, longest and shortest interval; number of the latest news
---   \0e<slot>     news of a number: the number, TAT, demand; flags (1 byte), field of the key.
---                 The slot, 2 bytes, is the number modulo the number of news kept.
+--   \0t<slot>     a page of news: the number of the first; per piece of news the length
+--                 of the field (1 byte), field, flags (1 byte), TAT, demand. Page p has the
+--                 numbers PAGE·p + 1 to PAGE·p + PAGE; its slot, 2 bytes, is p modulo KEPT.
 
 local max, min = math.max, math.min
 local key, request = KEYS[1], ARGV[2]
@@ -20,8 +21,10 @@ end
 local _, flags, silent, forget, remember, interval, heard, at = unpacked('<BBi8i8i8i8i8', request)
 local leave = flags % 2 == 1
 
--- What is kept of news, and told in one call at the most.
-local KEPT, MOST = 256, 64
+-- News on a page, pages kept, and pages read in one call at most. A page is read and
+-- sent as it is: Redis spends its time on pages, not on news. LONGEST is its length at
+-- most: 16 fields of 255 bytes.
+local PAGE, KEPT, MOST, LONGEST = 16, 512, 32, 4376
 
 local stored = redis.call('HMGET', key, own, meta)
 
@@ -50,7 +53,7 @@ local function count()
   local others, quiet, gone, longest, shortest = 0, 0, 0, interval, interval
   local over, known, cursor = {}, {}, '0'
   repeat
-    local scan = redis.call('HSCAN', key, cursor, 'COUNT', '1000')
+    local scan = redis.call('HSCAN', key, cursor, 'MATCH', '\0p*', 'COUNT', '1000') -- pages are long, and stay where they are
     cursor = scan[1]
     local found = scan[2]
     for i = 1, #found, 2 do
@@ -90,38 +93,57 @@ else
   writes[3], writes[4] = own, pack('<i8i8', now, interval)
 end
 
-local function slot(number)
-  number = number % KEPT
-  return '\0e' .. string.char(number % 256, math.floor(number / 256))
+local function pageOf(number)
+  return math.floor((number - 1) / PAGE)
 end
 
--- What this process tells goes to the places of the oldest, and back to it
--- with the rest, as the others hear it.
-local told = {}
+local function slot(page)
+  page = page % KEPT
+  return '\0t' .. string.char(page % 256, math.floor(page / 256))
+end
+
+-- sound reports whether a value can be this page, and not one that had its slot
+-- before. The process that reads it checks the rest.
+local function sound(value, page)
+  return value and #value > 8 and #value <= LONGEST and pageOf(unpacked('<i8', value)) == page
+end
+
+-- The news of this process goes to the last page and to new ones, which take the
+-- slots of the oldest. It comes back to the process with the rest.
+local told, page, lines = {}, nil, nil
 while at <= #request do
   local field, word, togo, demand
   field, word, togo, demand, at = unpacked('<Bc0Bi8i8', request, at)
   latest = latest + 1
-  local value = pack('<i8i8i8B', latest, now + togo, demand, word) .. field
-  told[latest] = value
-  writes[#writes + 1] = slot(latest)
+  if pageOf(latest) ~= page then
+    if page then told[page] = table.concat(lines) end
+    page = pageOf(latest)
+    local kept = redis.call('HMGET', key, slot(page))[1]
+    lines = { sound(kept, page) and kept or pack('<i8', latest) }
+  end
+  lines[#lines + 1] = pack('<B', #field) .. field .. pack('<Bi8i8', word, now + togo, demand)
+end
+if page then told[page] = table.concat(lines) end
+for page, value in pairs(told) do
+  writes[#writes + 1] = slot(page)
   writes[#writes + 1] = value
 end
 
+-- The reply has the oldest pages first. The process asks again for those that follow.
 if heard > latest then heard = 0 end
-local slots, news = {}, {}
-local from = math.max(heard, latest - MOST) + 1
-for number = from, latest do slots[#slots + 1] = slot(number) end
-local kept = {}
-if #slots > 0 then kept = redis.call('HMGET', key, unpack(slots)) end
-for i = 1, #slots do
-  local number = from + i - 1
-  local value = told[number] or kept[i]
-  if value and #value > 25 then
-    local n, tat, demand, word = unpacked('<i8i8i8B', value)
-    local field = string.sub(value, 26)
-    if n == number and (tat > now or word == 1) and tat <= now + HUGE and demand >= 0 and demand <= HUGE and #field < 256 then
-      news[#news + 1] = pack('<B', #field) .. field .. pack('<Bi8i8', word, math.max(0, tat - now), demand)
+heard = math.max(heard, (pageOf(latest) - KEPT + 1) * PAGE)
+local upto, slots, news = latest, {}, {}
+if heard < latest then
+  local first = pageOf(heard + 1)
+  local last = math.min(pageOf(latest), first + MOST - 1)
+  upto = math.min(latest, (last + 1) * PAGE)
+  for page = first, last do slots[#slots + 1] = slot(page) end
+  local kept = redis.call('HMGET', key, unpack(slots))
+  for i = 1, #slots do
+    local value = told[first + i - 1] or kept[i]
+    if sound(value, first + i - 1) then
+      news[#news + 1] = pack('<i8', #value)
+      news[#news + 1] = value
     end
   end
 end
@@ -133,4 +155,4 @@ redis.call('HSET', key, unpack(writes))
 drop(key, over)
 if renew then redis.call('PEXPIREAT', key, decimal(expire)) end
 
-return pack('<Bi8i8i8i8i8i8i8', 0, now, members, mute, lost, slowest, fastest, latest) .. table.concat(news)
+return pack('<Bi8i8i8i8i8i8i8i8i8', 0, now, members, mute, lost, slowest, fastest, latest, heard, upto) .. table.concat(news)

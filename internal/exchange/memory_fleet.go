@@ -7,7 +7,7 @@ type memoryFleet struct {
 	counted, members, quiet int64
 	lost, fastest, slowest  int64
 	latest                  int64
-	news                    map[int64]memoryNews // by number, the last newsKept
+	news                    map[int64]memoryNews // by number, the last NewsKept
 }
 
 // memoryMember is when a process was last seen, and its interval.
@@ -32,32 +32,37 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 		Fastest: fromMicros(f.fastest), Slowest: fromMicros(f.slowest),
 	}
 	f.tell(now, c.Tell)
-	c.Reply.Latest, c.Reply.News = f.latest, f.since(now, c.Heard)
+	f.hear(now, c)
 }
 
 // tell keeps news, in the places of the oldest.
 func (f *memoryFleet) tell(now int64, told []News) {
 	for _, n := range told {
 		f.latest++
-		delete(f.news, f.latest-newsKept)
+		delete(f.news, f.latest-NewsKept)
 		f.news[f.latest] = memoryNews{n, now + span(n.ToGo)}
 	}
 }
 
-// since is the news after a number, but for what is over. Who has heard of more
-// than there is has heard it from a state that is lost.
-func (f *memoryFleet) since(now, heard int64) (news []News) {
+// hear brings the news after the one that a process has heard, as many pages as one
+// call reads, except for what is over. A process that has heard of more than there
+// is has heard it from a state that is lost.
+func (f *memoryFleet) hear(now int64, c *FleetCall) {
+	r, heard := &c.Reply, min(max(c.Heard, 0), maxSeq)
 	if heard > f.latest {
 		heard = 0
 	}
-	for i := max(heard, f.latest-MaxHeard) + 1; i <= f.latest; i++ {
+	last := pageOf(f.latest)
+	heard = max(heard, (last-NewsKept/newsPage+1)*newsPage)
+	last = min(last, pageOf(heard+1)+MaxHeard/newsPage-1)
+	r.after, r.Latest, r.Heard = heard, f.latest, min(f.latest, (last+1)*newsPage)
+	for i := heard + 1; i <= r.Heard; i++ {
 		n := f.news[i]
 		if n.tat > now || n.Reset {
 			n.ToGo, n.Demand = max(0, n.tat-now), min(max(n.Demand, 0), maxTime)
-			news = append(news, n.News)
+			r.News = append(r.News, n.News)
 		}
 	}
-	return news
 }
 
 // count looks at every member, when the last count no longer holds.

@@ -79,7 +79,7 @@ func TestRandomRubbishInTheHash(t *testing.T) {
 		}
 		require.NoError(t, client.rdb.HSet(ctx, name, fields...).Err())
 		require.NoError(t, client.rdb.HSet(ctx, client.fleet, "\x00g", rubbish(rng), "\x00m", rubbish(rng),
-			"\x00p", rubbish(rng), "\x00p"+string(p.Process[:]), rubbish(rng), rubbish(rng), rubbish(rng)).Err())
+			"\x00p", rubbish(rng), "\x00p"+string(p.Process[:]), rubbish(rng), "\x00t"+string([]byte{byte(i), 0}), rubbish(rng), rubbish(rng), rubbish(rng)).Err())
 
 		c := charge(a, 1, second)
 		client.Exchange(ctx, p, []*Chunk{c})

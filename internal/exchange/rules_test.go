@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strconv"
 	"testing"
 	"time"
 
@@ -227,14 +228,82 @@ func TestNews(t *testing.T) {
 		require.Len(t, call(0, 99).News, 2, "and again to one that has heard a lost state")
 		require.Len(t, call(4*time.Second, 0).News, 1, "what is over is not told")
 
-		for i := range newsKept {
-			r = call(0, r.Latest, News{Field: fmt.Sprint("k", i), ToGo: 9e9})
-		}
-		require.EqualValues(t, newsKept+2, r.Latest)
-		r = call(0, 1)
-		require.Len(t, r.News, MaxHeard, "only so many at a time, the newest")
-		require.Equal(t, fmt.Sprint("k", newsKept-1), r.News[MaxHeard-1].Field)
 	})
+}
+
+// TestNewsIsReadInParts: a process that asks for what follows the last news that it has
+// heard, call after call, hears all that is kept, each once and in order.
+func TestNewsIsReadInParts(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		call := func(heard int64, tell ...News) FleetReply {
+			return meet(t, w, FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Heard: heard, Tell: tell})
+		}
+		read := func(heard int64) (numbers []int, calls int) {
+			for latest := heard + 1; heard < latest; calls++ {
+				r := call(heard)
+				require.Greater(t, r.Heard, heard)
+				require.LessOrEqual(t, len(r.News), MaxHeard)
+				for _, n := range r.News {
+					number, err := strconv.Atoi(n.Field[1:])
+					require.NoError(t, err)
+					numbers = append(numbers, number)
+				}
+				heard, latest = r.Heard, r.Latest
+			}
+			return numbers, calls
+		}
+		told := 0
+		tell := func(n int) {
+			news := make([]News, n)
+			for i := range news {
+				told++
+				news[i] = News{Field: fmt.Sprint("k", told), ToGo: 9e9}
+			}
+			require.EqualValues(t, told, call(0, news...).Latest)
+		}
+		span := func(from, to int) (list []int) {
+			for i := from; i <= to; i++ {
+				list = append(list, i)
+			}
+			return list
+		}
+		for _, n := range []int{1, newsPage - 2, 1, 1, MaxTold, MaxTold, 77} { // a page is begun, filled to one short, filled
+			tell(n)
+			numbers, _ := read(0)
+			require.Equal(t, span(1, told), numbers)
+		}
+		numbers, calls := read(int64(told - newsPage - 3))
+		require.Equal(t, span(told-newsPage-2, told), numbers)
+		require.Equal(t, 1, calls)
+		for told < NewsKept+MaxTold {
+			tell(MaxTold)
+		}
+		numbers, calls = read(0)
+		require.Equal(t, span(told-len(numbers)+1, told), numbers, "the latest,")
+		require.Greater(t, len(numbers), NewsKept-newsPage, "as many as are kept,")
+		require.LessOrEqual(t, calls, NewsKept/MaxHeard+1, "in few calls")
+	})
+}
+
+// TestOlderNewsIsLeftAlone: what other versions keep in the hash, or somebody else in
+// the place of a page, is not read as news, and stands in nobody's way.
+func TestOlderNewsIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	server, client := newMini(t)
+	call := func(tell ...News) FleetReply {
+		return meet(t, client, FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Tell: tell})
+	}
+	require.Len(t, call(News{Field: "ka", ToGo: 9e9}).News, 1)
+	server.HSet(client.fleet, "\x00e\x01\x00", string(appendInts(nil, 1, epoch, 1000))+"\x00kold")
+	server.HSet(client.fleet, "\x00t\x01\x00", string(appendInts(nil, 1)))
+	for _, page := range []string{"", "rubbish", string(appendInts(nil, 1)) + "\x03rub", string(appendInts(nil, 8177)) + "\x01k", string(make([]byte, 1<<16))} {
+		server.HSet(client.fleet, "\x00t\x00\x00", page)
+		require.Empty(t, call().News)
+	}
+	for range 2 * newsPage {
+		call(News{Field: "kb", ToGo: 9e9})
+	}
+	require.GreaterOrEqual(t, len(call().News), newsPage, "what was told since")
 }
 
 func TestFleet(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 )
 
 // What a server may claim. The largest replies that a limiter's client has a
-// use for are a fleet call's (18 KiB), the rules of limits.Hash (1 MiB holds ten
+// use for are a fleet call's (140 KiB), the rules of limits.Hash (1 MiB holds ten
 // thousand) and the slots of a Cluster (10 MiB where each of the 16384 is apart
 // from its neighbours).
 const (

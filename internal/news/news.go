@@ -5,6 +5,7 @@
 package news
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -21,54 +22,175 @@ type Item struct {
 	Level  float64
 }
 
-// Outbox holds what there is to tell. Where more keys run low than fit into a
-// call, the lowest matter most. One goroutine uses it.
-type Outbox struct{ items []Item }
+const (
+	// outboxSize is the largest number of items in an Outbox. A full one drops an
+	// eighth at once, so that an item costs O(log n) on the mean.
+	outboxSize = exchange.NewsKept
+	outboxKeep = outboxSize / 8 * 7
+)
 
-// Put adds an item, in the place of an older one of the same key.
-func (o *Outbox) Put(it Item) {
-	o.Drop(it.Field)
-	i, _ := slices.BinarySearchFunc(o.items, it, func(a, b Item) int {
-		switch {
-		case a.Reset != b.Reset && a.Reset, a.Reset == b.Reset && a.Level < b.Level:
-			return -1
-		}
+// Outbox is a bounded queue of the news that this process has to announce, the lowest
+// buckets first. One goroutine uses it.
+type Outbox struct {
+	waiting map[string]*Item // by field
+	order   []*Item          // the items of waiting, and dropped ones; the lowest first unless untidy
+	untidy  bool
+	full    bool     // true if items were cut, and the queue has not been shorter since
+	taken   []Item   // in a call that has not ended
+	cut     []string // fields of the items that were cut
+}
+
+// Put adds an item, in the place of an older one of the same key. It returns false if
+// there is no room: the queue is full of lower ones.
+func (o *Outbox) Put(it Item) bool {
+	if o.waiting == nil {
+		o.waiting = map[string]*Item{}
+	}
+	if old := o.waiting[it.Field]; old != nil {
+		*old, o.untidy = it, true
+		return true
+	}
+	o.full = o.full && len(o.order) >= outboxKeep
+	if o.full && compare(o.order[outboxKeep-1], &it) < 0 {
+		return false
+	}
+	o.waiting[it.Field] = &it
+	o.order, o.untidy = append(o.order, &it), true
+	if len(o.order) > outboxSize {
+		o.trim()
+	}
+	return o.waiting[it.Field] != nil
+}
+
+// compare is below 0 if a is told before b: resets come first.
+func compare(a, b *Item) int {
+	switch {
+	case a.Reset && !b.Reset:
+		return -1
+	case b.Reset && !a.Reset:
 		return 1
-	})
-	o.items = slices.Insert(o.items, i, it)
-	o.items = o.items[:min(len(o.items), exchange.MaxTold)]
+	}
+	return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Field, b.Field))
+}
+
+// tidy sorts the items, without the dropped ones.
+func (o *Outbox) tidy() {
+	if o.untidy {
+		o.order = slices.DeleteFunc(o.order, func(it *Item) bool { return o.waiting[it.Field] != it })
+		slices.SortFunc(o.order, compare)
+		o.untidy = false
+	}
+}
+
+// trim cuts the items of a full queue that are the least low.
+func (o *Outbox) trim() {
+	o.tidy()
+	for _, it := range o.order[min(outboxKeep, len(o.order)):] {
+		delete(o.waiting, it.Field)
+		o.cut = append(o.cut, it.Field)
+		o.full = true
+	}
+	o.order = slices.Delete(o.order, len(o.waiting), len(o.order))
+}
+
+// Cut returns the fields of the items that were cut since the last Cut.
+func (o *Outbox) Cut() []string {
+	cut := o.cut
+	o.cut = nil
+	return cut
 }
 
 // Drop removes the item of a key that is no longer true.
 func (o *Outbox) Drop(field string) {
-	o.items = slices.DeleteFunc(o.items, func(it Item) bool { return it.Field == field })
+	delete(o.waiting, field)
+	o.untidy = true
+	o.taken = slices.DeleteFunc(o.taken, func(it Item) bool { return it.Field == field })
 }
 
 // Empty reports whether there is nothing to tell.
-func (o *Outbox) Empty() bool { return len(o.items) == 0 }
+func (o *Outbox) Empty() bool { return len(o.waiting) == 0 }
 
-// Take empties the outbox into the form in which news travels.
-func (o *Outbox) Take(now int64) []exchange.News {
+// Take takes the lowest items, at most so many, in the form in which news travels. The
+// call that carries them ends with Told or Untold.
+func (o *Outbox) Take(most int, now int64) []exchange.News {
 	var list []exchange.News
-	for _, it := range o.items {
+	if o.Empty() {
+		return nil
+	}
+	o.tidy()
+	n := 0
+	for ; n < len(o.order) && len(list) < min(most, exchange.MaxTold); n++ {
+		it := o.order[n]
+		delete(o.waiting, it.Field)
+		if it.TAT <= now && !it.Reset {
+			continue // the bucket is full again
+		}
+		o.taken = append(o.taken, *it)
 		list = append(list, exchange.News{
 			Field: it.Field, Reset: it.Reset, Demand: it.Demand,
 			ToGo: max(0, it.TAT-now) / int64(time.Microsecond),
 		})
 	}
-	o.items = o.items[:0]
+	o.order = slices.Delete(o.order, 0, n)
 	return list
 }
 
-// tableSize is how many keys a Table remembers: 16 times what the fleet keeps.
-const tableSize = 4096
+// Told forgets the items that were taken: the call has succeeded.
+func (o *Outbox) Told() {
+	clear(o.taken)
+	o.taken = o.taken[:0]
+}
+
+// Untold puts back the items that were taken, except those of keys with a newer one:
+// the call has failed.
+func (o *Outbox) Untold() {
+	for _, it := range o.taken {
+		if o.waiting[it.Field] == nil && !o.Put(it) {
+			o.cut = append(o.cut, it.Field)
+		}
+	}
+	o.Told()
+}
+
+const (
+	heardPerSecond = 300_000 // pieces of news that all processes read, together: at 0.3 µs of Redis each, a tenth of a core
+	paceDebt       = 10      // longest silence after too much news, in seconds
+)
+
+// Pace bounds the news of a whole fleet to heardPerSecond/N pieces a second, because each
+// is read by all N processes. Every process counts all pieces, by the running number of
+// the latest. The zero Pace is ready for use.
+type Pace struct {
+	room   float64 // pieces that may be announced now; negative after too many
+	at     int64   // instant of room
+	latest int64   // number of the latest news
+}
+
+// Room is the number of pieces that a process of a fleet of so many may announce now.
+func (p *Pace) Room(members float64, now int64) int {
+	perSecond := heardPerSecond / members
+	p.room += perSecond * time.Duration(now-p.at).Seconds()
+	p.room, p.at = min(max(p.room, -paceDebt*perSecond), perSecond), now
+	return int(max(0, p.room))
+}
+
+// Latest takes in the number of the latest news.
+func (p *Pace) Latest(number int64) {
+	if p.latest != 0 {
+		p.room -= float64(max(0, number-p.latest))
+	}
+	p.latest = number
+}
+
+// tableSize is the number of keys in a Table: as many as the fleet keeps news.
+const tableSize = exchange.NewsKept
 
 // Table is what was heard of keys that are not resident. It is safe for
 // concurrent use; only a first contact asks it.
 type Table struct {
 	mu    sync.Mutex
 	items map[string]Item
-	order [tableSize]string // fields, the oldest at next
+	order []string // fields, at most tableSize; then the oldest is at next
 	next  int
 }
 
@@ -79,16 +201,21 @@ func NewTable() *Table { return &Table{items: map[string]Item{}} }
 func (t *Table) Put(it Item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if it.Reset {
-		delete(t.items, it.Field)
-		return
-	}
-	if _, known := t.items[it.Field]; !known {
+	_, known := t.items[it.Field]
+	switch {
+	case it.Reset && known:
+		it.TAT = 0 // it keeps its place in order
+	case it.Reset, known:
+	case len(t.order) < tableSize:
+		t.order = append(t.order, it.Field)
+	default:
 		delete(t.items, t.order[t.next])
 		t.order[t.next] = it.Field
 		t.next = (t.next + 1) % tableSize
 	}
-	t.items[it.Field] = it
+	if known || !it.Reset {
+		t.items[it.Field] = it
+	}
 }
 
 // Get returns what was heard of a key, if it still holds.

@@ -14,21 +14,118 @@ func TestLowestAreTold(t *testing.T) {
 	var o Outbox
 	o.Put(Item{Field: "kgone", Level: -2})
 	o.Drop("kgone")
-	for i := range 3 * exchange.MaxTold {
-		level := float64((i * 7) % (3 * exchange.MaxTold))
+	const items = 3 * exchange.MaxTold
+	for i := range items {
+		level := float64((i * 7) % items)
 		o.Put(Item{Field: fmt.Sprintf("k%.0f", level), Level: level, TAT: int64(time.Hour)})
 	}
+	o.Put(Item{Field: "kover", Level: -9, TAT: int64(time.Second)})
 	o.Put(Item{Field: "kreset", Reset: true, Level: 99})
 	o.Put(Item{Field: "k3", Level: -1, TAT: int64(2 * time.Second), Demand: 8})
-	list := o.Take(int64(time.Second))
-	require.Len(t, list, exchange.MaxTold)
+	list := o.Take(5, int64(time.Second))
 	require.Equal(t, exchange.News{Field: "kreset", Reset: true}, list[0], "a reset comes first")
 	require.Equal(t, exchange.News{Field: "k3", ToGo: 1e6, Demand: 8}, list[1], "the newest word on a key, in its place")
-	for i, n := range list[2:] {
-		require.Equal(t, []string{"k0", "k1", "k2", "k4", "k5", "k6", "k7", "k8", "k9", "k10", "k11", "k12", "k13", "k14"}[i], n.Field)
-	}
+	require.Equal(t, []string{"kreset", "k3", "k0", "k1", "k2"}, fields(list), "a full bucket is no news")
+	list = o.Take(2*exchange.MaxTold, 0)
+	require.Len(t, list, exchange.MaxTold, "a call's, at most")
+	require.Equal(t, "k4", list[0].Field)
+	require.Empty(t, o.Take(0, 0))
+	require.False(t, o.Empty())
+	require.Len(t, o.Take(items, 0), exchange.MaxTold)
+	require.Len(t, o.Take(items, 0), exchange.MaxTold-4)
 	require.True(t, o.Empty())
-	require.Empty(t, o.Take(0))
+	require.Empty(t, o.Take(items, 0))
+}
+
+func fields(list []exchange.News) (names []string) {
+	for _, n := range list {
+		names = append(names, n.Field)
+	}
+	return names
+}
+
+// TestNothingIsLostThatWasCut: whatever a full outbox has no room for, it says so, and
+// holds the lowest of all.
+func TestNothingIsLostThatWasCut(t *testing.T) {
+	var o Outbox
+	const items = 3 * outboxSize
+	lost := map[string]bool{}
+	for i := range items {
+		level := (i * 7919) % items
+		it := Item{Field: fmt.Sprint("k", level), Level: float64(level), TAT: 1}
+		if !o.Put(it) {
+			lost[it.Field] = true
+		}
+		if i%1000 == 0 {
+			o.Drop(fmt.Sprint("k", (i*7919+1)%items))
+		}
+	}
+	for _, field := range o.Cut() {
+		require.False(t, lost[field] && o.waiting[field] != nil, field)
+		lost[field] = true
+	}
+	require.Empty(t, o.Cut())
+	require.LessOrEqual(t, len(o.waiting), outboxSize)
+	require.GreaterOrEqual(t, len(o.waiting), outboxKeep)
+	next := 0
+	for !o.Empty() {
+		for _, n := range o.Take(exchange.MaxTold, 0) {
+			require.False(t, lost[n.Field])
+			for ; n.Field != fmt.Sprint("k", next); next++ {
+				require.Less(t, len(lost)+next, items+items/1000)
+			}
+		}
+	}
+	require.Greater(t, next, outboxKeep-2, "the lowest, in order, but for those that were dropped")
+	require.True(t, o.Put(Item{Field: "kx", Level: items, TAT: 1}), "there is room again")
+}
+
+// TestWhatAFailedCallToldIsToldAgain: but no older word than one that came meanwhile,
+// and nothing that is no longer true.
+func TestWhatAFailedCallToldIsToldAgain(t *testing.T) {
+	var o Outbox
+	for i := range 3 {
+		o.Put(Item{Field: fmt.Sprint("k", i), TAT: int64(time.Hour), Demand: 1})
+	}
+	require.Len(t, o.Take(9, 0), 3)
+	o.Put(Item{Field: "k1", TAT: int64(time.Hour), Demand: 2})
+	o.Drop("k2")
+	o.Untold()
+	list := o.Take(9, 0)
+	require.Equal(t, []string{"k0", "k1"}, fields(list))
+	require.EqualValues(t, 2, list[1].Demand)
+	o.Told()
+	o.Untold()
+	require.True(t, o.Empty())
+}
+
+// TestFleetKeepsItsPace: however many tell, and whatever a server says of the number.
+func TestFleetKeepsItsPace(t *testing.T) {
+	const members, perSecond = 100, heardPerSecond / 100
+	paces, latest, now := make([]Pace, members), int64(7), int64(time.Second)
+	begin := latest
+	for i := range paces {
+		paces[i].Latest(latest)
+	}
+	for range 60 * 40 {
+		for i := range paces { // all call at the same time, and hear of each other a call later
+			latest += int64(min(exchange.MaxTold, paces[i].Room(members, now)))
+		}
+		for i := range paces {
+			paces[i].Latest(latest)
+		}
+		now += int64(time.Second / 40)
+	}
+	require.InDelta(t, 60*perSecond, latest-begin, members*exchange.MaxTold)
+
+	var p Pace
+	p.Latest(1 << 40)
+	require.Equal(t, perSecond, p.Room(members, now), "what was told before this process came is not its concern")
+	p.Latest(1 << 50)
+	require.Zero(t, p.Room(members, now))
+	require.Equal(t, perSecond, p.Room(members, now+int64((paceDebt+1)*time.Second)))
+	p.Latest(0)
+	require.Equal(t, perSecond, p.Room(members, now+int64((paceDebt+1)*time.Second)), "a lost state")
 }
 
 func TestTableForgetsTheOldest(t *testing.T) {
