@@ -394,7 +394,7 @@ func (r *rig) forgive(c *exchange.Chunk, before, after map[string]int64) {
 			reset[field] = true
 		case rec.Op == exchange.Late:
 			late[field] += min(rec.Delta, rec.Age, 7e6)
-		case rec.Ceiling != 0 && rec.Age > 7e6 && before[field]+rec.Delta > c.Reply.Now+rec.Ceiling:
+		case rec.Ceiling != 0 && before[field]+rec.Delta > c.Reply.Now+rec.Ceiling:
 			late[field] += rec.Delta
 		}
 	}
