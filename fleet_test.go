@@ -52,7 +52,7 @@ func newFleet(t testing.TB, n int, cfg Config) *fleet {
 
 func newFleetOn(t testing.TB, n int, cfg Config, path simnet.Path) *fleet {
 	t.Helper()
-	f := &fleet{t: t, Net: simnet.New(path, 0)}
+	f := &fleet{t: t, Net: simnet.New(path, 0, 0)}
 	for range n {
 		f.join(cfg)
 	}

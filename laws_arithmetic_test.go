@@ -12,7 +12,9 @@ import (
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
 
+	"github.com/seed-e56e777b/limiter/internal/demand"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
 // noise is what sums of floating-point numbers may be off by, in parts.
@@ -57,7 +59,7 @@ func (p *peers) account(i int) (account, bucket) {
 	a.tat, a.exchanged = p.tat, p.now
 	a.demand, a.others = p.demand[i], p.others[i]
 	a.meanOwn, a.steadyThen, a.meanOthers = p.demand[i], float32(p.demand[i]), float32(p.others[i])
-	a.silentThen = 1 // all of the demand has gone silent: each of the silent is left an equal share
+	a.silence.Then = 1 // all of the demand has gone silent: each of the silent is left an equal share
 	return a, b
 }
 
@@ -115,7 +117,7 @@ func TestLawOutageSharesSumToTheRate(t *testing.T) {
 			a.stale(&b, since, later, p.world)
 			drifted += b.refill
 		}
-		if r := float64(p.lim.Rate); refills > r*(1+noise) || drifted > r*(1+idleShare)*(1+noise) {
+		if r := float64(p.lim.Rate); refills > r*(1+noise) || drifted > r*(1+outage.IdlePart)*(1+noise) {
 			t.Fatalf("refills sum to %v, later to %v, of %v", refills, drifted, r)
 		}
 		if b := float64(p.lim.Burst); levels > b*(1+noise) {
@@ -402,7 +404,7 @@ func FuzzGrant(f *testing.F) {
 		if held {
 			a.holdUntil = now + 1
 		}
-		if s := shareOf(own, others, r, n); !(s >= 0 && s <= 1) {
+		if s := demand.Share(own, others, r, n); !(s >= 0 && s <= 1) {
 			t.Errorf("a share of %v", s)
 		}
 		check := func(what string) {

@@ -21,6 +21,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/index"
 	"github.com/seed-e56e777b/limiter/internal/news"
+	"github.com/seed-e56e777b/limiter/internal/outage"
 	"github.com/seed-e56e777b/limiter/internal/recall"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
@@ -960,7 +961,7 @@ func (e opened) endOutage(now int64, w *world) {
 
 // redraw draws the threshold anew where there is one to draw.
 func (e opened) redraw(w *world) {
-	if e.mode == modePool || w.fleet <= 1 || w.ablated {
+	if e.mode == modePool || w.fleet <= 1 || w.without.Without(outage.Threshold) {
 		e.threshold = 1
 		return
 	}

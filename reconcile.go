@@ -5,40 +5,31 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/delivery"
+	"github.com/seed-e56e777b/limiter/internal/demand"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
 // Constants of docs/design.md; each is argued for there.
 const (
-	tauIntervals     = 5                // τ in intervals
-	slowTau          = 30 * time.Second // least time constant of the averages that outages go by
-	driftTau         = 60 * time.Second // how fast an outage gives a part to those that had none
-	idleShare        = 0.25             // of an equal share, what an outage leaves to one that had none: all of them together exceed the limit by no more
-	floorShare       = 0.02             // N·ε over r: what of a limit is dealt out without regard to demand
-	lazyMost         = 15 * time.Second // longest that a key far from its limit goes unreported
-	expiry           = 10               // intervals after which a grant that was not renewed has expired
-	holdTaus         = 3                // τ for which share mode stays after a loss or a spell of staleness
-	saveMost         = 5                // tokens that a share may save up in an outage beyond its part of the burst, since few requests come unevenly,
-	saveFor          = time.Second / 2  // and for how long: all shares together save no more than the rate gives in this time
-	alarmPart        = 4                // a pool-mode key that has used 1/alarmPart of its level is told at once
-	alarmDeviation   = 4                // standard deviations of a count that exceeds what is expected by chance: no jump of demand
-	headroom         = 0.25             // of what a round asks for on the mean, or of the burst, that it may ask for beyond, before shares are kept to
-	silenceRequests  = 64               // over which the demand since processes fell silent is smoothed,
-	silenceTaus      = 3                // for this time at least, in τ,
-	silenceSpan      = 5 * time.Second  // and this at most
-	silenceChance    = 0.15             // of the demand: less that is missing may be chance
-	silenceDeviation = 2                // standard deviations that may be
-	steadyRequests   = 8                // in τ; demand that is made of fewer is too rough to share by
-	floorDebt        = time.Hour        // debt beyond an empty bucket that is told again after a loss
-	attemptsMilli    = 1000             // attempts travel in thousandths
-	demandStep       = 1. / 16          // of τ, for which demand is not brought forward
-	evenly           = 0.25             // of τ: what comes in less counts as of its middle, to 0.3 %
-	restAfter        = 4 * slowTau      // without a decision or an exchange: what averages say is as good as gone
-	restDemand       = 0.01             // of the rate, below which it matters to nobody who asks
-	noteSteps        = 64               // in T: for less than that, what is noted may wait for its arithmetic
-	lateRounds       = 2                // in T; a report of older usage is late
-	emptyAfter       = 7 * time.Second  // a report of older usage empties the bucket at most
-	untoldPart       = 0.6              // of a round's refill, the mean that others have taken since they last reported
+	tauIntervals   = 5                  // τ in intervals
+	lazyMost       = 15 * time.Second   // longest that a key far from its limit goes unreported
+	expiry         = 10                 // intervals after which a grant that was not renewed has expired
+	holdTaus       = 3                  // τ for which share mode stays after a loss or a spell of staleness
+	alarmPart      = 4                  // a pool-mode key that has used 1/alarmPart of its level is told at once
+	alarmDeviation = 4                  // standard deviations of a count that exceeds what is expected by chance: no jump of demand
+	headroom       = 0.25               // of what a round asks for on the mean, or of the burst, that it may ask for beyond, before shares are kept to
+	steadyRequests = 8                  // in τ; demand that is made of fewer is too rough to share by
+	floorDebt      = time.Hour          // debt beyond an empty bucket that is told again after a loss
+	attemptsMilli  = 1000               // attempts travel in thousandths
+	demandStep     = 1. / 16            // of τ, for which demand is not brought forward
+	evenly         = 0.25               // of τ: what comes in less counts as of its middle, to 0.3 %
+	restAfter      = 4 * demand.SlowTau // without a decision or an exchange: what averages say is as good as gone
+	restDemand     = 0.01               // of the rate, below which it matters to nobody who asks
+	noteSteps      = 64                 // in T: for less than that, what is noted may wait for its arithmetic
+	lateRounds     = 2                  // in T; a report of older usage is late
+	emptyAfter     = 7 * time.Second    // a report of older usage empties the bucket at most
+	untoldPart     = 0.6                // of a round's refill, the mean that others have taken since they last reported
 )
 
 // world is what a process knows of its fleet and of its way to Redis.
@@ -55,7 +46,7 @@ type world struct {
 	hold     time.Duration // for which share mode stays after a loss or an outage: by this process's own interval
 	perTau   float64       // 1/τ, per nanosecond
 	step     int64         // nanoseconds: see enterLocked
-	ablated  bool          // true if θ is always 1, in a simulation that shows what θ is worth
+	without  outage.Rules  // none, outside of simulations
 }
 
 func newWorld(fleet, lost, scale float64, interval, rtt, tau time.Duration) *world {
@@ -146,7 +137,6 @@ type dealings struct {
 	sentFirst   int64   // first admission of what is in flight
 	reported    int64   // when attempts were last taken for a report
 	demandThen  float32 // d at reported
-	silentThen  float32 // demand of the fleet when processes fell silent, tokens per second; 0: none is
 	ownThen     float32 // d at the last reply
 	steadyThen  float32 // d̄ at the last reply
 
@@ -154,8 +144,7 @@ type dealings struct {
 	cost       float32 // of a request, of late; what a share has to be able to save up for
 	meanOthers float32 // D̄_o
 	held       float32 // tokens of ours in Redis's count of attempts, at heldAt
-	silentNow  float32 // demand of the fleet since processes have been silent, smoothed
-	lostDemand float32 // the most that silentThen was since processes have been lost, for outages
+	silence    outage.Silence
 	askedSince int64   // tokens asked for since it and reported
 	others     float64 // D_o of the last reply
 	meanOwn    float64 // d̄
@@ -268,7 +257,7 @@ func (a *account) catchUp(w *world) {
 	}
 	x := float64(at-a.demandAt) * w.perTau
 	if x > demandStep {
-		a.demand, a.demandAt, x = decay(a.demand, time.Duration(at-a.demandAt), w.tau), at, 0
+		a.demand, a.demandAt, x = demand.Decay(a.demand, time.Duration(at-a.demandAt), w.tau), at, 0
 	}
 	a.demand += part * float64(unasked) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
 	a.demanded = a.asked
@@ -290,7 +279,7 @@ func (a *account) chain(rate float64, w *world) {
 
 func (a *account) demandAfter(now int64, w *world) float64 {
 	a.catchUp(w)
-	return decay(a.demand, time.Duration(now-a.demandAt), w.tau)
+	return demand.Decay(a.demand, time.Duration(now-a.demandAt), w.tau)
 }
 
 // own is this process's demand for the key, that of waiting callers included.
@@ -422,11 +411,11 @@ func (a *account) takeAsked(now int64, w *world) float64 {
 	want, since := float64(a.demandThen), time.Duration(now-a.exchanged)
 	if a.queued != 0 || waited {
 		next := max(w.interval, min(span, 2*(w.interval+w.rtt)))
-		mean := risen(next, w.tau) * w.tau.Seconds() / next.Seconds() // of a count that decays from 1 until the next report
+		mean := demand.Risen(next, w.tau) * w.tau.Seconds() / next.Seconds() // of a count that decays from 1 until the next report
 		want = (want + float64(a.queued)) / mean
 		since += w.rtt // from one report's arrival to the next one's
 	}
-	missing := want*w.tau.Seconds() - decay(float64(a.held), since, w.tau)
+	missing := want*w.tau.Seconds() - demand.Decay(float64(a.held), since, w.tau)
 	if waited {
 		return missing // negative if waiters have left
 	}
@@ -441,22 +430,13 @@ func (a *account) ownMean(now int64, w *world) float64 {
 	if span <= 0 {
 		return a.meanOwn
 	}
-	mean := meanDemand(a.asked, float64(a.demandThen), a.demandAfter(now, w), span, w) + float64(a.queued)
+	mean := demand.Counted(a.asked, float64(a.demandThen), a.demandAfter(now, w), span, w.tau) + float64(a.queued)
 	return a.slowMean(a.meanOwn, mean, span, now, w)
 }
 
-// meanDemand is the mean of a demand over a span in which so many tokens were
-// asked for: d falls by d/τ and rises with what is asked.
-func meanDemand(asked int64, before, after float64, span time.Duration, w *world) float64 {
-	return max(0, float64(asked)-w.tau.Seconds()*(after-before)) / span.Seconds()
-}
-
-// slowMean moves a mean towards a value that was held for span. The divisor
-// takes out the bias of a mean that is younger than its time constant.
+// slowMean moves a mean towards a value that was held for span.
 func (a *account) slowMean(mean, value float64, span time.Duration, now int64, w *world) float64 {
-	t := max(w.tau, slowTau)
-	age := max(span, time.Duration(now-a.met))
-	return mean + (value-mean)*risen(span, t)/risen(age, t)
+	return demand.Average(mean, value, span, time.Duration(now-a.met), w.tau)
 }
 
 // settle takes in a reply that acknowledges what was in flight: sent
@@ -468,7 +448,7 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 	}
 	a.learnDemand(b, tat, st.Demand, clock, sent, now, w)
 	a.inflight, a.tat, a.replied = 0, tat, tat
-	a.rememberDemand(now, w)
+	a.observeSilence(now, w)
 	a.exchanged, a.ownThen, a.steadyThen, a.askedSince = now, a.demandThen, float32(a.meanOwn), 0
 	if b.mode == modeStale {
 		a.hold(now, w)
@@ -480,55 +460,26 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 	a.regrant(b, now, w)
 }
 
-// rememberDemand keeps the demand that the fleet had when processes fell silent, and
-// smooths the one that it has without them. It is kept while some are silent, and, for
-// outages, while some that fell silent have not come back. The long means still hold
-// most of the silent ones' demand when their silence is noticed.
-func (a *account) rememberDemand(now int64, w *world) {
+// observeSilence remembers the fleet's demand while processes are silent.
+func (a *account) observeSilence(now int64, w *world) {
 	if w.silentAt == 0 {
-		a.silentThen, a.silentNow = 0, 0
-		if w.lost == 0 {
-			a.lostDemand = 0
-		}
+		a.silence.End(w.lost != 0)
 		return
 	}
-	mean, total := a.meanOwn+float64(a.meanOthers), a.steadied(float64(a.demandThen)+float64(a.queued), w)+a.others
-	switch {
-	case a.silentThen == 0:
-		if age := time.Duration(now - a.met); age > silenceSpan {
-			t := max(w.tau, slowTau)
-			lost := risen(w.silence, t) / risen(age, t) // of the mean, since they fell silent
-			mean += max(0, mean-total) * lost / (1 - lost)
-		}
-		kept := decay(1, w.silence, w.tau) // of their demand, in Redis's count
-		a.silentThen, a.silentNow = float32(mean), float32(max(0, min(total, (total-kept*mean)/(1-kept))))
-	case a.exchanged < w.silentAt: // those that were silent then are gone by now
-		a.silentThen, a.silentNow = float32(mean), min(a.silentNow, float32(mean))
-	default:
-		a.silentNow += float32((total - float64(a.silentNow)) * risen(time.Duration(now-a.exchanged), a.silenceSpan(w)))
-		a.silentThen = max(a.silentThen, min(a.silentNow, float32(mean)))
-	}
-	a.lostDemand = max(a.lostDemand, a.silentThen)
+	a.silence.Observe(outage.Demand{
+		Mean:    a.meanOwn + float64(a.meanOthers),
+		Now:     a.steadied(float64(a.demandThen)+float64(a.queued), w) + a.others,
+		Request: a.request(), Age: time.Duration(now - a.met), Since: time.Duration(now - a.exchanged),
+		Tau: w.tau, Quiet: w.silence,
+	}, a.exchanged < w.silentAt)
 }
 
-// silenceSpan is the time over which the demand since the silence is smoothed: that of
-// some requests.
-func (a *account) silenceSpan(w *world) time.Duration {
-	return max(w.tau, min(silenceSpan, max(silenceTaus*w.tau, seconds(silenceRequests*a.request()/float64(a.silentThen)))))
-}
-
-// scale is the part of the key's rate that silent processes leave to the others:
-// the part of the demand that has gone with them, and at most an equal share for each
-// of them. A part that may be chance, by the number of requests in the smoothed demand,
-// counts for less.
+// scale is the part of the key's rate that is for the processes that are not silent.
 func (a *account) scale(w *world) float64 {
-	if w.scale >= 1 || a.silentThen == 0 {
+	if w.without.Without(outage.Room) {
 		return 1
 	}
-	missing := max(0, 1-float64(a.silentNow/a.silentThen))
-	requests := float64(a.silentThen) * a.silenceSpan(w).Seconds() / a.request()
-	chance := min(silenceChance, silenceDeviation/math.Sqrt(requests))
-	return max(w.scale, 1-missing*min(1, missing/chance))
+	return a.silence.Scale(w.scale, a.request(), w.tau)
 }
 
 // learnDemand finds D_o: what Redis counts, less what it holds of ours. Where
@@ -538,7 +489,7 @@ func (a *account) scale(w *world) float64 {
 // but such times.
 func (a *account) learnDemand(b *bucket, tat, total, clock, sent, now int64, w *world) {
 	if a.heldAt != 0 {
-		a.held = float32(decay(float64(a.held), time.Duration(clock-a.heldAt)*time.Microsecond, w.tau))
+		a.held = float32(demand.Decay(float64(a.held), time.Duration(clock-a.heldAt)*time.Microsecond, w.tau))
 	}
 	a.held += float32(float64(sent) / attemptsMilli)
 	a.heldAt = clock
@@ -555,7 +506,7 @@ func (a *account) learnDemand(b *bucket, tat, total, clock, sent, now int64, w *
 	case span <= 0:
 		return
 	}
-	went := a.others + (before-a.others)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds() // as a decay from one to the other
+	went := demand.Between(before, a.others, span, w.tau)
 	if b.mode == modeStale || now < a.holdUntil {
 		went = max(went, float64(a.meanOthers))
 	} else if span > 2*w.tau {
@@ -602,7 +553,9 @@ func (a *account) hold(now int64, w *world) {
 	if now >= a.holdUntil {
 		a.heldShare = float32(a.share)
 	}
-	a.holdUntil = later(now, w.hold)
+	if !w.without.Without(outage.Holding) {
+		a.holdUntil = later(now, w.hold)
+	}
 }
 
 // forget drops what was learnt of demand from a Redis that has lost it. The
@@ -663,13 +616,13 @@ func (a *account) regrantFor(b *bucket, own float64, now int64, w *world) {
 	horizon := w.horizon()
 	unclipped := (w.interval + w.rtt + max(w.interval, w.rtt)).Seconds() * rate
 	level := min(a.sharedLevel(b, now, rate), b.burst+unclipped)
-	share := shareOf(a.steadied(own, w), a.others, b.rate, w.fleet)
+	share := demand.Share(a.steadied(own, w), a.others, b.rate, w.fleet)
 	asked := max(a.others, float64(a.meanOthers)) + max(own, a.meanOwn)
 	asked = asked*horizon + headroom*min(asked*horizon, b.burst)
 	contended := w.fleet > 1 && asked > min(level, b.burst)+rate*horizon
 	most, saved := math.Inf(1), a.request()
 	if w.fleet > 1 && now < a.holdUntil {
-		contended, share, saved = true, min(share, float64(a.heldShare)), a.saved(share*rate)
+		contended, share, saved = true, min(share, float64(a.heldShare)), a.saved(share*rate, w)
 		most = b.levelAt(now) // the others may not have told yet what they used: a grant may take, not give
 	}
 	a.share = share
@@ -718,11 +671,11 @@ func (a *account) lapse(b *bucket, now int64, w *world) bool {
 	others := a.revertedMean(now, w)
 	own := a.ownMean(now, w)
 	rate := b.rate * a.scale(w)
-	if w.fleet <= 1 || a.exchanged == 0 || own+others <= rate || now > max(later(a.exchanged, slowTau), a.tat) {
+	if w.fleet <= 1 || a.exchanged == 0 || own+others <= rate || now > max(later(a.exchanged, demand.SlowTau), a.tat) {
 		a.until = a.expires
 		return false
 	}
-	share := shareOf(own, others, b.rate, w.fleet)
+	share := demand.Share(own, others, b.rate, w.fleet)
 	a.share = share
 	capacity := min(b.burst, share*(b.burst+rate*w.horizon())+a.request())
 	level := min(b.levelAt(a.until), capacity)
@@ -757,16 +710,6 @@ func poolAlarm(level float64, w *world) int64 {
 func shareAlarm(expected float64) int64 {
 	chance := alarmDeviation*math.Sqrt(expected) - 1
 	return int64(clampTokens(expected+max(expected, chance))) + 2
-}
-
-// shareOf is w, the part of a contended key's rate in proportion to demand.
-func shareOf(own, others, rate, fleet float64) float64 {
-	eps := floorShare * rate / fleet
-	all := others + own + fleet*eps
-	if all <= 0 {
-		return 1 / fleet // a rate too small to be told from nothing
-	}
-	return min(1, (own+eps)/all)
 }
 
 // metByNews reports whether news is all that is known of the fleet's bucket.
@@ -865,7 +808,7 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 	share := a.drifted(since, now, w)
 	b.grant = grant{
 		refill:    share * b.rate,
-		capacity:  min(b.burst, share*b.burst+a.saved(share*b.rate)),
+		capacity:  min(b.burst, share*b.burst+a.saved(share*b.rate, w)),
 		threshold: b.threshold,
 		mode:      modeStale,
 	}
@@ -876,11 +819,13 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 	a.until = later(now, time.Second)
 }
 
-// saved is what a bucket with a small share may hold beyond its part of the
-// burst, in an outage and just after: a request, and some against the
-// unevenness of few requests.
-func (a *account) saved(refill float64) float64 {
-	return a.request() + min(saveMost, refill*saveFor.Seconds())
+// saved is the number of tokens that the bucket may hold beyond its part of the burst,
+// in an outage and just after.
+func (a *account) saved(refill float64, w *world) float64 {
+	if w.without.Without(outage.Saving) {
+		return a.request()
+	}
+	return outage.Savings(a.request(), refill)
 }
 
 // outageLevel is the share of the shared level that is left at the instant at:
@@ -914,8 +859,10 @@ func (a *account) outageShare(b *bucket, since int64, w *world) float64 {
 	if a.wouldHear(b, w) {
 		others = a.revertedMean(since, w)
 	}
-	others = max(others, float64(a.lostDemand)-own) // those that are cut off still ask
-	share := shareOf(own, others, b.rate, w.all())
+	if !w.without.Without(outage.Absence) {
+		others = max(others, float64(a.silence.Lost)-own) // those that are cut off still ask
+	}
+	share := demand.Share(own, others, b.rate, w.all())
 	return share + (1/w.all()-share)*a.quiet(b, since, w)
 }
 
@@ -933,14 +880,12 @@ func (a *account) wouldHear(b *bucket, w *world) bool {
 func (a *account) quiet(b *bucket, now int64, w *world) float64 {
 	span := time.Duration(now - a.exchanged)
 	low := a.tat > a.replied && later(a.tat, w.wordTakes()) > now // by another's word
-	if span <= 0 || low || !a.wouldHear(b, w) {
+	if span <= 0 || low || w.without.Without(outage.Stop) || !a.wouldHear(b, w) {
 		return 0
 	}
-	expected := float64(a.steadyThen) * span.Seconds()
-	missing := max(0, expected-float64(a.askedSince+a.asked)-float64(a.queued)*span.Seconds())
-	missing *= missing / (max(1, expected) * steadyRequests * a.request()) // of many a few are missing by chance
+	requested := float64(a.askedSince+a.asked) + float64(a.queued)*span.Seconds()
 	word := seconds(b.burst/(alarmPart*b.rate)) + w.wordTakes()
-	return risen(time.Duration(min(missing*missing*float64(word), float64(span))), word)
+	return outage.Stopped(float64(a.steadyThen)*span.Seconds(), requested, a.request(), span, word)
 }
 
 // revertedMean is D̄_o at now for a key that there would be news of. Since the
@@ -954,7 +899,7 @@ func (a *account) revertedMean(now int64, w *world) float64 {
 	}
 	own := a.ownSinceReply(span, now, w)
 	mean := float64(a.meanOthers)
-	went := mean + (a.others-mean)*risen(span, w.tau)*w.tau.Seconds()/span.Seconds()
+	went := demand.Between(a.others, mean, span, w.tau)
 	return a.slowMean(mean, went+max(0, float64(a.steadyThen)-own), span, now, w)
 }
 
@@ -973,13 +918,16 @@ func (a *account) othersMean(now int64, w *world) float64 {
 
 // ownSinceReply is the mean of own over the span since the last reply.
 func (a *account) ownSinceReply(span time.Duration, now int64, w *world) float64 {
-	return meanDemand(a.askedSince+a.asked, float64(a.ownThen), a.demandAfter(now, w), span, w) + float64(a.queued)
+	return demand.Counted(a.askedSince+a.asked, float64(a.ownThen), a.demandAfter(now, w), span, w.tau) + float64(a.queued)
 }
 
 // drifted is the share of an outage by now: a process that was idle takes part
 // after a while.
 func (a *account) drifted(since, now int64, w *world) float64 {
-	return a.share + max(0, idleShare/w.all()-a.share)*risen(time.Duration(now-since), driftTau)
+	if w.without.Without(outage.Drift) {
+		return a.share
+	}
+	return outage.Drifted(a.share, w.all(), time.Duration(now-since))
 }
 
 // nextGrant is how long it is until the next reply may be expected.
@@ -996,17 +944,6 @@ func (a *account) sharedDelay(b *bucket, n float64, now int64) time.Duration {
 	level := min(b.burst, a.sharedLevel(b, now, b.rate)) - a.unreported(b.rate)
 	return delay(level-n, b.rate)
 }
-
-// decay is x after d, at a time constant of tau.
-func decay(x float64, d, tau time.Duration) float64 {
-	if d <= 0 || x == 0 {
-		return x
-	}
-	return x * math.Exp(-d.Seconds()/tau.Seconds())
-}
-
-// risen is 1 − exp(−d/τ).
-func risen(d, tau time.Duration) float64 { return -math.Expm1(-d.Seconds() / tau.Seconds()) }
 
 // seconds is a duration of s seconds, held within its range.
 func seconds(s float64) time.Duration {

@@ -809,7 +809,7 @@ func (s *syncer) publishWorld(rtt time.Duration) {
 	w.hold = s.hold()
 	w.silentAt, w.silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
 	if sim, ok := s.store.(exchange.Simulated); ok {
-		w.ablated = sim.FixedThreshold()
+		w.without = sim.Without()
 	}
 	s.local.world.Store(w)
 }

@@ -11,6 +11,8 @@ package exchange
 import (
 	"context"
 	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
 // MaxRecords is the largest number of records in a chunk: about 0.4 ms of
@@ -139,8 +141,8 @@ type Store interface {
 // Simulated is a Store that makes the runs of a simulation repeatable.
 type Simulated interface {
 	Store
-	Seed() uint64         // of the random choices of the process that is given this store
-	FixedThreshold() bool // true if the process admits by a threshold of 1: an ablation
+	Seed() uint64          // of the random choices of the process that is given this store
+	Without() outage.Rules // that the process does without: an ablation
 }
 
 // Hash is the hash that places a field: FNV-1a, 64 bit.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
 // Fleet is limiters that share a state in memory.
@@ -37,14 +38,20 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 // New makes a fleet of n processes near the state.
 func New(t testing.TB, n int, cfg limiter.Config) *Fleet {
 	t.Helper()
-	return NewOn(t, n, cfg, simnet.Near, 0, 0)
+	return NewOn(t, n, cfg, simnet.Near, 0)
 }
 
-// NewOn makes a fleet of n processes on a network, without some mechanisms. The
-// seed is that of all random choices.
-func NewOn(t testing.TB, n int, cfg limiter.Config, path simnet.Path, without simnet.Mechanism, seed uint64) *Fleet {
+// NewOn makes a fleet of n processes on a network. The seed is that of all random
+// choices.
+func NewOn(t testing.TB, n int, cfg limiter.Config, path simnet.Path, seed uint64) *Fleet {
 	t.Helper()
-	f := &Fleet{Net: simnet.New(path, without), t: t, seed: seed << 32}
+	return newWithout(t, n, cfg, path, 0, 0, seed)
+}
+
+// newWithout makes a fleet without some mechanisms and rules.
+func newWithout(t testing.TB, n int, cfg limiter.Config, path simnet.Path, without simnet.Mechanism, rules outage.Rules, seed uint64) *Fleet {
+	t.Helper()
+	f := &Fleet{Net: simnet.New(path, without, rules), t: t, seed: seed << 32}
 	for range n {
 		f.Join(cfg)
 	}

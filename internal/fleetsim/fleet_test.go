@@ -728,7 +728,7 @@ func TestRunsReplay(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n, rate := longtest.Choose(4, 20, 20), longtest.Choose(1500., 3000, 3000)
 			way := simnet.Path{Trip: 20 * time.Millisecond, Jitter: 0.8, LoseRequest: 0.05, LoseReply: 0.05, Duplicate: 0.1, Timeout: 300 * time.Millisecond}
-			f := NewOn(t, n, limiter.Config{Limit: busy}, way, 0, seed)
+			f := NewOn(t, n, limiter.Config{Limit: busy}, way, seed)
 			defer f.Close()
 			print = f.Run(busy, Load{
 				Seed: seed, Dur: 20 * time.Second, Total: Steady(rate), Weight: Skewed,
@@ -765,7 +765,7 @@ func TestLongRoundTripsShareToo(t *testing.T) {
 				dur = 4 * time.Second
 			}
 			synctest.Test(t, func(t *testing.T) {
-				f := NewOn(t, 4, limiter.Config{Limit: busy, SyncInterval: tc.interval}, simnet.Path{Trip: 2 * tc.delay}, 0, 0)
+				f := NewOn(t, 4, limiter.Config{Limit: busy, SyncInterval: tc.interval}, simnet.Path{Trip: 2 * tc.delay}, 0)
 				y := f.Run(busy, Load{Seed: 1, Dur: dur, Total: Steady(3000), Weight: Equal})
 				if over := y.Over(dur/2, dur); math.Abs(over) > 0.02 {
 					t.Errorf("admitted %+.2f %% against one central bucket", 100*over)
@@ -803,7 +803,7 @@ func TestNewsIsToldOnce(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n := longtest.Choose(4, 10, 10)
 			lim := limiter.Per(60, time.Minute)
-			f := NewOn(t, n, limiter.Config{Limit: lim}, simnet.Path{Trip: 20 * time.Millisecond, Jitter: jitter}, 0, 0)
+			f := NewOn(t, n, limiter.Config{Limit: lim}, simnet.Path{Trip: 20 * time.Millisecond, Jitter: jitter}, 0)
 			defer f.Close()
 			f.Run(lim, Load{Seed: 1, Dur: 2 * time.Minute, Total: Steady(50), Weight: Equal})
 			heard := f.Members[0].Stats().NewsHeard

@@ -105,7 +105,7 @@ func goldenRuns() map[string]func(*testing.T) uint64 {
 			return sc.Tally.Print
 		}
 	}
-	away := func(f *Fleet) []Event { return outage(f, 4*sec, 8*sec) }
+	away := func(f *Fleet) []Event { return withoutRedis(f, 4*sec, 8*sec) }
 	lost := simnet.Path{Trip: 20 * time.Millisecond, Jitter: 0.8, LoseRequest: 0.05, LoseReply: 0.05, Duplicate: 0.1, Timeout: 300 * time.Millisecond}
 	add(Scenario{Name: "steady below the limit", N: 10, Lim: busy, Load: Load{Total: Steady(900), Weight: Skewed}})
 	add(Scenario{Name: "steady above the limit", N: 10, Lim: busy, Load: Load{Total: Steady(2000)}})
@@ -120,10 +120,10 @@ func goldenRuns() map[string]func(*testing.T) uint64 {
 	add(Scenario{Name: "outage, then a rise", N: 5, Lim: busy, Load: Load{Total: Stepped(500, 3000, 6*sec, time.Hour)}, During: away})
 	add(Scenario{Name: "outage of idle keys", N: 2, Lim: perSecond(0.5, 5), Load: Load{
 		Dur: 120 * sec, Total: func(at time.Duration) float64 { return 5 * float64(b2i(at < 20*sec || at > 50*sec)) },
-	}, During: func(f *Fleet) []Event { return outage(f, 50*sec, 110*sec) }})
+	}, During: func(f *Fleet) []Event { return withoutRedis(f, 50*sec, 110*sec) }})
 	add(Scenario{Name: "far from the limit, and an outage", N: 3, Lim: perSecond(1, 100), Load: Load{
 		Dur: 12 * time.Minute, Total: Steady(0.3),
-	}, During: func(f *Fleet) []Event { return outage(f, 5*time.Minute, 8*time.Minute) }})
+	}, During: func(f *Fleet) []Event { return withoutRedis(f, 5*time.Minute, 8*time.Minute) }})
 	add(Scenario{Name: "half cut off", N: 6, Lim: busy, Load: Load{Dur: 90 * sec, Total: Steady(300)}, During: func(f *Fleet) []Event {
 		return []Event{{5 * sec, f.CutOff(true, f.Members[:3]...)}, {80 * sec, f.CutOff(false, f.Members[:3]...)}}
 	}})
@@ -182,7 +182,7 @@ func operations(t *testing.T, processes int, calm bool) (print uint64) {
 			},
 			Shadow: func(key string) bool { return key == "a1" },
 		}
-		f := NewOn(t, processes, cfg, simnet.Near, 0, 7)
+		f := NewOn(t, processes, cfg, simnet.Near, 7)
 		defer f.Close()
 		list := []*limiter.Limiter{}
 		for _, m := range f.Members {

@@ -89,7 +89,7 @@ func TestOutageStarvesNoIdleKey(t *testing.T) {
 			}
 			for seed := range uint64(max(1, min(seeds, 2.5/float64(tc.lim.Rate)))) {
 				synctest.Test(t, func(t *testing.T) {
-					f := NewOn(t, tc.n, limiter.Config{Limit: tc.lim}, simnet.Near, 0, seed)
+					f := NewOn(t, tc.n, limiter.Config{Limit: tc.lim}, simnet.Near, seed)
 					defer f.Close()
 					y := f.Run(tc.lim, Load{
 						Seed: seed, Dur: tc.dur, Total: tc.total, Weight: tc.weight,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
 // Group is scenarios that stand in one table.
@@ -29,6 +30,7 @@ type Scenario struct {
 	During  func(*Fleet) []Event // events of the run
 	Drive   func(*Fleet, *Tally) // makes the requests in place of Load's arrivals
 	Without simnet.Mechanism
+	Rules   outage.Rules // that the processes do without
 	Figures []Figure
 	Chart   string // file of a chart over time, beside the page
 	Fast    bool   // true if every go test runs it
@@ -118,7 +120,7 @@ func (sc *Scenario) Run(t *testing.T) {
 			cfg.MaxKeys = 64
 		}
 		ld.Seed++
-		f := NewOn(t, sc.N, cfg, path, sc.Without, ld.Seed)
+		f := newWithout(t, sc.N, cfg, path, sc.Without, sc.Rules, ld.Seed)
 		defer f.Close()
 		if sc.During != nil {
 			ld.At = sc.During(f)

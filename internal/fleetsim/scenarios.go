@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -11,6 +12,7 @@ import (
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
 // perSecond is a limit of r tokens per second with burst b.
@@ -36,6 +38,7 @@ func Groups() []Group {
 		{"Redis far away, jitter, losses", farIntro, farAway()},
 		{"As the fleet grows", growthIntro, growing()},
 		{"What each mechanism earns", ablationIntro, ablations()},
+		{"What each rule for outages and silence earns", rulesIntro, ruleAblations()},
 	}...)
 }
 
@@ -71,6 +74,7 @@ const (
 	farIntro    = "Round trip, jitter of 10 % of it, and T as given; the last rows lose requests or replies, or deliver requests twice."
 	growthIntro = "One key of 1000/s. Exchanges are what Redis has to do for it: a key that every process asks for costs each of them one in a round, or, where the interval\n" +
 		"has grown with the fleet (10,000 calls a second are the most), in that interval. From 333 processes on some may wake at one instant: such a run does not replay exactly."
+	rulesIntro    = "Situations of the sections above, with the rule that they need (internal/outage) and without it. Figures are of one central bucket."
 	ablationIntro = "The same runs with one mechanism taken out (for shares: the naive delta synchronisation of other systems)."
 )
 
@@ -132,7 +136,7 @@ func smallBursts() (list []Scenario) {
 	return list
 }
 
-func outage(f *Fleet, from, to time.Duration) []Event {
+func withoutRedis(f *Fleet, from, to time.Duration) []Event {
 	return []Event{
 		{from, func() { f.Down.Store(true) }},
 		{to, func() { f.Down.Store(false) }},
@@ -140,19 +144,19 @@ func outage(f *Fleet, from, to time.Duration) []Event {
 }
 
 func outages() (list []Scenario) {
-	out := func(name string, n int, lim limiter.Limit, away time.Duration, total func(time.Duration) float64, w func(int, time.Duration) float64, least, most float64) {
+	out := func(name string, n int, lim limiter.Limit, lasts time.Duration, total func(time.Duration) float64, w func(int, time.Duration) float64, least, most float64) {
 		begin := 20 * sec
 		if lim.Rate < 10 {
 			begin = 120 * sec
 		}
 		after := 5 * sec
 		list = append(list, Scenario{
-			Name: fmt.Sprintf("N=%d %v %s", n, away, name), N: n, Lim: lim,
+			Name: fmt.Sprintf("N=%d %v %s", n, lasts, name), N: n, Lim: lim,
 			Load: Load{
-				Dur: begin + away + 2*after, Warm: 5 * sec, Total: total, Weight: w,
-				Phases: []Phase{{"outage", begin, begin + away}, {"after", begin + away, begin + away + after}},
+				Dur: begin + lasts + 2*after, Warm: 5 * sec, Total: total, Weight: w,
+				Phases: []Phase{{"outage", begin, begin + lasts}, {"after", begin + lasts, begin + lasts + after}},
 			},
-			During: func(f *Fleet) []Event { return outage(f, begin, begin+away) },
+			During: func(f *Fleet) []Event { return withoutRedis(f, begin, begin+lasts) },
 			Figures: []Figure{
 				admittedIn("outage").within(least, most), burstIn("outage"),
 				admittedIn("after"), burstIn("after").atMost(0.25),
@@ -161,11 +165,11 @@ func outages() (list []Scenario) {
 		})
 	}
 	for _, n := range fleetSizes {
-		for _, away := range []time.Duration{10 * sec, time.Minute} {
-			out("0.5 r", n, busy, away, Steady(500), Equal, -5, 3)
-			out("0.9 r", n, busy, away, Steady(900), Equal, -5, 3)
-			out("3 r 1/k", n, busy, away, Steady(3000), Skewed, -5, 3)
-			out("10 r", n, busy, away, Steady(10000), Equal, -5, 3)
+		for _, lasts := range []time.Duration{10 * sec, time.Minute} {
+			out("0.5 r", n, busy, lasts, Steady(500), Equal, -5, 3)
+			out("0.9 r", n, busy, lasts, Steady(900), Equal, -5, 3)
+			out("3 r 1/k", n, busy, lasts, Steady(3000), Skewed, -5, 3)
+			out("10 r", n, busy, lasts, Steady(10000), Equal, -5, 3)
 		}
 	}
 	out("3 r 1/k", 10, busy, time.Hour, Steady(3000), Skewed, -5, 3)
@@ -175,9 +179,9 @@ func outages() (list []Scenario) {
 	for _, n := range []int{50, 100} {
 		out("0.5 r then 5 r", n, busy, 10*sec, Stepped(500, 5000, 25*sec, time.Hour), Equal, -10, 10)
 	}
-	for _, away := range []time.Duration{10 * sec, time.Minute} {
-		out("0.5 r then 5 r", 10, busy, away, Stepped(500, 5000, 25*sec, time.Hour), Equal, -10, 10)
-		out("5 r then 0.5 r", 10, busy, away, Stepped(5000, 500, 25*sec, time.Hour), Equal, -10, 10)
+	for _, lasts := range []time.Duration{10 * sec, time.Minute} {
+		out("0.5 r then 5 r", 10, busy, lasts, Stepped(500, 5000, 25*sec, time.Hour), Equal, -10, 10)
+		out("5 r then 0.5 r", 10, busy, lasts, Stepped(5000, 500, 25*sec, time.Hour), Equal, -10, 10)
 	}
 	out("on/off 0.5/1.5 s, 10 r", 10, busy, 10*sec, OnOff(10000, 500*time.Millisecond, 2*sec), Equal, -5, 3)
 	list[len(list)-1].Figures = list[len(list)-1].Figures[:4] // the longest spell is the load's own
@@ -193,7 +197,7 @@ func outages() (list []Scenario) {
 			Dur: 210 * sec, Warm: 5 * sec, Total: Steady(3000), Weight: moved,
 			Phases: []Phase{{"first minute", 25 * sec, 85 * sec}, {"then", 85 * sec, 200 * sec}},
 		},
-		During:  func(f *Fleet) []Event { return outage(f, 20*sec, 200*sec) },
+		During:  func(f *Fleet) []Event { return withoutRedis(f, 20*sec, 200*sec) },
 		Figures: []Figure{admittedIn("first minute"), admittedIn("then")},
 	})
 	for _, visited := range []time.Duration{20 * sec, 100 * sec} {
@@ -209,7 +213,7 @@ func outages() (list []Scenario) {
 				},
 				Phases: []Phase{{"outage", visited, visited + 10*sec}, {"after", visited + 10*sec, visited + 15*sec}},
 			},
-			During:  func(f *Fleet) []Event { return outage(f, visited, visited+10*sec) },
+			During:  func(f *Fleet) []Event { return withoutRedis(f, visited, visited+10*sec) },
 			Figures: []Figure{admittedIn("outage").within(-10, 25), burstIn("outage"), admittedIn("after"), burstIn("after").atMost(0.25), spellIn("after").atMost(0.3)},
 		})
 	}
@@ -220,7 +224,7 @@ func outages() (list []Scenario) {
 			Dur: 12 * time.Minute, Total: Stepped(0, 10, 30*sec, time.Hour), Weight: Equal,
 			Phases: []Phase{{"outage", 30 * sec, 630 * sec}},
 		},
-		During:  func(f *Fleet) []Event { return outage(f, 20*sec, 630*sec) },
+		During:  func(f *Fleet) []Event { return withoutRedis(f, 20*sec, 630*sec) },
 		Figures: []Figure{admittedIn("outage").within(-10, 25), burstIn("outage")},
 	})
 	for i := range list {
@@ -500,7 +504,7 @@ func ablations() (list []Scenario) {
 		},
 		{
 			Name: "N=10 3 r 1/k, away for 10 of 40 s", N: 10, Lim: busy, Load: Load{Dur: 40 * sec, Warm: 5 * sec, Total: Steady(3000), Weight: Skewed},
-			During: func(f *Fleet) []Event { return outage(f, 20*sec, 30*sec) },
+			During: func(f *Fleet) []Event { return withoutRedis(f, 20*sec, 30*sec) },
 		},
 	}
 	for i := range bases {
@@ -510,11 +514,90 @@ func ablations() (list []Scenario) {
 		for _, m := range []struct {
 			name string
 			simnet.Mechanism
-		}{{"shares", simnet.Shares}, {"the random threshold", simnet.Threshold}, {"age", simnet.Ages}, {"floors", simnet.Floors}, {"news", simnet.News}} {
+			outage.Rules
+		}{{"shares", simnet.Shares, 0}, {"the random threshold", 0, outage.Threshold}, {"age", simnet.Ages, 0}, {"floors", simnet.Floors, 0}, {"news", simnet.News, 0}} {
 			sc := base
-			sc.Name, sc.Without = "… without "+m.name, m.Mechanism
+			sc.Name, sc.Without, sc.Rules = "… without "+m.name, m.Mechanism, m.Rules
 			list = append(list, sc)
 		}
 	}
 	return list
+}
+
+// ruleAblations are situations that a rule for outages and silence is for, with it and
+// without.
+func ruleAblations() (list []Scenario) {
+	find := func(name string, groups ...[]Scenario) Scenario {
+		for _, sc := range slices.Concat(groups...) {
+			if sc.Name == name {
+				return sc
+			}
+		}
+		panic("no scenario " + name)
+	}
+	outages, cuts, turns, browns := outages(), cuts(), inTurn(), brownouts()
+	for _, tc := range []struct {
+		rule string
+		simnet.Mechanism
+		outage.Rules
+		base    Scenario
+		figures []Figure
+	}{
+		{"savings", 0, outage.Saving, find("N=100 10s 0.9 r", outages), []Figure{admittedIn("outage")}},
+		{"the drift", 0, outage.Drift, moved(), []Figure{admittedIn("then")}},
+		{"the hold", 0, outage.Holding, find("N=10 10s 3 r 1/k", outages), []Figure{burstIn("after")}},
+		{"the confidence that a load has stopped", 0, outage.Stop, stopped(), []Figure{admittedIn("outage")}},
+		{"room for the silent", 0, outage.Room, find("N=10 cut off: half, 3 r", cuts), []Figure{admittedIn("first minute")}},
+		{"room by demand: nobody is told of the silent", simnet.Silent, 0, find("N=10 cut off: half, 3 r", cuts), []Figure{admittedIn("first minute")}},
+		{"the demand of the lost", 0, outage.Absence, find("N=10, 5s apart", turns), []Figure{part("all without")}},
+		{"the ceiling of late usage", simnet.Ceiling, 0, find("N=10 cut off: half, 3 r", cuts), []Figure{admittedIn("after")}},
+		{"unused refill for late usage", simnet.Unused, 0, find("N=4 3 r, Redis answers for 0.3 s of each second", browns), []Figure{part("meanwhile")}},
+		{"unused refill for late usage", simnet.Unused, 0, find("N=10 3 r, each packet late by 0 to 350ms for 45s", browns), []Figure{leastSecond("20 s after")}},
+	} {
+		with := tc.base
+		with.Figures, with.Fast, with.Chart = tc.figures, false, ""
+		lacks := with
+		lacks.Name, lacks.Without, lacks.Rules = "… without "+tc.rule, tc.Mechanism, tc.Rules
+		list = append(list, with, lacks)
+	}
+	return list
+}
+
+// stopped is an outage that begins two minutes after a load of ten times the limit has
+// stopped, with the load back in it.
+func stopped() Scenario {
+	const idle, begin = 2 * time.Minute, 20 * sec
+	total := func(at time.Duration) float64 {
+		if at >= begin && at < begin+idle {
+			return 0
+		}
+		return 5
+	}
+	return Scenario{
+		Name: "N=10 5/10s, idle for 2 minutes after 10 r, then away and 10 r again", N: 10, Lim: limiter.Per(5, 10*sec),
+		Load: Load{
+			Dur: begin + idle + 2*time.Minute, Total: total, Weight: Equal,
+			Phases: []Phase{{"outage", begin + idle, begin + idle + 2*time.Minute}},
+		},
+		During: func(f *Fleet) []Event { return withoutRedis(f, begin+idle-10*sec, begin+idle+2*time.Minute) },
+	}
+}
+
+// moved is an outage in which a load moves to a process that had one request in a
+// thousand before.
+func moved() Scenario {
+	return Scenario{
+		Name: "N=2 3m moves to a nearly idle process, 3 r", N: 2, Lim: busy,
+		Load: Load{
+			Dur: 210 * sec, Warm: 5 * sec, Total: Steady(3000),
+			Weight: func(process int, at time.Duration) float64 {
+				if (process == 1) == (at >= 25*sec) {
+					return 1
+				}
+				return 0.001
+			},
+			Phases: []Phase{{"then", 85 * sec, 200 * sec}},
+		},
+		During: func(f *Fleet) []Event { return withoutRedis(f, 20*sec, 200*sec) },
+	}
 }

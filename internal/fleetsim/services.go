@@ -216,13 +216,13 @@ func waitingWorkers() (list []Scenario) {
 		lim  limiter.Limit
 		at   func(*Fleet) []Event
 	}{
-		{"away for 8 s", 2, 100, perSecond(10, 1), func(f *Fleet) []Event { return outage(f, 20*sec, 28*sec) }},
-		{"away for 8 s", 1, 100, perSecond(10, 1), func(f *Fleet) []Event { return outage(f, 20*sec, 28*sec) }},
-		{"away for 8 s", 3, 20, perSecond(1000, 100), func(f *Fleet) []Event { return outage(f, 20*sec, 28*sec) }},
-		{"away for 8 s", 10, 50, perSecond(100, 100), func(f *Fleet) []Event { return outage(f, 20*sec, 28*sec) }},
+		{"away for 8 s", 2, 100, perSecond(10, 1), func(f *Fleet) []Event { return withoutRedis(f, 20*sec, 28*sec) }},
+		{"away for 8 s", 1, 100, perSecond(10, 1), func(f *Fleet) []Event { return withoutRedis(f, 20*sec, 28*sec) }},
+		{"away for 8 s", 3, 20, perSecond(1000, 100), func(f *Fleet) []Event { return withoutRedis(f, 20*sec, 28*sec) }},
+		{"away for 8 s", 10, 50, perSecond(100, 100), func(f *Fleet) []Event { return withoutRedis(f, 20*sec, 28*sec) }},
 		{"stopped for 8 s", 4, 50, perSecond(20, 5), func(f *Fleet) []Event { return []Event{{20 * sec, f.Stop}, {28 * sec, f.Continue}} }},
 		{"back empty after 8 s", 4, 50, perSecond(20, 5), func(f *Fleet) []Event {
-			return append(outage(f, 20*sec, 28*sec), Event{28*sec + 1, f.State.Wipe})
+			return append(withoutRedis(f, 20*sec, 28*sec), Event{28*sec + 1, f.State.Wipe})
 		}},
 	} {
 		list = append(list, Scenario{
@@ -242,7 +242,7 @@ func waitingWorkers() (list []Scenario) {
 	list = append(list, Scenario{
 		Name: "P=4 W=20, 100/s b=10, a round trip of 100 ms, away for 8 s", N: 4, Lim: perSecond(100, 10), Path: simnet.Path{Trip: 50 * time.Millisecond, Timeout: 300 * time.Millisecond},
 		Load:   Load{Dur: 60 * sec, Warm: 10 * sec, Phases: []Phase{{"steady", 10 * sec, 40 * sec}, {"outage", 40 * sec, 48 * sec}, {"from the return", 48 * sec, 60 * sec}}},
-		During: func(f *Fleet) []Event { return outage(f, 40*sec, 48*sec) }, Drive: loops(pools(4, 20), 0, 0),
+		During: func(f *Fleet) []Event { return withoutRedis(f, 40*sec, 48*sec) }, Drive: loops(pools(4, 20), 0, 0),
 		Figures: append(paced("steady", 0.95, 1.05), part("outage").within(0.9, 1.08), mostIn("from the return", sec).atMost(1.25), unfair.atMost(0.15)),
 	})
 	return append(append(list, reserving()...), cancelled())
@@ -255,9 +255,9 @@ func reserving() (list []Scenario) {
 		lim  limiter.Limit
 		at   func(*Fleet) []Event
 	}{
-		{1, 20, perSecond(10, 1), func(f *Fleet) []Event { return outage(f, 30*sec, 32*sec) }},
-		{2, 20, perSecond(10, 1), func(f *Fleet) []Event { return outage(f, 30*sec, 32*sec) }},
-		{4, 10, perSecond(20, 20), func(f *Fleet) []Event { return outage(f, 30*sec, 38*sec) }},
+		{1, 20, perSecond(10, 1), func(f *Fleet) []Event { return withoutRedis(f, 30*sec, 32*sec) }},
+		{2, 20, perSecond(10, 1), func(f *Fleet) []Event { return withoutRedis(f, 30*sec, 32*sec) }},
+		{4, 10, perSecond(20, 20), func(f *Fleet) []Event { return withoutRedis(f, 30*sec, 38*sec) }},
 		{4, 50, perSecond(100, 10), func(f *Fleet) []Event { return []Event{{30 * sec, f.Stop}, {38 * sec, f.Continue}} }},
 	} {
 		ps := pools(tc.p, tc.w)

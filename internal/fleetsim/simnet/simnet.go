@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
 // Partitions is the number of partitions of a simulated state.
@@ -41,16 +42,18 @@ type Path struct {
 var Near = Path{Trip: 2 * time.Millisecond}
 
 // Mechanism is a part of the design that a run can do without, to show what it is
-// worth. Most are taken out on the way to the state and back, where they are seen.
+// worth: it is taken out on the way to the state and back.
 type Mechanism uint8
 
 // The mechanisms of docs/accuracy.md's ablations.
 const (
-	Shares    Mechanism = 1 << iota // no reply tells of others' demand: naive delta synchronisation
-	Ages                            // charges begin when they arrive
-	Floors                          // no process tells a state what it has lost
-	News                            // no process announces the keys that run low
-	Threshold                       // θ = 1
+	Shares  Mechanism = 1 << iota // no reply tells of others' demand: naive delta synchronisation
+	Ages                          // charges begin when they arrive
+	Floors                        // no process tells a state what it has lost
+	News                          // no process announces the keys that run low
+	Unused                        // late charges take nothing from unused refill
+	Ceiling                       // late charges count in full
+	Silent                        // no reply tells of silent processes
 )
 
 // Net is a shared state in memory that processes reach by links.
@@ -65,6 +68,7 @@ type Net struct {
 	Late    atomic.Int64 // most nanoseconds by which each way is late, at random: a brownout
 	Path    Path         // of links made from now on
 	Without Mechanism
+	Rules   outage.Rules // that processes do without
 
 	mu      sync.Mutex
 	links   int
@@ -72,8 +76,8 @@ type Net struct {
 }
 
 // New returns an empty state.
-func New(path Path, without Mechanism) *Net {
-	return &Net{State: exchange.NewMemory(Partitions, time.Now), Path: path, Without: without}
+func New(path Path, without Mechanism, rules outage.Rules) *Net {
+	return &Net{State: exchange.NewMemory(Partitions, time.Now), Path: path, Without: without, Rules: rules}
 }
 
 // Stop stops the server as SIGSTOP does: calls wait, and arrive when it goes on,
@@ -149,8 +153,8 @@ func (l *Link) Partitions() int { return l.net.State.Partitions() }
 // Seed implements [exchange.Simulated].
 func (l *Link) Seed() uint64 { return l.seed }
 
-// FixedThreshold implements [exchange.Simulated].
-func (l *Link) FixedThreshold() bool { return l.net.Without&Threshold != 0 }
+// Without implements [exchange.Simulated].
+func (l *Link) Without() outage.Rules { return l.net.Rules }
 
 // Sleep wakes after about d, at an instant that is this process's alone.
 func (l *Link) Sleep(d time.Duration) { l.sleep(d, 0, 0) }
@@ -346,12 +350,21 @@ func (n *Net) reach(ctx context.Context, fl *exchange.FleetCall, chunks []*excha
 			if n.Without&Floors != 0 {
 				c.Records[i].Floor = 0
 			}
+			if n.Without&Unused != 0 && c.Records[i].Op == exchange.Late {
+				c.Records[i].Op = exchange.Charge
+			}
+			if n.Without&Ceiling != 0 {
+				c.Records[i].Ceiling = 0
+			}
 		}
 	}
 	if fl != nil && n.Without&News != 0 {
 		fl.Tell = nil
 	}
 	n.State.Exchange(ctx, fl, chunks)
+	if fl != nil && n.Without&Silent != 0 {
+		fl.Reply.Silent, fl.Reply.Lost = 0, 0
+	}
 	for _, c := range chunks {
 		for i := range c.Reply.Keys {
 			if n.Without&Shares != 0 {

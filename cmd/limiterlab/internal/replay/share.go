@@ -1,21 +1,17 @@
 package replay
 
 import (
-	"math"
 	"math/rand/v2"
+	"time"
 
 	"github.com/seed-e56e777b/limiter"
+	shares "github.com/seed-e56e777b/limiter/internal/demand"
+	outages "github.com/seed-e56e777b/limiter/internal/outage"
 )
 
-// The constants of docs/design.md §6.
 const (
-	slowTau    = 30e9 // time constant of the demand that shares go by, in nanoseconds
-	driftTau   = 60e9 // how fast a small share rises, in nanoseconds
-	idleShare  = 0.25 // of an equal share, what it rises to
-	saveMost   = 5    // requests that a share may save up beyond its part of the burst,
-	saveFor    = 0.5  // and for how long, in seconds
-	floorShare = 0.02 // N·ε over r
-	renewal    = 1e9  // how long a share is kept before it is looked at again, in nanoseconds
+	slowTau = float64(shares.SlowTau) // time constant of the demand that shares go by, in nanoseconds
+	renewal = 1e9                     // how long a share is kept before it is looked at again, in nanoseconds
 )
 
 // fleetRule is what a process of a fleet makes of a limit without Redis: it
@@ -48,8 +44,7 @@ type share struct {
 
 // demandShare is the part of the limit that demand gives: own, and that of all.
 func (f *fleetRule) demandShare(own, all float64) float64 {
-	eps := floorShare * f.rate / f.n
-	return min(1, (own+eps)/(all+f.n*eps))
+	return shares.Share(own, all-own, f.rate, f.n)
 }
 
 // begin is the bucket of a process that has the given part of a limit whose
@@ -67,9 +62,9 @@ func (f *fleetRule) begin(part, level, since float64) share {
 // renew brings the share up to date: a small one rises.
 func (f *fleetRule) renew(s *share, now float64) {
 	s.level, s.at = s.levelAt(now), now
-	part := s.part + max(0, idleShare/f.n-s.part)*(1-math.Exp(-(now-s.since)/driftTau))
+	part := outages.Drifted(s.part, f.n, time.Duration(now-s.since))
 	s.refill = part * f.rate
-	s.capacity = min(f.burst, part*f.burst+1+min(saveMost, s.refill*1e9*saveFor))
+	s.capacity = min(f.burst, part*f.burst+outages.Savings(1, s.refill*1e9))
 	s.threshold = f.draw()
 	s.until = now + renewal
 }
