@@ -93,7 +93,7 @@
 //     its return gives neither a burst nor a pause [TestOutageKeepsTheLimit,
 //     TestOutageStarvesNoIdleKey, TestOutageWithLossGivesNoBurst,
 //     TestWaitersKeepPaceInAnOutage,
-//     TestPartOfTheFleetCutOff, TestCrashCostsItsPart, TestStartsWithoutRedis,
+//     TestPartOfTheFleetCutOff, TestCrashCostsNothing, TestStartsWithoutRedis,
 //     TestProcessesKeepTheLimitThroughFaults].
 //   - Every token admitted is charged once, whatever is lost on the way: a
 //     request, a reply, the connection, the script cache
@@ -109,8 +109,17 @@
 //     [TestLawGrantsSumToTheRate, TestLawOutageSharesSumToTheRate].
 //   - A debt is gone in debt/r, and nobody whose grant is fresh admits anything
 //     before [TestLawDebtIsRepaid, TestLawDebtHoldsBack].
-//   - What was taken while nobody reached Redis, and reported after, makes no debt
+//   - Usage that is reported more than 7 seconds after it was taken makes no debt,
+//     except for what callers of Charge and Reserve have made here
 //     [TestLawBacklogMakesNoDebt].
+//   - The fleet stays at the limit while Redis answers a part of the calls, and
+//     late; while its processes lose Redis one after the other; and while they are
+//     replaced, or crash, without Close [TestBrownoutKeepsTheLimit,
+//     TestLosingRedisInTurnKeepsTheLimit, TestDeploysCostNothing].
+//   - Processes that all request at the same instants of a clock share one bucket
+//     from the third time on [TestTicksShareOneBucket].
+//   - Processes with different SyncIntervals share one bucket, and say that they
+//     differ [TestIntervalsThatDifferAreSaid].
 //   - Whatever Redis replies, no answer is absurd, no bucket gives more than its
 //     burst at once, no process calls without a pause, and lies are forgotten
 //     within seconds of their end, but for a debt of at most an hour, which a

@@ -152,9 +152,9 @@ func TestPartOfTheFleetCutOff(t *testing.T) {
 	})
 }
 
-// TestCrashCostsItsPart: a process that dies without a word leaves its part of
-// the limit unused for a minute, and no longer; one that leaves costs nothing.
-func TestCrashCostsItsPart(t *testing.T) {
+// TestCrashCostsNothing: the traffic of a process that dies without a word, or leaves,
+// is admitted at the limit by the others.
+func TestCrashCostsNothing(t *testing.T) {
 	for _, clean := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			lim := longtest.Choose(perSecond(200, 20), busy, busy)
@@ -179,7 +179,7 @@ func TestCrashCostsItsPart(t *testing.T) {
 			})
 			during, after := y.Over(15*time.Second, 60*time.Second), y.Over(75*time.Second, 90*time.Second)
 			t.Logf("clean %v: %+.2f %% in the minute after, %+.2f %% then", clean, 100*during, 100*after)
-			if least := -0.26; during < least || clean && during < -0.01 || math.Abs(after) > 0.01 {
+			if least := -0.03; during < least || clean && during < -0.01 || math.Abs(after) > 0.01 {
 				t.Errorf("clean %v: %+.2f %% in the minute after, %+.2f %% then", clean, 100*during, 100*after)
 			}
 		})
@@ -616,48 +616,6 @@ func TestOnChangeIsToldInOrder(t *testing.T) {
 			t.Errorf("told %v, want %v", states, want)
 		}
 	})
-}
-
-// TestWorkersThatWaitKeepTheLimit: pools of many more workers than the burst
-// that loop over Wait pass the limit in no window of a few seconds, through an
-// outage, and in no second after it; pools get tokens by their numbers, and
-// those who give up cost nothing. Workers that reserve keep the limit too.
-func TestWorkersThatWaitKeepTheLimit(t *testing.T) {
-	names := []string{
-		"P=2 W=100, 10/s b=1, away for 8 s",
-		"P=2 W=40 and 120, 50/s b=5",
-		"500 waiters of one of two give up after 1 s, 10/s burst 10: the next token elsewhere",
-		"P=2 W=20 that reserve, 10/s b=1, Redis away for a while",
-		"P=4 W=50, 20/s b=5, stopped for 8 s",
-		"P=4 W=50, 20/s b=5, back empty after 8 s",
-		"100 wait in one of two, 40/s Allow in the other, 20/s burst 20",
-		"P=4 W=50, 20/s b=1",
-		"P=4 W=50, each gives up after 3 s on the mean, 20/s b=1",
-	}
-	for _, name := range names[:longtest.Choose(3, 5, len(names))] {
-		t.Run(name, func(t *testing.T) {
-			sc := scenario(t, name)
-			sc.Run(t)
-			for _, r := range sc.Results {
-				if !r.Met() {
-					t.Errorf("%s: %v, want %s", r.Name, r, r.Bounds())
-				}
-			}
-		})
-	}
-}
-
-// scenario returns the scenario of a name.
-func scenario(t *testing.T, name string) *Scenario {
-	for _, g := range Groups() {
-		for i := range g.Scenarios {
-			if g.Scenarios[i].Name == name {
-				return &g.Scenarios[i]
-			}
-		}
-	}
-	t.Fatalf("there is no scenario %q", name)
-	return nil
 }
 
 // TestWaitersKeepPaceInAnOutage: a fleet of worker pools runs at the limit

@@ -298,7 +298,7 @@ func cuts() (list []Scenario) {
 					}
 				}}}
 			},
-			Figures: []Figure{admittedIn("first minute").within(-26, 1), admittedIn("then").within(-1, 1)},
+			Figures: []Figure{admittedIn("first minute").within(-5, 1), admittedIn("then").within(-1, 1)},
 		}
 		if clean {
 			sc.Figures[0] = admittedIn("first minute").within(-1, 1)

@@ -516,31 +516,15 @@ func brownouts() (list []Scenario) {
 			func(f *Fleet) { f.Late.Store(int64(late)) }, func(f *Fleet) { f.Late.Store(0) }, 0.95)
 	}
 	for _, n := range []int{4, 10} {
-		var stop *time.Timer
-		add(fmt.Sprintf("N=%d 3 r, Redis answers for 0.3 s of each second", n), n, 3, 30*sec, func(f *Fleet) {
-			stop = pulse(f)
-		}, func(f *Fleet) {
-			stop.Stop()
-			f.Continue()
-		}, 0.9)
+		add(fmt.Sprintf("N=%d 3 r, Redis answers for 0.3 s of each second", n), n, 3, 30*sec, nil, nil, 0.9)
+		list[len(list)-1].During = func(f *Fleet) (list []Event) {
+			for at := start; at < start+30*sec; at += sec {
+				list = append(list, Event{at, f.Stop}, Event{at + 700*time.Millisecond, f.Continue})
+			}
+			return list
+		}
 	}
 	return list
-}
-
-// pulse stops the server for 0.7 s of each second, until its timer is stopped.
-func pulse(f *Fleet) *time.Timer {
-	stopped := false
-	var timer *time.Timer
-	timer = time.AfterFunc(time.Microsecond, func() {
-		if stopped = !stopped; stopped {
-			f.Stop()
-			timer.Reset(700 * time.Millisecond)
-		} else {
-			f.Continue()
-			timer.Reset(300 * time.Millisecond)
-		}
-	})
-	return timer
 }
 
 func inTurn() (list []Scenario) {

@@ -1,0 +1,120 @@
+package fleetsim
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/longtest"
+)
+
+// meet runs scenarios of docs/accuracy.md and requires their targets: the first ones in
+// a short run, some in a usual one, all at length.
+func meet(t *testing.T, short, usual int, names ...string) {
+	t.Helper()
+	for _, name := range names[:longtest.Choose(short, usual, len(names))] {
+		t.Run(name, func(t *testing.T) {
+			sc := scenario(t, name)
+			sc.Run(t)
+			for _, r := range sc.Results {
+				if !r.Met() {
+					t.Errorf("%s: %v, want %s", r.Name, r, r.Bounds())
+				}
+			}
+		})
+	}
+}
+
+// scenario returns the scenario of a name.
+func scenario(t *testing.T, name string) *Scenario {
+	for _, g := range Groups() {
+		for i := range g.Scenarios {
+			if g.Scenarios[i].Name == name {
+				return &g.Scenarios[i]
+			}
+		}
+	}
+	t.Fatalf("there is no scenario %q", name)
+	return nil
+}
+
+// TestWorkersThatWaitKeepTheLimit: pools of many more workers than the burst
+// that loop over Wait pass the limit in no window of a few seconds, through an
+// outage, and in no second after it; pools get tokens by their numbers, and
+// those who give up cost nothing. Workers that reserve keep the limit too.
+func TestWorkersThatWaitKeepTheLimit(t *testing.T) {
+	meet(t, 3, 5,
+		"P=2 W=100, 10/s b=1, away for 8 s",
+		"P=2 W=40 and 120, 50/s b=5",
+		"500 waiters of one of two give up after 1 s, 10/s burst 10: the next token elsewhere",
+		"P=2 W=20 that reserve, 10/s b=1, Redis away for a while",
+		"P=4 W=50, 20/s b=5, stopped for 8 s",
+		"P=4 W=50, 20/s b=5, back empty after 8 s",
+		"100 wait in one of two, 40/s Allow in the other, 20/s burst 20",
+		"P=4 W=50, 20/s b=1",
+		"P=4 W=50, each gives up after 3 s on the mean, 20/s b=1",
+	)
+}
+
+// TestTicksShareOneBucket: processes that all ask at the same instants of a clock share
+// one bucket from the third time on, and none goes without.
+func TestTicksShareOneBucket(t *testing.T) {
+	meet(t, 2, 3,
+		"6 × 11 every 10s, of 60 per 10s",
+		"2 × 40 every 10s, of 60 per 10s",
+		"6 × 100 every 10s, of 100 per 10s",
+		"6 × 11 every 1s, of 60 per 10s",
+		"20 × 4 every 10s, of 60 per 10s",
+		"5 × 9 every 4s, of 40 per 4s",
+	)
+}
+
+// TestDeploysCostNothing: processes that are replaced, or come and go, without Close
+// take nothing from the others, except what their own traffic was worth.
+func TestDeploysCostNothing(t *testing.T) {
+	meet(t, 1, 2,
+		"all 4 replaced at once, killed, 3 r",
+		"1 of 4 crashes, its traffic moves",
+		"ten jobs of one second beside one process, killed",
+		"4 replaced one by one every 5 s, killed",
+		"an idle process is started and killed every second",
+	)
+}
+
+// TestBrownoutKeepsTheLimit: while a part of the calls get through, late, and after it,
+// the fleet admits the limit, in every second.
+func TestBrownoutKeepsTheLimit(t *testing.T) {
+	meet(t, 1, 2,
+		"N=4 3 r, each packet late by 0 to 300ms for 20s",
+		"N=4 3 r, Redis answers for 0.3 s of each second",
+		"N=6 0.9 r, each packet late by 0 to 350ms for 22s",
+		"N=10 3 r, each packet late by 0 to 350ms for 45s",
+	)
+}
+
+// TestLosingRedisInTurnKeepsTheLimit: processes that lose Redis one after the other
+// admit the limit together, also if the first is out of touch for minutes.
+func TestLosingRedisInTurnKeepsTheLimit(t *testing.T) {
+	meet(t, 1, 1, "N=5, 5s apart", "N=4, 1m10s apart", "N=10, 5s apart")
+}
+
+// TestIntervalsThatDifferAreSaid: processes with different SyncIntervals share one
+// bucket, and say that they differ for as long as they do.
+func TestIntervalsThatDifferAreSaid(t *testing.T) {
+	meet(t, 1, 1, "T = 100 ms in three processes, 2 s in three others")
+	synctest.Test(t, func(t *testing.T) {
+		f := New(t, 1, limiter.Config{Limit: busy})
+		defer f.Close()
+		slow := f.Join(limiter.Config{Limit: busy, SyncInterval: 2 * time.Second})
+		said := func() bool { return f.Members[0].Status().Err != nil && slow.Status().Err != nil }
+		Until(t, "both say so", said)
+		if st := f.Members[0].Status(); st.State != limiter.Synced {
+			t.Errorf("%v", st)
+		}
+		if err := slow.Close(); err != nil {
+			t.Error(err)
+		}
+		Until(t, "all is well", func() bool { return f.Members[0].Status().Err == nil })
+	})
+}
