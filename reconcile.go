@@ -476,8 +476,11 @@ func (a *account) observeSilence(now int64, w *world) {
 
 // scale is the part of the key's rate that is for the processes that are not silent.
 func (a *account) scale(w *world) float64 {
-	if w.without.Without(outage.Room) {
+	switch {
+	case w.without.Without(outage.Room):
 		return 1
+	case w.without.Without(outage.Moved):
+		return w.scale
 	}
 	return a.silence.Scale(w.scale, a.request(), w.tau)
 }

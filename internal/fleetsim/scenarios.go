@@ -548,7 +548,7 @@ func ruleAblations() (list []Scenario) {
 		{"the hold", 0, outage.Holding, find("N=10 10s 3 r 1/k", outages), []Figure{burstIn("after")}},
 		{"the confidence that a load has stopped", 0, outage.Stop, stopped(), []Figure{admittedIn("outage")}},
 		{"room for the silent", 0, outage.Room, find("N=10 cut off: half, 3 r", cuts), []Figure{admittedIn("first minute")}},
-		{"room by demand: nobody is told of the silent", simnet.Silent, 0, find("N=10 cut off: half, 3 r", cuts), []Figure{admittedIn("first minute")}},
+		{"regard to demand: room by heads", 0, outage.Moved, find("all 4 replaced at once, killed, 3 r", deploys()), []Figure{part("then, for a minute")}},
 		{"the demand of the lost", 0, outage.Absence, find("N=10, 5s apart", turns), []Figure{part("all without")}},
 		{"the ceiling of late usage", simnet.Ceiling, 0, find("N=10 cut off: half, 3 r", cuts), []Figure{admittedIn("after")}},
 		{"unused refill for late usage", simnet.Unused, 0, find("N=4 3 r, Redis answers for 0.3 s of each second", browns), []Figure{part("meanwhile")}},

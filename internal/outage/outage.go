@@ -1,5 +1,17 @@
 // Package outage has the rules by which a process goes on while Redis is out of its
 // reach, and by which it leaves room for processes that are out of Redis's. It is pure.
+//
+// Each rule is worth something in a situation that users have; docs/accuracy.md has the
+// runs ("What each rule for outages and silence earns"):
+//
+//	rule     situation                                            with    without
+//	Saving   100 processes, 0.9 r, 10 s without Redis             −5 %    −18 %
+//	Drift    the load of one of two moves to an idle one          11 %    0.8 % of r
+//	Holding  10 processes, 1/k, worst window after an outage      0 b     0.37 b
+//	Stop     10 processes, 5/10s, two idle minutes after 10 r     +6 %    −84 %
+//	Room     5 of 10 processes cut off, first minute              +1 %    +50 %
+//	Moved    4 processes replaced without Close                   0.99    0.54
+//	Absence  10 processes lose Redis 5 s apart                    1.00    1.37
 package outage
 
 import (
@@ -35,7 +47,8 @@ const (
 	Drift                       // [Drifted]
 	Saving                      // [Savings]
 	Holding                     // shares are kept while demand is learnt anew
-	Room                        // [Silence.Scale]: without it nobody leaves room
+	Room                        // [Silence.Scale]: without it nobody leaves room,
+	Moved                       // or everybody by heads
 	Absence                     // [Silence.Lost] counts in an outage
 )
 

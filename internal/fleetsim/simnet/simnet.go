@@ -53,7 +53,6 @@ const (
 	News                          // no process announces the keys that run low
 	Unused                        // late charges take nothing from unused refill
 	Ceiling                       // late charges count in full
-	Silent                        // no reply tells of silent processes
 )
 
 // Net is a shared state in memory that processes reach by links.
@@ -362,9 +361,6 @@ func (n *Net) reach(ctx context.Context, fl *exchange.FleetCall, chunks []*excha
 		fl.Tell = nil
 	}
 	n.State.Exchange(ctx, fl, chunks)
-	if fl != nil && n.Without&Silent != 0 {
-		fl.Reply.Silent, fl.Reply.Lost = 0, 0
-	}
 	for _, c := range chunks {
 		for i := range c.Reply.Keys {
 			if n.Without&Shares != 0 {
