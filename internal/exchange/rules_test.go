@@ -227,7 +227,6 @@ func TestNews(t *testing.T) {
 		require.Empty(t, call(0, 2).News, "is told once to whoever has heard it,")
 		require.Len(t, call(0, 99).News, 2, "and again to one that has heard a lost state")
 		require.Len(t, call(4*time.Second, 0).News, 1, "what is over is not told")
-
 	})
 }
 

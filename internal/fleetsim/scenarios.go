@@ -528,15 +528,16 @@ func ablations() (list []Scenario) {
 // without.
 func ruleAblations() (list []Scenario) {
 	find := func(name string, groups ...[]Scenario) Scenario {
-		for _, sc := range slices.Concat(groups...) {
-			if sc.Name == name {
-				return sc
+		all := slices.Concat(groups...)
+		for i := range all {
+			if all[i].Name == name {
+				return all[i]
 			}
 		}
 		panic("no scenario " + name)
 	}
 	outages, cuts, turns, browns := outages(), cuts(), inTurn(), brownouts()
-	for _, tc := range []struct {
+	cases := []struct {
 		rule string
 		simnet.Mechanism
 		outage.Rules
@@ -553,7 +554,9 @@ func ruleAblations() (list []Scenario) {
 		{"the ceiling of late usage", simnet.Ceiling, 0, find("N=10 cut off: half, 3 r", cuts), []Figure{admittedIn("after")}},
 		{"unused refill for late usage", simnet.Unused, 0, find("N=4 3 r, Redis answers for 0.3 s of each second", browns), []Figure{part("meanwhile")}},
 		{"unused refill for late usage", simnet.Unused, 0, find("N=10 3 r, each packet late by 0 to 350ms for 45s", browns), []Figure{leastSecond("20 s after")}},
-	} {
+	}
+	for i := range cases {
+		tc := &cases[i]
 		with := tc.base
 		with.Figures, with.Fast, with.Chart = tc.figures, false, ""
 		lacks := with
