@@ -524,17 +524,25 @@ func (a *account) learnDemand(b *bucket, tat, total, clock, sent, now int64, w *
 // reply, as rates, by how far the TAT has moved: by what they charged. The least holds
 // if the bucket was full in between, for as long as it can have been; a bucket that
 // fills in much less than the time since says no more than the most. A bucket below
-// half its level has denied them as often as this process. Unless this process was
-// denied much, and news says that the bucket was low before, both are unbounded.
+// half its level has denied them as often as this process. If it has denied this
+// process everything, their requests are taken to have come together with its own. Of
+// few requests, or if few were denied though news says that the bucket was low before,
+// both are unbounded.
 func (a *account) chargedOf(b *bucket, tat, now int64, w *world) (most, least float64) {
 	span, full, each := time.Duration(now-a.exchanged), seconds(b.burst/b.rate), 1.
 	if a.marked(gaveBack) || a.inflight < 0 {
 		return math.Inf(1), math.Inf(1)
 	}
 	if time.Duration(tat-now) > full/2 {
-		many := float64(a.askedSince) >= steadyRequests*a.request() && 2*a.inflight <= a.askedSince
-		idle := a.said < later(now, full/2)
-		if a.inflight == 0 || full < w.wordTakes() || !many && !idle {
+		few := float64(a.askedSince) < steadyRequests*a.request()
+		low := a.said > later(now, full/2)
+		switch {
+		case full < w.wordTakes(), few && (low || a.inflight == 0):
+			return math.Inf(1), math.Inf(1)
+		case a.inflight == 0:
+			together := a.others * w.tau.Seconds() / span.Seconds()
+			return together, together
+		case low && 2*a.inflight > a.askedSince:
 			return math.Inf(1), math.Inf(1)
 		}
 		each = float64(a.askedSince) / float64(a.inflight)
