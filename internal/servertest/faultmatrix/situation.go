@@ -35,14 +35,14 @@ type Window struct {
 	MostSecond  float64
 }
 
-// WithSlack returns the window with wider bounds on the whole of it and none on
-// its seconds, for a machine that may be busy.
-func (w Window) WithSlack(slack float64) Window {
+// WithSlack returns the window with wider bounds on its whole and none on its
+// seconds, for a machine that may be busy.
+func (w Window) WithSlack(below, above float64) Window {
 	if w.Least > 0 {
-		w.Least -= slack
+		w.Least -= below
 	}
 	if w.Most > 0 {
-		w.Most += slack
+		w.Most += above
 	}
 	w.LeastSecond, w.MostSecond = 0, 0
 	return w
@@ -156,8 +156,8 @@ func observed(st *Situation, f *fleet, began time.Time) *Observed {
 	return o
 }
 
-// ratio returns the tokens admitted from one instant to another over what the
-// limit's rate is worth in that time.
+// ratio returns the tokens admitted from one instant to another over the refill
+// of that time.
 func (o *Observed) ratio(from, to time.Duration) float64 {
 	admitted := 0
 	for _, e := range o.counts {

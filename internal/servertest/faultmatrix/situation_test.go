@@ -1,7 +1,9 @@
 package faultmatrix
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -15,7 +17,7 @@ func TestFleetAsServicesRunIt(t *testing.T) {
 		t.Skip("takes some 15 s")
 	}
 	servertest.Need(t)
-	const slack = 0.2 // for a busy machine
+	const below, above = 0.2, 0.1 // for a busy machine, which admits less rather than more
 	for _, st := range Situations(true) {
 		t.Run(st.Name, func(t *testing.T) {
 			t.Parallel()
@@ -23,7 +25,7 @@ func TestFleetAsServicesRunIt(t *testing.T) {
 			require.NoError(t, err)
 			var windows []Window
 			for _, w := range st.Windows {
-				windows = append(windows, w.WithSlack(slack))
+				windows = append(windows, w.WithSlack(below, above))
 			}
 			for _, o := range all {
 				for _, mark := range o.FailedOf(windows) {
@@ -32,5 +34,36 @@ func TestFleetAsServicesRunIt(t *testing.T) {
 				t.Logf("%s\nin each second: %.2f", o.row(), o.Seconds)
 			}
 		})
+	}
+}
+
+// TestObservedIsJudgedByItsSeconds: each bound of a window is found broken where
+// it is, and nowhere else.
+func TestObservedIsJudgedByItsSeconds(t *testing.T) {
+	bounds := Window{From: 2 * time.Second, To: 4 * time.Second, Least: 0.9, Most: 1.1, LeastSecond: 0.5, MostSecond: 1.5}
+	for _, c := range []struct {
+		name   string
+		counts []int // in each second, of a limit of 300
+		failed string
+	}{
+		{"fine", []int{300, 300, 300, 300}, ""},
+		{"too much before, without bounds", []int{900, 0, 300, 300}, ""},
+		{"too little", []int{300, 300, 250, 250}, "admitted during"},
+		{"too much", []int{300, 300, 350, 350}, "admitted during"},
+		{"a pause", []int{300, 300, 140, 430}, "the least second during"},
+		{"a burst", []int{300, 300, 460, 160}, "the most second during"},
+	} {
+		began := time.Unix(0, 0)
+		o := &Observed{Situation: &Situation{Limit: sharedLimit, Windows: []Window{{To: 2 * time.Second}, bounds}}, began: began}
+		for i, n := range c.counts {
+			o.counts = append(o.counts, Event{At: began.Add(time.Duration(i)*time.Second + time.Millisecond), Admitted: n})
+		}
+		var failed []string
+		for _, mark := range o.Failed() {
+			failed = append(failed, mark.What)
+		}
+		if got := strings.Join(failed, ", "); got != c.failed {
+			t.Errorf("%s: failed %q, want %q", c.name, got, c.failed)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package faultmatrix
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,10 +21,10 @@ func Situations(brief bool) []*Situation {
 	const s = time.Second
 	start := length(4*s, 2*s)
 	return []*Situation{
-		brownout(start, length(20*s, 6*s), length(10*s, 4*s)),
+		brownout(start, length(20*s, 10*s), length(10*s, 4*s)),
 		flapping(start, length(10*s, 5*s), length(5*s, 3*s)),
 		deploy(start, length(5*s, 4*s), length(15*s, 5*s)),
-		inTurn(start, length(3*s, s), length(12*s, 4*s), length(10*s, 3*s)),
+		inTurn(start, length(5*s, 4*s), length(12*s, 4*s), length(10*s, 3*s)),
 		waiting(start, length(6*s, 4*s), length(8*s, 4*s)),
 	}
 }
@@ -42,7 +43,7 @@ func brownout(start, lasts, rest time.Duration) *Situation {
 		Windows: []Window{
 			{To: start},
 			{From: start + notice, To: end, Least: 0.95, Most: 1.08},
-			{From: end, To: end + rest, LeastSecond: 0.5},
+			{From: end, To: end + rest, Least: leastAfter, Most: mostAfter, LeastSecond: 0.5},
 		},
 	}
 }
@@ -80,13 +81,13 @@ func deploy(start, settles, lasts time.Duration) *Situation {
 	}
 }
 
-// inTurn has each process lose Redis some time after the one before it, and get it
-// back in the same order.
+// inTurn has each process lose Redis some time after the one before it, and get
+// it back in the same order, a second apart.
 func inTurn(start, apart, together, rest time.Duration) *Situation {
-	const notice = time.Second
+	const notice, step = time.Second, time.Second
 	lost := start + (processes-1)*apart
 	back := lost + together
-	whole := back + (processes-1)*apart + notice
+	whole := back + (processes-1)*step + notice
 	st := &Situation{
 		Name: fmt.Sprintf("the processes lose Redis in turn, %v apart", apart), Limit: sharedLimit,
 		Windows: []Window{
@@ -99,10 +100,10 @@ func inTurn(start, apart, together, rest time.Duration) *Situation {
 		st.Steps = append(
 			st.Steps,
 			Step{start + i*apart, onWay(int(i), func(w *way) { w.DropRequests, w.DropReplies = true, true })},
-			Step{back + i*apart, onWay(int(i), repair)},
+			Step{back + i*step, onWay(int(i), repair)},
 		)
 	}
-	slices.SortFunc(st.Steps, func(a, b Step) int { return int(a.At - b.At) })
+	slices.SortFunc(st.Steps, func(a, b Step) int { return cmp.Compare(a.At, b.At) })
 	return st
 }
 
@@ -156,8 +157,8 @@ func (s *service) startNew() error {
 	return errors.Join(errs...)
 }
 
-// killOld kills the processes of each fleet that started first. Their demand moves
-// to the others.
+// killOld kills the processes of each fleet that started first. Their demand
+// moves to the others.
 func (s *service) killOld() error {
 	var errs []error
 	for _, f := range s.fleets {
