@@ -20,13 +20,17 @@ func Situations(brief bool) []*Situation {
 	}
 	const s = time.Second
 	start := length(4*s, 2*s)
-	return []*Situation{
+	list := []*Situation{
 		brownout(start, length(20*s, 10*s), length(10*s, 4*s)),
 		flapping(start, length(10*s, 5*s), length(5*s, 3*s)),
 		deploy(start, length(5*s, 4*s), length(15*s, 5*s)),
 		inTurn(start, length(5*s, 4*s), length(12*s, 4*s), length(10*s, 3*s)),
 		waiting(start, length(6*s, 4*s), length(8*s, 4*s)),
 	}
+	if !brief {
+		list = append(list, deployOfWorkers(start, 5*s, 15*s))
+	}
+	return list
 }
 
 // brownout makes packets late, most of them by less than the timeout of a
@@ -81,6 +85,18 @@ func deploy(start, settles, lasts time.Duration) *Situation {
 	}
 }
 
+// deployOfWorkers is a deploy of worker pools. Old and new ones together want
+// twice as much until the old ones are killed, and the fleet leaves room for
+// half of it: the killed might be alive without Redis.
+func deployOfWorkers(start, settles, lasts time.Duration) *Situation {
+	st := deploy(start, settles, lasts)
+	st.Name, st.Limit, st.Workers = "all processes of 20 waiting workers each replaced, the old ones killed without Close", waitersLimit, 20
+	return st
+}
+
+// waitersLimit is the limit of a fleet of workers.
+var waitersLimit = limiter.Limit{Rate: 50, Burst: 5}
+
 // inTurn has each process lose Redis some time after the one before it, and get
 // it back in the same order, a second apart.
 func inTurn(start, apart, together, rest time.Duration) *Situation {
@@ -111,14 +127,13 @@ func inTurn(start, apart, together, rest time.Duration) *Situation {
 // empty.
 func waiting(start, lasts, rest time.Duration) *Situation {
 	const settles = 2 * time.Second
-	limit := limiter.Limit{Rate: 50, Burst: 5}
-	most := 1.5 * (1 + float64(limit.Burst)/float64(limit.Rate))
+	most := 1.5 * (1 + float64(waitersLimit.Burst)/float64(waitersLimit.Rate))
 	back := start + lasts
 	window := func(from, to time.Duration) Window {
 		return Window{From: from, To: to, Least: 0.9, Most: 1.1, MostSecond: most}
 	}
 	return &Situation{
-		Name: "20 workers of each process wait; Redis killed, back empty", Limit: limit, Workers: 20,
+		Name: "20 workers of each process wait; Redis killed, back empty", Limit: waitersLimit, Workers: 20,
 		Steps: []Step{
 			{start, func(s *service) error { return s.house.server.Kill() }},
 			{back, func(s *service) error { return s.house.server.Restart(false) }},
