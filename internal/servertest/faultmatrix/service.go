@@ -25,6 +25,9 @@ const (
 	countEvery = 50 * time.Millisecond
 	// workTime is the time that a worker spends between two calls of Wait.
 	workTime = 10 * time.Millisecond
+	// mostLate is the most of a stall that is made up for. More would be a surge
+	// of demand, which no load balancer sends.
+	mostLate = 50 * time.Millisecond
 )
 
 // serve works until its input ends, and reports the tokens admitted. A line of
@@ -79,6 +82,9 @@ func (s *Service) call(ctx context.Context, l *limiter.Limiter, admitted, among 
 			continue
 		}
 		next = next.Add(time.Duration(rand.ExpFloat64() * mean * float64(n)))
+		if late := -time.Until(next); late > mostLate {
+			next = next.Add(late)
+		}
 		pause(ctx, time.Until(next))
 		if l.Allow(sharedKey) {
 			admitted.Add(1)
