@@ -21,7 +21,7 @@ func Situations(brief bool) []*Situation {
 	const s = time.Second
 	start := length(4*s, 2*s)
 	list := []*Situation{
-		brownout(start, length(20*s, 15*s), length(10*s, 4*s)),
+		brownout(start, length(20*s, 10*s), length(10*s, 4*s)),
 		flapping(start, length(10*s, 5*s), length(5*s, 3*s)),
 		deploy(start, length(5*s, 4*s), length(15*s, 5*s)),
 		inTurn(start, length(5*s, 4*s), length(12*s, 3*s), length(10*s, 2*s)),
