@@ -23,7 +23,7 @@ test-long: servers browser ## the same at length: properties, soaks, whole matri
 accuracy: ## run every fleet of docs/accuracy.md under virtual time, and write that page and its charts
 	go test -run '^TestAccuracy$$' -timeout 60m ./internal/fleetsim -accuracy ../../docs
 
-faults: servers ## do to real Redis servers whatever can happen to one; writes docs/faults.md in about 12 minutes
+faults: servers ## do to real Redis servers whatever can happen to one; writes docs/faults.md in about 15 minutes
 	go run ./cmd/limiterfaults -long -o docs/faults.md
 
 soak: servers ## keep a fleet busy for ten minutes in front of a Redis that is killed and frozen (SOAK=10m)

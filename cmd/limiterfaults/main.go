@@ -1,6 +1,6 @@
 // Limiterfaults does to real Redis servers whatever can happen to one, with two
 // fleets of operating-system processes on them, and writes down what came of
-// it: the table of docs/faults.md.
+// it: the tables of docs/faults.md.
 //
 //	go run ./cmd/limiterfaults -h
 package main
@@ -24,6 +24,8 @@ import (
 
 // pace is that of a run whose figures are kept.
 var pace = faultmatrix.Pace{Settle: 2 * time.Second, Before: 4 * time.Second, After: 3 * time.Second, Patience: 90 * time.Second}
+
+var kinds = []faultmatrix.Kind{faultmatrix.Tuned, faultmatrix.Default}
 
 type options struct {
 	pattern *regexp.Regexp
@@ -50,8 +52,8 @@ func main() {
 
 func parse(args []string) (o options, err error) {
 	fs := flag.NewFlagSet("limiterfaults", flag.ContinueOnError)
-	pattern := fs.String("run", "", "only the faults whose names match this regular `expression`")
-	fs.BoolVar(&o.list, "list", false, "name the faults and end")
+	pattern := fs.String("run", "", "only the faults and situations whose names match this regular `expression`")
+	fs.BoolVar(&o.list, "list", false, "name the faults and situations, and end")
 	fs.BoolVar(&o.long, "long", false, "with those that take long")
 	fs.BoolVar(&o.stories, "v", false, "print what a process of each fleet said, and when")
 	fs.StringVar(&o.out, "o", "", "write the page to this `file`")
@@ -79,7 +81,7 @@ func run(ctx context.Context, args []string) error {
 			return ctx.Err()
 		}
 		fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), f.Name)
-		found, err := faultmatrix.Run(ctx, f, []faultmatrix.Kind{faultmatrix.Tuned, faultmatrix.Default}, pace)
+		found, err := faultmatrix.Run(ctx, f, kinds, pace)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			p.notRun = append(p.notRun, err)
@@ -88,20 +90,57 @@ func run(ctx context.Context, args []string) error {
 		p.add(found)
 		tell(os.Stderr, found, o.stories)
 	}
+	if err := observe(ctx, o, p); err != nil {
+		return err
+	}
 	if o.list {
 		return nil
 	}
 	return write(p, o.out)
 }
 
+// observe runs the situations.
+func observe(ctx context.Context, o options, p *page) error {
+	for _, st := range faultmatrix.Situations(false) {
+		switch {
+		case !o.pattern.MatchString(st.Name):
+			continue
+		case o.list:
+			fmt.Println(st.Name)
+			continue
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), st.Name)
+		found, err := faultmatrix.Observe(ctx, st, kinds)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			p.notRun = append(p.notRun, err)
+			continue
+		}
+		p.observed = append(p.observed, found...)
+		for _, f := range found {
+			tellFailed(os.Stderr, f.Kind, f.Failed())
+			if o.stories {
+				fmt.Fprintf(os.Stderr, "  %s, in each second: %.2f\n", f.Kind, f.Seconds)
+			}
+		}
+	}
+	return nil
+}
+
 func tell(w io.Writer, found []*faultmatrix.Measured, stories bool) {
 	for _, m := range found {
-		for _, mark := range m.Failed() {
-			fmt.Fprintf(w, "  %s: not as required: %s: %s\n", m.Kind, mark.What, mark.Note)
-		}
+		tellFailed(w, m.Kind, m.Failed())
 		if stories {
 			fmt.Fprintf(w, "  %s:\n%s", m.Kind, m.Story())
 		}
+	}
+}
+
+func tellFailed(w io.Writer, k faultmatrix.Kind, failed []faultmatrix.Mark) {
+	for _, mark := range failed {
+		fmt.Fprintf(w, "  %s: not as required: %s: %s\n", k, mark.What, mark.Note)
 	}
 }
 

@@ -18,6 +18,7 @@ type page struct {
 	began    time.Time
 	load     string // of the machine, at first
 	measured []*faultmatrix.Measured
+	observed []*faultmatrix.Observed
 	notRun   []error
 }
 
@@ -27,7 +28,7 @@ func (p *page) add(found []*faultmatrix.Measured) { p.measured = append(p.measur
 
 const method = `# Faults
 
-Written by ` + "`make faults`" + `, which does all of this again in about 12 minutes; ` + "`go run ./cmd/limiterfaults -h`" + ` has more.
+Written by ` + "`make faults`" + `, which does all of this again in about 15 minutes; ` + "`go run ./cmd/limiterfaults -h`" + ` has more.
 
 Every fault happens to a real Redis on which two fleets are at work at the same time: three operating-system processes
 with clients of ` + "`limiter.Tune`" + `, and three with go-redis's defaults. Each asks for three times the limit (300/s, burst 30) of one
@@ -51,11 +52,34 @@ preloaded into it.
 
 `
 
+const situations = `
+## As services run it
+
+Two fleets on one Redis go through each situation: three processes with clients of ` + "`limiter.Tune`" + `,
+and three with go-redis's defaults. Each process reaches Redis through a proxy
+of its own.
+
+A fleet requests three times its limit (300/s, burst 30) at random instants,
+spread over the processes that are alive. Workers call Wait, work for 10 ms and
+call again, on 50/s, burst 5. Admitted is over the limit.
+
+| situation | during | after | required |
+| --- | --- | --- | --- |
+| late packets | from the second second on | 10 s after its end | 0.95 to 1.08 during, 0.9 to 1.1 after, no second below 0.5 after |
+| Redis stopped | 10 s | 5 s after its end | 0.9 to 1.1 during |
+| all replaced | the first 5 s after the kill | the 15 s after that | 0.9 to 1.1 after |
+| in turn | from 1 s after the last loses it, 11 s: then they get it back, 1 s apart | from 1 s after the last has it back, 10 s | 0.92 to 1.08 during, 0.9 to 1.1 after |
+| workers wait | from 2 s after the kill, until Redis is back | from 2 s after that, 8 s | 0.9 to 1.1 always, no second above 1.5 times what the rate and the burst give |
+
+`
+
 func (p *page) write(w io.Writer) {
 	fmt.Fprint(w, method)
 	fmt.Fprintln(w, p.machine())
 	fmt.Fprintln(w)
 	faultmatrix.WriteTable(w, p.measured)
+	fmt.Fprint(w, situations)
+	faultmatrix.WriteSituations(w, p.observed)
 	p.writeStories(w)
 	if len(p.notRun) > 0 {
 		fmt.Fprint(w, "\nNot run:\n\n")

@@ -16,6 +16,8 @@ type Event struct {
 	Log     string `json:",omitempty"` // a line of the limiter's log
 	Drained *int   `json:",omitempty"` // all is exchanged: the tokens of the exact key admitted
 	Phase   *Phase `json:",omitempty"` // that has ended
+
+	Admitted int `json:",omitempty"` // tokens of a Service since the count before
 }
 
 // Phase is what a process did between two commands.

@@ -9,6 +9,10 @@
 // every token can be counted: what Redis has in the end is compared with what
 // the processes admitted.
 //
+// A [Situation] is a course of events instead, in a fleet as services run it: it
+// deploys, waits, or loses Redis a process at a time. It is judged by the tokens
+// that were admitted in each second.
+//
 // The program that runs a matrix runs itself again as the processes of the
 // fleets, and therefore calls [Serve] first.
 package faultmatrix

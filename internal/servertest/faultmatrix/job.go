@@ -38,6 +38,7 @@ type Job struct {
 	Username   string
 	Password   string
 	Resolver   string // address of the name server to ask; none: the system's
+	Service    *Service
 }
 
 func (j *Job) client() redis.UniversalClient {

@@ -3,6 +3,7 @@ package faultmatrix
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,7 +25,7 @@ func (m *Measured) row() string {
 		fmt.Sprintf("%s (%s)", short(d.Allow.Slowest()), short(d.Bare.Slowest())),
 		m.returned(), m.off(),
 		fmt.Sprintf("%d / %d / %d", m.Lines, m.Changes, m.Foreign),
-		m.failures(),
+		failures(m.Failed()),
 	}, " | ") + " |"
 }
 
@@ -50,9 +51,9 @@ func (m *Measured) off() string {
 	return fmt.Sprintf("%.0f / %.0f of %d", max(0, -m.Off()), max(0, m.Off()), m.Admitted)
 }
 
-func (m *Measured) failures() string {
+func failures(failed []Mark) string {
 	var notes []string
-	for _, f := range m.Failed() {
+	for _, f := range failed {
 		notes = append(notes, "**"+f.What+"**: "+strings.ReplaceAll(f.Note, "|", "¦"))
 	}
 	if notes == nil {
@@ -86,4 +87,28 @@ func (m *Measured) Story() string {
 		}
 	}
 	return b.String()
+}
+
+// WriteSituations writes a table of situations, a row for each and kind of
+// client.
+func WriteSituations(w io.Writer, all []*Observed) {
+	fmt.Fprintln(w, "| situation | client | admitted: before, during, after | least and most second: during, after | not as required |")
+	fmt.Fprintln(w, "| --- | --- | --- | --- | --- |")
+	for _, o := range all {
+		fmt.Fprintln(w, o.row())
+	}
+}
+
+func (o *Observed) row() string {
+	var admitted, extremes []string
+	for i, w := range o.Situation.Windows {
+		admitted = append(admitted, fmt.Sprintf("%.3f", o.ratio(w.From, w.To)))
+		if i > 0 {
+			seconds := o.secondsOf(w.From, w.To)
+			extremes = append(extremes, fmt.Sprintf("%.2f–%.2f", slices.Min(seconds), slices.Max(seconds)))
+		}
+	}
+	return "| " + strings.Join([]string{
+		o.Situation.Name, string(o.Kind), strings.Join(admitted, ", "), strings.Join(extremes, ", "), failures(o.Failed()),
+	}, " | ") + " |"
 }

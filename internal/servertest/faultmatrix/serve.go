@@ -31,7 +31,11 @@ func Serve() bool {
 	if err := json.Unmarshal([]byte(text), &job); err != nil {
 		panic(err)
 	}
-	if err := job.run(os.Stdin, newTeller(os.Stdout)); err != nil {
+	run := job.run
+	if job.Service != nil {
+		run = job.serve
+	}
+	if err := run(os.Stdin, newTeller(os.Stdout)); err != nil {
 		panic(err)
 	}
 	return true
