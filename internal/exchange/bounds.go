@@ -34,6 +34,10 @@ const (
 // microseconds: older usage is not charged in full (docs/design.md §6).
 const maxUnused = 7_000_000
 
+// newerBy is by how much later a process has to start than another, to be newer, in
+// microseconds: those of one fleet start together.
+const newerBy = 2_000_000
+
 // maxFieldLen is what two bytes of length can say.
 const maxFieldLen = math.MaxUint16
 

@@ -16,10 +16,10 @@ import (
 // TAT − now, demand.
 //
 // Request of the fleet call: version (1 byte), flags (1 byte), silent µs, forget µs,
-// remember µs, interval µs, number of the last news heard; then per piece of news
+// remember µs, interval µs, age µs, number of the last news heard; then per piece of news
 // to tell: length of the field (1 byte), field, flags (1 byte), TAT − now, demand.
-// Reply: 0 (1 byte), now, members, silent members, lost members, longest and
-// shortest interval µs, number of the latest news, of the one before the first that
+// Reply: 0 (1 byte), now, members, silent, newer and lost members, longest and shortest
+// interval µs, number of the latest news, of the one before the first that
 // follows, of the last that follows; then per page of news its length and the page,
 // as fleet.lua keeps it.
 const (
@@ -32,7 +32,7 @@ const (
 
 	chunkReplyHead = 17
 	chunkReplyKey  = 16
-	fleetReplyHead = 73
+	fleetReplyHead = 81
 )
 
 var errReply = errors.New("the server's reply is not of the limiter's script")
@@ -106,7 +106,7 @@ func (f *FleetCall) request() []byte {
 	if f.Leave {
 		b[1] = flagFleetLeave
 	}
-	b = appendInts(b, micros(f.Silent), micros(f.Forget), micros(f.Remember), micros(f.Interval), min(max(f.Heard, 0), maxSeq))
+	b = appendInts(b, micros(f.Silent), micros(f.Forget), micros(f.Remember), micros(f.Interval), micros(f.Age), min(max(f.Heard, 0), maxSeq))
 	for i := range f.Tell {
 		b = f.Tell[i].appendTo(b)
 	}
@@ -120,7 +120,8 @@ func (r *FleetReply) parse(s string) error {
 	}
 	in := ints{s: s[1:]}
 	now, members := in.within(0, maxTime), in.within(0, MaxMembers)
-	silent, lost := in.within(0, members), in.within(0, MaxMembers)
+	silent, newer := in.within(0, members), in.within(0, members)
+	lost := in.within(0, MaxMembers)
 	slowest := in.within(0, maxSpan)
 	fastest, latest := in.within(0, slowest), in.within(0, maxSeq)
 	after := in.within(0, latest)
@@ -129,7 +130,7 @@ func (r *FleetReply) parse(s string) error {
 		return fmt.Errorf("%w: a number out of bounds", errReply)
 	}
 	reply := FleetReply{
-		Now: now, Members: int(members), Silent: int(silent), Lost: int(lost),
+		Now: now, Members: int(members), Silent: int(silent), Newer: int(newer), Lost: int(lost),
 		Fastest: fromMicros(fastest), Slowest: fromMicros(slowest),
 		Latest: latest, Heard: heard, after: after,
 	}

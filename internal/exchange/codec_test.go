@@ -26,8 +26,8 @@ func TestWire(t *testing.T) {
 	require.Equal(t, "02"+"00", hex.EncodeToString(c.request())[:4])
 	require.Len(t, c.request(), 26+5+34)
 
-	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3}}}
-	require.Equal(t, "02"+"01"+"e803000000000000"+"40420f0000000000"+"80841e0000000000"+"0300000000000000"+"0700000000000000"+
+	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Age: 4 * time.Microsecond, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3}}}
+	require.Equal(t, "02"+"01"+"e803000000000000"+"40420f0000000000"+"80841e0000000000"+"0300000000000000"+"0400000000000000"+"0700000000000000"+
 		"03"+"6b6162"+"01"+"0200000000000000"+"0300000000000000", hex.EncodeToString(f.request()))
 }
 
@@ -85,9 +85,9 @@ func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
 	var r FleetReply
 	heard := []News{{"kab", true, 0, 4}, {"d0123", false, maxTime, maxTime}}
 	said := encodePage(7, heard...)
-	require.NoError(t, r.parse(encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8)+said))
-	require.Equal(t, FleetReply{epoch, 5, 2, 4, 3 * time.Microsecond, 9 * time.Microsecond, 8, 8, heard, 6}, r)
-	require.NoError(t, r.parse(encode(epoch, 5, 2, 4, 9, 3, 9, 7, 7)+said))
+	require.NoError(t, r.parse(encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8)+said))
+	require.Equal(t, FleetReply{epoch, 5, 2, 1, 4, 3 * time.Microsecond, 9 * time.Microsecond, 8, 8, heard, 6}, r)
+	require.NoError(t, r.parse(encode(epoch, 5, 2, 1, 4, 9, 3, 9, 7, 7)+said))
 	require.Empty(t, r.News, "heard before, or not to be read yet")
 	for name, page := range map[string]string{
 		"cut":         said[:len(said)-1],
@@ -99,29 +99,30 @@ func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
 		"from far on": encodePage(-1, heard...),
 	} {
 		page = string(appendInts(nil, int64(len(page)-8))) + page[8:]
-		require.NoError(t, r.parse(encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8)+page), name)
+		require.NoError(t, r.parse(encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8)+page), name)
 		require.Subset(t, heard, r.News, "of rubbish on a page no more than what is sound before it: %s", name)
 		require.Less(t, len(r.News), 2, name)
 	}
 	long := encodePage(1, slices.Repeat(heard[:1], 99)...)
-	require.NoError(t, r.parse(encode(epoch, 5, 2, 4, 9, 3, 99, 0, 99)+long))
+	require.NoError(t, r.parse(encode(epoch, 5, 2, 1, 4, 9, 3, 99, 0, 99)+long))
 	require.Len(t, r.News, newsPage, "a page's are so many at most")
 	for name, s := range map[string]string{
-		"short":        encode(1, 2, 3, 4, 5, 6, 7, 8),
-		"status":       "\x01" + encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8)[1:],
-		"now":          encode(-1, 5, 2, 4, 9, 3, 8, 6, 8),
-		"members":      encode(epoch, MaxMembers+1, 2, 4, 9, 3, 8, 6, 8),
-		"silent":       encode(epoch, 5, 6, 4, 9, 3, 8, 6, 8),
-		"lost":         encode(epoch, 5, 2, MaxMembers+1, 9, 3, 8, 6, 8),
-		"intervals":    encode(epoch, 5, 2, 4, 3, 9, 8, 6, 8),
-		"latest":       encode(epoch, 5, 2, 4, 9, 3, -1, 0, 0),
-		"heard":        encode(epoch, 5, 2, 4, 9, 3, 8, 6, 9),
-		"after":        encode(epoch, 5, 2, 4, 9, 3, 8, 8, 6),
-		"cut news":     encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8) + said[:len(said)-1],
-		"long news":    encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8) + said + "\x09",
-		"much news":    encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8) + strings.Repeat(said, MaxHeard/newsPage+1),
-		"a short page": encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8) + string(appendInts(nil, 7, 0)),
-		"a long page":  encode(epoch, 5, 2, 4, 9, 3, 8, 6, 8) + string(appendInts(nil, pageBytes+1)) + string(make([]byte, pageBytes+1)),
+		"short":        encode(1, 2, 3, 4, 5, 6, 7, 8, 9),
+		"status":       "\x01" + encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8)[1:],
+		"now":          encode(-1, 5, 2, 1, 4, 9, 3, 8, 6, 8),
+		"members":      encode(epoch, MaxMembers+1, 2, 1, 4, 9, 3, 8, 6, 8),
+		"silent":       encode(epoch, 5, 6, 1, 4, 9, 3, 8, 6, 8),
+		"newer":        encode(epoch, 5, 2, 6, 4, 9, 3, 8, 6, 8),
+		"lost":         encode(epoch, 5, 2, 1, MaxMembers+1, 9, 3, 8, 6, 8),
+		"intervals":    encode(epoch, 5, 2, 1, 4, 3, 9, 8, 6, 8),
+		"latest":       encode(epoch, 5, 2, 1, 4, 9, 3, -1, 0, 0),
+		"heard":        encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 9),
+		"after":        encode(epoch, 5, 2, 1, 4, 9, 3, 8, 8, 6),
+		"cut news":     encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + said[:len(said)-1],
+		"long news":    encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + said + "\x09",
+		"much news":    encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + strings.Repeat(said, MaxHeard/newsPage+1),
+		"a short page": encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + string(appendInts(nil, 7, 0)),
+		"a long page":  encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + string(appendInts(nil, pageBytes+1)) + string(make([]byte, pageBytes+1)),
 	} {
 		require.ErrorIs(t, r.parse(s), errReply, name)
 	}
@@ -164,7 +165,7 @@ func FuzzReply(f *testing.F) {
 }
 
 func FuzzFleetReply(f *testing.F) {
-	f.Add(string(appendInts([]byte{0}, epoch, 5, 2, 4, 9, 3, 8, 6, 8)) + encodePage(7, News{Field: "kab", ToGo: 5}))
+	f.Add(string(appendInts([]byte{0}, epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8)) + encodePage(7, News{Field: "kab", ToGo: 5}))
 	f.Fuzz(func(t *testing.T, s string) {
 		var r FleetReply
 		if r.parse(s) == nil {

@@ -101,6 +101,7 @@ type FleetCall struct {
 	Forget   time.Duration // a member not seen for longer is gone: lost, if it never left
 	Remember time.Duration // at least Forget; a lost member is counted for as long
 	Interval time.Duration // of this process's rounds, as configured
+	Age      time.Duration // since this process started
 	Leave    bool          // this process leaves
 	Tell     []News        // at most MaxTold
 	Heard    int64         // number of the last news that this process has heard; 0: none
@@ -114,6 +115,7 @@ type FleetReply struct {
 	Now     int64         // the fleet hash's clock, microseconds
 	Members int           // processes seen within Forget and not left, this one included unless it leaves
 	Silent  int           // those of them not seen within Silent; up to an eighth of it late
+	Newer   int           // members that are not silent, and started later than the first of the silent, at most Forget before it was last seen
 	Lost    int           // processes unseen for longer than Forget that never left
 	Fastest time.Duration // the shortest and the longest interval of the members
 	Slowest time.Duration

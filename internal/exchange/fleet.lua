@@ -2,15 +2,17 @@
 -- KEYS[1] the hash; ARGV[1] the process; ARGV[2] the request.
 --
 -- Fields of the hash, numbers 8 bytes each:
---   \0p<process>  last seen, interval of its rounds
+--   \0p<process>  last seen, interval of its rounds, when it started
 --   \0m           expiry (ms of TIME), clock when last written, offset of the clock;
 --                 when members were last counted, how many, how many of them silent,
---                 how many lost, longest and shortest interval; number of the latest news
+--                 how many newer, how many lost, longest and shortest interval; number of the latest news
 --   \0t<slot>     a page of news: the number of the first; per piece of news the length
 --                 of the field (1 byte), field, flags (1 byte), TAT, demand. Page p has the
 --                 numbers PAGE·p + 1 to PAGE·p + PAGE; its slot, 2 bytes, is p modulo KEPT.
 
 local max, min = math.max, math.min
+-- By how much later a process has to start than another, to be newer.
+local NEWER = 2000000
 local key, request = KEYS[1], ARGV[2]
 local own, meta = '\0p' .. ARGV[1], '\0m'
 
@@ -18,7 +20,7 @@ local version = string.byte(request, 1)
 if version ~= 2 then
   return redis.error_reply('ERR limiter: unknown request version ' .. tostring(version))
 end
-local _, flags, silent, forget, remember, interval, heard, at = unpacked('<BBi8i8i8i8i8', request)
+local _, flags, silent, forget, remember, interval, age, heard, at = unpacked('<BBi8i8i8i8i8i8', request)
 local leave = flags % 2 == 1
 
 -- News on a page, pages kept, and pages read in one call at most. A page is read and
@@ -28,21 +30,21 @@ local PAGE, KEPT, MOST, LONGEST = 16, 512, 32, 4376
 
 local stored = redis.call('HMGET', key, own, meta)
 
-local expire, last, offset, counted, members, mute, lost, slowest, fastest, latest = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-if stored[2] and #stored[2] == 80 then
-  expire, last, offset, counted, members, mute, lost, slowest, fastest, latest = unpacked('<i8i8i8i8i8i8i8i8i8i8', stored[2])
+local expire, last, offset, counted, members, mute, newer, lost, slowest, fastest, latest = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+if stored[2] and #stored[2] == 88 then
+  expire, last, offset, counted, members, mute, newer, lost, slowest, fastest, latest = unpacked('<i8i8i8i8i8i8i8i8i8i8i8', stored[2])
   if latest < 0 or latest > HUGE then latest = 0 end
 end
 local time, now
 time, now, offset = clock(last, offset)
 
--- seen decodes when a process was last seen, and its interval; nil where that is
--- rubbish or too long ago.
+-- seen decodes when a process was last seen, its interval, and when it started; nil
+-- where that is rubbish or too long ago.
 local function seen(value)
-  if not value or #value ~= 16 then return nil end
-  local at, every = unpacked('<i8i8', value)
+  if not value or #value ~= 24 then return nil end
+  local at, every, started = unpacked('<i8i8i8', value)
   if at < now - max(forget, remember) or at > now or every < 0 or every > HUGE then return nil end
-  return at, every
+  return at, every, started
 end
 
 -- count looks at every member but this one: linear in the fleet, so it is done
@@ -52,6 +54,7 @@ end
 local function count()
   local others, quiet, gone, longest, shortest = 0, 0, 0, interval, interval
   local over, known, cursor = {}, {}, '0'
+  local first, left, young, later = HUGE, now, { now - age }, 0
   repeat
     local scan = redis.call('HSCAN', key, cursor, 'MATCH', '\0p*', 'COUNT', '1000') -- pages are long, and stay where they are
     cursor = scan[1]
@@ -61,27 +64,35 @@ local function count()
       local a, b = string.byte(field, 1, 2)
       if a == 0 and b == 112 and field ~= own and not known[field] then -- \0p
         known[field] = true -- a scan may give a field twice
-        local at, every = seen(found[i + 1])
+        local at, every, started = seen(found[i + 1])
         if not at then
           over[#over + 1] = field
         elseif at < now - forget then
           gone = gone + 1
         else
           others = others + 1
-          if now - at > silent then quiet = quiet + 1 end
+          if now - at > silent then
+            quiet = quiet + 1
+            first, left = min(first, started), min(left, at)
+          else
+            young[#young + 1] = started
+          end
           longest, shortest = max(longest, every), min(shortest, every)
         end
       end
     end
   until cursor == '0'
-  return over, others, quiet, gone, longest, shortest
+  for i = 1, #young do
+    if young[i] > max(first + NEWER, left - forget) then later = later + 1 end
+  end
+  return over, others, quiet, later, gone, longest, shortest
 end
 
 local over = {}
 local mine, mineEvery = seen(stored[1])
 local stale = counted > now or now - counted >= math.floor(silent / 8)
 if stale or leave or not mine or now - mine > min(forget, silent) or mineEvery ~= interval then
-  over, members, mute, lost, slowest, fastest = count()
+  over, members, mute, newer, lost, slowest, fastest = count()
   if not leave then members = members + 1 end
   counted = now
 end
@@ -90,7 +101,7 @@ local writes = { meta, '' }
 if leave then
   over[#over + 1] = own
 else
-  writes[3], writes[4] = own, pack('<i8i8', now, interval)
+  writes[3], writes[4] = own, pack('<i8i8i8', now, interval, now - age)
 end
 
 local function pageOf(number)
@@ -150,9 +161,9 @@ end
 
 local renew
 expire, renew = renewed(expire, time, DAY)
-writes[2] = pack('<i8i8i8i8i8i8i8i8i8i8', expire, now, offset, counted, members, mute, lost, slowest, fastest, latest)
+writes[2] = pack('<i8i8i8i8i8i8i8i8i8i8i8', expire, now, offset, counted, members, mute, newer, lost, slowest, fastest, latest)
 redis.call('HSET', key, unpack(writes))
 drop(key, over)
 if renew then redis.call('PEXPIREAT', key, decimal(expire)) end
 
-return pack('<Bi8i8i8i8i8i8i8i8i8', 0, now, members, mute, lost, slowest, fastest, latest, heard, upto) .. table.concat(news)
+return pack('<Bi8i8i8i8i8i8i8i8i8i8', 0, now, members, mute, newer, lost, slowest, fastest, latest, heard, upto) .. table.concat(news)

@@ -5,13 +5,14 @@ type memoryFleet struct {
 	seen                    map[[8]byte]memoryMember
 	clock                   memoryClock
 	counted, members, quiet int64
+	newer                   int64
 	lost, fastest, slowest  int64
 	latest                  int64
 	news                    map[int64]memoryNews // by number, the last NewsKept
 }
 
-// memoryMember is when a process was last seen, and its interval.
-type memoryMember struct{ at, interval int64 }
+// memoryMember is when a process was last seen, its interval, and when it started.
+type memoryMember struct{ at, interval, started int64 }
 
 type memoryNews struct {
 	News
@@ -25,10 +26,10 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 	if c.Leave {
 		delete(f.seen, c.Process)
 	} else {
-		f.seen[c.Process] = memoryMember{now, micros(c.Interval)}
+		f.seen[c.Process] = memoryMember{now, micros(c.Interval), now - micros(c.Age)}
 	}
 	c.Reply = FleetReply{
-		Now: now, Members: int(f.members), Silent: int(f.quiet), Lost: int(f.lost),
+		Now: now, Members: int(f.members), Silent: int(f.quiet), Newer: int(f.newer), Lost: int(f.lost),
 		Fastest: fromMicros(f.fastest), Slowest: fromMicros(f.slowest),
 	}
 	f.tell(now, c.Tell)
@@ -73,7 +74,8 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 	if !back && !c.Leave && now-f.counted < silent/8 {
 		return
 	}
-	f.counted, f.members, f.quiet, f.lost, f.fastest, f.slowest = now, 0, 0, 0, own, own
+	f.counted, f.members, f.quiet, f.newer, f.lost, f.fastest, f.slowest = now, 0, 0, 0, 0, own, own
+	first, left, young := int64(maxTime), now, []int64{now - micros(c.Age)}
 	for id, m := range f.seen {
 		switch {
 		case id == c.Process:
@@ -86,11 +88,19 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 			continue
 		case now-m.at > silent:
 			f.quiet++
+			first, left = min(first, m.started), min(left, m.at)
+		default:
+			young = append(young, m.started)
 		}
 		f.members++
 		f.fastest, f.slowest = min(f.fastest, m.interval), max(f.slowest, m.interval)
 	}
 	if !c.Leave {
 		f.members++
+	}
+	for _, started := range young {
+		if started > max(first+newerBy, left-forget) {
+			f.newer++
+		}
 	}
 }

@@ -340,6 +340,19 @@ func TestFleet(t *testing.T) {
 		require.Equal(t, reply(1, 0, 1), at(4*time.Minute, 1))
 		require.Equal(t, reply(1, 0, 0), at(time.Minute+time.Second/2, 1), "forgotten")
 
+		replaced := reply(3, 1, 0)
+		replaced.Newer = 1
+		young := func(f *FleetCall) { f.Age = 10 * time.Second }
+		old := func(f *FleetCall) { f.Age = time.Hour }
+		require.Equal(t, reply(2, 0, 0), at(0, 5, old))
+		require.Equal(t, reply(3, 0, 0), at(0, 6, young), "nobody is silent")
+		at(time.Second, 1, old)
+		at(0, 6, young)
+		require.Equal(t, replaced, at(time.Second/2, 1, old), "one is silent, and one has started since")
+		at(0, 6, func(f *FleetCall) { f.Leave = true })
+		w.wipe()
+
+		require.Equal(t, reply(1, 0, 0), at(0, 1))
 		mixed := reply(2, 0, 0)
 		mixed.Slowest = 2 * time.Second
 		require.Equal(t, mixed, at(0, 4, slow), "intervals differ")

@@ -550,6 +550,7 @@ func ruleAblations() (list []Scenario) {
 		{"the confidence that a load has stopped", 0, outage.Stop, stopped(), []Figure{admittedIn("outage")}},
 		{"room for the silent", 0, outage.Room, find("N=10 cut off: half, 3 r", cuts), []Figure{admittedIn("first minute")}},
 		{"regard to demand: room by heads", 0, outage.Moved, find("all 4 replaced at once, killed, 3 r", deploys()), []Figure{part("then, for a minute")}},
+		{"regard to processes that were replaced", simnet.Newer, 0, find("4 replaced, killed after 15s in which old and new each ask for 3 r", deploys()), []Figure{part("then, for a minute")}},
 		{"the demand of the lost", 0, outage.Absence, find("N=10, 5s apart", turns), []Figure{part("all without")}},
 		{"the ceiling of late usage", simnet.Ceiling, 0, find("N=10 cut off: half, 3 r", cuts), []Figure{admittedIn("after")}},
 		{"unused refill for late usage", simnet.Unused, 0, find("N=4 3 r, Redis answers for 0.3 s of each second", browns), []Figure{part("meanwhile")}},

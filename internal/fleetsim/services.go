@@ -430,6 +430,23 @@ func deploys() (list []Scenario) {
 			}}}
 		}, start+65*sec, minute, figures(0.9)...)
 	}
+	for _, overlap := range []time.Duration{5 * sec, 15 * sec} {
+		came, went := map[int]time.Duration{}, map[int]time.Duration{}
+		for i := range 4 {
+			went[i], came[4+i] = start, start-overlap
+		}
+		add(fmt.Sprintf("4 replaced, killed after %v in which old and new each ask for 3 r", overlap), 4, Stepped(900, 1800, start-overlap, start), lives(came, went), func(f *Fleet) []Event {
+			return []Event{{start - overlap - sec, func() {
+				for range 4 {
+					f.Join(cfg)
+				}
+			}}, {start, func() {
+				for _, m := range f.Members[:4] {
+					m.Kill()
+				}
+			}}}
+		}, start+65*sec, minute, figures(0.9)...)
+	}
 	gone := map[int]time.Duration{3: start}
 	crash := func(f *Fleet) []Event { return []Event{{start, f.Members[3].Kill}} }
 	add("1 of 4 crashes, its traffic moves", 4, Steady(900), lives(nil, gone), crash, start+65*sec, minute, figures(0.95)...)

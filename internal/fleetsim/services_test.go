@@ -76,6 +76,7 @@ func TestDeploysCostNothing(t *testing.T) {
 	meet(t, 1, 2,
 		"all 4 replaced at once, killed, 3 r",
 		"1 of 4 crashes, its traffic moves",
+		"4 replaced, killed after 15s in which old and new each ask for 3 r",
 		"ten jobs of one second beside one process, killed",
 		"4 replaced one by one every 5 s, killed",
 		"an idle process is started and killed every second",

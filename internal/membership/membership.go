@@ -38,20 +38,21 @@ type Fleet struct {
 	silentAt int64         // since when members have been silent, at most as long as one takes to be gone; 0: none is
 	longest  time.Duration // that the interval may be by now
 	calls    float64       // running mean of the calls in a round
+	started  int64         // when this process did
 	contact  int64         // the last, or when this process started
 	regain   int64         // until then the fleet does not shrink: it is being learnt anew
 }
 
 // New returns a fleet of the size to assume until one is known.
 func New(members int, interval time.Duration, now int64) *Fleet {
-	return &Fleet{interval: interval, fastest: interval, slowest: interval, members: float64(max(1, members)), scale: 1, calls: 1, contact: now, longest: interval}
+	return &Fleet{interval: interval, fastest: interval, slowest: interval, members: float64(max(1, members)), scale: 1, calls: 1, started: now, contact: now, longest: interval}
 }
 
 // Members is N, the processes, the silent ones included.
 func (f *Fleet) Members() float64 { return f.members }
 
-// Scale is (N − s)/N: what the s silent ones leave of every rate, at least
-// leastScale.
+// Scale is (N − s)/N: what the s silent ones that were not replaced leave of every
+// rate, at least leastScale.
 func (f *Fleet) Scale() float64 { return f.scale }
 
 // Lost is the number of processes that are gone and never left, in the last ten
@@ -89,6 +90,7 @@ func (f *Fleet) Call(process [8]byte, rtt time.Duration, now int64) *exchange.Fl
 		Forget:   f.forget(rtt),
 		Remember: max(remember, f.forget(rtt)),
 		Interval: f.interval,
+		Age:      time.Duration(now - f.started),
 	}
 }
 
@@ -124,7 +126,8 @@ func (f *Fleet) Joined(r *exchange.FleetReply, back bool, hold time.Duration, rt
 	}
 	f.longest = stretchGrowth * f.Interval()
 	f.members = n
-	f.scale = max(leastScale, max(1, n-float64(r.Silent))/n)
+	gone := float64(max(0, r.Silent-r.Newer)) // a process that started after a silent one has replaced it
+	f.scale = max(leastScale, max(1, n-gone)/n)
 	switch {
 	case r.Silent == 0:
 		f.silentAt = 0

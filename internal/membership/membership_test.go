@@ -24,7 +24,8 @@ func TestSizeAndScale(t *testing.T) {
 	}{
 		{"the first reply", exchange.FleetReply{Members: 4}, true, 2 * sec, 4, 1},
 		{"long in contact", exchange.FleetReply{Members: 4, Silent: 1}, false, 9 * sec, 4, 0.75},
-		{"back, the others still away", exchange.FleetReply{Members: 1}, true, 20 * sec, 4, 1},
+		{"long in contact, it was replaced", exchange.FleetReply{Members: 5, Silent: 2, Newer: 1}, false, 10 * sec, 5, 0.8},
+		{"back, the others still away", exchange.FleetReply{Members: 1}, true, 20 * sec, 5, 1},
 		{"they stay away", exchange.FleetReply{Members: 1}, false, 30 * sec, 1, 1},
 		{"all silent but this one", exchange.FleetReply{Members: 5, Silent: 5}, false, 40 * sec, 5, 0.2},
 	} {

@@ -53,6 +53,7 @@ const (
 	News                          // no process announces the keys that run low
 	Unused                        // late charges take nothing from unused refill
 	Ceiling                       // late charges count in full
+	Newer                         // no reply tells of processes that have replaced silent ones
 )
 
 // Net is a shared state in memory that processes reach by links.
@@ -361,6 +362,9 @@ func (n *Net) reach(ctx context.Context, fl *exchange.FleetCall, chunks []*excha
 		fl.Tell = nil
 	}
 	n.State.Exchange(ctx, fl, chunks)
+	if fl != nil && n.Without&Newer != 0 {
+		fl.Reply.Newer = 0
+	}
 	for _, c := range chunks {
 		for i := range c.Reply.Keys {
 			if n.Without&Shares != 0 {
