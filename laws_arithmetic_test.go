@@ -59,7 +59,9 @@ func (p *peers) account(i int) (account, bucket) {
 	a.tat, a.exchanged = p.tat, p.now
 	a.demand, a.others = p.demand[i], p.others[i]
 	a.meanOwn, a.steadyThen, a.meanOthers = p.demand[i], float32(p.demand[i]), float32(p.others[i])
-	a.silence.Then = 1 // all of the demand has gone silent: each of the silent is left an equal share
+	if p.world.scale < 1 {
+		a.silence.Then = 1 // all of the demand has gone silent: each of the silent is left an equal share
+	}
 	return a, b
 }
 
@@ -256,18 +258,19 @@ func (w *twin) toGo(key uint8, floors bool) (*big.Int, bool) {
 			if delta.Sign() == 0 {
 				break
 			}
-			base := most(tat, minus(now, capped(s.Age, 0)))
-			if tat != never {
-				unused = least(plus(unused, minus(base, tat)), big.NewInt(7e6))
-			}
+			first, ceiling := minus(now, capped(s.Age, 0)), capped(s.Ceiling, 0)
 			left := new(big.Int).Rsh(new(big.Int).Mul(delta, big.NewInt(int64(s.Op/4))), 8)
 			if op == exchange.Late {
-				taken := least(delta, least(unused, capped(s.Age, 0)))
-				unused, delta = minus(unused, taken), minus(delta, taken)
+				taken := most(new(big.Int), least(minus(delta, ceiling), least(unused, capped(s.Age, 0))))
+				unused, delta, ceiling = minus(unused, taken), minus(delta, taken), new(big.Int)
+			}
+			base := most(tat, first)
+			if tat != never && base.Cmp(tat) > 0 {
+				unused = plus(unused, least(minus(base, tat), big.NewInt(1e6)))
 			}
 			unused = least(plus(unused, left), big.NewInt(7e6))
 			tat = plus(base, delta)
-			if ceiling := capped(s.Ceiling, 0); ceiling.Sign() != 0 {
+			if ceiling.Sign() != 0 {
 				tat = least(tat, most(base, plus(now, ceiling)))
 			}
 			tat = least(tat, plus(now, big.NewInt(1<<52)))

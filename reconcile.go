@@ -56,9 +56,6 @@ func newWorld(fleet, lost, scale float64, interval, rtt, tau time.Duration) *wor
 	}
 }
 
-// all is the number of processes that an outage counts on.
-func (w *world) all() float64 { return w.fleet + w.lost }
-
 // horizon is H, the time to the next reply, in seconds.
 func (w *world) horizon() float64 { return (w.interval + w.rtt).Seconds() }
 
@@ -212,7 +209,11 @@ func (a *account) partition() uint16 {
 
 // unreported is what Redis may not know of yet, in tokens of the given rate.
 func (a *account) unreported(rate float64) float64 {
-	return float64(a.usage) + float64(a.inflight) + a.carry*rate/1e6
+	tokens := float64(a.usage) + float64(a.inflight)
+	if math.Abs(a.carry) >= 1 { // else it is what is left of a rounding, by which a full bucket would not be full
+		tokens += a.carry * rate / 1e6
+	}
+	return tokens
 }
 
 func (a *account) somethingToReport() bool {
@@ -355,7 +356,7 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, s
 		span.Begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, b.lateness(w))
 		late := lateRounds*w.interval + w.rtt + lazyPeriod(b)
 		span.Late, span.Empty = later(a.first, late), later(a.first, max(late, emptyAfter))
-		span.Full = b.full() + a.owes(b, now, w)
+		span.Full, span.Owed = a.owes(b, now, w)
 	}
 	rec.Left = uint8(256 * (1 - scale))
 	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
@@ -365,11 +366,12 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, s
 	return rec, span
 }
 
-// owes is the time, in microseconds, that the fleet takes to repay as much as this
-// process has taken beyond its share, in each of its processes: debts that callers know
-// of, of Reserve and Charge.
-func (a *account) owes(b *bucket, now int64, w *world) int64 {
-	return int64(max(0, -b.levelAt(now)) * 1e6 / max(b.refill, b.rate/w.all()))
+// owes returns how far ahead a late charge may leave the TAT, and how much of it its
+// callers know to owe, in microseconds. What was taken beyond the share is a debt of
+// Charge and Reserve, which the fleet repays while each of its processes waits.
+func (a *account) owes(b *bucket, now int64, w *world) (full, owed int64) {
+	debt := max(0, -b.levelAt(now)) * 1e6
+	return b.full() + int64(debt/max(b.refill, b.rate/w.fleet)), int64(debt / b.rate)
 }
 
 // maxMicros bounds a charge: 71 years.
@@ -462,15 +464,16 @@ func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64
 
 // observeSilence remembers the fleet's demand while processes are silent.
 func (a *account) observeSilence(now int64, w *world) {
+	lost := w.lost / (w.fleet + w.lost)
 	if w.silentAt == 0 {
-		a.silence.End(w.lost != 0)
+		a.silence.End(lost)
 		return
 	}
 	a.silence.Observe(outage.Demand{
 		Mean:    a.meanOwn + float64(a.meanOthers),
 		Now:     a.steadied(float64(a.demandThen)+float64(a.queued), w) + a.others,
 		Request: a.request(), Age: time.Duration(now - a.met), Since: time.Duration(now - a.exchanged),
-		Tau: w.tau, Quiet: w.silence,
+		Tau: w.tau, Quiet: w.silence, Lost: lost,
 	}, a.exchanged < w.silentAt)
 }
 
@@ -522,8 +525,8 @@ func (a *account) learnDemand(b *bucket, tat, total, clock, sent, now int64, w *
 
 // chargedOf returns the most and the least that others have requested since the last
 // reply, as rates, by how far the TAT has moved: by what they charged. The least holds
-// if the bucket was full in between, for as long as it can have been; a bucket that
-// fills in much less than the time since says no more than the most. A bucket below
+// if the bucket was full in between, for as long as it can have been; of a bucket that
+// fills faster than news travels the TAT says no more than the most. A bucket below
 // half its level has denied them as often as this process. If it has denied this
 // process everything, their requests are taken to have come together with its own. Of
 // few requests, or if few were denied though news says that the bucket was low before,
@@ -550,12 +553,11 @@ func (a *account) chargedOf(b *bucket, tat, now int64, w *world) (most, least fl
 	charged := func(from int64) float64 {
 		return max(0, time.Duration(tat-from).Seconds()*b.rate-float64(a.inflight)) * max(1, each) / span.Seconds()
 	}
-	if 2*span > 3*full {
-		each = 1
-		most = charged(a.replied)
+	most = charged(a.replied)
+	if full < w.wordTakes() {
 		return most, most
 	}
-	return charged(a.replied), charged(max(a.replied, now))
+	return most, charged(max(a.replied, now))
 }
 
 // hold keeps the bucket in share mode with at most its present share, while
@@ -823,7 +825,7 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 		threshold: b.threshold,
 		mode:      modeStale,
 	}
-	if w.all() <= 1 {
+	if w.fleet+w.lost <= 1 {
 		b.grant = grant{refill: b.rate, capacity: b.burst, threshold: 1, mode: modeStale}
 	}
 	a.alarm = maxTokens // there is nobody to tell
@@ -861,20 +863,20 @@ func (a *account) outageLevel(b *bucket, at int64) float64 {
 
 func (a *account) outageShare(b *bucket, since int64, w *world) float64 {
 	switch {
-	case w.all() <= 1:
+	case w.fleet+w.lost <= 1:
 		return 1
 	case a.exchanged == 0:
-		return 1 / w.all()
+		return 1 / w.fleet
 	}
 	own, others := a.ownMean(since, w), a.othersMean(since, w)
 	if a.wouldHear(b, w) {
 		others = a.revertedMean(since, w)
 	}
 	if !w.without.Without(outage.Absence) {
-		others = max(others, float64(a.silence.Lost)-own) // those that are cut off still ask
+		others = max(others, float64(a.silence.Then)-own) + float64(a.silence.Lost) // those that are cut off still ask
 	}
-	share := demand.Share(own, others, b.rate, w.all())
-	return share + (1/w.all()-share)*a.quiet(b, since, w)
+	share := demand.Share(own, others, b.rate, w.fleet)
+	return share + (1/w.fleet-share)*a.quiet(b, since, w)
 }
 
 // wouldHear reports whether there would be news of the key if others asked for
@@ -938,7 +940,7 @@ func (a *account) drifted(since, now int64, w *world) float64 {
 	if w.without.Without(outage.Drift) {
 		return a.share
 	}
-	return outage.Drifted(a.share, w.all(), time.Duration(now-since))
+	return outage.Drifted(a.share, w.fleet, time.Duration(now-since))
 }
 
 // nextGrant is how long it is until the next reply may be expected.

@@ -27,6 +27,7 @@ type Span struct {
 	Late  int64 // from here on the report is late: exchange.Late
 	Empty int64 // from here on the charge empties the bucket at most: Full is its ceiling
 	Full  int64 // microseconds
+	Owed  int64 // of the charge, in microseconds: what takes nothing that was left unused, as callers know of it
 }
 
 // Full reports whether no record fits any more.
@@ -64,7 +65,7 @@ func (r *Report[T]) prepare(now int64) {
 		case now >= r.spans[i].Empty:
 			rec.Op, rec.Ceiling = exchange.Charge, r.spans[i].Full
 		case now >= r.spans[i].Late:
-			rec.Op = exchange.Late
+			rec.Op, rec.Ceiling = exchange.Late, r.spans[i].Owed
 		}
 		if late > 0 {
 			rec.Attempts = int64(float64(r.asked[i]) * weight)

@@ -27,7 +27,7 @@ const (
 	Charge Op = iota // TAT ← max(TAT, floor, now − age) + delta, at most now + ceiling where there is one
 	Refund           // TAT ← max(TAT − delta, min(TAT, now))
 	Reset            // TAT ← now
-	Late             // Charge that takes, of delta, no more than its age from what the fleet has left unused
+	Late             // Charge that first takes refill which the fleet has left unused, at most its age
 )
 
 // Charges reports whether the operation charges time.
@@ -41,7 +41,7 @@ type Record struct {
 	Attempts int64 // thousandths of a token requested since the last report; negative where waiters have left
 	Age      int64 // how long before its arrival the charge begins, at least 0
 	Left     uint8 // part of the charge, in 1/256, that leaves room for silent processes: the key keeps it as unused
-	Ceiling  int64 // the charge leaves TAT at most this far ahead of now (never below where it was); 0 means no ceiling
+	Ceiling  int64 // the charge leaves TAT at most this far ahead of now (never below where it was); 0 means no ceiling. Of Late: the part of delta that takes nothing unused
 	Floor    int64 // TAT − now of the least TAT that the key has had before this charge, negative where that has passed; travels only where Chunk.Floors is set; 0 means none
 }
 

@@ -15,6 +15,8 @@ local own, meta = '\0n' .. ARGV[1], '\0m'
 local NEVER = -HUGE
 -- The most unused refill that is kept: 7 s.
 local UNUSED = 7000000
+-- The most that one charge adds to it.
+local DROPPED = 1000000
 -- The reply looks no further back than this.
 local LONGAGO = -4398046511104 -- −2^42
 
@@ -83,18 +85,18 @@ local function merged(tat, unused, op, left, delta, age, ceiling, least)
   if op == 1 then return max(tat - delta, min(tat, now)), unused end
   if delta == 0 then return tat, unused end
   local base = now - age
+  if left > 0 then left = floor(min(delta, UNUSED * 256) * left / 256) end
+  if op == 3 then -- its ceiling is what it owes all the same
+    local taken = max(0, min(delta - ceiling, unused, age))
+    unused, delta, ceiling = unused - taken, delta - taken, 0
+  end
   if base < tat then
     base = tat
-  elseif tat ~= NEVER then
-    unused = unused + base - tat
-    if unused > UNUSED then unused = UNUSED end
+  elseif base > tat and tat ~= NEVER then
+    unused = unused + min(base - tat, DROPPED)
   end
-  if left > 0 then left = floor(min(delta, UNUSED * 256) * left / 256) end
-  if op == 3 then
-    local taken = min(delta, unused, age)
-    unused, delta = unused - taken, delta - taken
-  end
-  if left > 0 then unused = min(unused + left, UNUSED) end
+  if left > 0 then unused = unused + left end
+  if unused > UNUSED then unused = UNUSED end
   local charged = base + delta
   if ceiling > 0 then charged = min(charged, max(base, now + ceiling)) end
   if charged > now + HUGE then charged = now + HUGE end

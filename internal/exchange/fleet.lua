@@ -13,6 +13,8 @@
 local max, min = math.max, math.min
 -- By how much later a process has to start than another, to be newer.
 local NEWER = 2000000
+-- A process that has lived for less is not silent, but gone: it had no share to speak of.
+local BRIEFLY = 5000000
 local key, request = KEYS[1], ARGV[2]
 local own, meta = '\0p' .. ARGV[1], '\0m'
 
@@ -65,7 +67,7 @@ local function count()
       if a == 0 and b == 112 and field ~= own and not known[field] then -- \0p
         known[field] = true -- a scan may give a field twice
         local at, every, started = seen(found[i + 1])
-        if not at then
+        if not at or now - at > silent and at - started < BRIEFLY then
           over[#over + 1] = field
         elseif at < now - forget then
           gone = gone + 1

@@ -195,9 +195,10 @@ func (p *memoryPartition) apply(now, seq int64, c *Chunk) {
 // merge applies one record. A state that does not change keeps its time.
 func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
 	k := p.known(r.Field, now, tau)
-	tat, unused := r.merged(k.tat, k.unused, now, floors)
+	next := k
+	r.merge(&next, now, floors)
 	attempts := attemptSpan(r.Attempts)
-	if tat == k.tat && unused == k.unused && (attempts == 0 || attempts < 0 && k.demand == 0) {
+	if next == k && (attempts == 0 || attempts < 0 && k.demand == 0) {
 		return
 	}
 	state := p.keys[r.Field]
@@ -205,7 +206,8 @@ func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
 		state = new(memoryKey)
 		p.keys[strings.Clone(r.Field)] = state
 	}
-	*state = memoryKey{tat, max(0, min(k.demand+attempts, maxTime)), now, unused}
+	next.demand, next.since = max(0, min(k.demand+attempts, maxTime)), now
+	*state = next
 }
 
 // known is the state of a key, its demand decayed to now.
@@ -214,7 +216,9 @@ func (p *memoryPartition) known(field string, now, tau int64) memoryKey {
 	if k == nil || k.over(now) {
 		return memoryKey{tat: never}
 	}
-	return memoryKey{k.tat, decayed(k.demand, now-k.since, tau), k.since, k.unused}
+	state := *k
+	state.demand = decayed(k.demand, now-k.since, tau)
+	return state
 }
 
 // over says whether the sweep may take a state. One that it may take is as good
@@ -231,36 +235,38 @@ func decayed(demand, age, tau int64) int64 {
 	return int64(math.Floor(float64(demand)*math.Exp(-float64(age)/float64(tau)) + 0.5))
 }
 
-// merged returns the TAT and the unused refill after a record.
-func (r *Record) merged(tat, unused, now int64, floors bool) (int64, int64) {
+// merge applies the record to a key's TAT and unused refill.
+func (r *Record) merge(k *memoryKey, now int64, floors bool) {
 	if r.Op == Reset {
-		return now, 0
+		k.tat, k.unused = now, 0
+		return
 	}
 	if floor := floorSpan(r.Floor); floors && floor != 0 {
-		tat = max(tat, now+floor)
+		k.tat = max(k.tat, now+floor)
 	}
-	delta := span(r.Delta)
+	delta, ceiling, first := span(r.Delta), span(r.Ceiling), now-span(r.Age)
 	switch {
 	case r.Op == Refund:
-		return max(tat-delta, min(tat, now)), unused
+		k.tat = max(k.tat-delta, min(k.tat, now))
+		return
 	case delta == 0:
-		return tat, unused
-	}
-	base := max(tat, now-span(r.Age))
-	if tat != never {
-		unused = min(unused+base-tat, maxUnused)
+		return
 	}
 	left := min(delta, 256*maxUnused) * int64(r.Left) / 256
-	if r.Op == Late {
-		taken := min(delta, unused, span(r.Age))
-		unused, delta = unused-taken, delta-taken
+	if r.Op == Late { // its ceiling is what it owes all the same
+		taken := max(0, min(delta-ceiling, k.unused, now-first))
+		k.unused, delta, ceiling = k.unused-taken, delta-taken, 0
 	}
-	unused = min(unused+left, maxUnused)
+	base := max(k.tat, first)
+	if k.tat != never && base > k.tat {
+		k.unused += min(base-k.tat, maxDropped)
+	}
+	k.unused = min(k.unused+left, maxUnused)
 	charged := base + delta
-	if ceiling := span(r.Ceiling); ceiling > 0 {
+	if ceiling > 0 {
 		charged = min(charged, max(base, now+ceiling))
 	}
-	return min(charged, now+maxTime), unused
+	k.tat = min(charged, now+maxTime)
 }
 
 // sweep drops what is over, once the partition has doubled since the last time:

@@ -80,7 +80,7 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 		switch {
 		case id == c.Process:
 			continue
-		case m.at < now-max(forget, micros(c.Remember)):
+		case m.at < now-max(forget, micros(c.Remember)), now-m.at > silent && m.at-m.started < briefly:
 			delete(f.seen, id)
 			continue
 		case m.at < now-forget:

@@ -48,12 +48,19 @@ func TestMerge(t *testing.T) {
 			{record: Record{Delta: second}, toGo: 2 * second},
 			{record: Record{Delta: second, Ceiling: 5 * second}, toGo: 3 * second},
 		},
-		"a late charge takes what was left unused first, within its age": {
+		"a late charge takes what was left unused since it began first": {
 			{record: Record{Delta: second}, toGo: second},
-			{after: 3 * second, record: Record{Delta: second}, toGo: second}, // 2 s are left unused
+			{after: 2 * second, record: Record{Delta: second}, toGo: second}, // a second is left unused,
+			{after: 2 * second, record: Record{Delta: second}, toGo: second}, // and another
 			{record: Record{Op: Late, Delta: 3 * second, Age: second / 2}, toGo: 7 * second / 2},
-			{record: Record{Op: Late, Delta: 3 * second, Age: 9 * second}, toGo: 5 * second},
-			{record: Record{Op: Late, Delta: second, Age: 9 * second}, toGo: 6 * second},
+			{record: Record{Op: Late, Delta: 3 * second, Age: 9 * second, Ceiling: 2 * second}, toGo: 11 * second / 2},
+			{record: Record{Op: Late, Delta: 3 * second, Age: 9 * second}, toGo: 8 * second},
+			{record: Record{Op: Late, Delta: second, Age: 9 * second}, toGo: 9 * second},
+		},
+		"a late charge takes nothing that it finds unused itself, and little of an idle time": {
+			{record: Record{Delta: second}, toGo: second},
+			{after: 9 * second, record: Record{Op: Late, Delta: 5 * second, Age: 3 * second}, toGo: 2 * second},
+			{record: Record{Op: Late, Delta: 5 * second, Age: 3 * second}, toGo: 6 * second},
 		},
 		"room left for the silent is unused": {
 			{record: Record{Delta: second, Left: 64}, toGo: second},
@@ -65,8 +72,8 @@ func TestMerge(t *testing.T) {
 		},
 		"no more than 7 s are kept unused": {
 			{record: Record{Delta: second}, toGo: second},
-			{after: 30 * second, record: Record{Delta: second}, toGo: second},
-			{record: Record{Op: Late, Delta: 9 * second, Age: 9 * second}, toGo: 3 * second},
+			{record: Record{Delta: 60 * second, Left: 200}, toGo: 61 * second},
+			{record: Record{Op: Late, Delta: 9 * second, Age: 9 * second}, toGo: 63 * second},
 		},
 		"a floor lifts, with or without a charge, where floors travel": {
 			{record: Record{Floor: second}, toGo: LongAgo},
@@ -311,7 +318,7 @@ func TestFleet(t *testing.T) {
 		at := func(d time.Duration, process byte, change ...func(*FleetCall)) FleetReply {
 			now += d.Microseconds()
 			w.set(now)
-			f := FleetCall{Process: [8]byte{process}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond}
+			f := FleetCall{Process: [8]byte{process}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond, Age: time.Hour}
 			for _, c := range change {
 				c(&f)
 			}
@@ -350,6 +357,9 @@ func TestFleet(t *testing.T) {
 		at(0, 6, young)
 		require.Equal(t, replaced, at(time.Second/2, 1, old), "one is silent, and one has started since")
 		at(0, 6, func(f *FleetCall) { f.Leave = true })
+		at(0, 7, func(f *FleetCall) { f.Age = 4 * time.Second })
+		require.Equal(t, 3, at(time.Second, 1, old).Members)
+		require.Equal(t, 2, at(time.Second/8, 1, old).Members, "a process that has lived briefly is gone when it is silent")
 		w.wipe()
 
 		require.Equal(t, reply(1, 0, 0), at(0, 1))

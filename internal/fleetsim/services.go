@@ -326,6 +326,8 @@ func clockTicks() (list []Scenario) {
 		{2, 40, limiter.Per(60, 10*sec), 10 * sec},
 		{20, 4, limiter.Per(60, 10*sec), 10 * sec},
 		{6, 22, limiter.Per(60, 10*sec), 20 * sec},
+		{2, 15, limiter.Per(60, 10*sec), 20 * sec},
+		{3, 20, limiter.Per(60, 10*sec), 30 * sec},
 		{6, 11, limiter.Per(60, 10*sec), 2 * sec},
 		{6, 11, limiter.Per(60, 10*sec), sec},
 		{6, 100, limiter.Per(100, 10*sec), 10 * sec},

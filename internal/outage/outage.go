@@ -86,7 +86,7 @@ func Stopped(expected, requested, request float64, span, news time.Duration) flo
 type Silence struct {
 	Then float32 // demand when they fell silent; 0: none is silent
 	Now  float32 // demand since, smoothed
-	Lost float32 // the most that Then was while processes have been lost
+	Lost float32 // demand that has gone with processes which are lost by now
 }
 
 // Demand is what a reply says of a key's demand, the own one included.
@@ -97,6 +97,7 @@ type Demand struct {
 	Since     time.Duration // the reply before
 	Tau       time.Duration
 	Quiet     time.Duration // without a word, after which a process is silent
+	Lost      float64       // part of the processes that are lost
 }
 
 // Observe takes in a reply that came while some processes are silent. With renew, those
@@ -112,19 +113,28 @@ func (s *Silence) Observe(d Demand, renew bool) {
 		kept := demand.Decay(1, d.Quiet, d.Tau) // of their demand, in Redis's count
 		s.Then, s.Now = float32(mean), float32(max(0, min(d.Now, (d.Now-kept*mean)/(1-kept))))
 	case renew:
+		s.lose(d.Lost)
 		s.Then, s.Now = float32(d.Mean), min(s.Now, float32(d.Mean))
 	default:
 		s.Now += float32((d.Now - float64(s.Now)) * demand.Risen(d.Since, s.span(d.Request, d.Tau)))
 		s.Then = max(s.Then, min(s.Now, float32(d.Mean)))
 	}
-	s.Lost = max(s.Lost, s.Then)
 }
 
-// End forgets a silence that is over; what is lost is kept while processes are.
-func (s *Silence) End(lost bool) {
-	s.Then, s.Now = 0, 0
-	if !lost {
-		s.Lost = 0
+// lose notes the demand that has gone with the silent, who are gone: at most the given
+// part of what it was, an equal one for each process that is lost.
+func (s *Silence) lose(part float64) {
+	s.Lost += max(0, min(s.Then-s.Now, s.Then*float32(part)))
+}
+
+// End ends a silence. Unless the part of the processes that are lost is 0, those that
+// fell silent have not come back.
+func (s *Silence) End(lost float64) {
+	if lost != 0 {
+		s.lose(lost)
+		s.Then, s.Now = 0, 0
+	} else {
+		*s = Silence{}
 	}
 }
 

@@ -44,13 +44,13 @@ func TestStopped(t *testing.T) {
 func TestSilenceLeavesRoomByDemand(t *testing.T) {
 	const tau, quiet = 500 * time.Millisecond, 1200 * time.Millisecond
 	reply := func(now float64, since time.Duration) Demand {
-		return Demand{Mean: 295, Now: now, Request: 1, Age: time.Minute, Since: since, Tau: tau, Quiet: quiet}
+		return Demand{Mean: 295, Now: now, Request: 1, Age: time.Minute, Since: since, Tau: tau, Quiet: quiet, Lost: 0.25}
 	}
-	for what, tc := range map[string]struct{ now, want float64 }{
-		"its demand went with it":         {225, 0.75},
-		"its demand came to the others":   {300, 1},
-		"more is gone than an equal part": {100, 0.75},
-		"a little is gone, maybe chance":  {285, 0.987},
+	for what, tc := range map[string]struct{ now, want, lost float64 }{
+		"its demand went with it":         {225, 0.75, 75},
+		"its demand came to the others":   {300, 1, 0},
+		"more is gone than an equal part": {100, 0.75, 77},
+		"a little is gone, maybe chance":  {285, 0.987, 10},
 	} {
 		var s Silence
 		if got := s.Scale(0.75, 1, tau); got != 1 {
@@ -61,14 +61,14 @@ func TestSilenceLeavesRoomByDemand(t *testing.T) {
 			s.Observe(reply(tc.now, 100*time.Millisecond), false)
 		}
 		near(t, what, s.Scale(0.75, 1, tau), tc.want, 0.02)
-		near(t, what+", and comes back", float64(s.Lost), 300, 8)
-		s.Observe(Demand{Mean: tc.now, Now: tc.now, Request: 1, Age: time.Minute, Tau: tau, Quiet: quiet}, true)
+		s.Observe(Demand{Mean: tc.now, Now: tc.now, Request: 1, Age: time.Minute, Tau: tau, Quiet: quiet, Lost: 0.25}, true)
+		near(t, what+", what is lost", float64(s.Lost), tc.lost, 5)
 		near(t, what+", a minute later", s.Scale(0.75, 1, tau), 1, 0.02)
-		s.End(true)
-		if s.Then != 0 || s.Lost < 290 || s.Scale(0.75, 1, tau) != 1 {
+		s.End(0.25)
+		if s.Then != 0 || float64(s.Lost) < tc.lost-5 || s.Scale(0.75, 1, tau) != 1 {
 			t.Errorf("%s: when it is lost: %+v", what, s)
 		}
-		s.End(false)
+		s.End(0)
 		if s != (Silence{}) {
 			t.Errorf("%s: when all are back: %+v", what, s)
 		}
