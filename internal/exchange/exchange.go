@@ -116,7 +116,7 @@ type FleetReply struct {
 	Members int           // processes seen within Forget and not left, this one included unless it leaves
 	Silent  int           // those of them not seen within Silent; up to an eighth of it late
 	Newer   int           // members that are not silent, and started later than the first of the silent, at most Forget before it was last seen
-	Lost    int           // processes unseen for longer than Forget that never left
+	Lost    int           // processes unseen for longer than Forget that never left, less those that have replaced them likewise
 	Fastest time.Duration // the shortest and the longest interval of the members
 	Slowest time.Duration
 	Latest  int64  // number of the latest news

@@ -56,7 +56,20 @@ end
 local function count()
   local others, quiet, gone, longest, shortest = 0, 0, 0, interval, interval
   local over, known, cursor = {}, {}, '0'
-  local first, left, young, later = HUGE, now, { now - age }, 0
+  local live = { now - age }
+  -- Of the silent and of the lost: when the first started, and when the first was last seen.
+  local silents, lost = { HUGE, now }, { HUGE, now }
+  local function add(to, started, at)
+    to[1], to[2] = min(to[1], started), min(to[2], at)
+  end
+  -- replaced returns how many live processes have taken their place, by when they started.
+  local function replaced(them)
+    local n = 0
+    for i = 1, #live do
+      if live[i] > max(them[1] + NEWER, them[2] - forget) then n = n + 1 end
+    end
+    return n
+  end
   repeat
     local scan = redis.call('HSCAN', key, cursor, 'MATCH', '\0p*', 'COUNT', '1000') -- pages are long, and stay where they are
     cursor = scan[1]
@@ -71,23 +84,21 @@ local function count()
           over[#over + 1] = field
         elseif at < now - forget then
           gone = gone + 1
+          add(lost, started, at)
         else
           others = others + 1
           if now - at > silent then
             quiet = quiet + 1
-            first, left = min(first, started), min(left, at)
+            add(silents, started, at)
           else
-            young[#young + 1] = started
+            live[#live + 1] = started
           end
           longest, shortest = max(longest, every), min(shortest, every)
         end
       end
     end
   until cursor == '0'
-  for i = 1, #young do
-    if young[i] > max(first + NEWER, left - forget) then later = later + 1 end
-  end
-  return over, others, quiet, later, gone, longest, shortest
+  return over, others, quiet, replaced(silents), max(0, gone - replaced(lost)), longest, shortest
 end
 
 local over = {}

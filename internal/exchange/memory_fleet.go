@@ -75,7 +75,7 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 		return
 	}
 	f.counted, f.members, f.quiet, f.newer, f.lost, f.fastest, f.slowest = now, 0, 0, 0, 0, own, own
-	first, left, young := int64(maxTime), now, []int64{now - micros(c.Age)}
+	silents, gone, live := departed{maxTime, now}, departed{maxTime, now}, []int64{now - micros(c.Age)}
 	for id, m := range f.seen {
 		switch {
 		case id == c.Process:
@@ -85,12 +85,13 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 			continue
 		case m.at < now-forget:
 			f.lost++
+			gone.add(m)
 			continue
 		case now-m.at > silent:
 			f.quiet++
-			first, left = min(first, m.started), min(left, m.at)
+			silents.add(m)
 		default:
-			young = append(young, m.started)
+			live = append(live, m.started)
 		}
 		f.members++
 		f.fastest, f.slowest = min(f.fastest, m.interval), max(f.slowest, m.interval)
@@ -98,9 +99,23 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 	if !c.Leave {
 		f.members++
 	}
-	for _, started := range young {
-		if started > max(first+newerBy, left-forget) {
-			f.newer++
+	f.newer, f.lost = silents.replaced(live, forget), max(0, f.lost-gone.replaced(live, forget))
+}
+
+// departed are processes that are silent, or lost: when the first of them started, and
+// when the first of them was last seen.
+type departed struct{ started, seen int64 }
+
+func (d *departed) add(m memoryMember) {
+	d.started, d.seen = min(d.started, m.started), min(d.seen, m.at)
+}
+
+// replaced is how many live processes have taken their place, by when they started.
+func (d *departed) replaced(live []int64, forget int64) (n int64) {
+	for _, started := range live {
+		if started > max(d.started+newerBy, d.seen-forget) {
+			n++
 		}
 	}
+	return n
 }
