@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/seed-e56e777b/limiter"
 )
 
@@ -52,7 +54,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "hello", user)
 		return
 	}
-	if res.RetryAfter > 0 { // -1: never
+	if res.RetryAfter != rate.InfDuration { // else never: the cost exceeds the burst
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(res.RetryAfter.Seconds()))))
 	}
 	w.WriteHeader(http.StatusTooManyRequests)
