@@ -130,7 +130,8 @@ func TestLogTellsOfARedisThatNeverAnswers(t *testing.T) {
 	})
 }
 
-// gate blocks whoever passes it until it is opened, and counts those inside.
+// gate blocks each goroutine that passes it until it is opened, and counts those
+// inside.
 type gate struct {
 	open   chan struct{}
 	inside atomic.Int64
@@ -306,7 +307,11 @@ func TestBlockedLimitForStopsNothing(t *testing.T) {
 					t.Errorf("%d callers block, want %d", got, len(callers))
 				}
 				f.wantWorking(m)
-				cancel() // each waiter that leaves wakes the next one's timer
+				for range 20 {
+					_ = m.SetLimit(busy) // wakes the timers of all queues
+					m.Sleep(10 * time.Millisecond)
+				}
+				cancel() // and so does each first waiter that leaves
 				time.Sleep(2 * time.Minute)
 				if got := int(g.inside.Load()); got != len(callers)+1 {
 					t.Errorf("%d goroutines block, want those of the callers and of one timer: %d", got, len(callers)+1)

@@ -40,7 +40,7 @@ func newService() *service {
 }
 
 func open(prefix string, lim limiter.Limit) *limiter.Limiter {
-	l, err := limiter.New(limiter.Config{Limit: lim, Prefix: prefix}) // Redis: client
+	l, err := limiter.New(limiter.Config{Limit: lim, Prefix: prefix}) // with Redis: client, Processes: size of the fleet
 	if err != nil {
 		log.Fatal(err)
 	}
