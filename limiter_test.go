@@ -258,7 +258,7 @@ func TestErrorsNameTheLimiter(t *testing.T) {
 			"Key.WaitN":       {l.Key("k").WaitN(ctx, 4), ErrExceedsBurst, exceeds},
 			"WaitAll":         {WaitAll(ctx, l.Part("k", 2), l.Part("k", 2)), ErrExceedsBurst, exceeds},
 			"a smaller limit": {<-refused, ErrExceedsBurst, `limiter "hour": cost exceeds burst: 1 tokens of "k", whose limit 0/s burst 0 has a burst of 0`},
-			"a deadline":      {func() error { hour.SetLimit(Per(1, time.Hour)); hour.Charge("k", 1); return hour.Wait(short, "k") }(), context.DeadlineExceeded, `limiter "hour": a wait of `},
+			"a deadline":      {func() error { _ = hour.SetLimit(Per(1, time.Hour)); hour.Charge("k", 1); return hour.Wait(short, "k") }(), context.DeadlineExceeded, `limiter "hour": a wait of `},
 			"Sync":            {l.Sync(ctx), simnet.ErrCut, `limiter "api": sync: `},
 			"Reset":           {l.Reset(ctx, "k"), nil, `limiter "api": `},
 			"Status":          {l.Status().Err, simnet.ErrCut, `limiter "api": sync: `},

@@ -13,7 +13,7 @@ import (
 type Log struct {
 	to      slog.Handler
 	always  []slog.Attr
-	lines   Queue[slog.Record]
+	lines   Queue[*slog.Record]
 	dropped int // lines that no line has told of; of the queue's goroutine
 }
 
@@ -44,11 +44,11 @@ func (l *Log) add(level slog.Level, msg string, args []any) {
 	r := slog.NewRecord(time.Now(), level, msg, caller[0])
 	r.AddAttrs(l.always...)
 	r.Add(args...)
-	l.lines.Add(r)
+	l.lines.Add(&r)
 }
 
 // write calls the handler, which may block, on the queue's goroutine.
-func (l *Log) write(r slog.Record, dropped int) {
+func (l *Log) write(r *slog.Record, dropped int) {
 	l.dropped += dropped
 	ctx := context.Background()
 	if !l.to.Enabled(ctx, r.Level) {
@@ -58,5 +58,5 @@ func (l *Log) write(r slog.Record, dropped int) {
 		r.AddAttrs(slog.Int("lines_dropped", l.dropped))
 		l.dropped = 0
 	}
-	_ = l.to.Handle(ctx, r) // as slog.Logger does
+	_ = l.to.Handle(ctx, *r) // as slog.Logger does
 }
