@@ -14,6 +14,7 @@
 //	l, err := limiter.New(limiter.Config{
 //		Limit: limiter.Per(100, time.Minute),
 //		Redis: redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: addrs})),
+//		Processes: 4, // of the fleet, as it is expected to be
 //	})
 //	if !l.Allow("user:42") { … }
 //
@@ -164,12 +165,21 @@
 //   - Processes with an old and a new limit side by side lose nothing, and admit
 //     between the smaller limit and the larger [TestRolloutOfAnotherLimit,
 //     TestRolloutLosesNothing].
-//   - Starting needs no Redis; Close returns within 2 seconds, tells what is
-//     left to tell where it can, and leaves no goroutine behind but one in a
-//     call that the client won't give up [TestStartsWithoutRedis,
-//     TestCloseTellsAll, TestCloseTellsWhatItCan,
+//   - Starting needs no Redis; Close returns within 2 seconds and tells what is
+//     left to tell where it can. It leaves no goroutine behind except in a call
+//     that the client won't give up, and in a function of Config that blocks
+//     [TestStartsWithoutRedis, TestCloseTellsAll, TestCloseTellsWhatItCan,
 //     TestCloseReturnsThoughRedisHangs, TestCloseIsTheEndOfWaiting,
 //     TestDecisionsNeverWait].
+//   - A Logger, OnChange, LimitFor or Shadow that blocks stops no round, Status or
+//     Close. A LimitFor or Shadow holds up its key alone, a hook of the client is
+//     a call that hangs [TestBlockedLoggerStopsNothing,
+//     TestBlockedOnChangeStopsNothing, TestBlockedLimitForStopsNothing,
+//     TestBlockedHookIsAnOutage]. Log lines that can't be written are counted in
+//     the next one [TestLinesThatAreDroppedAreCounted].
+//   - The log says what decisions go by without Redis, the last shares or
+//     1/Config.Processes, and it and every error name the limiter
+//     [TestLogSaysWhatIsGoneOnWith, TestErrorsNameTheLimiter].
 //
 // # Algorithm
 //
@@ -206,8 +216,9 @@
 //
 // All methods may be called from any goroutine. A key is found without a lock,
 // and has one of its own, which is held for its bucket's arithmetic and never
-// during I/O, a callback or a log call. A limiter with Redis has one goroutine of its
-// own, and up to two that carry calls; one without has none.
+// during I/O, a callback or a log call. A limiter with Redis has one goroutine of
+// its own, up to two that carry calls, and one each for log lines and OnChange
+// while there are any. A limiter without Redis has none.
 //
 // # How sure it is
 //

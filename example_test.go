@@ -78,7 +78,7 @@ func ExampleLimiter_Take() {
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		res := l.Take(r.Header.Get("X-Api-Key"))
 		if !res.Allowed {
-			if res.RetryAfter > 0 { // -1: never
+			if res.RetryAfter != rate.InfDuration { // else never: the cost exceeds the burst
 				w.Header().Set("Retry-After", strconv.Itoa(int(res.RetryAfter.Seconds())+1))
 			}
 			w.WriteHeader(http.StatusTooManyRequests)

@@ -231,7 +231,7 @@ func checkAnswer(t *testing.T, what string, r Result) {
 	t.Helper()
 	ok := r.RetryAfter == 0
 	if !r.Allowed {
-		ok = r.RetryAfter > 0 || r.RetryAfter == -1
+		ok = r.RetryAfter > 0
 	}
 	if !ok || r.Remaining < 0 || r.Remaining > r.Limit.Burst || r.ResetAfter < 0 || r.Age < -1 {
 		t.Errorf("%s: %+v", what, r)

@@ -33,6 +33,22 @@ var (
 	ErrClosed = errors.New("limiter: closed")
 )
 
+// limiterError is an error of one limiter: its text names it, by
+// [Config.Prefix].
+type limiterError struct {
+	prefix string
+	err    error
+}
+
+// Error returns the text of the error, which begins with "limiter: ", with the
+// name in that.
+func (e *limiterError) Error() string {
+	return fmt.Sprintf("limiter %q: %s", e.prefix, strings.TrimPrefix(e.err.Error(), "limiter: "))
+}
+
+// Unwrap returns the error without the name.
+func (e *limiterError) Unwrap() error { return e.err }
+
 // Limit is a token bucket: it holds up to Burst tokens and is refilled at Rate
 // tokens per second. [rate.Inf] admits everything, whatever the Burst. The
 // zero Limit, Rate 0 and Burst 0, denies everything; it is valid for
@@ -138,8 +154,10 @@ type Config struct {
 	Limit Limit
 	// LimitFor gives a key its own limit; !ok means Limit. It is called when a
 	// key becomes resident, after [Limiter.Reload], and by Reset and by Peek of a key
-	// that is not resident, on the goroutine that asks about the key or, for callers that wait, on a timer's, never under a lock, maybe from many at once. An
-	// invalid limit counts as !ok, and in [Stats]. Nil means Limit for all.
+	// that is not resident. It runs on the goroutine that asks about the key or,
+	// for callers that wait, on a timer's, never under a lock, maybe on many at
+	// once: one that blocks holds up its key alone. An invalid limit counts as
+	// !ok, and in [Stats]. Nil means Limit for all.
 	LimitFor func(key string) (l Limit, ok bool)
 	// Shadow says of a key that its limit is only on trial: decisions over it
 	// are counted, in Stats.Shadowed, and let through without taking anything,
@@ -172,16 +190,20 @@ type Config struct {
 	// same in all processes. Default 100 ms.
 	SyncInterval time.Duration
 	// Processes is the size of the fleet to assume until Redis has told:
-	// before that, each process admits 1/Processes of every limit. Default 1,
-	// with a warning where Redis is configured, since a process that has never
-	// reached it then goes on alone at the full limit.
+	// before that, each process admits 1/Processes of every limit. With an
+	// autoscaler it is the largest number of processes. Default 1: a process that
+	// has never reached Redis then admits the full limit by itself, as each of the
+	// others does. The log warns of that, and New too where Processes is not set.
 	Processes int
-	// Logger receives changes of state, but not each of those that come fast; once
-	// a minute, while Redis can't be used, why; and what New warns of. Nothing else.
-	// Default [slog.Default].
+	// Logger receives changes of state, except where they follow each other fast;
+	// once a minute, while Redis can't be used, why; and the warnings of New. Lines
+	// are written on a goroutine of their own: a Logger that blocks holds up
+	// nothing. Of the lines that wait for it the newest 64 are kept; the next one
+	// written says how many are missing, as lines_dropped. Default [slog.Default].
 	Logger *slog.Logger
-	// OnChange is called on every change of [Status.State] but that of Close, in
-	// order, on a goroutine of its own.
+	// OnChange is called on every change of [Status.State] except that of Close, in
+	// order, on a goroutine of its own. It may block: of the changes that wait for
+	// it the newest 64 are kept.
 	OnChange func(Status)
 }
 
@@ -197,9 +219,12 @@ const (
 // checked returns the configuration with its defaults, or all its faults.
 func (c Config) checked() (Config, error) {
 	var faults []error
+	if c.Prefix == "" {
+		c.Prefix = defaultPrefix
+	}
 	fault := func(field string, err error) {
 		if err != nil {
-			faults = append(faults, fmt.Errorf("limiter: Config.%s: %w", field, err))
+			faults = append(faults, &limiterError{c.Prefix, fmt.Errorf("limiter: Config.%s: %w", field, err)})
 		}
 	}
 	if (c.Limit == Limit{}) {
@@ -221,9 +246,6 @@ func (c Config) checked() (Config, error) {
 	}
 	if v := reflect.ValueOf(c.Redis); v.Kind() == reflect.Pointer && v.IsNil() {
 		fault("Redis", fmt.Errorf("a nil %T: leave the field out for a local limiter", c.Redis))
-	}
-	if c.Prefix == "" {
-		c.Prefix = defaultPrefix
 	}
 	if c.MaxKeys == 0 {
 		c.MaxKeys = defaultMaxKeys
@@ -297,14 +319,14 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 		limitFor: cfg.LimitFor,
 		shadow:   cfg.Shadow,
 	}
-	l.local.secret = bytes.Clone(cfg.KeySecret)
+	l.local.prefix, l.local.secret = cfg.Prefix, bytes.Clone(cfg.KeySecret)
 	l.local.base, l.local.due = l.base, l.serve
 	l.limit.Store(&cfg.Limit)
 	if s != nil {
-		if cfg.Processes == 0 {
-			cfg.Logger.Warn("limiter: Config.Processes is not set: until Redis is reached, this process admits the full limit by itself")
-		}
 		l.syncer = newSyncer(cfg, s, l.local, l.base, seed)
+		if cfg.Processes == 0 {
+			l.syncer.logger.Warn("limiter: Config.Processes is not set: until Redis is reached, this process admits the full limit by itself")
+		}
 		l.syncer.start()
 	}
 	return l
@@ -578,7 +600,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 // gives no limit of its own. Levels keep their time to full.
 func (l *Limiter) SetLimit(lim Limit) error {
 	if err := lim.validate(); err != nil {
-		return fmt.Errorf("limiter: SetLimit: %w", err)
+		return &limiterError{l.local.prefix, fmt.Errorf("limiter: SetLimit: %w", err)}
 	}
 	l.changing.Lock()
 	defer l.changing.Unlock()
@@ -651,9 +673,11 @@ func (l *Limiter) Sync(ctx context.Context) error {
 }
 
 // Close tells Redis what is left to tell, leaves the fleet and stops. It
-// returns within 2 seconds, whatever Redis does; a call that the client won't
-// give up ends by itself later. Decisions go on locally, with the share that
-// the process had. Closing again does nothing.
+// returns within 2 seconds, whatever Redis, the Logger and the other functions
+// of [Config] do; a call that the client won't give up, and a function that
+// blocks, end by themselves later. For log lines it waits at most a tenth of a
+// second. Decisions go on locally, with the share that the process had.
+// Closing again does nothing.
 func (l *Limiter) Close() error {
 	if l.syncer != nil {
 		l.syncer.close()
@@ -675,7 +699,8 @@ type Result struct {
 	Remaining int
 	// RetryAfter is 0 if allowed, and never 0 if denied: the time until the
 	// fleet's bucket is expected to hold enough, at least until the next
-	// grant; by the local bucket during an outage. -1 if never.
+	// grant; by the local bucket during an outage. [rate.InfDuration] if never:
+	// the cost exceeds the burst.
 	RetryAfter time.Duration
 	// ResetAfter is the time until the bucket is full, if nothing more is taken;
 	// in an outage, of a key that Redis was never asked for, this process's share.
@@ -933,9 +958,19 @@ func (l *Limiter) waitAndUnlock(ctx context.Context, key string, e *entry, now, 
 		}
 	}
 	if w.Refused() { // the limit has changed
-		return waitError(key, n, -1)
+		return l.local.refusal(key, n)
 	}
 	return nil
+}
+
+// refusal is the error of a wait for more than the burst that a key has by now.
+func (lo *local) refusal(key string, n int64) error {
+	e := lo.find(heldKey(key))
+	if e == nil { // evicted since: which limit it was is not known any more
+		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)}
+	}
+	defer e.mu.Unlock()
+	return lo.waitError(key, e.limit(), n, -1)
 }
 
 // enqueueLocked puts a cost into the queue of an entry's key, unless it would
@@ -944,7 +979,7 @@ func (l *Limiter) enqueueLocked(ctx context.Context, key string, e *entry, now, 
 	if d := l.local.expectedWaitLocked(l.local.open(e, now), now, n); d < 0 || d > longestWait(ctx) {
 		l.local.countLocked(e, false)
 		l.local.noteLocked(e, now, n, false)
-		return nil, waitError(key, n, d)
+		return nil, l.local.waitError(key, e.limit(), n, d)
 	}
 	return l.local.joinQueueLocked(e, heldKey(key), key, now, n), nil
 }
@@ -957,13 +992,13 @@ func longestWait(ctx context.Context) time.Duration {
 	return rate.InfDuration
 }
 
-// waitError is the error of a wait of d that was not begun; negative: of a wait
-// that would never end.
-func waitError(key string, n int64, d time.Duration) error {
+// waitError is the error of a wait of d for n tokens of a key, which was not
+// begun; negative: of a wait that would never end.
+func (lo *local) waitError(key string, lim Limit, n int64, d time.Duration) error {
 	if d < 0 {
-		return fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)
+		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q, whose limit %v has a burst of %d", ErrExceedsBurst, n, key, lim, lim.Burst)}
 	}
-	return fmt.Errorf("limiter: a wait of %v for %q would pass the deadline: %w", d, key, context.DeadlineExceeded)
+	return &limiterError{lo.prefix, fmt.Errorf("limiter: a wait of %v for %q would pass the deadline: %w", d, key, context.DeadlineExceeded)}
 }
 
 // Key is a key that is not looked up again for every decision, for those that
@@ -1181,7 +1216,7 @@ func waitAllNow(ctx context.Context, stakes []stake) (done bool, err error) {
 		if d := s.l.local.expectedWaitLocked(s.l.local.open(s.e, s.now), s.now, s.cost); d < 0 || d > longest {
 			s.l.local.countLocked(s.e, false)
 			s.l.local.noteLocked(s.e, s.now, s.cost, false)
-			err = waitError(s.key, s.cost, d)
+			err = s.l.local.waitError(s.key, s.e.limit(), s.cost, d)
 		}
 	}
 	return false, err
@@ -1254,7 +1289,7 @@ func (s *stake) try() error {
 		return nil
 	}
 	if float64(s.cost) > s.e.burst {
-		return waitError(s.key, s.cost, -1)
+		return s.l.local.waitError(s.key, s.e.limit(), s.cost, -1)
 	}
 	if s.held = s.place.Held(); !s.held {
 		s.ok = s.l.local.admitsLocked(s.e, s.now, s.cost)
@@ -1418,10 +1453,8 @@ func nextEntry(stakes []stake, after *entry) (next *entry) {
 // next one that costs n.
 func (r *Result) tightness(n int64) int64 {
 	switch {
-	case !r.Allowed && r.RetryAfter < 0:
-		return math.MaxInt64
 	case !r.Allowed:
-		return int64(r.RetryAfter)
+		return int64(r.RetryAfter) // of a cost that can never be admitted the largest
 	case r.Shadow:
 		return 1
 	}

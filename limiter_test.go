@@ -13,6 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 )
 
 // local returns a limiter without Redis.
@@ -188,6 +190,94 @@ func TestConfigFaultsAllAtOnce(t *testing.T) {
 	}
 }
 
+// TestNeverIsNoShortWait: the RetryAfter of a cost that can never be admitted
+// is rate.InfDuration, in every state. A loop that sleeps for it does not spin.
+func TestNeverIsNoShortWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, Config{Limit: Per(3, time.Minute), LimitFor: func(key string) (Limit, bool) { return Limit{}, key == "none" }})
+		defer f.close()
+		shared := f.members[0].Limiter
+		alone := newTestLocal(t, Per(3, time.Minute))
+		check := func(when string) {
+			for name, r := range map[string]Result{
+				"a cost above the burst":                  shared.TakeN("k", 4),
+				"a key that is denied everything":         shared.Take("none"),
+				"Peek of a key that is denied everything": shared.Peek("none"),
+				"a cost above the burst, without Redis":   alone.TakeN("k", 4),
+			} {
+				if r.Allowed || r.RetryAfter != rate.InfDuration {
+					t.Errorf("%s, %s: %+v", when, name, r)
+				}
+			}
+			parts, i := TakeAll(shared.Part("empty", 3), shared.Part("k", 4))
+			if parts.Allowed || i != 1 || parts.RetryAfter != rate.InfDuration {
+				t.Errorf("%s: part %d is the tightest: %+v", when, i, parts)
+			}
+		}
+		shared.AllowN("empty", 3)
+		check("connecting")
+		until(t, "synced", func() bool { return syncNow(shared) == nil })
+		check("synced")
+		f.Down.Store(true)
+		until(t, "degraded", func() bool { return shared.Status().State == Degraded })
+		check("degraded")
+	})
+}
+
+// TestErrorsNameTheLimiter: every error that a method returns says of which
+// limiter it is; where a cost exceeds a burst, also the cost, the key, the limit
+// and the burst. The errors to match are in them.
+func TestErrorsNameTheLimiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 0, Config{})
+		defer f.close()
+		f.Down.Store(true)
+		l := f.join(Config{Limit: Limit{Rate: 10, Burst: 3}, Prefix: "api", Processes: 1}).Limiter
+		ctx := t.Context()
+		exceeds := `limiter "api": cost exceeds burst: 4 tokens of "k", whose limit 3/300ms has a burst of 3`
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		hour, err := New(Config{Limit: Per(1, time.Hour), Prefix: "hour"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hour.Allow("k")
+		refused := make(chan error, 1)
+		go func() { refused <- hour.WaitN(ctx, "k", 1) }()
+		synctest.Wait()
+		if err := hour.SetLimit(Limit{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		_, invalid := New(Config{Prefix: "api"})
+		for what, tc := range map[string]struct {
+			err, is error
+			want    string
+		}{
+			"WaitN":           {l.WaitN(ctx, "k", 4), ErrExceedsBurst, exceeds},
+			"Key.WaitN":       {l.Key("k").WaitN(ctx, 4), ErrExceedsBurst, exceeds},
+			"WaitAll":         {WaitAll(ctx, l.Part("k", 2), l.Part("k", 2)), ErrExceedsBurst, exceeds},
+			"a smaller limit": {<-refused, ErrExceedsBurst, `limiter "hour": cost exceeds burst: 1 tokens of "k", whose limit 0/s burst 0 has a burst of 0`},
+			"a deadline":      {func() error { _ = hour.SetLimit(Per(1, time.Hour)); hour.Charge("k", 1); return hour.Wait(short, "k") }(), context.DeadlineExceeded, `limiter "hour": a wait of `},
+			"Sync":            {l.Sync(ctx), simnet.ErrCut, `limiter "api": sync: `},
+			"Reset":           {l.Reset(ctx, "k"), nil, `limiter "api": `},
+			"Status":          {l.Status().Err, simnet.ErrCut, `limiter "api": sync: `},
+			"SetLimit":        {l.SetLimit(Limit{Rate: 1}), nil, `limiter "api": SetLimit: burst 0`},
+			"New":             {invalid, nil, `limiter "api": Config.Limit: required`},
+		} {
+			if tc.err == nil || !strings.HasPrefix(tc.err.Error(), tc.want) || tc.is != nil && !errors.Is(tc.err, tc.is) {
+				t.Errorf("%s: %v, want %s", what, tc.err, tc.want)
+			}
+		}
+		_ = l.Close()
+		for what, err := range map[string]error{"Sync": l.Sync(ctx), "Reset": l.Reset(ctx, "k"), "Status": l.Status().Err} {
+			if !errors.Is(err, ErrClosed) || err.Error() != `limiter "api": closed` {
+				t.Errorf("%s of a closed limiter: %v", what, err)
+			}
+		}
+	})
+}
+
 func TestParseLimit(t *testing.T) {
 	for s, want := range map[string]Limit{
 		"100/15m":         Per(100, 15*time.Minute),
@@ -294,7 +384,7 @@ func TestAnyCostIsDecided(t *testing.T) {
 		}
 		l.Refund("k", -5)
 		l.Charge("k", -5)
-		if r := l.TakeN("k", 4); r.RetryAfter != -1 || r.Allowed {
+		if r := l.TakeN("k", 4); r.RetryAfter != rate.InfDuration || r.Allowed {
 			t.Errorf("TakeN above burst: %+v", r)
 		}
 		if r := l.ReserveN("k", 4); r.OK() || r.Delay() != rate.InfDuration {

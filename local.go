@@ -237,6 +237,7 @@ type local struct {
 	stale  atomic.Bool // of some partition grants can't be renewed
 	seed   maphash.Seed
 	random uint64 // seed of the thresholds
+	prefix string // Config.Prefix
 	secret []byte // of the digests that stand for keys in Redis; nil: none
 	parts  []partition
 	world  atomic.Pointer[world]
@@ -1452,7 +1453,7 @@ func (e opened) fleetKnown(lo *local) bool {
 // be there, after the tokens that wait.
 func (lo *local) retryAfter(e opened, now int64, n, waiting float64) time.Duration {
 	if n > e.burst {
-		return -1
+		return rate.InfDuration
 	}
 	if !e.fleetKnown(lo) {
 		d := delay(e.levelAt(now)-waiting-e.need(n), e.refill)

@@ -30,13 +30,25 @@ const (
 	meanWeight   = 1. / 8                 // of the newest in the mean of round trips
 	closeFlush   = time.Second            // for the last round of Close
 	closeMost    = 1800 * time.Millisecond
-	warnEvery    = time.Minute      // while it lasts, the log says again that Redis can't be used
-	warnCalm     = 10 * time.Second // and does not follow a way to Redis that comes and goes faster than that
-	warnHang     = 5 * time.Second  // a call that hangs may still say what is wrong
+	closeLines   = 100 * time.Millisecond // for log lines that are still to be written
+	warnEvery    = time.Minute            // while it lasts, the log says again that Redis can't be used
+	warnCalm     = 10 * time.Second       // and does not follow a way to Redis that comes and goes faster than that
+	warnHang     = 5 * time.Second        // a call that hangs may still say what is wrong
 )
 
-// errNoAnswer is what is wrong while a call hangs.
-var errNoAnswer = errors.New("limiter: sync: no answer yet")
+// Faults that are no call's.
+var (
+	errNoAnswer = errors.New("limiter: sync: no answer yet") // while a call hangs
+	errNotYet   = errors.New("limiter: Redis has not been reached yet")
+)
+
+// What the log says while Redis can't be used.
+const (
+	onLastShares  = "limiter: Redis can't be used: going on with the last shares"
+	onEqualShares = "limiter: Redis can't be used: going on with 1/N of each limit, N = Processes"
+	neverReached  = "limiter: Redis was never reached: going on with 1/N of each limit, N = Processes"
+	neverAlone    = neverReached + ", and Config.Processes is 1 or not set: each process admits the full limit by itself"
+)
 
 type (
 	batch   = delivery.Batch[*entry]
@@ -88,8 +100,9 @@ type syncer struct {
 	base     time.Time
 	interval time.Duration // T as configured
 	process  [8]byte
-	logger   *slog.Logger
+	logger   *notify.Log
 	notices  notify.Queue[Status]
+	noAnswer error // errNoAnswer of this limiter
 
 	requests chan *request
 	results  chan *batch
@@ -135,8 +148,8 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 	random := rand.New(rand.NewPCG(seed, 0))
 	now := clock(base)
 	sy := &syncer{
-		store: s, local: lo, base: base, interval: cfg.SyncInterval, logger: cfg.Logger,
-		notices:   notify.Queue[Status]{Call: cfg.OnChange},
+		store: s, local: lo, base: base, interval: cfg.SyncInterval,
+		logger:    notify.NewLog(cfg.Logger, slog.String("prefix", lo.prefix)),
 		requests:  make(chan *request),
 		results:   make(chan *batch, 2),
 		quit:      make(chan struct{}),
@@ -146,6 +159,10 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		resetting: map[*entry]*request{},
 		ours:      map[string]bool{},
 		crowded:   map[int]bool{},
+	}
+	sy.noAnswer = sy.named(errNoAnswer)
+	if cfg.OnChange != nil {
+		sy.notices.Call = func(st Status, _ int) { cfg.OnChange(st) }
 	}
 	binary.LittleEndian.PutUint64(sy.process[:], random.Uint64())
 	sy.courier = delivery.New[*entry](len(lo.parts), sy.process, tauIntervals*cfg.SyncInterval, random)
@@ -168,24 +185,29 @@ func (s *syncer) start() {
 	}()
 }
 
-// close ends the loop with a last round, and waits for it.
+// close ends the loop with a last round, and waits for it, and a moment for
+// the log.
 func (s *syncer) close() {
 	s.closing.Do(func() { close(s.quit) })
 	<-s.done
+	s.logger.Wait(closeLines)
 }
+
+// named is an error with the limiter's name in its text.
+func (s *syncer) named(err error) error { return &limiterError{s.local.prefix, err} }
 
 // ask hands a request to the loop and waits for its answer.
 func (s *syncer) ask(ctx context.Context, r *request) error {
 	r.ctx, r.done = ctx, make(chan error, 1)
 	select {
 	case <-s.quit:
-		return ErrClosed
+		return s.named(ErrClosed)
 	default:
 	}
 	select {
 	case s.requests <- r:
 	case <-s.quit:
-		return ErrClosed
+		return s.named(ErrClosed)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -288,9 +310,9 @@ func (s *syncer) whyNot() error {
 	case s.err != nil:
 		return s.err
 	case s.courier.LastAnswer() == 0:
-		return errors.New("limiter: Redis has not been reached yet")
+		return s.named(errNotYet)
 	}
-	return errNoAnswer
+	return s.noAnswer
 }
 
 // round sends what is due to the partitions that answer.
@@ -482,7 +504,7 @@ func (s *syncer) finish(b *batch, now int64) {
 	}
 	res := s.courier.Finish(b, now)
 	if res.Err != nil {
-		s.err = fmt.Errorf("limiter: sync: %w", res.Err)
+		s.err = s.named(fmt.Errorf("limiter: sync: %w", res.Err))
 	} else if !s.courier.Failing() {
 		s.err = nil
 	}
@@ -618,7 +640,7 @@ func (s *syncer) measure(b *batch, now int64) {
 // with it all the same.
 func (s *syncer) failResets(r *report) {
 	for _, e := range r.Cargo {
-		s.concludeReset(e, fmt.Errorf("limiter: reset: %w", r.Err))
+		s.concludeReset(e, s.named(fmt.Errorf("limiter: reset: %w", r.Err)))
 	}
 }
 
@@ -795,7 +817,7 @@ func (s *syncer) compareIntervals() {
 	case shortest == longest:
 		s.differing = nil
 	case s.differing == nil:
-		s.differing = fmt.Errorf("limiter: the processes of the fleet have SyncIntervals from %v to %v: all should have the same", shortest, longest)
+		s.differing = s.named(fmt.Errorf("limiter: the processes of the fleet have SyncIntervals from %v to %v: all should have the same", shortest, longest))
 		s.logger.Warn("limiter: SyncInterval differs within the fleet", "own", s.interval, "shortest", shortest, "longest", longest)
 	}
 }
@@ -828,18 +850,19 @@ func (s *syncer) leave(tick *time.Ticker) {
 		s.sayLeave(tick, begin+int64(closeMost))
 	}
 	now := clock(s.base)
-	s.answerAll(s.syncs, ErrClosed)
-	s.answerAll(s.forced, ErrClosed)
-	s.answerAll(s.resets, ErrClosed)
+	closed := s.named(ErrClosed)
+	s.answerAll(s.syncs, closed)
+	s.answerAll(s.forced, closed)
+	s.answerAll(s.resets, closed)
 	for e := range s.resetting {
-		s.concludeReset(e, ErrClosed)
+		s.concludeReset(e, closed)
 	}
 	for i := range s.local.parts {
 		s.local.parts[i].staleSince.CompareAndSwap(0, now)
 	}
 	s.local.stale.Store(true)
 	st := *s.status.Load()
-	st.State, st.Err, st.Since = Degraded, ErrClosed, s.wall(now)
+	st.State, st.Err, st.Since = Degraded, closed, s.wall(now)
 	s.status.Store(&st)
 	s.flushAnswers()
 }
@@ -879,7 +902,7 @@ func (s *syncer) publishStatus(now int64) {
 		st.LastSync = s.wall(at)
 	}
 	if st.Err == nil && (st.State == Degraded || st.State == Connecting && s.wall(now).Sub(s.base) > deadlineMiss*s.interval) {
-		st.Err = errNoAnswer
+		st.Err = s.noAnswer
 	}
 	if st.Err == nil {
 		st.Err = s.differing
@@ -908,12 +931,25 @@ func (s *syncer) log(st, old *Status, now int64) {
 		s.warned = false
 	case st.Err != nil && s.warningDue(st, now):
 		s.warnedAt, s.warned = now, true
-		s.logger.Warn("limiter: Redis can't be used: going on with the last shares", "processes", st.Processes, "since", st.Since, "err", st.Err)
+		s.logger.Warn(s.goingOn(st), "processes", st.Processes, "since", st.Since, "err", st.Err)
 	}
 }
 
+// goingOn says what decisions go by while Redis can't be used.
+func (s *syncer) goingOn(st *Status) string {
+	switch {
+	case st.State == Connecting && st.Processes == 1:
+		return neverAlone
+	case st.State == Connecting:
+		return neverReached
+	case s.counts.keys.Load() == 0:
+		return onEqualShares // no key has a share yet
+	}
+	return onLastShares
+}
+
 func (s *syncer) warningDue(st *Status, now int64) bool {
-	if errors.Is(st.Err, errNoAnswer) && s.wall(now).Sub(st.Since) < warnHang {
+	if st.Err == s.noAnswer && s.wall(now).Sub(st.Since) < warnHang { //nolint:errorlint // errors.Is would call methods of errors that the client's hooks made
 		return false
 	}
 	pause := warnCalm

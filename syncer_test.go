@@ -124,10 +124,257 @@ func TestLogTellsOfARedisThatNeverAnswers(t *testing.T) {
 		}
 		m.Sleep(10 * time.Second)
 		synctest.Wait()
-		if got := strings.Count(out.String(), errNoAnswer.Error()); got != 1 {
+		if got := strings.Count(out.String(), strings.TrimPrefix(errNoAnswer.Error(), "limiter: ")); got != 1 {
 			t.Errorf("said %d times, want once:\n%s", got, out.String())
 		}
 	})
+}
+
+// gate blocks each goroutine that passes it until it is opened, and counts those
+// inside.
+type gate struct {
+	open   chan struct{}
+	inside atomic.Int64
+}
+
+func newGate() *gate { return &gate{open: make(chan struct{})} }
+
+func (g *gate) pass() {
+	g.inside.Add(1)
+	<-g.open
+	g.inside.Add(-1)
+}
+
+// pipe is a log that nobody reads until its gate is opened.
+type pipe struct {
+	*gate
+	logText
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	p.pass()
+	return p.logText.Write(b)
+}
+
+// wantWorking checks that a limiter of a fleet decides, exchanges, says how it
+// stands, and follows Redis as it goes and comes back.
+func (f *fleet) wantWorking(m *member) {
+	f.t.Helper()
+	f.Down.Store(false)
+	until(f.t, "synced", func() bool { return m.Status().State == Synced })
+	before := m.Stats()
+	for range 200 {
+		m.Allow("k")
+		m.Sleep(10 * time.Millisecond)
+	}
+	after := m.Stats()
+	if rounds := after.Rounds - before.Rounds; rounds < 15 || after.KeysExchanged == before.KeysExchanged {
+		f.t.Errorf("%d rounds in two seconds, %d keys exchanged", rounds, after.KeysExchanged-before.KeysExchanged)
+	}
+	if err := syncNow(m.Limiter); err != nil {
+		f.t.Errorf("Sync: %v", err)
+	}
+	f.Down.Store(true)
+	until(f.t, "the outage is noticed", func() bool { return m.Status().State == Degraded && m.Status().Err != nil })
+	f.Down.Store(false)
+	until(f.t, "synced again", func() bool { return m.Status().State == Synced })
+}
+
+// wantClosed checks that Close returns in its time.
+func (f *fleet) wantClosed(m *member) {
+	f.t.Helper()
+	begin := time.Now()
+	if err := m.Close(); err != nil || time.Since(begin) > 2*time.Second {
+		f.t.Errorf("Close: %v after %v", err, time.Since(begin))
+	}
+}
+
+// TestBlockedLoggerStopsNothing: a Logger that blocks from the first line on, as
+// a full pipe does, stops neither New nor rounds, Status or Close. When it is
+// read again it has the newest lines, and how many are missing. The bubble's
+// end shows that no goroutine is left.
+func TestBlockedLoggerStopsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 0, Config{})
+		out := &pipe{gate: newGate()}
+		m := f.join(Config{Limit: busy, Logger: slog.New(slog.NewTextHandler(out, nil))})
+		f.wantWorking(m)
+		if out.inside.Load() != 1 {
+			t.Errorf("%d goroutines write", out.inside.Load())
+		}
+		for range 50 {
+			f.wantWorking(m)
+			m.Sleep(warnCalm)
+		}
+		f.wantClosed(m)
+		close(out.open)
+		synctest.Wait()
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if len(lines) < 10 || len(lines) > 80 || !strings.Contains(lines[1], "lines_dropped=") || !strings.Contains(lines[len(lines)-1], "in step") {
+			t.Errorf("%d lines:\n%s", len(lines), out.String())
+		}
+		time.Sleep(time.Second) // for the last call to end
+	})
+}
+
+// TestCloseWaitsForTheLastLines: what was logged is written when Close returns,
+// if the Logger takes a moment and no more.
+func TestCloseWaitsForTheLastLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 0, Config{})
+		out := &pipe{gate: newGate()}
+		m := f.join(Config{Limit: busy, Logger: slog.New(slog.NewTextHandler(out, nil))})
+		time.AfterFunc(closeLines/2, func() { close(out.open) })
+		_ = m.Close()
+		if !strings.Contains(out.String(), "Config.Processes is not set") {
+			t.Errorf("written by then: %q", out.String())
+		}
+		f.close()
+	})
+}
+
+// TestBlockedOnChangeStopsNothing: an OnChange that blocks stops neither rounds,
+// Status nor Close. When it goes on it is called for the newest changes.
+func TestBlockedOnChangeStopsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 0, Config{})
+		g, last := newGate(), Status{}
+		m := f.join(Config{Limit: busy, OnChange: func(st Status) {
+			g.pass()
+			last = st
+		}})
+		for range 50 {
+			f.wantWorking(m)
+		}
+		if g.inside.Load() != 1 {
+			t.Errorf("OnChange runs %d times at once", g.inside.Load())
+		}
+		f.wantClosed(m)
+		close(g.open)
+		synctest.Wait()
+		if last.State != Synced {
+			t.Errorf("the last change was to %v", last.State)
+		}
+		f.close()
+	})
+}
+
+// TestBlockedLimitForStopsNothing: a LimitFor or a Shadow that blocks for one
+// key holds up those that ask for this key. Other keys, rounds, Status, Stats
+// and Close go on. A timer of the key's waiters blocks one goroutine, however
+// often it fires.
+func TestBlockedLimitForStopsNothing(t *testing.T) {
+	for _, name := range []string{"LimitFor", "Shadow"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGate()
+				var blocked atomic.Bool
+				check := func(key string) {
+					if blocked.Load() && strings.HasPrefix(key, "stuck") {
+						g.pass()
+					}
+				}
+				cfg := Config{Limit: busy, Processes: 1, LimitFor: func(key string) (Limit, bool) { check(key); return Per(1, time.Minute), key == "stuck" }}
+				if name == "Shadow" {
+					cfg.Shadow = func(key string) bool { check(key); return false }
+					cfg.LimitFor = func(key string) (Limit, bool) { return Per(1, time.Minute), key == "stuck" }
+				}
+				f := newFleet(t, 0, Config{})
+				m := f.join(cfg)
+				f.wantWorking(m)
+
+				m.Allow("stuck")
+				ctx, cancel := context.WithCancel(context.Background())
+				const waiters = 20
+				var all sync.WaitGroup
+				for range waiters {
+					all.Go(func() { _ = m.Wait(ctx, "stuck") })
+				}
+				synctest.Wait()
+				blocked.Store(true)
+				callers := []func(){
+					m.Reload,
+					func() { m.Allow("stuck 1") },
+					func() { m.Peek("stuck 2") },
+					func() { _ = m.Reset(context.Background(), "stuck 3") },
+					func() { TakeAll(m.Part("k", 1), m.Part("stuck 4", 1)) },
+				}
+				for _, call := range callers {
+					all.Go(call)
+				}
+				time.Sleep(time.Second)
+				if got := int(g.inside.Load()); got != len(callers) {
+					t.Errorf("%d callers block, want %d", got, len(callers))
+				}
+				f.wantWorking(m)
+				for range 20 {
+					_ = m.SetLimit(busy) // wakes the timers of all queues
+					m.Sleep(10 * time.Millisecond)
+				}
+				cancel() // and so does each first waiter that leaves
+				time.Sleep(2 * time.Minute)
+				if got := int(g.inside.Load()); got != len(callers)+1 {
+					t.Errorf("%d goroutines block, want those of the callers and of one timer: %d", got, len(callers)+1)
+				}
+				f.wantWorking(m)
+				if st := m.Stats(); st.Keys == 0 || m.Status().State != Synced {
+					t.Errorf("%+v, %+v", st, m.Status())
+				}
+				f.wantClosed(m)
+				close(g.open)
+				all.Wait()
+				f.close()
+			})
+		})
+	}
+}
+
+// TestLogSaysWhatIsGoneOnWith: the last shares are named only where there are
+// any. Where Redis was never reached it is 1/N of each limit, and for N = 1 the
+// log warns of that, whether Processes is 1 or not set. Every line names the
+// limiter.
+func TestLogSaysWhatIsGoneOnWith(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		processes int
+		reached   bool
+		asked     bool
+		want      string
+	}{
+		{"never, four", 4, false, true, "never reached: going on with 1/N of each limit, N = Processes\" prefix=api processes=4"},
+		{"never, one", 1, false, true, "each process admits the full limit by itself\" prefix=api processes=1"},
+		{"never, not set", 0, false, true, "each process admits the full limit by itself\" prefix=api processes=1"},
+		{"reached, no key exchanged", 4, true, false, "can't be used: going on with 1/N of each limit, N = Processes\" prefix=api processes=4"},
+		{"reached", 4, true, true, "can't be used: going on with the last shares\" prefix=api processes=4"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var out logText
+				f := newFleet(t, 0, Config{})
+				f.Down.Store(!tc.reached)
+				m := f.join(Config{Limit: busy, Processes: tc.processes, Prefix: "api", Logger: slog.New(slog.NewTextHandler(&out, nil))})
+				for range 100 {
+					if tc.asked {
+						m.Allow("k")
+					}
+					m.Sleep(10 * time.Millisecond)
+				}
+				f.Down.Store(true)
+				m.Sleep(time.Second)
+				synctest.Wait()
+				if got := out.String(); strings.Count(got, "going on with") != 1 || !strings.Contains(got, tc.want) {
+					t.Errorf("want %q in\n%s", tc.want, got)
+				}
+				if got, lines := out.String(), strings.Count(out.String(), "\n"); strings.Count(got, "prefix=api") != lines {
+					t.Errorf("not every line names the limiter:\n%s", got)
+				}
+				if err := m.Status().Err; err == nil || !strings.HasPrefix(err.Error(), `limiter "api": sync: `) {
+					t.Errorf("Status.Err: %v", err)
+				}
+				f.close()
+			})
+		})
+	}
 }
 
 // TestSyncTellsAll: when Sync returns nil, nothing is left untold, of keys

@@ -1,6 +1,7 @@
 package grpclimit
 
 import (
+	"golang.org/x/time/rate"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -13,7 +14,7 @@ import (
 // [codes.ResourceExhausted], with a google.rpc.RetryInfo unless r.RetryAfter
 // says never.
 func DeniedError(r limiter.Result) error {
-	if r.RetryAfter < 0 {
+	if r.RetryAfter == rate.InfDuration {
 		return status.Error(codes.ResourceExhausted, "rate limit exceeded: the call costs more than the limit ever admits at once")
 	}
 	s := status.New(codes.ResourceExhausted, "rate limit exceeded")

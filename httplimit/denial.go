@@ -44,7 +44,7 @@ func (d denial) write(w http.ResponseWriter, res limiter.Result) {
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store") // RFC 6585: a 429 must not be stored
 	w.WriteHeader(http.StatusTooManyRequests)
-	if res.RetryAfter < 0 {
+	if never(res) {
 		w.Write(d.never)
 	} else {
 		w.Write(d.later)

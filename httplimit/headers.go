@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/seed-e56e777b/limiter"
 )
 
@@ -30,7 +32,7 @@ type headers struct {
 }
 
 func (hs headers) set(h http.Header, res limiter.Result) {
-	if !res.Allowed && res.RetryAfter > 0 { // -1: never
+	if !res.Allowed && !never(res) {
 		h.Set("Retry-After", decimal(ceilSeconds(res.RetryAfter)))
 	}
 	if res.Remaining == math.MaxInt {
@@ -79,6 +81,9 @@ func window(l limiter.Limit) int64 {
 	return int64(max(1, min(math.Ceil(millis/1000), maxInteger)))
 }
 
+// never reports whether a request was denied that no wait would help.
+func never(res limiter.Result) bool { return res.RetryAfter == rate.InfDuration }
+
 // effectiveWindow is how long the client should expect no more than what
 // remains. It is not ok for a bucket that is never refilled.
 //
@@ -91,7 +96,7 @@ func effectiveWindow(res limiter.Result) (d time.Duration, ok bool) {
 	switch {
 	case res.Limit.Rate == 0:
 		return 0, false
-	case res.RetryAfter > 0:
+	case res.RetryAfter > 0 && !never(res):
 		return res.RetryAfter, true // the draft: Retry-After should not end earlier
 	case res.Remaining > 0:
 		return res.ResetAfter, true

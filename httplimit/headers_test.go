@@ -50,9 +50,9 @@ func TestServiceLimitSaysWhenToLookAgain(t *testing.T) {
 		{"none left here, some elsewhere", limiter.Result{Allowed: true, Limit: lim, ResetAfter: 5 * time.Second}, `"p";r=0;t=1`},
 		{"in debt", limiter.Result{Limit: lim, ResetAfter: 1800 * time.Second, RetryAfter: 909 * time.Second}, `"p";r=0;t=909`},
 		{"denied: as Retry-After", limiter.Result{Limit: lim, Remaining: 3, ResetAfter: 890 * time.Second, RetryAfter: time.Millisecond}, `"p";r=3;t=1`},
-		{"never", limiter.Result{Limit: lim, Remaining: 99, ResetAfter: 9 * time.Second, RetryAfter: -1}, `"p";r=99;t=9`},
+		{"never", limiter.Result{Limit: lim, Remaining: 99, ResetAfter: 9 * time.Second, RetryAfter: rate.InfDuration}, `"p";r=99;t=9`},
 		{"an age", limiter.Result{Limit: limiter.Limit{Rate: 1e-300, Burst: 1}, ResetAfter: rate.InfDuration}, `"p";r=0;t=4611686019`},
-		{"nothing, ever", limiter.Result{RetryAfter: -1}, `"p";r=0`},
+		{"nothing, ever", limiter.Result{RetryAfter: rate.InfDuration}, `"p";r=0`},
 	} {
 		if got := (headers{name: `"p"`}).serviceLimit(tc.res); got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)

@@ -19,7 +19,7 @@ import (
 //	  "last_sync": "2026-05-23T09:59:59.9Z",
 //	  "processes": 3,
 //	  "pending": 17,
-//	  "error": "limiter: sync: dial tcp 192.0.2.1:6379: connect: connection refused"
+//	  "error": "limiter \"limiter\": sync: dial tcp 192.0.2.1:6379: connect: connection refused"
 //	}
 //
 // State is "local", "connecting", "synced" or "degraded"; last_sync and error

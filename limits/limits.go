@@ -7,27 +7,31 @@ import (
 	"log/slog"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/notify"
 )
 
 // Options of [Open]; zero fields have defaults.
 type Options struct {
 	// Interval is the time between two looks at the source. Default 5 s.
 	Interval time.Duration
-	// Logger receives changes, and faults, each once until it changes.
-	// Default [slog.Default].
+	// Logger receives changes, and faults, each once until it changes. One that
+	// blocks holds up nothing: the newest 64 lines wait for it, and the next one
+	// written says how many are missing. Default [slog.Default].
 	Logger *slog.Logger
 }
 
 const (
 	defaultInterval = 5 * time.Second
-	longestRead     = 10 * time.Second // a source that takes longer is told to give up
-	lastWords       = time.Second      // and has this long to say why
+	longestRead     = 10 * time.Second       // a source that takes longer is told to give up
+	lastWords       = time.Second            // and has this long to say why
+	closeLines      = 100 * time.Millisecond // for log lines that are still to be written
 )
 
 // Limits is a set of limits that follows its source. Its methods may be called
@@ -35,6 +39,7 @@ const (
 type Limits struct {
 	source Source
 	opts   Options
+	log    *notify.Log
 	table  atomic.Pointer[table]
 	fault  atomic.Pointer[error] // of the last look; never nil
 	out    chan struct{}         // full while the source is being read
@@ -59,7 +64,7 @@ func Open(ctx context.Context, source Source, opts Options) (*Limits, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	ls := &Limits{source: source, opts: opts, out: make(chan struct{}, 1)}
+	ls := &Limits{source: source, opts: opts, log: notify.NewLog(opts.Logger), out: make(chan struct{}, 1)}
 	t, err := ls.read(ctx)
 	if err != nil {
 		return nil, err
@@ -100,13 +105,25 @@ func (ls *Limits) Watch(l *limiter.Limiter) {
 	}
 }
 
-// Close ends the watch, without waiting for a source that hangs. Limits stay
-// what they are.
+// Close ends the watch. It does not wait for a source that hangs, at most a
+// second for a LimitFor that blocks while its limiter reloads, and a tenth of a
+// second for the Logger. Limits stay what they are.
 func (ls *Limits) Close() {
 	ls.mu.Lock()
 	ls.stop() // no watcher starts from here on
 	ls.mu.Unlock()
-	ls.watcher.Wait()
+	ended := make(chan struct{})
+	go func() {
+		ls.watcher.Wait()
+		close(ended)
+	}()
+	late := time.NewTimer(lastWords)
+	defer late.Stop()
+	select {
+	case <-ended:
+	case <-late.C:
+	}
+	ls.log.Wait(closeLines)
 }
 
 func (ls *Limits) watch() {
@@ -131,7 +148,7 @@ func (ls *Limits) look() {
 	}
 	if err != nil {
 		if last := ls.Err(); last == nil || lasting(last) != lasting(err) {
-			ls.opts.Logger.Error("limits: the last good ones stay", "err", err)
+			ls.log.Error("limits: the last good ones stay", "err", err)
 		}
 		ls.fault.Store(&err)
 		return
@@ -141,12 +158,13 @@ func (ls *Limits) look() {
 		return
 	}
 	ls.mu.Lock()
-	defer ls.mu.Unlock()
 	ls.table.Store(t)
-	for _, l := range ls.limiters {
-		ls.apply(l)
+	limiters := slices.Clone(ls.limiters)
+	ls.mu.Unlock()
+	for _, l := range limiters {
+		ls.apply(l) // without the lock: LimitFor may block
 	}
-	ls.opts.Logger.Info("limits: changed", "rules", len(t.keys)+len(t.beginnings))
+	ls.log.Info("limits: changed", "rules", len(t.keys)+len(t.beginnings))
 }
 
 // lasting is the text of a fault without the address that a connection came
@@ -161,7 +179,7 @@ func lasting(err error) string {
 // apply has a limiter ask for all limits again.
 func (ls *Limits) apply(l *limiter.Limiter) {
 	if err := l.SetLimit(ls.Default()); err != nil {
-		ls.opts.Logger.Error("limits: the default stays", "err", err)
+		ls.log.Error("limits: the default stays", "err", err)
 	}
 	l.Reload()
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -281,9 +282,60 @@ func TestSameFaultFromAnotherPortIsLoggedOnce(t *testing.T) {
 	} {
 		src.set(timeout(step.from, step.to))
 		ls.look()
+		ls.log.Wait(time.Minute)
 		if got := strings.Count(log.String(), "\n"); got != step.logLines {
 			t.Errorf("%+v: %d lines logged:\n%s", step, got, log.String())
 		}
+	}
+}
+
+// stuck is a log whose writes block until it is opened.
+type stuck struct {
+	open chan struct{}
+	bytes.Buffer
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	<-s.open
+	return s.Buffer.Write(p)
+}
+
+// TestBlockedUserCodeStopsNothing: a Logger that blocks, or a limiter's LimitFor,
+// stops neither the watch of what does not need it nor Close.
+func TestBlockedUserCodeStopsNothing(t *testing.T) {
+	for name, blockedLimitFor := range map[string]bool{"Logger": false, "LimitFor": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				src, log := &fake{}, &stuck{open: make(chan struct{})}
+				src.set(nil, Rule{"*", "5/1h", "here"})
+				ls, err := Open(t.Context(), src.read, Options{Interval: time.Second, Logger: slog.New(slog.NewTextHandler(log, nil))})
+				require.NoError(t, err)
+				var blocked atomic.Bool
+				l, err := limiter.New(limiter.Config{Limit: ls.Default(), LimitFor: func(key string) (limiter.Limit, bool) {
+					if blocked.Load() {
+						<-log.open
+					}
+					return ls.LimitFor(key)
+				}})
+				require.NoError(t, err)
+				l.Allow("k")
+				ls.Watch(l)
+				blocked.Store(blockedLimitFor)
+				for _, limit := range []string{"6/1h", "never", "7/1h"} {
+					src.set(nil, Rule{"*", limit, "here"})
+					time.Sleep(2 * time.Second)
+				}
+				if !blockedLimitFor && l.Peek("k").Limit.Burst != 7 {
+					t.Errorf("%+v, want a burst of 7", l.Peek("k"))
+				}
+				begin := time.Now()
+				ls.Close()
+				if took := time.Since(begin); took > 2*time.Second {
+					t.Errorf("Close took %v", took)
+				}
+				close(log.open)
+			})
+		})
 	}
 }
 

@@ -3,6 +3,9 @@
 //
 //	go run . -redis localhost:6379 -enqueue 10
 //
+// With -processes N each of N processes admits 1/N of the limit until it has
+// reached Redis.
+//
 // Look at limited: a task that is over its limit is not waited for, which would
 // hold a worker, but goes back to Redis until the limiter expects a token for it,
 // and that is no failure and uses up no retry.
@@ -18,6 +21,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter"
 )
@@ -25,10 +29,11 @@ import (
 func main() {
 	addr := flag.String("redis", "localhost:6379", "`address` of Redis")
 	enqueue := flag.Int("enqueue", 0, "`tasks` to enqueue before consuming")
+	processes := flag.Int("processes", 1, "`number` of processes that share the limit")
 	flag.Parse()
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*addr}}))
 	defer client.Close()
-	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 2, Burst: 1}, Redis: client, Processes: 1})
+	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 2, Burst: 1}, Redis: client, Processes: *processes})
 	if err != nil {
 		log.Print(err)
 		return
@@ -77,7 +82,7 @@ func settings() asynq.Config {
 		IsFailure:                func(err error) bool { return !errors.As(err, new(*overLimitError)) },
 		RetryDelayFunc: func(n int, err error, task *asynq.Task) time.Duration {
 			var over *overLimitError
-			if errors.As(err, &over) && over.after > 0 {
+			if errors.As(err, &over) && over.after != rate.InfDuration {
 				return over.after
 			}
 			return asynq.DefaultRetryDelayFunc(n, err, task)

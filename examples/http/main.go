@@ -5,6 +5,9 @@
 //	curl -i localhost:8080
 //	curl -s 'localhost:8080/healthz/limiter?max=30s'
 //
+// With -processes N each of N processes admits 1/N of the limit until it has
+// reached Redis.
+//
 // Look at run: without -redis nothing differs but Config.Redis.
 package main
 
@@ -36,7 +39,8 @@ func main() {
 func run() error {
 	listen := flag.String("listen", "localhost:8080", "`address` to listen on")
 	redisAddr := flag.String("redis", "", "`address` of a Redis to share the limit through (default: none)")
-	cfg := limiter.Config{Limit: limiter.Per(5, 10*time.Second), Processes: 1}
+	cfg := limiter.Config{Limit: limiter.Per(5, 10*time.Second)}
+	flag.IntVar(&cfg.Processes, "processes", 1, "`number` of processes that share the limit")
 	flag.Func("limit", "requests per client (default 5/10s)", func(s string) (err error) {
 		cfg.Limit, err = limiter.ParseLimit(s)
 		return err

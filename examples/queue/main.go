@@ -2,7 +2,7 @@
 // which together take no more of them than the limit says.
 //
 //	redis-cli lpush jobs a b c d e f g h
-//	go run ./examples/queue -redis localhost:6379
+//	go run ./examples/queue -redis localhost:6379 -processes 2
 //
 // Look at consume: it waits for its turn before it takes a job, so that jobs
 // wait in the queue, and gives the turn back where there was no job.
@@ -25,12 +25,13 @@ import (
 
 func main() {
 	addr := flag.String("redis", "localhost:6379", "`address` of Redis")
+	processes := flag.Int("processes", 1, "`number` of processes that you start")
 	flag.Parse()
 	queue := redis.NewClient(&redis.Options{Addr: *addr})
 	defer queue.Close()
 	shared := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*addr}}))
 	defer shared.Close()
-	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 2, Burst: 1}, Redis: shared, Processes: 1})
+	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 2, Burst: 1}, Redis: shared, Processes: *processes})
 	if err != nil {
 		log.Print(err)
 		return

@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/seed-e56e777b/limiter"
 )
 
@@ -38,7 +40,7 @@ func newService() *service {
 }
 
 func open(prefix string, lim limiter.Limit) *limiter.Limiter {
-	l, err := limiter.New(limiter.Config{Limit: lim, Prefix: prefix}) // Redis: client
+	l, err := limiter.New(limiter.Config{Limit: lim, Prefix: prefix}) // with Redis: client, Processes: size of the fleet
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -52,7 +54,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "hello", user)
 		return
 	}
-	if res.RetryAfter > 0 { // -1: never
+	if res.RetryAfter != rate.InfDuration { // else never: the cost exceeds the burst
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(res.RetryAfter.Seconds()))))
 	}
 	w.WriteHeader(http.StatusTooManyRequests)

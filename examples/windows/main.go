@@ -28,7 +28,7 @@ func main() {
 }
 
 func open(prefix string, lim limiter.Limit) *limiter.Limiter {
-	l, err := limiter.New(limiter.Config{Limit: lim, Prefix: prefix}) // Redis: client
+	l, err := limiter.New(limiter.Config{Limit: lim, Prefix: prefix}) // with Redis: client, Processes: size of the fleet
 	if err != nil {
 		log.Fatal(err)
 	}

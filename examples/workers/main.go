@@ -2,7 +2,7 @@
 // -redis, no more than that in all processes that you start.
 //
 //	go run ./examples/workers
-//	go run ./examples/workers -redis localhost:6379 -jobs 1000
+//	go run ./examples/workers -redis localhost:6379 -processes 2 -jobs 1000
 //
 // Look at work: a worker waits for its turn with the job in its hand, and puts
 // the job back where the wait is called off (Ctrl-C). Kill Redis meanwhile: the
@@ -27,11 +27,12 @@ import (
 func main() {
 	addr := flag.String("redis", "", "`address` of the Redis through which processes share the limit; empty: none")
 	count := flag.Int("jobs", 10, "`number` of jobs")
+	processes := flag.Int("processes", 1, "`number` of processes that you start")
 	flag.Parse()
 	cfg := limiter.Config{Limit: limiter.Limit{Rate: 5, Burst: 1}}
 	if *addr != "" {
 		cfg.Redis = redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*addr}}))
-		cfg.Processes = 1
+		cfg.Processes = *processes
 	}
 	l, err := limiter.New(cfg)
 	if err != nil {

@@ -68,11 +68,16 @@ func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// scriptForbidden says whether the ACL forbids a command of the script; up to
-// Redis 7.0 that error has no code of its own.
+// scriptForbidden reports whether the ACL forbids a command or a key of the
+// script. That error has no code of its own, and two texts: that of Redis 7.0,
+// and that of Redis 7.2 and Valkey.
 func scriptForbidden(err error) bool {
 	var reply redis.Error
-	return errors.As(err, &reply) && strings.Contains(reply.Error(), "executing the script can't")
+	if !errors.As(err, &reply) {
+		return false
+	}
+	text := reply.Error()
+	return strings.Contains(text, "executing the script can't") || strings.Contains(text, "ACL failure in script")
 }
 
 // noScript says whether the server does not know the script by its hash.

@@ -34,6 +34,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{said(t, "NOAUTH Authentication required."), "password"},
 		{said(t, "NOPERM this user has no permissions to run the 'evalsha' command"), "~<prefix>:* +evalsha"},
 		{said(t, "ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1."), "+pexpireat"},
+		{said(t, "ERR ACL failure in script: User limiter has no permissions to run the 'pexpireat' command script: 1, on @user_script:1."), "+pexpireat"},
+		{said(t, "ERR ACL failure in script: User limiter has no permissions to access the 'limiter:2:fleet:{f}' key"), "~<prefix>:*"},
 		{said(t, "OOM command not allowed when used memory > 'maxmemory'."), "maxmemory"},
 		{said(t, "ERR max number of clients reached"), "maxclients"},
 		{said(t, "MISCONF Redis is configured to save RDB snapshots"), "disk"},

@@ -1,17 +1,30 @@
-// Package notify calls a function with one value after another, so that who
-// has news never waits for who hears them.
+// Package notify hands values to functions that may block, such as a callback
+// or a logger, on a goroutine of their own. The caller never waits for them.
 package notify
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
+
+// most is the number of values that wait for a call at once. A state that
+// changes as fast as Redis can come and go fills it in seconds, log lines in
+// minutes.
+const most = 64
 
 // Queue calls Call with each value added, in order, on a goroutine that lives
-// while there are any. Its zero value, without Call, does nothing.
+// while there are any. When more than 64 wait, the oldest is dropped: a Call
+// that blocks costs bounded memory, and the newest value always arrives. The
+// zero value, without Call, does nothing.
 type Queue[T any] struct {
-	Call func(T)
+	// Call receives a value and the number of values dropped since the call
+	// before.
+	Call func(v T, dropped int)
 
-	mu   sync.Mutex
-	list []T
-	busy bool
+	mu      sync.Mutex
+	list    []T
+	dropped int           // since the last call
+	idle    chan struct{} // closed when the goroutine ends; nil: none runs
 }
 
 // Add queues a value, and returns at once.
@@ -21,24 +34,52 @@ func (q *Queue[T]) Add(v T) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.list) == most {
+		q.list = q.list[1:]
+		q.dropped++
+	}
 	q.list = append(q.list, v)
-	if !q.busy {
-		q.busy = true
+	if q.idle == nil {
+		q.idle = make(chan struct{})
 		go q.work()
 	}
 }
 
-func (q *Queue[T]) work() {
-	for {
-		q.mu.Lock()
-		if len(q.list) == 0 {
-			q.busy = false
-			q.mu.Unlock()
-			return
-		}
-		v := q.list[0]
-		q.list = q.list[1:]
-		q.mu.Unlock()
-		q.Call(v)
+// Wait returns true once nothing waits and no call is under way, and false
+// after d.
+func (q *Queue[T]) Wait(d time.Duration) bool {
+	q.mu.Lock()
+	idle := q.idle
+	q.mu.Unlock()
+	if idle == nil {
+		return true
 	}
+	end := time.NewTimer(d)
+	defer end.Stop()
+	select {
+	case <-idle:
+		return true
+	case <-end.C:
+		return false
+	}
+}
+
+func (q *Queue[T]) work() {
+	for v, dropped, ok := q.next(); ok; v, dropped, ok = q.next() {
+		q.Call(v, dropped)
+	}
+}
+
+// next takes the oldest value; not ok: there is none, and the goroutine ends.
+func (q *Queue[T]) next() (v T, dropped int, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.list) == 0 {
+		close(q.idle)
+		q.idle, q.list = nil, nil
+		return v, 0, false
+	}
+	v, dropped = q.list[0], q.dropped
+	q.list, q.dropped = q.list[1:], 0
+	return v, dropped, true
 }

@@ -2,6 +2,8 @@ package servertest_test
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -69,4 +71,69 @@ func TestCloseIsTheEndOfWaiting(t *testing.T) {
 		require.NotErrorIs(t, err, context.Canceled)
 	}
 	require.NoError(t, s.Thaw())
+}
+
+// hook is a hook of a client that blocks, as one that sends traces to a server
+// that hangs.
+type hook struct{ blocked, open chan struct{} }
+
+func (h *hook) pass() {
+	select {
+	case <-h.blocked:
+		<-h.open
+	default:
+	}
+}
+
+func (h *hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		h.pass()
+		return next(ctx, cmds)
+	}
+}
+
+// TestBlockedHookIsAnOutage: a hook of the client that blocks, before or after
+// Redis was reached, is a call that hangs. Decisions, Status and Close go on,
+// and so do rounds once it does.
+func TestBlockedHookIsAnOutage(t *testing.T) {
+	t.Parallel()
+	s := servertest.Server(t, redisserver.Options{})
+	for name, want := range map[string]limiter.State{"from the start": limiter.Connecting, "later": limiter.Degraded} {
+		for _, closed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, closed meanwhile: %v", name, closed), func(t *testing.T) {
+				t.Parallel()
+				h := &hook{make(chan struct{}), make(chan struct{})}
+				client := redis.NewUniversalClient(tuned(s.Addr()))
+				defer client.Close()
+				client.AddHook(h)
+				if want == limiter.Connecting {
+					close(h.blocked)
+				}
+				l, err := limiter.New(limiter.Config{Limit: slow, Redis: client, Prefix: t.Name(), Processes: 2, Logger: slog.New(slog.DiscardHandler)})
+				require.NoError(t, err)
+				defer l.Close()
+				if want == limiter.Degraded {
+					eventually(t, "synced", synced(l))
+					close(h.blocked)
+				}
+				l.Allow("k")
+				eventually(t, "the outage is noticed", func() bool { return l.Status().State == want && l.Status().Err != nil })
+				require.True(t, l.Allow("other"))
+				if closed {
+					begin := time.Now()
+					require.NoError(t, l.Close())
+					require.Less(t, time.Since(begin), 10*time.Second) // 2 s on a machine that has time
+				}
+				close(h.open)
+				if !closed {
+					eventually(t, "synced", synced(l))
+					exchanged(t, l)
+				}
+			})
+		}
+	}
 }

@@ -65,6 +65,8 @@ type queue struct {
 	forgotten   int64   // reserved when the bucket forgot its debts
 	timer       *time.Timer
 	wake        int64 // when the timer fires
+	calling     bool  // true while due runs
+	again       bool  // true if the timer has fired meanwhile
 }
 
 // Waiter is one place in one queue.
@@ -323,14 +325,38 @@ func (q *Queues) wakeAt(line *queue, at, now int64) {
 	}
 }
 
+// fire calls due, on the timer's goroutine. Due may block, in a callback of
+// the limiter's user: then the timer, whenever it fires again, adds no further
+// goroutine that blocks.
 func (q *Queues) fire(line *queue) {
-	q.mu.Lock()
-	line.wake = Never
-	open := q.byKey[line.id] == line
-	q.mu.Unlock()
-	if open {
-		q.due(line.key)
+	for q.begins(line) && q.call(line) {
+		continue
 	}
+}
+
+// begins reports whether due is to be called, and notes that it is.
+func (q *Queues) begins(line *queue) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	line.wake = Never
+	if line.calling {
+		line.again = true
+		return false
+	}
+	line.calling = q.byKey[line.id] == line
+	return line.calling
+}
+
+// call calls due, and reports whether it is to be called again.
+func (q *Queues) call(line *queue) (again bool) {
+	defer func() { // due may end the goroutine
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		again = line.again
+		line.calling, line.again = false, false
+	}()
+	q.due(line.key)
+	return again
 }
 
 // Has reports whether there is a queue of id.

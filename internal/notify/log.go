@@ -1,0 +1,62 @@
+package notify
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"time"
+)
+
+// Log writes lines through a logger that may block, and never waits for it.
+// Lines that could not be written are dropped, the oldest first; the next line
+// written says how many, as lines_dropped.
+type Log struct {
+	to      slog.Handler
+	always  []slog.Attr
+	lines   Queue[*slog.Record]
+	dropped int // lines that no line has told of; of the queue's goroutine
+}
+
+// NewLog returns a Log whose lines all begin with the given attributes.
+func NewLog(to *slog.Logger, always ...slog.Attr) *Log {
+	l := &Log{to: to.Handler(), always: always}
+	l.lines.Call = l.write
+	return l
+}
+
+// Info writes a line as [slog.Logger.Info] does.
+func (l *Log) Info(msg string, args ...any) { l.add(slog.LevelInfo, msg, args) }
+
+// Warn writes a line as [slog.Logger.Warn] does.
+func (l *Log) Warn(msg string, args ...any) { l.add(slog.LevelWarn, msg, args) }
+
+// Error writes a line as [slog.Logger.Error] does.
+func (l *Log) Error(msg string, args ...any) { l.add(slog.LevelError, msg, args) }
+
+// Wait waits until all lines are written, at most for d.
+func (l *Log) Wait(d time.Duration) bool { return l.lines.Wait(d) }
+
+// add is called by the methods that are named after levels alone: the source
+// of the line is their caller.
+func (l *Log) add(level slog.Level, msg string, args []any) {
+	var caller [1]uintptr
+	runtime.Callers(3, caller[:]) // past Callers, add, and the method
+	r := slog.NewRecord(time.Now(), level, msg, caller[0])
+	r.AddAttrs(l.always...)
+	r.Add(args...)
+	l.lines.Add(&r)
+}
+
+// write calls the handler, which may block, on the queue's goroutine.
+func (l *Log) write(r *slog.Record, dropped int) {
+	l.dropped += dropped
+	ctx := context.Background()
+	if !l.to.Enabled(ctx, r.Level) {
+		return
+	}
+	if l.dropped > 0 {
+		r.AddAttrs(slog.Int("lines_dropped", l.dropped))
+		l.dropped = 0
+	}
+	_ = l.to.Handle(ctx, *r) // as slog.Logger does
+}
