@@ -119,3 +119,19 @@ func TestIntervalsThatDifferAreSaid(t *testing.T) {
 		Until(t, "all is well", func() bool { return f.Members[0].Status().Err == nil })
 	})
 }
+
+// TestRoundingStarvesNoKey: a bucket that holds one request is full again in time,
+// though a token is no whole number of microseconds.
+func TestRoundingStarvesNoKey(t *testing.T) {
+	for _, n := range []int{1, 4} {
+		synctest.Test(t, func(t *testing.T) {
+			lim := perSecond(3, 1)
+			f := New(t, n, limiter.Config{Limit: lim})
+			defer f.Close()
+			y := f.Run(lim, Load{Seed: 3, Dur: 2 * time.Minute, Total: Steady(1.5), Weight: Equal})
+			if fleet, central := y.Admitted(0, 2*time.Minute); fleet < 0.95*central {
+				t.Errorf("N=%d: admitted %v, one central bucket %v", n, fleet, central)
+			}
+		})
+	}
+}
