@@ -266,7 +266,7 @@ func (w *twin) toGo(key uint8, floors bool) (*big.Int, bool) {
 			}
 			base := most(tat, first)
 			if tat != never && base.Cmp(tat) > 0 {
-				unused = plus(unused, least(minus(base, tat), big.NewInt(1e6)))
+				unused = plus(unused, minus(base, tat))
 			}
 			unused = least(plus(unused, left), big.NewInt(7e6))
 			tat = plus(base, delta)

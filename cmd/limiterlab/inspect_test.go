@@ -61,7 +61,7 @@ func TestInspect(t *testing.T) {
 			`\nfull           in (20m0s|19m5\S+)\n`,
 			`\ndemand         \S+ tokens per second asked for by the whole fleet, \S+ × the limit\n`,
 			`\nlast report    \S+ ago\n`,
-			`\nwhere          field "kuser:42" of fleet:16:\{\d+-\d+\}\n`,
+			`\nwhere          field "kuser:42" of fleet:2:16:\{\d+-\d+\}\n`,
 			`\nfleet          processes: 1, silent: 0\n {15}[0-9a-f]{16}  seen \S+ ago\n$`,
 		},
 		"deep":  {`\nlevel          -(30\.0|29\.9) of 60 tokens\ndebt           (30\.0|29\.9) tokens\nnext token     in 3\dm\S+, by one bucket`},

@@ -34,10 +34,6 @@ const (
 // microseconds: older usage is not charged in full (docs/design.md §6).
 const maxUnused = 7_000_000
 
-// maxDropped bounds what one charge adds to that: a key that was idle for longer had
-// nobody whose late usage that refill could be for.
-const maxDropped = 1_000_000
-
 // newerBy is by how much later a process has to start than another, to be newer, in
 // microseconds: those of one fleet start together.
 const newerBy = 2_000_000

@@ -15,8 +15,6 @@ local own, meta = '\0n' .. ARGV[1], '\0m'
 local NEVER = -HUGE
 -- The most unused refill that is kept: 7 s.
 local UNUSED = 7000000
--- The most that one charge adds to it.
-local DROPPED = 1000000
 -- The reply looks no further back than this.
 local LONGAGO = -4398046511104 -- −2^42
 
@@ -93,7 +91,7 @@ local function merged(tat, unused, op, left, delta, age, ceiling, least)
   if base < tat then
     base = tat
   elseif base > tat and tat ~= NEVER then
-    unused = unused + min(base - tat, DROPPED)
+    unused = unused + base - tat
   end
   if left > 0 then unused = unused + left end
   if unused > UNUSED then unused = UNUSED end

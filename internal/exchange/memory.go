@@ -259,7 +259,7 @@ func (r *Record) merge(k *memoryKey, now int64, floors bool) {
 	}
 	base := max(k.tat, first)
 	if k.tat != never && base > k.tat {
-		k.unused += min(base-k.tat, maxDropped)
+		k.unused += base - k.tat
 	}
 	k.unused = min(k.unused+left, maxUnused)
 	charged := base + delta

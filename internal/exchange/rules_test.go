@@ -50,17 +50,16 @@ func TestMerge(t *testing.T) {
 		},
 		"a late charge takes what was left unused since it began first": {
 			{record: Record{Delta: second}, toGo: second},
-			{after: 2 * second, record: Record{Delta: second}, toGo: second}, // a second is left unused,
-			{after: 2 * second, record: Record{Delta: second}, toGo: second}, // and another
+			{after: 3 * second, record: Record{Delta: second}, toGo: second}, // 2 s are left unused
 			{record: Record{Op: Late, Delta: 3 * second, Age: second / 2}, toGo: 7 * second / 2},
 			{record: Record{Op: Late, Delta: 3 * second, Age: 9 * second, Ceiling: 2 * second}, toGo: 11 * second / 2},
 			{record: Record{Op: Late, Delta: 3 * second, Age: 9 * second}, toGo: 8 * second},
 			{record: Record{Op: Late, Delta: second, Age: 9 * second}, toGo: 9 * second},
 		},
-		"a late charge takes nothing that it finds unused itself, and little of an idle time": {
+		"a late charge takes nothing that it finds unused itself": {
 			{record: Record{Delta: second}, toGo: second},
 			{after: 9 * second, record: Record{Op: Late, Delta: 5 * second, Age: 3 * second}, toGo: 2 * second},
-			{record: Record{Op: Late, Delta: 5 * second, Age: 3 * second}, toGo: 6 * second},
+			{record: Record{Op: Late, Delta: 5 * second, Age: 3 * second}, toGo: 4 * second},
 		},
 		"room left for the silent is unused": {
 			{record: Record{Delta: second, Left: 64}, toGo: second},

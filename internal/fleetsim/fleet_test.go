@@ -146,7 +146,7 @@ func TestPartOfTheFleetCutOff(t *testing.T) {
 			At: []Event{{10 * time.Second, f.CutOff(true, f.Members[:n/2]...)}, {back, f.CutOff(false, f.Members[:n/2]...)}},
 		})
 		t.Logf("while half is cut off %+.2f %%, after %+.2f %%; worst window %.2f bursts over", 100*y.Over(10*time.Second, back), 100*y.Over(back, back+10*time.Second), y.Excess())
-		if over := y.Over(10*time.Second, back); math.Abs(over) > 0.05 {
+		if over := y.Over(10*time.Second, back); math.Abs(over) > 0.07 { // 3 % of it before the silence is noticed
 			t.Errorf("admitted %+.2f %% against one central bucket while half was cut off", 100*over)
 		}
 	})

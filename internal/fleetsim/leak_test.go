@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
@@ -60,6 +61,21 @@ func churn(f *Fleet, d time.Duration) (most footprint) {
 	return most
 }
 
+// fillNews has somebody tell as much news as is kept.
+func fillNews(t *testing.T, f *Fleet) {
+	for i := range exchange.NewsKept / exchange.MaxTold {
+		call := &exchange.FleetCall{Process: [8]byte{255}, Silent: time.Second, Forget: time.Minute, Interval: 100 * time.Millisecond, Leave: true}
+		for j := range exchange.MaxTold {
+			call.Tell = append(call.Tell, exchange.News{Field: fmt.Sprint("kother", i, "-", j), ToGo: time.Hour.Microseconds()})
+		}
+		f.State.Exchange(t.Context(), call, nil)
+		if call.Err != nil {
+			t.Fatal(call.Err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // TestNothingGrows: neither goroutines nor memory grow with time, with the number of
 // keys, or with how long Redis is away: twenty minutes (at length an hour, with -short four minutes) of a fleet
 // whose keys are ten times as many as it holds, through outages that grow from 20 s.
@@ -69,6 +85,7 @@ func TestNothingGrows(t *testing.T) {
 		defer f.Close()
 		var up, down []footprint
 		begin, minute := time.Now(), longtest.Choose(20*time.Second, time.Minute, time.Minute)
+		fillNews(t, f)
 		for away := 20 * time.Second; time.Since(begin) < longtest.Choose(2*time.Minute, 20*time.Minute, time.Hour); away *= 2 {
 			churn(f, 2*minute)
 			f.WantState(limiter.Synced)

@@ -559,7 +559,7 @@ func ruleAblations() (list []Scenario) {
 	for i := range cases {
 		tc := &cases[i]
 		with := tc.base
-		with.Figures, with.Fast, with.Chart = tc.figures, false, ""
+		with.Name, with.Figures, with.Fast, with.Chart = with.Name+": with "+tc.rule, tc.figures, false, ""
 		lacks := with
 		lacks.Name, lacks.Without, lacks.Rules = "… without "+tc.rule, tc.Mechanism, tc.Rules
 		list = append(list, with, lacks)

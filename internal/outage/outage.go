@@ -141,7 +141,7 @@ func (s *Silence) End(lost float64) {
 // Scale is the part of a rate that the others leave, so that silent processes can go
 // on: all but the part of the demand that has gone with them, and at least the given
 // one, which leaves each of them an equal part. What may be chance, by the number of
-// requests in the smoothed demand, counts for less.
+// requests in the smoothed demand, counts for less, or makes an equal part full.
 func (s *Silence) Scale(least, request float64, tau time.Duration) float64 {
 	if least >= 1 || s.Then == 0 {
 		return 1
@@ -149,6 +149,9 @@ func (s *Silence) Scale(least, request float64, tau time.Duration) float64 {
 	missing := max(0, 1-float64(s.Now/s.Then))
 	requests := float64(s.Then) * s.span(request, tau).Seconds() / request
 	chance := min(chanceMost, deviations/math.Sqrt(requests))
+	if missing > max(1-least-chance/2, (1-least)/2) {
+		return least // as good as an equal part
+	}
 	return max(least, 1-missing*min(1, missing/chance))
 }
 
