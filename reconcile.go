@@ -353,8 +353,11 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, s
 		if now < a.holdUntil {
 			others = max(others, float64(a.meanOthers)) // Redis does not know the others' demand again yet
 		}
-		span.Begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, b.lateness(w))
 		late := lateRounds*w.interval + w.rtt + lazyPeriod(b)
+		if a.exchanged == 0 && w.fleet > 1 && now >= later(a.first, late) {
+			others = b.rate // they may have used as much since, and nothing is known of them
+		}
+		span.Begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, b.lateness(w))
 		span.Late, span.Empty = later(a.first, late), later(a.first, max(late, emptyAfter))
 		span.Full, span.Owed = a.owes(b, now, w)
 	}
