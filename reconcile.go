@@ -39,7 +39,7 @@ type world struct {
 	scale    float64       // (N − s)/N: the least that the s silent ones leave of a rate
 	silentAt int64         // since when some are silent, a minute at most: those that were before are gone; 0: none is
 	silence  time.Duration // after which one is
-	lost     float64       // processes that are gone and never left: an outage counts them
+	lost     float64       // processes that are gone and never left: in an outage their demand counts
 	interval time.Duration // T_eff
 	rtt      time.Duration // running mean of the round trip
 	tau      time.Duration // time constant of demand: of the slowest process
@@ -370,8 +370,8 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, s
 }
 
 // owes returns how far ahead a late charge may leave the TAT, and how much of it its
-// callers know to owe, in microseconds. What was taken beyond the share is a debt of
-// Charge and Reserve, which the fleet repays while each of its processes waits.
+// callers know to owe, in microseconds. A level below empty is a debt of Charge and
+// Reserve, or a part of the fleet's debt; each process waits while the fleet repays it.
 func (a *account) owes(b *bucket, now int64, w *world) (full, owed int64) {
 	debt := max(0, -b.levelAt(now)) * 1e6
 	return b.full() + int64(debt/max(b.refill, b.rate/w.fleet)), int64(debt / b.rate)
