@@ -962,7 +962,7 @@ func (e opened) endOutage(now int64, w *world) {
 
 // redraw draws the threshold anew where there is one to draw.
 func (e opened) redraw(w *world) {
-	if e.mode == modePool || w.fleet <= 1 || w.without.Without(outage.Threshold) {
+	if e.mode == modePool || w.fleet <= 1 || w.without.Has(outage.Threshold) {
 		e.threshold = 1
 		return
 	}

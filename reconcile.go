@@ -19,7 +19,6 @@ const (
 	alarmPart      = 4                  // a pool-mode key that has used 1/alarmPart of its level is told at once
 	alarmDeviation = 4                  // standard deviations of a count that exceeds what is expected by chance: no jump of demand
 	headroom       = 0.25               // of what a round asks for on the mean, or of the burst, that it may ask for beyond, before shares are kept to
-	steadyRequests = 8                  // in τ; demand that is made of fewer is too rough to share by
 	floorDebt      = time.Hour          // debt beyond an empty bucket that is told again after a loss
 	attemptsMilli  = 1000               // attempts travel in thousandths
 	demandStep     = 1. / 16            // of τ, for which demand is not brought forward
@@ -28,7 +27,6 @@ const (
 	restDemand     = 0.01               // of the rate, below which it matters to nobody who asks
 	noteSteps      = 64                 // in T: for less than that, what is noted may wait for its arithmetic
 	lateRounds     = 2                  // in T; a report of older usage is late
-	emptyAfter     = 7 * time.Second    // a report of older usage empties the bucket at most
 	untoldPart     = 0.6                // of a round's refill, the mean that others have taken since they last reported
 )
 
@@ -358,7 +356,7 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, s
 			others = b.rate // they may have used as much since, and nothing is known of them
 		}
 		span.Begin = chargeBegin(a.first, a.chainEnd, time.Duration(whole*1e3), others/b.rate, now, b.lateness(w))
-		span.Late, span.Empty = later(a.first, late), later(a.first, max(late, emptyAfter))
+		span.Late, span.Empty = later(a.first, late), later(a.first, max(late, exchange.MaxUnused))
 		span.Full, span.Owed = a.owes(b, now, w)
 	}
 	rec.Left = uint8(256 * (1 - scale))
@@ -472,7 +470,7 @@ func (a *account) observeSilence(now int64, w *world) {
 		a.silence.End(lost)
 		return
 	}
-	a.silence.Observe(outage.Demand{
+	a.silence.Observe(outage.Observation{
 		Mean:    a.meanOwn + float64(a.meanOthers),
 		Now:     a.steadied(float64(a.demandThen)+float64(a.queued), w) + a.others,
 		Request: a.request(), Age: time.Duration(now - a.met), Since: time.Duration(now - a.exchanged),
@@ -483,9 +481,9 @@ func (a *account) observeSilence(now int64, w *world) {
 // scale is the part of the key's rate that is for the processes that are not silent.
 func (a *account) scale(w *world) float64 {
 	switch {
-	case w.without.Without(outage.Room):
+	case w.without.Has(outage.Room):
 		return 1
-	case w.without.Without(outage.Moved):
+	case w.without.Has(outage.Moved):
 		return w.scale
 	}
 	return a.silence.Scale(w.scale, a.request(), w.tau)
@@ -540,7 +538,7 @@ func (a *account) chargedOf(b *bucket, tat, now int64, w *world) (most, least fl
 		return math.Inf(1), math.Inf(1)
 	}
 	if time.Duration(tat-now) > full/2 {
-		few := float64(a.askedSince) < steadyRequests*a.request()
+		few := float64(a.askedSince) < demand.SteadyRequests*a.request()
 		low := a.said > later(now, full/2)
 		switch {
 		case full < w.wordTakes(), few && (low || a.inflight == 0):
@@ -569,7 +567,7 @@ func (a *account) hold(now int64, w *world) {
 	if now >= a.holdUntil {
 		a.heldShare = float32(a.share)
 	}
-	if !w.without.Without(outage.Holding) {
+	if !w.without.Has(outage.Holding) {
 		a.holdUntil = later(now, w.hold)
 	}
 }
@@ -705,7 +703,7 @@ func (a *account) lapse(b *bucket, now int64, w *world) bool {
 // requests: else each of many processes that ask now and then would have, just
 // after it has asked, a share as if it did so all the time.
 func (a *account) steadied(own float64, w *world) float64 {
-	trust := min(1, own*w.tau.Seconds()/(steadyRequests*a.request()))
+	trust := min(1, own*w.tau.Seconds()/(demand.SteadyRequests*a.request()))
 	return a.meanOwn + trust*(own-a.meanOwn)
 }
 
@@ -838,7 +836,7 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 // saved is the number of tokens that the bucket may hold beyond its part of the burst,
 // in an outage and just after.
 func (a *account) saved(refill float64, w *world) float64 {
-	if w.without.Without(outage.Saving) {
+	if w.without.Has(outage.Saving) {
 		return a.request()
 	}
 	return outage.Savings(a.request(), refill)
@@ -875,7 +873,7 @@ func (a *account) outageShare(b *bucket, since int64, w *world) float64 {
 	if a.wouldHear(b, w) {
 		others = a.revertedMean(since, w)
 	}
-	if !w.without.Without(outage.Absence) {
+	if !w.without.Has(outage.Absence) {
 		others = max(others, float64(a.silence.Then)-own) + float64(a.silence.Lost) // those that are cut off still ask
 	}
 	share := demand.Share(own, others, b.rate, w.fleet)
@@ -896,7 +894,7 @@ func (a *account) wouldHear(b *bucket, w *world) bool {
 func (a *account) quiet(b *bucket, now int64, w *world) float64 {
 	span := time.Duration(now - a.exchanged)
 	low := a.tat > a.replied && later(a.tat, w.wordTakes()) > now // by another's word
-	if span <= 0 || low || w.without.Without(outage.Stop) || !a.wouldHear(b, w) {
+	if span <= 0 || low || w.without.Has(outage.Stop) || !a.wouldHear(b, w) {
 		return 0
 	}
 	requested := float64(a.askedSince+a.asked) + float64(a.queued)*span.Seconds()
@@ -940,7 +938,7 @@ func (a *account) ownSinceReply(span time.Duration, now int64, w *world) float64
 // drifted is the share of an outage by now: a process that was idle takes part
 // after a while.
 func (a *account) drifted(since, now int64, w *world) float64 {
-	if w.without.Without(outage.Drift) {
+	if w.without.Has(outage.Drift) {
 		return a.share
 	}
 	return outage.Drifted(a.share, w.fleet, time.Duration(now-since))

@@ -11,6 +11,10 @@ import (
 // SlowTau is the least time constant of the averages that outages go by.
 const SlowTau = 30 * time.Second
 
+// SteadyRequests is the number of requests below which a demand is too rough to go by:
+// that many may come, or be missing, by chance.
+const SteadyRequests = 8
+
 // Floor is N·ε over r: the part of a limit that is dealt out without regard to
 // demand.
 const Floor = 0.02

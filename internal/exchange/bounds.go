@@ -30,9 +30,11 @@ const (
 	keepSequence = 24 * time.Hour
 )
 
-// maxUnused bounds what a key keeps of the refill that the fleet has left unused, in
-// microseconds: older usage is not charged in full (docs/design.md §6).
-const maxUnused = 7_000_000
+// MaxUnused bounds the refill that a key keeps because the fleet has left it unused.
+// Usage that is older empties the bucket at most (docs/design.md §6).
+const MaxUnused = 7 * time.Second
+
+const maxUnused = int64(MaxUnused / time.Microsecond)
 
 // newerBy is by how much later a process has to start than another, to be newer, in
 // microseconds: those of one fleet start together.

@@ -33,7 +33,6 @@ const (
 	driftTau   = 60 * time.Second // time constant at which an outage raises a small part
 	saveMost   = 5                // tokens that a part may save up beyond its part of the burst,
 	saveFor    = time.Second / 2  // and for how long: all parts together save at most the refill of this time
-	fewest     = 8                // requests; fewer may be missing by chance
 	silentSpan = 5 * time.Second  // over which the demand since a silence is smoothed, at most;
 	silentTaus = 3                // at least this many τ,
 	silentMany = 64               // and as long as so many requests take
@@ -56,8 +55,8 @@ const (
 	Absence                     // [Silence.Lost] counts in an outage
 )
 
-// Without reports whether a rule is taken out.
-func (r Rules) Without(rule Rules) bool { return r&rule != 0 }
+// Has reports whether a rule is one of them.
+func (r Rules) Has(rule Rules) bool { return r&rule != 0 }
 
 // Drifted is the part of a limit for a process that had the given part when an outage
 // began, so long ago: one that was idle takes part after a while.
@@ -77,7 +76,7 @@ func Savings(request, refill float64) float64 {
 // were not requested, and no news of the key came for longer than news takes.
 func Stopped(expected, requested, request float64, span, news time.Duration) float64 {
 	missing := max(0, expected-requested)
-	missing *= missing / (max(1, expected) * fewest * request) // of many, a few are missing by chance
+	missing *= missing / (max(1, expected) * demand.SteadyRequests * request) // of many, a few are missing by chance
 	return demand.Risen(time.Duration(min(missing*missing*float64(news), float64(span))), news)
 }
 
@@ -89,8 +88,8 @@ type Silence struct {
 	Lost float32 // demand that has gone with processes which are lost by now
 }
 
-// Demand is what a reply says of a key's demand, the own one included.
-type Demand struct {
+// Observation is the demand for a key at a reply, this process's included.
+type Observation struct {
 	Mean, Now float64       // average and current demand of the fleet
 	Request   float64       // tokens of a request
 	Age       time.Duration // of the average
@@ -102,7 +101,7 @@ type Demand struct {
 
 // Observe takes in a reply that came while some processes are silent. With renew, those
 // that were silent before are gone.
-func (s *Silence) Observe(d Demand, renew bool) {
+func (s *Silence) Observe(d Observation, renew bool) {
 	switch {
 	case s.Then == 0:
 		mean := d.Mean

@@ -43,8 +43,8 @@ func TestStopped(t *testing.T) {
 // A fleet of 4 with a demand of 300/s, of which one falls silent.
 func TestSilenceLeavesRoomByDemand(t *testing.T) {
 	const tau, quiet = 500 * time.Millisecond, 1200 * time.Millisecond
-	reply := func(now float64, since time.Duration) Demand {
-		return Demand{Mean: 295, Now: now, Request: 1, Age: time.Minute, Since: since, Tau: tau, Quiet: quiet, Lost: 0.25}
+	reply := func(now float64, since time.Duration) Observation {
+		return Observation{Mean: 295, Now: now, Request: 1, Age: time.Minute, Since: since, Tau: tau, Quiet: quiet, Lost: 0.25}
 	}
 	for what, tc := range map[string]struct{ now, want, lost float64 }{
 		"its demand went with it":         {225, 0.75, 75},
@@ -61,7 +61,7 @@ func TestSilenceLeavesRoomByDemand(t *testing.T) {
 			s.Observe(reply(tc.now, 100*time.Millisecond), false)
 		}
 		near(t, what, s.Scale(0.75, 1, tau), tc.want, 0.02)
-		s.Observe(Demand{Mean: tc.now, Now: tc.now, Request: 1, Age: time.Minute, Tau: tau, Quiet: quiet, Lost: 0.25}, true)
+		s.Observe(Observation{Mean: tc.now, Now: tc.now, Request: 1, Age: time.Minute, Tau: tau, Quiet: quiet, Lost: 0.25}, true)
 		near(t, what+", what is lost", float64(s.Lost), tc.lost, 5)
 		near(t, what+", a minute later", s.Scale(0.75, 1, tau), 1, 0.02)
 		s.End(0.25)
