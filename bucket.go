@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
 // forever is an instant, in nanoseconds of a limiter's own clock, that never
@@ -83,10 +85,9 @@ func elapsed(d int64) float64 {
 	return time.Duration(d).Seconds()
 }
 
-// levelUntil is the level at now of a bucket that will be full at an instant, but no
-// debt.
+// levelUntil is the level at now of a bucket that will be full at an instant.
 func (b *bucket) levelUntil(full, now int64) float64 {
-	return max(0, b.burst-time.Duration(max(0, full-now)).Seconds()*b.rate)
+	return b.burst - time.Duration(max(0, full-now)).Seconds()*b.rate
 }
 
 // need is the level at which a cost of n is admitted.
@@ -176,18 +177,28 @@ func (b *bucket) unreserve(now int64, n float64, act int64) float64 {
 	return back
 }
 
-// relimit changes the limit; the level keeps its time to full.
+// relimit changes the limit as x/time/rate's SetLimit and SetBurst do: what is left
+// stays, at most the new burst, and what is owed.
 func (b *bucket) relimit(now int64, lim Limit) {
-	fresh := newBucket(lim, now)
-	if b.shared() && fresh.shared() {
-		toFull := (b.burst - b.levelAt(now)) / b.rate
-		fresh.level = fresh.burst - toFull*fresh.rate
-		fresh.lastEvent = b.lastEvent
-		fresh.grant = b.grant
-		fresh.refill *= fresh.rate / b.rate
-		fresh.capacity = min(fresh.burst, b.capacity*fresh.burst/b.burst)
+	b.set(now, b.levelAt(now))
+	to := newBucket(lim, now)
+	b.refill *= to.rate / b.rate
+	b.capacity = min(to.burst, b.capacity*to.burst/b.burst)
+	b.rate, b.burst = to.rate, to.burst
+}
+
+// inExchange is the limit in the form in which it travels.
+func (b *bucket) inExchange() exchange.Limit {
+	return exchange.Limit{Full: b.full(), Burst: int64(b.burst)}
+}
+
+// underLimit is a TAT that leaves a bucket of another limit what one of this limit has.
+func underLimit(tat, now int64, from, to exchange.Limit) int64 {
+	if tat == 0 || from == to {
+		return tat
 	}
-	*b = fresh
+	const us = int64(time.Microsecond)
+	return later(now+(tat-now)%us, time.Duration(from.ToGo((tat-now)/us, to))*time.Microsecond)
 }
 
 // later is at + d, held within the clock's range.

@@ -139,9 +139,10 @@
 //     [TestTLS].
 //   - What Redis loses (a wipe, a restart without data, a stale replica) is told
 //     again by the processes that saw it: the shared TAT is again at least what
-//     any live process knew and has charged since; only reports that Redis had
-//     applied without an answer may count twice [TestWipeIsHealed,
-//     TestLawLossIsHealed, TestRedisFaultsAreSurvived].
+//     any live process knew and has charged since, a debt up to an hour of it;
+//     only reports that Redis had applied without an answer may count twice
+//     [TestWipeIsHealed, TestLawLossIsHealed, TestRedisFaultsAreSurvived,
+//     TestDebtsOutliveALossOfRedis].
 //   - Denied requests consume nothing [TestDenialConsumesNothing,
 //     TestLawDenialConsumesNothing].
 //   - Only monotonic clocks count: a step of the wall clock changes nothing, and
@@ -155,16 +156,21 @@
 //     keys nothing, and no key in use its place; usage of evicted keys is told, or
 //     counted as dropped [TestFloodGivesNoFreshBurst, TestFloodSparesFreshKeys,
 //     TestFloodLeavesKeysInUse, TestRememberedIsNoMoreThanRemembered,
-//     TestEvictedUsageIsToldOrCounted].
+//     TestEvictedUsageIsToldOrCounted]. A debt outlives the eviction of its key, so
+//     that giving it back fills nothing [TestRefundAfterEvictionIsNoGift].
 //   - A [Key] decides as its key does, whatever is evicted or changed meanwhile
 //     [TestHandleDecidesAsTheKeyDoes, TestHandleOutlivesEviction,
 //     TestHandleFollowsItsLimit, TestHandlesLoseNothing,
 //     TestDecisionsAtOnceAdmitTheBurst].
 //   - Memory and goroutines grow neither with time, nor with keys, nor with how
 //     long Redis is away [TestNothingGrows].
-//   - Processes with an old and a new limit side by side lose nothing, and admit
-//     between the smaller limit and the larger [TestRolloutOfAnotherLimit,
-//     TestRolloutLosesNothing].
+//   - When a limit changes, what a key has left stays left, at most the new burst,
+//     and what it owes stays owed, in tokens: by SetLimit, LimitFor and Reload, in
+//     processes that replace others, and by way of the zero Limit or of none
+//     [TestLimitChangeKeepsTokens, TestSuspendedLimitsLoseNothing,
+//     TestRedeployedLimitKeepsTokens]. Processes with an old and a new limit side
+//     by side lose nothing, and admit between the smaller limit and the larger
+//     [TestRolloutOfAnotherLimit, TestRolloutLosesNothing].
 //   - Starting needs no Redis; Close returns within 2 seconds and tells what is
 //     left to tell where it can. It leaves no goroutine behind except in a call
 //     that the client won't give up, and in a function of Config that blocks

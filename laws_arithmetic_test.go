@@ -178,7 +178,7 @@ func TestLawChargesInAnyOrder(t *testing.T) {
 					seqs[c.ID]++
 					c.Seq = seqs[c.ID]
 					made = append(made, c)
-					r.due.add(change(c.Records), 1)
+					r.due.add(r.change(c.Records), 1)
 					r.sent[number{c.ID, c.Seq}] = c.Records
 					r.deliver(c)
 				},
@@ -344,8 +344,9 @@ func validShared(lim Limit) bool {
 	return lim.validate() == nil && b.shared()
 }
 
-// FuzzRelimit: under another limit a bucket keeps its time to full, what is
-// unreported its time, and a grant stays within the limit.
+// FuzzRelimit: under another limit a bucket keeps what is left, at most the new burst,
+// and what is owed, here and by the last reply; what is unreported stays what it is; and
+// a grant stays within the limit.
 func FuzzRelimit(f *testing.F) {
 	f.Add(10., 10, 1., 100, 3., int64(7))
 	f.Add(1e-9, 5, 1e18, 1000000000, -1e6, int64(-3))
@@ -360,15 +361,26 @@ func FuzzRelimit(f *testing.F) {
 		b.capacity, b.refill = b.burst/3, b.rate/3
 		a := newAccount(1)
 		a.usage = int64(clampTokens(float64(usage)))
-		a.chained = a.usage
-		toFull, untold := (b.burst-b.levelAt(1))/b.rate, a.unreported(b.rate)/b.rate
-		a.relimit(b.rate, float64(to.Rate), nil)
-		b.relimit(1, to)
-		if got, most := (b.burst-b.level)/b.rate, toFull+b.burst/b.rate; math.Abs(got-toFull) > noise*most {
-			t.Errorf("%v to %v: full after %v s instead of %v", from, to, got, toFull)
+		a.chained, a.carry = a.usage, 5
+		const now = int64(1e9)
+		a.exchanged, a.tat = now, now+int64(max(0, min((b.burst-b.level)/b.rate*1e9, 1e18)))
+		left, shared, untold := min(b.levelAt(now), float64(to.Burst)), min(a.sharedLevel(&b, now, b.rate), float64(to.Burst)), float64(a.usage)+a.carry*b.rate/1e6
+		next := newBucket(to, now)
+		a.relimit(&b, &next, now, nil)
+		b.relimit(now, to)
+		if b.rate != next.rate || b.burst != next.burst {
+			t.Errorf("%v to %v: has become %v", from, to, b.limit())
 		}
-		if got := a.unreported(b.rate) / b.rate; math.Abs(got-untold) > noise*math.Abs(untold) && a.usage > -maxTokens && a.usage < maxTokens {
-			t.Errorf("%v to %v: %v s are unreported instead of %v", from, to, got, untold)
+		if got := b.levelAt(now); math.Abs(got-left) > noise*math.Abs(left) {
+			t.Errorf("%v to %v: %v tokens are left instead of %v", from, to, got, left)
+		}
+		rounding := 1e-6*(float64(from.Rate)+b.rate) + noise*(math.Abs(shared)+float64(from.Burst)+b.burst)
+		coarse := math.Abs(shared) * 1e-6 * (float64(from.Rate)/float64(from.Burst) + b.rate/b.burst) // of Full, a whole number of µs
+		if got := min(a.sharedLevel(&b, now, b.rate), b.burst); math.Abs(got-shared) > rounding+coarse && a.tat-now < 1e18 {
+			t.Errorf("%v to %v: the fleet's bucket has %v tokens instead of %v", from, to, got, shared)
+		}
+		if got := float64(a.usage) + a.carry*b.rate/1e6; math.Abs(got-untold) > noise*math.Abs(untold) {
+			t.Errorf("%v to %v: %v tokens are unreported instead of %v", from, to, got, untold)
 		}
 		if !(b.capacity > 0 && b.capacity <= b.burst && b.refill >= 0 && b.refill <= b.rate) {
 			t.Errorf("%v to %v: a grant of %+v", from, to, b.grant)

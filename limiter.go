@@ -52,7 +52,8 @@ func (e *limiterError) Unwrap() error { return e.err }
 // Limit is a token bucket: it holds up to Burst tokens and is refilled at Rate
 // tokens per second. [rate.Inf] admits everything, whatever the Burst. The
 // zero Limit, Rate 0 and Burst 0, denies everything; it is valid for
-// [Config.LimitFor] and [Limiter.SetLimit], not for [Config.Limit].
+// [Config.LimitFor] and [Limiter.SetLimit], not for [Config.Limit]. With Redis a bucket
+// of up to 2^31 tokens fills within 71 years, whatever the Rate.
 type Limit struct {
 	Rate  rate.Limit
 	Burst int
@@ -133,6 +134,14 @@ func parseLimit(s string) (Limit, error) {
 	return Limit{Rate: rate.Limit(n / d.Seconds()), Burst: burst}, nil
 }
 
+// fillable is the limit of a bucket whose time to fill can be told in Redis.
+func (l Limit) fillable() Limit {
+	if l.Rate > 0 {
+		l.Rate = max(l.Rate, rate.Limit(min(float64(l.Burst), hugeBurst)*1e6/maxMicros))
+	}
+	return l
+}
+
 func (l Limit) validate() error {
 	r := float64(l.Rate)
 	switch {
@@ -208,6 +217,7 @@ type Config struct {
 }
 
 const (
+	hugeBurst       = 1 << 31 // tokens that nobody takes at once
 	defaultPrefix   = "limiter"
 	minSecret       = 16 // bytes: 128 random bits are beyond guessing
 	defaultMaxKeys  = 65536
@@ -321,6 +331,9 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 	}
 	l.local.prefix, l.local.secret = cfg.Prefix, bytes.Clone(cfg.KeySecret)
 	l.local.base, l.local.due = l.base, l.serve
+	if s != nil {
+		cfg.Limit = cfg.Limit.fillable()
+	}
 	l.limit.Store(&cfg.Limit)
 	if s != nil {
 		l.syncer = newSyncer(cfg, s, l.local, l.base, seed)
@@ -384,7 +397,7 @@ func (l *Limiter) Peek(key string) Result {
 	if !l.local.fresh(e, now) {
 		l.local.renew(e, now)
 	}
-	ok := e.unlimited() || e.admits(e.levelAt(now)-waiting, 1)
+	ok := e.admits(e.levelAt(now)-waiting, 1)
 	return l.local.resultLocked(e, now, 1, ok, waiting)
 }
 
@@ -454,8 +467,8 @@ func (l *Limiter) acquire(key string, now int64) *entry {
 }
 
 // meet makes a key resident, or asks for the limit of one that is, and returns
-// its entry locked. The limit is asked for without a lock, and again if limits
-// changed meanwhile.
+// its entry locked. The limit is asked for without a lock, and once more if limits
+// changed meanwhile; if they did so again, the next decision asks.
 func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *entry {
 	if sh.index.Find(hash) != 0 { // another key's, perhaps
 		if e := sh.wake(held, hash, now); e != nil {
@@ -466,11 +479,12 @@ func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *ent
 			e.mu.Unlock()
 		}
 	}
-	for {
+	for again := false; ; again = true {
 		r := l.ruleOf(key)
 		sh.mu.Lock()
-		if l.limits.Load() == r.version {
+		if current := l.limits.Load() == r.version; current || again {
 			e := l.applyLocked(held, sh, hash, r, now)
+			e.mark(relimited, !current)
 			sh.mu.Unlock()
 			return e
 		}
@@ -520,6 +534,9 @@ func (l *Limiter) ruleOf(key string) rule {
 	if l.limitFor != nil {
 		if lim, ok := l.limitFor(key); ok {
 			if lim.validate() == nil {
+				if l.syncer != nil {
+					lim = lim.fillable()
+				}
 				r.limit, r.byDefault = lim, false
 				return r
 			}
@@ -545,7 +562,7 @@ func (l *Limiter) Refund(key string, n int) {
 
 // refundLocked gives n tokens back to an entry, and unlocks it.
 func (l *Limiter) refundLocked(e *entry, now, n int64) {
-	if !e.unlimited() {
+	if !e.is(open) {
 		l.local.giveBackLocked(l.local.open(e, now), now, n)
 		e.refund(now, float64(n))
 	}
@@ -563,7 +580,7 @@ func (l *Limiter) Charge(key string, n int) {
 
 // chargeLocked takes n tokens of an entry without asking, and unlocks it.
 func (l *Limiter) chargeLocked(e *entry, now, n int64) {
-	if e.shared() {
+	if e.shared() && !e.is(open) {
 		e.charge(now, float64(n))
 		l.local.noteLocked(e, now, n, true)
 	}
@@ -578,33 +595,37 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	held := heldKey(key)
 	sh, hash := l.local.locate(held)
 	lone := l.local.loneEntry(held, hash, l.ruleOf(key).limit, now)
-	part := l.local.withAccount(lone).partition()
 	sh.mu.Lock()
 	if resident := sh.residentLocked(held, hash); resident != nil {
 		resident.mu.Lock()
 		e := l.local.open(resident, now)
 		l.local.resetLocked(e, now)
-		part = max(part, e.partition()) // where it is resting, or about to have another limit
 		sh.unlockPlaced(e)
 	}
 	sh.forgetOrphanLocked(lone.field())
 	sh.mu.Unlock()
 	l.local.queues.Wake(held)
-	if part == 0 {
+	if l.syncer == nil {
 		return nil
 	}
-	return l.syncer.ask(ctx, &request{kind: askReset, lone: lone, part: int(part - 1)})
+	return l.syncer.ask(ctx, &request{kind: askReset, lone: lone, part: exchange.Partition(lone.field(), len(l.local.parts))})
 }
 
 // SetLimit changes [Config.Limit] while running, for every key that LimitFor
-// gives no limit of its own. Levels keep their time to full.
+// gives no limit of its own. What a key has left stays left, at most the new burst,
+// and what it owes stays owed, in tokens, as with SetLimit and SetBurst of
+// [golang.org/x/time/rate]. Under the zero Limit and under [rate.Inf] nothing is
+// taken; the level goes on beneath and comes back with the next limit.
 func (l *Limiter) SetLimit(lim Limit) error {
 	if err := lim.validate(); err != nil {
 		return &limiterError{l.local.prefix, fmt.Errorf("limiter: SetLimit: %w", err)}
 	}
+	if l.syncer != nil {
+		lim = lim.fillable()
+	}
 	l.changing.Lock()
 	defer l.changing.Unlock()
-	l.limit.Store(&lim)
+	was := l.limit.Swap(&lim)
 	l.limits.Add(1)
 	now := l.now()
 	l.local.each(now, func(e opened) {
@@ -612,6 +633,7 @@ func (l *Limiter) SetLimit(lim Limit) error {
 			l.local.relimitLocked(e, lim, true, now)
 		}
 	})
+	l.local.recall.relimit(*was, lim, now)
 	l.local.queues.WakeAll() // also those of keys that are not resident, or have to ask for their limit
 	return nil
 }
@@ -712,12 +734,14 @@ type Result struct {
 
 // resultLocked is the result of a decision while so many tokens wait.
 func (lo *local) resultLocked(e opened, now, n int64, taken bool, waiting float64) Result {
-	r := Result{Allowed: taken || e.is(shadow), Shadow: !taken && e.is(shadow), Limit: e.limit(), Age: e.age(now)}
-	if e.unlimited() {
+	r := Result{Allowed: taken || e.is(shadow), Shadow: !taken && e.is(shadow), Limit: e.applied(), Age: e.age(now)}
+	if e.is(open) {
 		r.Remaining = math.MaxInt
 		return r
 	}
-	r.Remaining = e.remaining(now, waiting)
+	if !e.is(shut) {
+		r.Remaining = e.remaining(now, waiting)
+	}
 	if !r.Allowed {
 		r.RetryAfter = lo.retryAfter(e, now, float64(n), waiting)
 	}
@@ -804,7 +828,7 @@ func (l *Limiter) reserveLocked(key string, e *entry, now, n int64, d time.Durat
 		return Reservation{l: l, act: now, ok: true}
 	}
 	l.local.countLocked(e, true)
-	if e.unlimited() {
+	if e.is(open) {
 		return Reservation{l: l, act: now, ok: true}
 	}
 	e.charge(now, float64(n))
@@ -970,7 +994,7 @@ func (lo *local) refusal(key string, n int64) error {
 		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)}
 	}
 	defer e.mu.Unlock()
-	return lo.waitError(key, e.limit(), n, -1)
+	return lo.waitError(key, e.applied(), n, -1)
 }
 
 // enqueueLocked puts a cost into the queue of an entry's key, unless it would
@@ -979,7 +1003,7 @@ func (l *Limiter) enqueueLocked(ctx context.Context, key string, e *entry, now, 
 	if d := l.local.expectedWaitLocked(l.local.open(e, now), now, n); d < 0 || d > longestWait(ctx) {
 		l.local.countLocked(e, false)
 		l.local.noteLocked(e, now, n, false)
-		return nil, l.local.waitError(key, e.limit(), n, d)
+		return nil, l.local.waitError(key, e.applied(), n, d)
 	}
 	return l.local.joinQueueLocked(e, heldKey(key), key, now, n), nil
 }
@@ -1216,7 +1240,7 @@ func waitAllNow(ctx context.Context, stakes []stake) (done bool, err error) {
 		if d := s.l.local.expectedWaitLocked(s.l.local.open(s.e, s.now), s.now, s.cost); d < 0 || d > longest {
 			s.l.local.countLocked(s.e, false)
 			s.l.local.noteLocked(s.e, s.now, s.cost, false)
-			err = s.l.local.waitError(s.key, s.e.limit(), s.cost, d)
+			err = s.l.local.waitError(s.key, s.e.applied(), s.cost, d)
 		}
 	}
 	return false, err
@@ -1284,12 +1308,12 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 // try sets ok if the stake's tokens may be taken, in its place in the queue or
 // behind it.
 func (s *stake) try() error {
-	if s.e.is(shadow) || s.e.unlimited() {
+	if s.e.is(shadow | open) {
 		s.ok = true
 		return nil
 	}
-	if float64(s.cost) > s.e.burst {
-		return s.l.local.waitError(s.key, s.e.limit(), s.cost, -1)
+	if s.e.exceeds(float64(s.cost)) {
+		return s.l.local.waitError(s.key, s.e.applied(), s.cost, -1)
 	}
 	if s.held = s.place.Held(); !s.held {
 		s.ok = s.l.local.admitsLocked(s.e, s.now, s.cost)

@@ -28,8 +28,8 @@ func newTestLocal(t testing.TB, lim Limit) *Limiter {
 }
 
 // TestAloneEqualsXTimeRate is the differential test: on random schedules of
-// everything that x/time/rate can do, a limiter without Redis decides, delays
-// and cancels as it does.
+// everything that x/time/rate can do, a limiter without Redis decides, delays,
+// cancels and changes its limit as it does.
 func TestAloneEqualsXTimeRate(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -54,6 +54,7 @@ func differ(t *testing.T, rng *rand.Rand) {
 		lim.Rate = rate.Inf
 	}
 	ours, theirs := newTestLocal(t, lim), rate.NewLimiter(lim.Rate, lim.Burst)
+	ours.AllowN("k", 0) // a key that nobody has asked for is full by any limit
 	var reserved []pair
 	mean := 2e9 / float64(lim.Rate) * float64(lim.Burst) / 3
 	for range 300 {
@@ -86,6 +87,15 @@ func differ(t *testing.T, rng *rand.Rand) {
 			p.theirs = &rate.Reservation{} // x/time would give back twice
 		case op < 9:
 			waitBoth(t, rng, lim, ours, theirs, n)
+		case rng.IntN(8) == 0 && lim.Rate != rate.Inf: // else x/time's is full afterwards
+			lim = Limit{Rate: rate.Limit(math.Pow(10, rng.Float64()*9-3)), Burst: 1 + rng.IntN(50)}
+			mean = 2e9 / float64(lim.Rate) * float64(lim.Burst) / 3
+			if err := ours.SetLimit(lim); err != nil {
+				t.Fatal(err)
+			}
+			theirs.SetLimitAt(now, lim.Rate)
+			theirs.SetBurstAt(now, lim.Burst)
+			reserved = nil // x/time cancels by the limit that was
 		}
 	}
 }
@@ -474,12 +484,12 @@ func TestLimits(t *testing.T) {
 		if l.Stats().BadLimits == 0 {
 			t.Error("the invalid limit is not counted")
 		}
-		l.AllowN("other", 4) // 5 of 10 left: full in half a second
+		l.AllowN("other", 4) // 5 of 10 left
 		if err := l.SetLimit(Limit{Rate: 100, Burst: 60}); err != nil {
 			t.Fatal(err)
 		}
-		if got := l.Peek("other").Remaining; got != 10 {
-			t.Errorf("after SetLimit: Remaining %d, want 10, full in half a second still", got)
+		if got := l.Peek("other").Remaining; got != 5 {
+			t.Errorf("after SetLimit: Remaining %d, want 5: what was left", got)
 		}
 		if err := l.SetLimit(Limit{Rate: 1}); err == nil {
 			t.Error("SetLimit takes an invalid limit")
@@ -598,8 +608,8 @@ func TestPeekAsksForTheLimitAgain(t *testing.T) {
 	l.Allow(key)
 	lim = Per(20, time.Minute)
 	l.Reload()
-	if got := l.Peek(key); got.Limit != lim || got.Remaining != 18 {
-		t.Errorf("Peek = %+v, want the new limit, with its time to full", got)
+	if got := l.Peek(key); got.Limit != lim || got.Remaining != 9 {
+		t.Errorf("Peek = %+v, want the new limit, with what was left", got)
 	}
 }
 
@@ -725,4 +735,140 @@ func TestLimitForHoldsNoLock(t *testing.T) {
 	}
 	l.Allow("k")
 	l.Reload()
+}
+
+// TestLimitChangeKeepsTokens: what was left stays left, at most the new burst, and what
+// was owed stays owed, also under a limit by which nothing, or everything, is admitted,
+// and while the key is not resident.
+func TestLimitChangeKeepsTokens(t *testing.T) {
+	none, all := Limit{}, Limit{Rate: rate.Inf}
+	for _, tc := range []struct {
+		name     string
+		from, to Limit
+		taken    int // from a full bucket, the rest of a burst by Charge
+		want     int // at once
+		next     time.Duration
+	}{
+		{"raised, spent", Per(10, time.Hour), Per(10, time.Second), 10, 0, 100 * time.Millisecond},
+		{"raised, some left", Per(10, 20*time.Second).WithBurst(15), Per(1000, 20*time.Second).WithBurst(15), 8, 7, 20 * time.Millisecond},
+		{"lowered, spent", Per(100, time.Second), Per(100, 15*time.Minute), 100, 0, 9 * time.Second},
+		{"a smaller burst", Per(5000, time.Hour), Per(100, time.Second), 2500, 100, 10 * time.Millisecond},
+		{"a larger burst", Per(10, 10*time.Second), Per(100, 100*time.Second), 4, 6, time.Second},
+		{"raised, in debt", Per(10, time.Hour), Per(10, time.Second), 30, 0, 2100 * time.Millisecond},
+		{"lowered, in debt", Per(10, time.Second), Per(10, 10*time.Second), 30, 0, 21 * time.Second},
+		{"the same", Per(10, time.Second), Per(10, time.Second), 4, 6, 100 * time.Millisecond},
+	} {
+		for via, between := range map[string][]Limit{"at once": nil, "by nothing": {none}, "by everything": {all}, "by both": {none, all, none}} {
+			for _, resident := range []bool{true, false} {
+				if !resident && (between != nil || tc.to.Burst != tc.from.Burst) {
+					continue // without a word of it a full bucket and one that is forgotten are the same
+				}
+				t.Run(fmt.Sprintf("%s, %s, resident %v", tc.name, via, resident), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						l := newTestLocalOf(t, Config{Limit: tc.from, MaxKeys: 1})
+						l.Charge("k", tc.taken)
+						if !resident {
+							l.Allow("another")
+						}
+						for _, lim := range append(between, tc.to) {
+							if err := l.SetLimit(lim); err != nil {
+								t.Fatal(err)
+							}
+							if got := l.Allow("k"); resident && lim != tc.to && got != (lim == all) {
+								t.Errorf("under %v Allow = %v", lim, got)
+							} else if got && lim == tc.to {
+								l.Refund("k", 1)
+							}
+						}
+						if got := l.Peek("k").Remaining; got > tc.want || got < tc.want-1 && resident {
+							t.Errorf("%d are left, want %d", got, tc.want)
+						}
+						for l.Allow("k") {
+						}
+						if got := l.Take("k").RetryAfter; (got-tc.next).Abs() > tc.next/100+2*time.Millisecond && resident {
+							t.Errorf("the next in %v, want %v", got, tc.next)
+						} else if got > tc.next+2*time.Millisecond {
+							t.Errorf("evicted meanwhile, the next in %v, want no more than %v", got, tc.next)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestSuspendedLimitsLoseNothing: what was taken before a limit was lifted, or closed,
+// is told to the fleet; what is taken under no limit isn't, and a Charge while all is
+// denied is owed.
+func TestSuspendedLimitsLoseNothing(t *testing.T) {
+	for name, via := range map[string]Limit{"by nothing": {}, "by everything": {Rate: rate.Inf}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lim := Per(100, time.Hour)
+				f := newFleet(t, 2, Config{Limit: lim, Processes: 2})
+				defer f.close()
+				until(t, "a fleet of 2", func() bool { return f.members[0].Status().Processes == 2 && f.members[1].Status().Processes == 2 })
+				a, b := f.members[0], f.members[1]
+				b.AllowN("k", 1)
+				a.AllowN("k", 10)
+				if err := a.SetLimit(via); err != nil {
+					t.Fatal(err)
+				}
+				a.Charge("k", 20)
+				for range 50 {
+					a.Allow("k")
+				}
+				time.Sleep(time.Second)
+				missing := 11.
+				if via.Rate == 0 {
+					missing += 20
+				}
+				if err := errors.Join(syncNow(b.Limiter), a.SetLimit(lim), syncNow(a.Limiter)); err != nil {
+					t.Fatal(err)
+				}
+				for i, m := range f.members {
+					if got := m.Peek("k").ResetAfter.Seconds() * float64(lim.Rate); math.Abs(got-missing) > 0.1 {
+						t.Errorf("process %d sees that %.2f tokens are missing, want %v", i, got, missing)
+					}
+				}
+				if s := a.Stats(); s.DroppedTokens != 0 {
+					t.Errorf("%d tokens were dropped", s.DroppedTokens)
+				}
+			})
+		})
+	}
+}
+
+// TestLimitForThatChangesLimitsEnds: limits that change each time they are asked for, by
+// LimitFor itself or beside it, hold up no decision for more than two calls of it, and
+// the next decision asks again.
+func TestLimitForThatChangesLimitsEnds(t *testing.T) {
+	asked, calm := 0, false
+	var l *Limiter
+	l = newTestLocalOf(t, Config{Limit: Per(10, time.Minute), LimitFor: func(string) (Limit, bool) {
+		asked++
+		if !calm {
+			_ = l.SetLimit(Per(20+asked, time.Minute))
+		}
+		return Limit{}, false
+	}})
+	for i := range 3 {
+		asked = 0
+		if l.Allow("k"); asked != 2 {
+			t.Errorf("decision %d asked %d times, want 2", i, asked)
+		}
+	}
+	_ = l.Reserve("k2")
+	TakeAll(l.Part("k", 1), l.Part("k3", 1))
+	l.Peek("k4")
+	l.Reload()
+	calm = true
+	if got, want := l.Take("k").Limit, *l.limit.Load(); got != want {
+		t.Errorf("the limit is %v, want %v", got, want)
+	}
+	asked = 0
+	l.Allow("k")
+	if asked != 0 {
+		t.Error("a settled limit is asked for again")
+	}
 }

@@ -73,9 +73,35 @@ const (
 	relimited                   // its limit has to be asked for again at its next decision
 	awaited                     // true if callers wait for the key in local.queues
 	resting                     // it needs an account again at its next decision
+	open                        // no limit: the bucket, if there was a limit before, goes on beneath
+	shut                        // nothing is admitted: likewise
 
 	unready = relimited | resting // it has to be looked up before a decision
 )
+
+// admits reports whether a cost of n is admitted at the given level.
+func (e *entry) admits(level, n float64) bool {
+	if e.is(open | shut) {
+		return e.is(open) || n == 0
+	}
+	return e.bucket.admits(level, n)
+}
+
+// exceeds reports whether no level admits a cost of n.
+func (e *entry) exceeds(n float64) bool {
+	return !e.is(open) && (n > e.burst || e.is(shut) && n > 0)
+}
+
+// applied is the limit that decisions go by.
+func (e *entry) applied() Limit {
+	switch {
+	case e.is(open):
+		return Limit{Rate: rate.Inf}
+	case e.is(shut):
+		return Limit{}
+	}
+	return e.limit()
+}
 
 func (e *entry) is(either flags) bool { return e.flags&either != 0 }
 
@@ -221,7 +247,7 @@ type shard struct {
 	due        dueHeap // those with something to report, evicted ones included; first the one that is due first
 
 	frozen  int // entries in a report without a reply yet
-	orphans int // evicted entries in due; no more than size
+	orphans int // evicted entries in due; no more than twice size
 
 	met                int64 // when the last entry came
 	evictions, dropped uint64
@@ -242,7 +268,7 @@ type local struct {
 	parts  []partition
 	world  atomic.Pointer[world]
 	urgent atomic.Bool       // some key is to be told at once
-	heard  *news.Table       // of keys that are not resident
+	heard  *news.Table       // of keys that are not resident, and debts of those that were
 	recall *recaller         // of keys that were resident
 	hidden sync.Map          // field → *entry of the resident keys, with a secret: their fields don't tell which keys they are
 	base   time.Time         // of the limiter's clock
@@ -254,11 +280,9 @@ type local struct {
 // due.
 func newLocal(maxKeys, partitions int, random uint64) *local {
 	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions)}
-	lo.recall = &recaller{recall.New(maxKeys), lo.seed}
+	lo.heard = news.NewTable()
+	lo.recall = &recaller{recall.New(maxKeys), lo.heard, lo.seed}
 	lo.queues = waitqueue.New(func(key string) { lo.due(key) })
-	if partitions > 0 {
-		lo.heard = news.NewTable()
-	}
 	n := 1
 	for n < maxShards && n*2*shardKeys <= maxKeys {
 		n *= 2
@@ -359,25 +383,32 @@ func (lo *local) loneEntry(held string, hash uint32, lim Limit, now int64) *entr
 func (lo *local) needsAccount(e *entry) bool { return len(lo.parts) > 0 && e.shared() }
 
 // begin makes an entry, which has a key, a limit, and an account if need be, one of
-// which only that is known which is remembered of the key: no more than an empty
-// bucket.
-func (lo *local) begin(e opened, remembered, now int64) {
+// which only that is known which is remembered of the key, and reports whether that is
+// a debt. Another key's memory may be taken for its own, but no debt.
+func (lo *local) begin(e opened, remembered, now int64) (owes bool) {
 	e.calm, e.pending, e.flags = 0, pending{}, 0
+	e.mark(open, e.unlimited())
+	e.mark(shut, e.burst == 0)
 	if lo.queues.Has(e.key()) {
 		e.flags |= awaited
 		lo.queues.Forget(e.key()) // the bucket knows of no reservation
 	}
 	if e.shared() {
 		remembered = min(remembered, later(now, seconds(e.burst/e.rate)))
+		it, ok := lo.heard.Get(e.field(), now)
+		if owes = ok && it.Own; owes {
+			remembered = max(remembered, e.believed(it, now))
+		}
 		e.level = e.levelUntil(remembered, now)
 	}
 	if !lo.needsAccount(e.entry) {
-		return
+		return owes
 	}
 	if remembered > now {
 		e.replied = remembered
 	}
 	lo.attach(e, now)
+	return owes
 }
 
 // attach gives an entry its place in the exchange, and tells its account what was
@@ -388,16 +419,29 @@ func (lo *local) attach(e opened, now int64) {
 	e.rng = lo.random ^ h
 	if it, ok := lo.heard.Get(e.field(), now); ok {
 		w := lo.world.Load()
-		e.tat = min(it.TAT, e.furthest(now, w))
+		e.tat = e.believed(it, now)
 		e.said = e.tat
 		e.others = float64(it.Demand) / attemptsMilli / w.tau.Seconds()
 		e.meanOthers = float32(e.others)
 	}
 }
 
-// recaller keeps what evicted keys have taken from coming back as a fresh burst.
+// believed is the TAT of an item, by the limit that the key has here, as far as it is
+// believed.
+func (b *bucket) believed(it news.Item, now int64) int64 {
+	tat := underLimit(it.TAT, now, it.Limit, b.inExchange())
+	if it.Own {
+		return tat
+	}
+	return min(tat, b.furthest(now, longestDebt))
+}
+
+// recaller keeps what evicted keys have taken from coming back as a fresh burst, and
+// what they owe from being forgotten. Of those in debt few are expected, and they are
+// kept by name: two that meet in a cell must not pay for each other.
 type recaller struct {
 	table *recall.Table
+	debts *news.Table
 	seed  maphash.Seed // nobody outside can tell which keys meet in a cell
 }
 
@@ -405,8 +449,23 @@ func (r *recaller) hash(field string) uint64 { return maphash.String(r.seed, fie
 
 // from remembers an entry that goes.
 func (r *recaller) from(e opened, now int64) {
-	if e.shared() {
-		r.table.Put(r.hash(e.field()), e.fullAt(), now)
+	if !e.shared() {
+		return
+	}
+	full := e.fullAt()
+	r.table.Put(r.hash(e.field()), full, now)
+	if e.inDebt(now) {
+		r.debts.Put(news.Item{Field: strings.Clone(e.field()), TAT: full, Limit: e.inExchange(), Own: true})
+	}
+}
+
+// relimit has keys remembered as what they would be had they been resident when the
+// limit changed. Those with a limit of their own are taken for others: with what is
+// put off here they come back with less than they had, never below empty.
+func (r *recaller) relimit(from, to Limit, now int64) {
+	a, b := newBucket(from, now), newBucket(to, now)
+	if a.shared() && b.shared() {
+		r.table.PutOff(func(tat int64) int64 { return underLimit(tat, now, a.inExchange(), b.inExchange()) }, now)
 	}
 }
 
@@ -428,6 +487,9 @@ func (e opened) fullAt() int64 {
 	}
 	return max(e.tat, later(e.at, delay(e.level-e.burst, e.rate)))
 }
+
+// inDebt reports whether the entry's bucket is below empty.
+func (e opened) inDebt(now int64) bool { return e.fullAt() > later(now, seconds(e.burst/e.rate)) }
 
 // heldOf is the held form of a key whose field in Redis is given.
 func heldOf(field string) string {
@@ -458,7 +520,7 @@ func (lo *local) hear(it news.Item, now int64) {
 		e.hearReset(&e.bucket, now, w)
 	default:
 		pool := e.mode == modePool
-		e.hear(&e.bucket, it.TAT, it.Demand, now, w)
+		e.hear(&e.bucket, underLimit(it.TAT, now, it.Limit, e.inExchange()), it.Demand, now, w)
 		if pool && e.mode == modeShare {
 			e.redraw(w)
 		}
@@ -635,7 +697,9 @@ func (sh *shard) insertLocked(held string, hash uint32, lim Limit, now int64) *e
 	if sh.local.needsAccount(e.entry) {
 		e.account = sh.addAccountLocked(e.entry, n, now)
 	}
-	sh.local.begin(e, remembered, now)
+	if sh.local.begin(e, remembered, now) {
+		sh.local.heard.Put(news.Item{Field: e.field(), Reset: true}) // until it is evicted again
+	}
 	sh.residences = max(1, sh.residences+1)
 	e.residence = sh.residences
 	sh.index.Insert(hash, n)
@@ -879,7 +943,7 @@ func (sh *shard) orphanLocked(e opened) {
 	case e.usage == 0:
 		sh.unqueueLocked(e)
 		sh.freeLocked(e, e.number)
-	case e.queuedAt == 0 && sh.orphans >= sh.size:
+	case e.queuedAt == 0 && sh.orphans >= sh.roomFor(e):
 		sh.dropped += uint64(max(0, e.usage))
 		sh.freeLocked(e, e.number)
 	case e.is(unplaced):
@@ -887,6 +951,16 @@ func (sh *shard) orphanLocked(e opened) {
 	default:
 		sh.queueLocked(e, sh.orphanDue(e))
 	}
+}
+
+// roomFor is the number of evicted entries among which there is room for one more.
+// Those in debt come last: what they were charged may be refunded, and a refund of what
+// Redis has never heard of would be a gift.
+func (sh *shard) roomFor(e opened) int {
+	if e.inDebt(sh.met) {
+		return 2 * sh.size
+	}
+	return sh.size
 }
 
 // orphanDue is when an evicted entry is to be exchanged: in the next round, or,
@@ -977,14 +1051,16 @@ func (e opened) redraw(w *world) {
 // decideLocked takes n tokens and says so, or counts a denial; one that is let
 // through where the limit is on trial.
 func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
-	ok := e.unlimited()
-	if !ok {
+	ok := e.is(open)
+	if !e.is(open | shut) {
 		cost := float64(n)
-		if level := e.levelAt(now); e.admits(level, cost) && (!e.is(awaited) || lo.admitsBehindLocked(e, level, cost)) {
+		if level := e.levelAt(now); e.bucket.admits(level, cost) && (!e.is(awaited) || lo.admitsBehindLocked(e, level, cost)) {
 			e.set(now, level-cost)
 			e.lastEvent = now
 			ok = true
 		}
+	} else if n == 0 {
+		ok = true
 	}
 	if !ok && e.is(shadow) {
 		lo.passLocked(e, now, n)
@@ -1026,7 +1102,7 @@ func (e *entry) noted(now, n int64, ok bool) bool {
 
 // tellLocked is noteLocked in the account.
 func (lo *local) tellLocked(e *entry, now, n int64, ok bool) {
-	if n == 0 {
+	if n == 0 || e.is(open) || e.is(shut) && !ok {
 		return
 	}
 	if o := lo.open(e, now); o.exchanges() {
@@ -1171,7 +1247,7 @@ func (sh *shard) unlockPlaced(e opened) {
 // admitsLocked reports whether a decision would admit a cost of n now.
 func (lo *local) admitsLocked(e *entry, now, n int64) bool {
 	level, cost := e.levelAt(now), float64(n)
-	return e.unlimited() || e.admits(level, cost) && (!e.is(awaited) || lo.admitsBehindLocked(e, level, cost))
+	return e.admits(level, cost) && (!e.is(awaited) || lo.admitsBehindLocked(e, level, cost))
 }
 
 // admitsBehindLocked reports whether the level admits a cost after all tokens
@@ -1231,12 +1307,12 @@ func (lo *local) countQueue(e opened) {
 
 // Exceeds reports whether a cost exceeds the burst.
 func (b *awaitedBucket) Exceeds(n int64) bool {
-	return !b.is(shadow) && !b.unlimited() && float64(n) > b.burst
+	return !b.is(shadow) && b.exceeds(float64(n))
 }
 
 // Turn is the instant at which the present grant admits a cost.
 func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
-	if b.unlimited() || b.is(shadow) {
+	if b.is(open | shadow) {
 		return from
 	}
 	from = max(from, b.at)
@@ -1264,7 +1340,7 @@ func (b *awaitedBucket) Take(at, n int64) {
 		return
 	}
 	b.lo.countLocked(b.entry, true)
-	if b.unlimited() {
+	if b.is(open) {
 		return
 	}
 	b.set(at, b.levelAt(at)-float64(n))
@@ -1335,36 +1411,29 @@ func (lo *local) giveBackLocked(e opened, now, n int64) {
 // relimitLocked changes an entry's limit.
 func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 	e.mark(byDefault, isDefault)
-	if lim == e.limit() {
+	if lim == e.applied() {
 		return
 	}
-	sh := lo.shardOf(e.entry)
-	if e.account != nil {
-		if next := newBucket(lim, now); e.shared() && next.shared() {
-			e.account.relimit(e.rate, next.rate, lo.world.Load())
-		} else {
-			sh.unqueueLocked(e)
-			taken := e.taken()
-			e.restart(now)
-			e.takenBefore = taken
-		}
-	}
-	e.bucket.relimit(now, lim)
-	if e.is(awaited) {
-		lo.queues.Refuse(e.key(), &awaitedBucket{lo, e, now})
-	}
+	next := newBucket(lim, now)
+	e.mark(open, next.unlimited())
+	e.mark(shut, next.burst == 0)
 	switch {
-	case !lo.needsAccount(e.entry):
-		e.flags &^= resting
+	case e.shared() && next.shared():
 		if e.account != nil {
-			e.part = 0
+			e.account.relimit(&e.bucket, &next, now, lo.world.Load())
+			if e.tat > now && !e.frozen {
+				e.planBy(dueUrgent)
+			}
 		}
-	case e.is(resting):
-	case e.account == nil:
-		sh.joinLocked(e.entry, now)
-	case e.part == 0:
-		lo.attach(e, now)
-		e.until = 0
+		e.bucket.relimit(now, lim)
+	case !e.shared():
+		e.bucket = next
+		if lo.needsAccount(e.entry) {
+			lo.shardOf(e.entry).joinLocked(e.entry, now)
+		}
+	}
+	if e.is(awaited) {
+		lo.queues.Refuse(e.key(), &awaitedBucket{lo, lo.withAccount(e.entry), now})
 	}
 }
 
@@ -1390,9 +1459,7 @@ func (lo *local) resetLocked(e opened, now int64) {
 // what is remembered or was heard of it.
 func (sh *shard) forgetOrphanLocked(field string) {
 	sh.local.recall.forget(field)
-	if sh.local.heard != nil {
-		sh.local.heard.Put(news.Item{Field: field, Reset: true})
-	}
+	sh.local.heard.Put(news.Item{Field: field, Reset: true})
 	if sh.orphans == 0 {
 		return
 	}
@@ -1435,9 +1502,9 @@ func (lo *local) delayLocked(e opened, now int64, cost float64) time.Duration {
 // already; negative: no wait would be long enough.
 func (lo *local) expectedWaitLocked(e opened, now, n int64) time.Duration {
 	switch {
-	case e.unlimited():
+	case e.is(open):
 		return 0
-	case float64(n) > e.burst:
+	case e.exceeds(float64(n)):
 		return -1
 	}
 	return lo.delayLocked(e, now, float64(n)+lo.waitingLocked(e.entry))
@@ -1452,7 +1519,7 @@ func (e opened) fleetKnown(lo *local) bool {
 // retryAfter is the time after which n tokens that were denied are expected to
 // be there, after the tokens that wait.
 func (lo *local) retryAfter(e opened, now int64, n, waiting float64) time.Duration {
-	if n > e.burst {
+	if e.exceeds(n) {
 		return rate.InfDuration
 	}
 	if !e.fleetKnown(lo) {

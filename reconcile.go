@@ -19,7 +19,7 @@ const (
 	alarmPart      = 4                  // a pool-mode key that has used 1/alarmPart of its level is told at once
 	alarmDeviation = 4                  // standard deviations of a count that exceeds what is expected by chance: no jump of demand
 	headroom       = 0.25               // of what a round asks for on the mean, or of the burst, that it may ask for beyond, before shares are kept to
-	floorDebt      = time.Hour          // debt beyond an empty bucket that is told again after a loss
+	longestDebt    = time.Hour          // time that a debt takes to repay, beyond which it is not believed on another's word, nor told again after a loss
 	attemptsMilli  = 1000               // attempts travel in thousandths
 	demandStep     = 1. / 16            // of τ, for which demand is not brought forward
 	evenly         = 0.25               // of τ: what comes in less counts as of its middle, to 0.3 %
@@ -195,15 +195,7 @@ func (a *account) restart(now int64) {
 }
 
 // exchanges reports whether the fleet is told of the key.
-func (a *account) exchanges() bool { return a.partition() != 0 }
-
-// partition is part, 0 too where there is no account.
-func (a *account) partition() uint16 {
-	if a == nil {
-		return 0
-	}
-	return a.part
-}
+func (a *account) exchanges() bool { return a != nil && a.part != 0 }
 
 // unreported is what Redis may not know of yet, in tokens of the given rate.
 func (a *account) unreported(rate float64) float64 {
@@ -307,16 +299,19 @@ func (a *account) giveBack(n int64, rate float64, w *world) {
 	}
 }
 
-// relimit converts what is unreported to a bucket of another rate: it stays
-// the same time.
-func (a *account) relimit(from, to float64, w *world) {
-	a.chain(from, w)
-	exact, taken := clampTokens(float64(a.usage)*to/from), a.taken()
-	a.usage = int64(exact)
-	a.chained = a.usage
-	a.takenBefore = taken - a.usage
-	a.carry += (exact - float64(a.usage)) * 1e6 / to
-	a.inflight = int64(clampTokens(float64(a.inflight) * to / from))
+// relimit makes time by one limit time by another: tokens stay what they are.
+func (a *account) relimit(from, to *bucket, now int64, w *world) {
+	a.chain(from.rate, w)
+	stretch := from.rate / to.rate
+	a.carry *= stretch
+	a.fair = now + int64(float64(a.fair-now)*stretch)
+	if a.exchanged == 0 {
+		a.replied = max(a.replied, now) // for what this process has not taken itself
+	}
+	for _, tat := range []*int64{&a.tat, &a.said, &a.replied, &a.chainEnd} {
+		*tat = underLimit(*tat, now, from.inExchange(), to.inExchange())
+	}
+	a.expires = max(a.expires, a.tat)
 }
 
 // withinFair reports whether the key's use here fits a bucket of rate r/N and
@@ -361,6 +356,7 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, s
 	}
 	rec.Left = uint8(256 * (1 - scale))
 	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
+	rec.Limit = b.inExchange()
 	a.takenBefore += a.usage
 	a.inflight, a.usage, a.chained = a.usage, 0, 0
 	a.sentFirst, a.first = a.first, 0
@@ -442,14 +438,13 @@ func (a *account) slowMean(mean, value float64, span time.Duration, now int64, w
 	return demand.Average(mean, value, span, time.Duration(now-a.met), w.tau)
 }
 
-// settle takes in a reply that acknowledges what was in flight: sent
-// thousandths of attempts were in it.
-func (a *account) settle(b *bucket, st exchange.KeyState, clock, sent, now int64, w *world) {
-	tat := now + st.ToGo*int64(time.Microsecond)
+// settle takes in a reply that acknowledges what was in flight, in a record.
+func (a *account) settle(b *bucket, st exchange.KeyState, clock int64, rec *exchange.Record, now int64, w *world) {
+	tat := now + rec.Limit.ToGo(st.ToGo, b.inExchange())*int64(time.Microsecond)
 	if a.marked(floorDue) {
 		tat = max(tat, a.tat) // Redis has lost what we are about to tell it
 	}
-	a.learnDemand(b, tat, st.Demand, clock, sent, now, w)
+	a.learnDemand(b, tat, st.Demand, clock, rec.Attempts, now, w)
 	a.inflight, a.tat, a.replied = 0, tat, tat
 	a.observeSilence(now, w)
 	a.exchanged, a.ownThen, a.steadyThen, a.askedSince = now, a.demandThen, float32(a.meanOwn), 0
@@ -582,18 +577,15 @@ func (a *account) forget(b *bucket, now int64, w *world) {
 }
 
 // floor is the last TAT seen, as far as it is believed.
-func (a *account) floor(b *bucket, now int64, w *world) int64 {
-	return min(a.tat, b.furthest(now, w))
+func (a *account) floor(b *bucket, now int64) int64 {
+	return min(a.tat, b.furthest(now, longestDebt))
 }
 
-// furthest is the latest TAT that is believed on another's word: an empty
-// bucket, and a debt of a burst for each of the others. The debt is believed up
-// to an hour only: who told the TAT, and the size of the fleet, may have lost
-// its state, or have been wrong.
-func (b *bucket) furthest(now int64, w *world) int64 {
-	full := b.burst / b.rate
-	debt := min(seconds((w.fleet-1)*full), floorDebt)
-	return later(later(now, seconds(full)), debt)
+// furthest is the latest TAT that is believed on another's word: an empty bucket, and
+// a debt that takes so long to repay, an hour at most. Who told it may have lost its
+// state, or have been wrong.
+func (b *bucket) furthest(now int64, debt time.Duration) int64 {
+	return later(later(now, seconds(b.burst/b.rate)), min(debt, longestDebt))
 }
 
 // outlasts reports whether a Redis that has lost the last TAT seen has to be
@@ -751,7 +743,7 @@ func (a *account) worthTelling(b *bucket, charged time.Duration, byNews bool, no
 // may take from the bucket, not give; from a share its part of the new debt
 // alone, or what it has saved up would be gone at every word.
 func (a *account) hear(b *bucket, tat, demand, now int64, w *world) {
-	tat = min(tat, b.furthest(now, w))
+	tat = min(tat, b.furthest(now, seconds((w.fleet-1)*b.burst/b.rate))) // a burst of each other process: the rest is for the next reply to tell
 	a.said = max(a.said, tat)
 	if tat <= a.tat || b.mode == modeStale {
 		return

@@ -447,7 +447,7 @@ func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
 	sh.freezeLocked(e)
 	r.Append(rec, span, e.entry)
 	if e.marked(floorDue) {
-		r.Floor(len(r.Records)-1, e.floor(&e.bucket, now, w))
+		r.Floor(len(r.Records)-1, e.floor(&e.bucket, now))
 		e.setMark(floorDue, false)
 	}
 	return true
@@ -490,7 +490,11 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 	}
 	sh.unqueueLocked(e)
 	sh.freezeLocked(e)
-	r.Append(exchange.Record{Field: e.field(), Op: exchange.Reset}, delivery.Span{Begin: now, Late: forever, Empty: forever}, known)
+	rec := exchange.Record{Field: e.field(), Op: exchange.Reset}
+	if e.shared() {
+		rec.Limit = e.inExchange()
+	}
+	r.Append(rec, delivery.Span{Begin: now, Late: forever, Empty: forever}, known)
 	s.resetting[known] = q
 	return true
 }
@@ -675,11 +679,10 @@ func (s *syncer) giveUp(r *report, now int64) {
 // addFloors makes a report that was refused because Redis has lost state one
 // that heals it.
 func (s *syncer) addFloors(r *report, now int64) {
-	w := s.local.world.Load()
 	for i, told := range r.Cargo {
 		told.mu.Lock()
 		e := s.local.open(told, now)
-		r.Floor(i, e.floor(&e.bucket, now, w))
+		r.Floor(i, underLimit(e.floor(&e.bucket, now), now, e.inExchange(), r.Records[i].Limit))
 		e.setMark(floorDue, false)
 		told.mu.Unlock()
 	}
@@ -727,10 +730,10 @@ func (s *syncer) acknowledge(r *report, now int64) {
 		if e.exchanges() {
 			e.endOutage(now, w)
 			if rec := &r.Records[i]; e.marked(floorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
-				e.tat = later(e.tat, time.Duration(rec.Delta)*time.Microsecond) // Redis may have added it to what it has lost: the floor has to hold it
+				e.tat = later(e.tat, e.timeOf(rec)) // Redis may have added it to what it has lost: the floor has to hold it
 			}
 			byNews := e.metByNews()
-			e.settle(&e.bucket, r.Reply.Keys[i], r.Reply.Now, r.Records[i].Attempts, now, w)
+			e.settle(&e.bucket, r.Reply.Keys[i], r.Reply.Now, &r.Records[i], now, w)
 			e.redraw(w)
 			s.judgeCharge(e, &r.Records[i], r.Reply.Keys[i].Demand, byNews, now, w)
 		}
@@ -752,15 +755,20 @@ func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand int64, byNew
 	if !rec.Op.Charges() {
 		return
 	}
-	charged := time.Duration(rec.Delta) * time.Microsecond
+	charged := e.timeOf(rec)
 	s.overshoot += e.overshoot(&e.bucket, charged, now)
 	s.counts.overshoot.Store(uint64(s.overshoot))
 	if e.worthTelling(&e.bucket, charged, byNews, now, w) {
-		it := news.Item{Field: strings.Clone(e.field()), TAT: e.tat, Demand: demand, Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst}
+		it := news.Item{Field: strings.Clone(e.field()), TAT: e.tat, Demand: demand, Limit: e.inExchange(), Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst}
 		if s.outbox.Put(it) {
 			e.said = e.tat
 		}
 	}
+}
+
+// timeOf is the time that a record charges, by the limit that the key has by now.
+func (e opened) timeOf(rec *exchange.Record) time.Duration {
+	return time.Duration(rec.Limit.Time(rec.Delta, e.inExchange())) * time.Microsecond
 }
 
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
@@ -787,7 +795,7 @@ func (s *syncer) hear(c *exchange.FleetCall, now int64) {
 			s.outbox.Drop(n.Field)
 		}
 		s.local.hear(news.Item{
-			Field: strings.Clone(n.Field), Reset: n.Reset, Demand: n.Demand,
+			Field: strings.Clone(n.Field), Reset: n.Reset, Demand: n.Demand, Limit: n.Limit,
 			TAT: later(now, time.Duration(min(n.ToGo, maxMicros))*time.Microsecond),
 		}, now)
 	}

@@ -614,7 +614,7 @@ var lies = map[string]struct {
 	"all is duplicate":        {reply: func(r *exchange.Reply) { r.Status = exchange.Duplicate }},
 	"everybody asks for more": {reply: eachKey(func(k *exchange.KeyState) { k.Demand = 1 << 52 })},
 	"all is full":             {reply: eachKey(func(k *exchange.KeyState) { k.ToGo = exchange.LongAgo })},
-	"a debt of 142 years":     {reply: eachKey(func(k *exchange.KeyState) { k.ToGo = 1 << 52 }), debt: time.Second},
+	"a debt of 142 years":     {reply: eachKey(func(k *exchange.KeyState) { k.ToGo = 1 << 52 }), debt: longestDebt},
 	"a fleet beyond counting": {fleet: func(r *exchange.FleetReply) { r.Members = exchange.MaxMembers }},
 	"a fleet that is silent": {fleet: func(r *exchange.FleetReply) {
 		r.Members, r.Silent = exchange.MaxMembers, exchange.MaxMembers
@@ -622,7 +622,7 @@ var lies = map[string]struct {
 	"a debt of 142 years, and a fleet to match": {
 		fleet: func(r *exchange.FleetReply) { r.Members = exchange.MaxMembers },
 		reply: eachKey(func(k *exchange.KeyState) { k.ToGo = 1 << 52 }),
-		debt:  floorDebt,
+		debt:  longestDebt,
 	},
 }
 

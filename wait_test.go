@@ -176,7 +176,7 @@ func TestWaitersSeeEveryChange(t *testing.T) {
 	}{
 		"refund":   {func(l *Limiter) { l.Refund("k", 3) }, nil},
 		"reset":    {func(l *Limiter) { _ = l.Reset(context.Background(), "k") }, nil},
-		"larger":   {func(l *Limiter) { _ = l.SetLimit(Per(5, time.Hour).WithBurst(8)) }, nil},
+		"faster":   {func(l *Limiter) { _ = l.SetLimit(Per(5, time.Microsecond)) }, nil},
 		"no limit": {func(l *Limiter) { _ = l.SetLimit(Limit{Rate: rate.Inf}) }, nil},
 		"smaller":  {func(l *Limiter) { _ = l.SetLimit(Limit{Rate: 1, Burst: 2}) }, ErrExceedsBurst},
 		"nothing":  {func(l *Limiter) { _ = l.SetLimit(Limit{}) }, ErrExceedsBurst},
@@ -188,6 +188,7 @@ func TestWaitersSeeEveryChange(t *testing.T) {
 				done := waiting(t.Context(), l, "k", 3)
 				require.False(t, isDone(done))
 				tc.do(l)
+				time.Sleep(time.Microsecond)
 				require.True(t, isDone(done), "it still waits")
 				require.ErrorIs(t, <-done, tc.want)
 				require.Zero(t, l.Stats().Waiting)
@@ -611,7 +612,7 @@ func TestReloadReachesWaiters(t *testing.T) {
 				defer cancel()
 				var raised atomic.Bool
 				l := mustLimiter(t, Config{Limit: Per(1, time.Hour), KeySecret: tc.secret, LimitFor: func(string) (Limit, bool) {
-					return Per(1, time.Hour).WithBurst(10), raised.Load()
+					return Per(2, time.Minute), raised.Load()
 				}})
 				require.True(t, l.Allow(tc.key))
 				w := waiting(ctx, l, tc.key, 1)
@@ -636,7 +637,7 @@ func TestReloadBesideSetLimitReachesWaiters(t *testing.T) {
 				if once.CompareAndSwap(false, true) {
 					_ = l.SetLimit(Per(2, time.Hour)) // another goroutine's, in fact
 				}
-				return Per(1, time.Hour).WithBurst(10), true
+				return Per(2, time.Minute), true
 			}
 			return Per(1, time.Hour), true
 		}})

@@ -32,7 +32,7 @@ func (o *inspectOptions) flags() *flag.FlagSet {
 	fs.BoolVar(&o.cluster, "cluster", false, "the URL is of a node of a Redis Cluster")
 	fs.StringVar(&o.sentinel, "sentinel", "", "the URL is of a Sentinel that watches the primary of this `name`")
 	fs.StringVar(&o.prefix, "prefix", "limiter", "the fleet's Config.Prefix")
-	fs.Func("limit", "the key's `limit` (required: Redis knows no limits)", o.setLimit)
+	fs.Func("limit", "the `limit` to see the key by (default: that of the last report)", o.setLimit)
 	fs.DurationVar(&o.interval, "interval", 100*time.Millisecond, "the fleet's Config.SyncInterval")
 	return fs
 }
@@ -56,9 +56,6 @@ func parseInspectOptions(args []string) (*inspectOptions, error) {
 		return nil, err
 	}
 	var errs []error
-	if (o.limit == limiter.Limit{}) {
-		errs = append(errs, errors.New(`-limit is required, as in -limit 100/m`))
-	}
 	if o.interval <= 0 {
 		errs = append(errs, errors.New("-interval must be above 0"))
 	}

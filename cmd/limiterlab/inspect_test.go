@@ -53,11 +53,13 @@ func TestInspect(t *testing.T) {
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
 	longKey := fleetOf(t, client, "fleet")
 	of := func(key string) string {
-		return look(t, exitOK, "-redis", url, "-prefix", "fleet", "-limit", "60/h", key)
+		return look(t, exitOK, "-redis", url, "-prefix", "fleet", key)
 	}
+	require.Regexp(t, `^"user:42" under the prefix "fleet", at 30/1h0m0s\n\nlevel          30\.0 of 30 tokens\n`,
+		look(t, exitOK, "-redis", url, "-prefix", "fleet", "-limit", "30/h", "user:42"), "what is left stays left, at most the burst")
 	for key, patterns := range map[string][]string{
 		"user:42": {
-			`^"user:42" under the prefix "fleet", at 60/1h0m0s\n\nlevel          40\.\d of 60 tokens\n`,
+			`^"user:42" under the prefix "fleet", at 60/1h0m0s, the limit of the last report\n\nlevel          40\.\d of 60 tokens\n`,
 			`\nfull           in (20m0s|19m5\S+)\n`,
 			`\ndemand         \S+ tokens per second asked for by the whole fleet, \S+ × the limit\n`,
 			`\nlast report    \S+ ago\n`,
@@ -66,7 +68,7 @@ func TestInspect(t *testing.T) {
 		},
 		"deep":  {`\nlevel          -(30\.0|29\.9) of 60 tokens\ndebt           (30\.0|29\.9) tokens\nnext token     in 3\dm\S+, by one bucket`},
 		longKey: {`\nlevel          50\.\d of 60 tokens\n`, `\nwhere          field "d`},
-		"fresh": {`\nlevel          60 of 60 tokens: full\n`, `Redis knows nothing of this key`},
+		"fresh": {`\nlevel          full\n`, `Redis knows nothing of this key`},
 	} {
 		got := of(key)
 		for _, p := range patterns {
@@ -79,12 +81,13 @@ func TestInspect(t *testing.T) {
 
 // TestInspectInWords has the example of docs/lab.md, and states that it lacks.
 func TestInspectInWords(t *testing.T) {
-	o := inspectOptions{prefix: "limiter", limit: limiter.Per(100, time.Minute), interval: 100 * time.Millisecond, key: "user:42"}
+	o := inspectOptions{prefix: "limiter", interval: 100 * time.Millisecond, key: "user:42"}
+	perMinute := exchange.Limit{Full: 60e6, Burst: 100}
 	guide, err := os.ReadFile("../../docs/lab.md")
 	require.NoError(t, err)
 	require.Contains(t, string(guide), "```\n"+o.describe(exchange.Sight{
 		Hash: "limiter:2:16:{3-11205}", Exists: true,
-		Key: &exchange.KeySight{ToGo: 62400 * time.Millisecond, Demand: 3.21, Written: 87 * time.Millisecond},
+		Key: &exchange.KeySight{ToGo: 62400 * time.Millisecond, Demand: 3.21, Written: 87 * time.Millisecond, Limit: perMinute},
 		Fleet: []exchange.MemberSight{
 			{Process: [8]byte{0x5c, 0x1d, 0x6f, 0x0e, 0x9a, 0x7b, 0x23, 0x84}, Seen: 12 * time.Millisecond},
 			{Process: [8]byte{0xe0, 0x7b, 0x1c, 0x52, 0xaa, 0x90, 0x4d, 0x1f}, Seen: 64 * time.Millisecond},
@@ -97,7 +100,7 @@ func TestInspectInWords(t *testing.T) {
 		time.Minute:              "level          0.0 of 100 tokens\nnext token     in 600ms, by one bucket for the whole fleet\nfull           in 1m0s\n",
 		60600 * time.Millisecond: "level          -1.0 of 100 tokens\ndebt           1.0 tokens\nnext token     in 1.2s,",
 	} {
-		got := o.describe(exchange.Sight{Key: &exchange.KeySight{ToGo: togo}})
+		got := o.describe(exchange.Sight{Key: &exchange.KeySight{ToGo: togo, Limit: perMinute}})
 		if !strings.Contains(got, want) {
 			t.Errorf("%v to go: %q is not in\n%s", togo, want, got)
 		}
@@ -117,7 +120,6 @@ func TestInspectSaysWhatIsWrong(t *testing.T) {
 
 func TestInspectOptions(t *testing.T) {
 	for args, want := range map[string]string{
-		"x":                                      "-limit is required",
 		"-limit 1/s":                             "want one key after the flags, but 0 were given",
 		"-limit 1/s x y":                         "but 2 were given",
 		"-limit unlimited x":                     "has no state",
@@ -132,7 +134,7 @@ func TestInspectOptions(t *testing.T) {
 			t.Errorf("%s: %q is not in %q", args, want, got)
 		}
 	}
-	require.Contains(t, look(t, exitOK, "-h"), "Usage: limiterlab inspect -limit 100/m [flags] KEY")
+	require.Contains(t, look(t, exitOK, "-h"), "Usage: limiterlab inspect [flags] KEY")
 }
 
 func TestInspectCluster(t *testing.T) {

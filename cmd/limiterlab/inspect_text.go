@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
@@ -18,9 +19,9 @@ func (o *inspectOptions) describe(s exchange.Sight) string {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(&b, "%q under the prefix %q, at %v\n\n", o.key, o.prefix, o.limit)
+	fmt.Fprintf(&b, "%q under the prefix %q%s\n\n", o.key, o.prefix, o.by(s.Key))
 	if s.Key == nil {
-		line("level", "%d of %d tokens: full", o.limit.Burst, o.limit.Burst)
+		line("level", "full")
 		line("", "Redis knows nothing of this key: it was never reported, or has been full for more than a minute.")
 	} else {
 		o.describeKey(*s.Key, line)
@@ -31,10 +32,32 @@ func (o *inspectOptions) describe(s exchange.Sight) string {
 	return b.String()
 }
 
+// by says by which limit the key is seen.
+func (o *inspectOptions) by(k *exchange.KeySight) string {
+	switch {
+	case o.limit != limiter.Limit{}:
+		return fmt.Sprintf(", at %v", o.limit)
+	case k != nil:
+		return fmt.Sprintf(", at %v, the limit of the last report", limitOf(k.Limit))
+	}
+	return ""
+}
+
+// limitOf is a limit as it is configured. It was sent to a precision of 6e-8.
+func limitOf(l exchange.Limit) limiter.Limit {
+	return limiter.Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
+}
+
 func (o *inspectOptions) describeKey(k exchange.KeySight, line func(name, format string, args ...any)) {
-	r, burst := float64(o.limit.Rate), float64(o.limit.Burst)
+	lim := limitOf(k.Limit)
+	if (o.limit != limiter.Limit{}) {
+		lim = o.limit
+		own := exchange.Limit{Full: int64(float64(lim.Burst) / float64(lim.Rate) * 1e6), Burst: int64(lim.Burst)}
+		k.ToGo = time.Duration(k.Limit.ToGo(k.ToGo.Microseconds(), own)) * time.Microsecond
+	}
+	r, burst := float64(lim.Rate), float64(lim.Burst)
 	level := min(burst, burst-k.ToGo.Seconds()*r)
-	line("level", "%.1f of %d tokens", level, o.limit.Burst)
+	line("level", "%.1f of %d tokens", level, lim.Burst)
 	if level < 0 {
 		line("debt", "%.1f tokens", -level)
 	}

@@ -10,7 +10,7 @@ import (
 
 const usageHead = `Usage: limiterlab [flags]
        limiterlab replay -limit 100/m [flags] [access.log ...]
-       limiterlab inspect -limit 100/m [flags] KEY
+       limiterlab inspect [flags] KEY
 
 A fleet of limiters, each with its own Redis client, shares one limit while
 skewed traffic (the k-th process gets 1/k of what the first gets) asks for more.
@@ -77,7 +77,7 @@ func usage() string {
 	return usageHead + listFlags((&options{}).flags()) + usageTail
 }
 
-const inspectUsageHead = `Usage: limiterlab inspect -limit 100/m [flags] KEY
+const inspectUsageHead = `Usage: limiterlab inspect [flags] KEY
 
 Says how a key stands in the Redis that a fleet shares: its level or debt, when
 it is full again, what the fleet asks of it, and which processes the fleet has.
@@ -91,10 +91,10 @@ Flags:
 
 const inspectUsageTail = `
 Examples:
-  limiterlab inspect -limit 100/m user:42
-  limiterlab inspect -redis redis://:secret@10.0.0.7:6379 -prefix api -limit "10/s burst 50" user:42
-  limiterlab inspect -cluster -redis redis://10.0.0.7:7000 -limit 100/m user:42
-  limiterlab inspect -sentinel mymaster -redis redis://10.0.0.7:26379 -limit 100/m user:42
+  limiterlab inspect user:42
+  limiterlab inspect -redis redis://:secret@10.0.0.7:6379 -prefix api user:42
+  limiterlab inspect -cluster -redis redis://10.0.0.7:7000 user:42
+  limiterlab inspect -sentinel mymaster -redis redis://10.0.0.7:26379 -limit "10/s burst 50" user:42
 `
 
 // inspectUsage is what inspect -h prints.

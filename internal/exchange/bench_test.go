@@ -53,7 +53,7 @@ func benchChunks(partitions, records int) []*Chunk {
 		c.Partition = p
 		for i := range records {
 			c.Records = append(c.Records, Record{
-				Field: fmt.Sprintf("kcustomer:%08d", i), Delta: 1000, Attempts: 1500, Age: 50_000,
+				Field: fmt.Sprintf("kcustomer:%08d", i), Delta: 1000, Attempts: 1500, Age: 50_000, Limit: Limit{second, 100},
 			})
 		}
 		chunks[p] = c

@@ -11,13 +11,15 @@ import (
 //
 // Request of a chunk: version (1 byte), flags (1 byte), sequence number, τ µs,
 // keep ms; then per record: length of the field (2 bytes), field, op (1 byte), left
-// (1 byte), delta, attempts, age, ceiling, and, where flagFloors is set, floor.
+// (1 byte), delta, attempts, age, ceiling, limit (8 bytes), and, where flagFloors is set,
+// floor.
 // Reply: status (1 byte), now, sequence number known before; then per record
 // TAT − now, demand.
 //
 // Request of the fleet call: version (1 byte), flags (1 byte), silent µs, forget µs,
 // remember µs, interval µs, age µs, number of the last news heard; then per piece of news
-// to tell: length of the field (1 byte), field, flags (1 byte), TAT − now, demand.
+// to tell: length of the field (1 byte), field, flags (1 byte), TAT − now, demand,
+// limit (8 bytes).
 // Reply: 0 (1 byte), now, members, silent, newer and lost members, longest and shortest
 // interval µs, number of the latest news, of the one before the first that
 // follows, of the last that follows; then per page of news its length and the page,
@@ -42,7 +44,7 @@ var errReply = errors.New("the server's reply is not of the limiter's script")
 func (c *Chunk) request() []byte {
 	size := 26
 	for i := range c.Records {
-		size += 44 + len(c.Records[i].Field)
+		size += 52 + len(c.Records[i].Field)
 	}
 	b := append(slices.Grow(c.encoded[:0], size), wireVersion, c.flags())
 	b = appendInts(b, min(max(c.Seq, 0), maxSeq), tauMicros(c.Tau), keepState.Milliseconds())
@@ -68,6 +70,7 @@ func (r *Record) appendTo(b []byte, floors bool) []byte {
 	b = append(b, r.Field...)
 	b = append(b, byte(r.Op), r.Left)
 	b = appendInts(b, span(r.Delta), attemptSpan(r.Attempts), span(r.Age), span(r.Ceiling))
+	b = r.Limit.appendTo(b)
 	if floors {
 		b = appendInts(b, floorSpan(r.Floor))
 	}

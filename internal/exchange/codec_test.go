@@ -17,18 +17,18 @@ func TestWire(t *testing.T) {
 	t.Parallel()
 	c := &Chunk{
 		Seq: 0x0102, Tau: 500 * time.Millisecond, Floors: true, Leave: true,
-		Records: []Record{{Field: "kab", Op: Refund, Left: 9, Delta: 1, Attempts: 2, Age: 3, Ceiling: 4, Floor: 5}},
+		Records: []Record{{Field: "kab", Op: Refund, Left: 9, Delta: 1, Attempts: 2, Age: 3, Ceiling: 4, Limit: Limit{6, 7}, Floor: 5}},
 	}
 	require.Equal(t, "02"+"03"+"0201000000000000"+"20a1070000000000"+"60ea000000000000"+
-		"0300"+"6b6162"+"01"+"09"+"0100000000000000"+"0200000000000000"+"0300000000000000"+"0400000000000000"+"0500000000000000",
+		"0300"+"6b6162"+"01"+"09"+"0100000000000000"+"0200000000000000"+"0300000000000000"+"0400000000000000"+"0000c040"+"0000e040"+"0500000000000000",
 		hex.EncodeToString(c.request()))
 	c.Floors, c.Leave = false, false
 	require.Equal(t, "02"+"00", hex.EncodeToString(c.request())[:4])
-	require.Len(t, c.request(), 26+5+34)
+	require.Len(t, c.request(), 26+5+42)
 
-	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Age: 4 * time.Microsecond, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3}}}
+	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Age: 4 * time.Microsecond, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3, Limit{4, 5}}}}
 	require.Equal(t, "02"+"01"+"e803000000000000"+"40420f0000000000"+"80841e0000000000"+"0300000000000000"+"0400000000000000"+"0700000000000000"+
-		"03"+"6b6162"+"01"+"0200000000000000"+"0300000000000000", hex.EncodeToString(f.request()))
+		"03"+"6b6162"+"01"+"0200000000000000"+"0300000000000000"+"00008040"+"0000a040", hex.EncodeToString(f.request()))
 }
 
 // TestChunkUsesItsMemoryAgain: neither its request nor its reply makes garbage once it
@@ -53,7 +53,7 @@ func TestWireBounds(t *testing.T) {
 	c.Tau = -1
 	b := hex.EncodeToString(c.request())
 	require.Contains(t, b, "0000000000002000"+"0100000000000000", "2^53, and a τ that can be divided by")
-	require.Contains(t, b, "0000000000000800"+"000000000000f8ff"+strings.Repeat("0", 32), "2^51, and no negative number but of attempts")
+	require.Contains(t, b, "0000000000000800"+"000000000000f8ff"+strings.Repeat("0", 48), "2^51, and no negative number but of attempts")
 }
 
 func TestReplyIsBelievedOnlyIfSound(t *testing.T) {
@@ -83,7 +83,7 @@ func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
 	t.Parallel()
 	encode := func(ns ...int64) string { return string(appendInts([]byte{0}, ns...)) }
 	var r FleetReply
-	heard := []News{{"kab", true, 0, 4}, {"d0123", false, maxTime, maxTime}}
+	heard := []News{{"kab", true, 0, 4, Limit{5, 6}}, {"d0123", false, maxTime, maxTime, Limit{}}}
 	said := encodePage(7, heard...)
 	require.NoError(t, r.parse(encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8)+said))
 	require.Equal(t, FleetReply{epoch, 5, 2, 1, 4, 3 * time.Microsecond, 9 * time.Microsecond, 8, 8, heard, 6}, r)
@@ -133,7 +133,7 @@ func encodePage(first int64, news ...News) string {
 	b := appendInts(nil, first)
 	for _, n := range news {
 		b = append(append(append(b, byte(len(n.Field))), n.Field...), n.flags())
-		b = appendInts(b, epoch+n.ToGo, n.Demand)
+		b = n.Limit.appendTo(appendInts(b, epoch+n.ToGo, n.Demand))
 	}
 	return string(append(appendInts(nil, int64(len(b))), b...))
 }

@@ -32,9 +32,16 @@ if not struct then
       if high >= 2147483648 then high = high - 4294967296 end
       return high * 4294967296 + take(s, at, 4), at + 8
     end,
+    f = function(s, at) -- neither infinite nor none: such a limit is none
+      local bits = take(s, at, 4)
+      local power, part = floor(bits / 8388608) % 256, bits % 8388608 / 8388608
+      if bits >= 2147483648 or power == 0 or power == 255 then return 0, at + 4 end
+      return math.ldexp(1 + part, power - 127), at + 4
+    end,
   }
 
   local write = {
+    c8 = function(s) return s end,
     B = function(n) return put(n, 1) end,
     i8 = function(n)
       local high = floor(n / 4294967296)
@@ -54,6 +61,9 @@ if not struct then
           if at + size - 1 > #s then error('data string too short') end
           out[n] = string.sub(s, at, at + size - 1)
           at = at + size
+        elseif item == 'c8' then
+          n = n + 1
+          out[n], at = string.sub(s, at, at + 7), at + 8
         else
           n = n + 1
           out[n], at = read[item](s, at)

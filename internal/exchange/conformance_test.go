@@ -84,13 +84,30 @@ var fields = []string{"k", "ka", "kb", "kc", "d\x00\x01\xff", "k\x00m", "k{f}", 
 
 var amounts = []int64{0, 0, 1, 999, 100_000, 1_000_000, 70_000_000, maxSpan, maxSpan + 1, math.MaxInt64, -1, math.MinInt64}
 
+var someLimits = []Limit{
+	{second, 10},
+	{second, 10},
+	{second, 10},
+	{3600 * second, 10},
+	{second / 3, 100},
+	{1, 1},
+	{},
+	{0, 5},
+	{5, 0},
+	{-1, 3},
+	{maxSpan, 1},
+	{1, maxSpan},
+	{math.MaxInt64, math.MaxInt64},
+	{math.MinInt64, 7},
+}
+
 var durations = []time.Duration{-1, 0, 1, time.Millisecond, 500 * time.Millisecond, time.Hour, math.MaxInt64, math.MinInt64}
 
 func (s *schedule) chunk(t *rapid.T) *Chunk {
 	if s.seqs == nil {
 		s.seqs = map[ID]int64{}
 	}
-	amount := rapid.SampledFrom(amounts)
+	amount, limits := rapid.SampledFrom(amounts), rapid.SampledFrom(someLimits)
 	c := &Chunk{
 		ID:     id(rapid.Byte().Draw(t, "process")%3, rapid.Byte().Draw(t, "lane")%2),
 		Tau:    rapid.SampledFrom(durations).Draw(t, "tau"),
@@ -109,6 +126,7 @@ func (s *schedule) chunk(t *rapid.T) *Chunk {
 			Attempts: amount.Draw(t, "attempts"),
 			Age:      amount.Draw(t, "age"),
 			Ceiling:  amount.Draw(t, "ceiling"),
+			Limit:    limits.Draw(t, "limit"),
 			Floor:    amount.Draw(t, "floor"),
 		})
 	}
@@ -116,7 +134,7 @@ func (s *schedule) chunk(t *rapid.T) *Chunk {
 }
 
 func (s *schedule) fleet(t *rapid.T) FleetCall {
-	duration, amount := rapid.SampledFrom(durations), rapid.SampledFrom(amounts)
+	duration, amount, limits := rapid.SampledFrom(durations), rapid.SampledFrom(amounts), rapid.SampledFrom(someLimits)
 	f := FleetCall{
 		Process:  [8]byte{rapid.Byte().Draw(t, "member") % 5},
 		Silent:   duration.Draw(t, "silent"),
@@ -133,6 +151,7 @@ func (s *schedule) fleet(t *rapid.T) FleetCall {
 			Reset:  rapid.Bool().Draw(t, "reset"),
 			ToGo:   amount.Draw(t, "to go"),
 			Demand: amount.Draw(t, "demand"),
+			Limit:  limits.Draw(t, "limit"),
 		})
 	}
 	return f

@@ -1,6 +1,6 @@
 // Package exchange carries what processes report of their buckets to the
-// shared state and brings back what that state says of them. It knows nothing
-// of limits: everything that travels is time, in microseconds.
+// shared state and brings back what that state says of them. What travels is time,
+// in microseconds; a [Limit] says how much of it a token takes.
 //
 // The shared state is one hash per partition (key states, sequence numbers,
 // sweep cursor) and one hash for the fleet. [Client] keeps it in Redis, by a
@@ -42,6 +42,7 @@ type Record struct {
 	Age      int64 // how long before its arrival the charge begins, at least 0
 	Left     uint8 // part of the charge, in 1/256, that leaves room for silent processes: the key keeps it as unused
 	Ceiling  int64 // the charge leaves TAT at most this far ahead of now (never below where it was); 0 means no ceiling. Of Late: the part of delta that takes nothing unused
+	Limit    Limit // by which all of this, and the reply, is time; the zero Limit: by the one that the key was last written by
 	Floor    int64 // TAT − now of the least TAT that the key has had before this charge, negative where that has passed; travels only where Chunk.Floors is set; 0 means none
 }
 
@@ -90,7 +91,7 @@ type Reply struct {
 
 // KeyState is the shared state of one key at Reply.Now.
 type KeyState struct {
-	ToGo   int64 // TAT − now, microseconds; negative: full since then; LongAgo: for long, or never charged
+	ToGo   int64 // TAT − now, microseconds by the limit of the record; negative: full since then; LongAgo: for long, or never charged
 	Demand int64 // thousandths of a token: the decayed count of all attempts; divided by τ it is a rate
 }
 

@@ -5,7 +5,9 @@
 -- Fields of the hash, numbers 8 bytes each:
 --   \0n<ID>      sequence number, when it was applied
 --   \0m          sweep cursor, expiry (ms of TIME), clock when last written, offset of the clock
---   k… or d…     TAT, demand, when that was so, unused refill
+--   k… or d…     TAT, demand, when that was so, unused refill; the limit by which TAT and
+--                refill are time: µs that a full bucket takes to fill, and the burst, each
+--                in 4 bytes, floating point (0, 0: not known)
 
 local byte, exp, floor, max, min = string.byte, math.exp, math.floor, math.max, math.min
 local key, request = KEYS[1], ARGV[2]
@@ -13,6 +15,8 @@ local own, meta = '\0n' .. ARGV[1], '\0m'
 
 -- TAT of a key that was never charged.
 local NEVER = -HUGE
+-- The limit of a state by which none was written yet.
+local UNKNOWN = string.rep('\0', 8)
 -- The most unused refill that is kept: 7 s.
 local UNUSED = 7000000
 -- The reply looks no further back than this.
@@ -28,8 +32,8 @@ keep = keep * 1000
 
 -- Read the fields alone: the numbers are read where they are used, which spares
 -- tables to keep them in.
-local numbers = floors and '<BBi8i8i8i8i8' or '<BBi8i8i8i8'
-local size = floors and 42 or 34
+local numbers = floors and '<BBi8i8i8i8c8i8' or '<BBi8i8i8i8c8'
+local size = floors and 50 or 42
 local records, n, fields, asked, repeated = at, 0, { own, meta }, {}, false
 while at <= #request do
   local field
@@ -55,8 +59,8 @@ local idle = now - keep
 -- state decodes the state of a key. nil stands for one that is not there, is
 -- rubbish, or that the sweep may take: so nobody can tell when the sweep comes.
 local function state(value)
-  if not value or #value ~= 32 then return nil end
-  local tat, demand, since, unused = unpacked('<i8i8i8i8', value)
+  if not value or #value ~= 40 then return nil end
+  local tat, demand, since, unused, limit = unpacked('<i8i8i8i8c8', value)
   if tat < idle and since < idle then return nil end
   if tat < NEVER then tat = NEVER elseif tat > now + HUGE then tat = now + HUGE end
   if demand < 0 then demand = 0 elseif demand > HUGE then demand = HUGE end
@@ -65,7 +69,20 @@ local function state(value)
     demand = demand - demand % 1
   end
   if unused < 0 then unused = 0 elseif unused > UNUSED then unused = UNUSED end
-  return tat, demand, unused
+  return tat, demand, unused, limit
+end
+
+-- relimited returns a TAT and unused refill as time by another limit: the tokens stay,
+-- at most the new burst, and what is owed; Limit.ToGo has the reasons.
+local function relimited(tat, unused, from, to)
+  local full, burst = unpacked('<ff', from)
+  local newFull, newBurst = unpacked('<ff', to)
+  if not (full >= 1 and burst >= 1 and full <= HUGE and burst <= HUGE) then return tat, unused end
+  unused = min(UNUSED, floor(unused * (burst / full) * (newFull / newBurst) + 0.5))
+  if tat == NEVER then return tat, unused end
+  local missing = newBurst - burst
+  if tat > now then missing = missing + (tat - now) * burst / full end
+  return min(tat, now) + min(floor(max(0, missing) * newFull / newBurst + 0.5), HUGE), unused
 end
 
 -- sequence decodes the sequence number of an ID; 0 where there is none.
@@ -113,40 +130,50 @@ end
 -- is written once for each, and the last time counts. What each key passes does
 -- without max, min and #, which cost 5 % of the whole.
 local writes, w, added, furthest = { meta, '' }, 2, 0, now
-local reply, after = {}, {}
+local reply, after, limits = {}, {}, {}
 at = records
 for i = 1, n do
   local field, value = fields[i + 2], stored[i + 2]
   local before = repeated and after[field]
-  local tat, demand, unused
+  local tat, demand, unused, of
   if before then
-    tat, demand, unused = before[1], before[2], before[3]
+    tat, demand, unused, of = before[1], before[2], before[3], before[4]
   else
-    tat, demand, unused = state(value)
-    if not tat then tat, demand, unused = NEVER, 0, 0 end
+    tat, demand, unused, of = state(value)
+    if not tat then tat, demand, unused, of = NEVER, 0, 0, UNKNOWN end
+  end
+  local op, left, delta, attempts, age, ceiling, limit, least = unpacked(numbers, request, at + 2 + #field)
+  at = at + 2 + #field + size
+  if repeated then
+    after[field], limits[i] = before or { tat, demand, unused, of }, limit
+  end
+  if limit == UNKNOWN then
+    limit = of
+  elseif limit ~= of then
+    tat, unused = relimited(tat, unused, of, limit)
   end
   if status == 0 then
-    local op, left, delta, attempts, age, ceiling, least = unpacked(numbers, request, at + 2 + #field)
     local new, rest = merged(tat, unused, op, left, delta, age, ceiling, floors and least or 0)
     if new ~= tat or rest ~= unused or attempts > 0 or attempts < 0 and demand > 0 then
       tat, demand, unused = new, demand + attempts, rest
       if demand > HUGE then demand = HUGE elseif demand < 0 then demand = 0 end
-      writes[w + 1], writes[w + 2] = field, pack('<i8i8i8i8', tat, demand, now, unused)
+      writes[w + 1], writes[w + 2] = field, pack('<i8i8i8i8c8', tat, demand, now, unused, limit)
       w = w + 2
       if not value and not before then added = added + 1 end
       if tat > furthest then furthest = tat end
+      if repeated then after[field] = { tat, demand, unused, limit } end
     end
-    at = at + 2 + #field + size
   end
-  if repeated then after[field] = { tat, demand, unused } end
   local togo = tat - now
   if togo < LONGAGO then togo = LONGAGO end
   reply[2 * i - 1], reply[2 * i] = togo, demand
 end
 if repeated then
   for i = 1, n do
-    local last = after[fields[i + 2]]
-    reply[2 * i - 1] = max(last[1] - now, LONGAGO)
+    local last, limit = after[fields[i + 2]], limits[i]
+    local tat = last[1]
+    if limit ~= UNKNOWN and limit ~= last[4] then tat = relimited(tat, 0, last[4], limit) end
+    reply[2 * i - 1] = max(tat - now, LONGAGO)
     reply[2 * i] = last[2]
   end
 end

@@ -7,8 +7,8 @@
 --                 when members were last counted, how many, how many of them silent,
 --                 how many newer, how many lost, longest and shortest interval; number of the latest news
 --   \0t<slot>     a page of news: the number of the first; per piece of news the length
---                 of the field (1 byte), field, flags (1 byte), TAT, demand. Page p has the
---                 numbers PAGE·p + 1 to PAGE·p + PAGE; its slot, 2 bytes, is p modulo KEPT.
+--                 of the field (1 byte), field, flags (1 byte), TAT, demand, limit (8 bytes,
+--                 as in a state). Page p has the numbers PAGE·p + 1 to PAGE·p + PAGE; its slot, 2 bytes, is p modulo KEPT.
 
 local max, min = math.max, math.min
 -- By how much later a process has to start than another, to be newer.
@@ -28,7 +28,7 @@ local leave = flags % 2 == 1
 -- News on a page, pages kept, and pages read in one call at most. A page is read and
 -- sent as it is: Redis spends its time on pages, not on news. LONGEST is its length at
 -- most: 16 fields of 255 bytes.
-local PAGE, KEPT, MOST, LONGEST = 16, 512, 32, 4376
+local PAGE, KEPT, MOST, LONGEST = 16, 512, 32, 4504
 
 local stored = redis.call('HMGET', key, own, meta)
 
@@ -136,8 +136,8 @@ end
 -- slots of the oldest. It comes back to the process with the rest.
 local told, page, lines = {}, nil, nil
 while at <= #request do
-  local field, word, togo, demand
-  field, word, togo, demand, at = unpacked('<Bc0Bi8i8', request, at)
+  local field, word, togo, demand, limit
+  field, word, togo, demand, limit, at = unpacked('<Bc0Bi8i8c8', request, at)
   latest = latest + 1
   if pageOf(latest) ~= page then
     if page then told[page] = table.concat(lines) end
@@ -145,7 +145,7 @@ while at <= #request do
     local kept = redis.call('HMGET', key, slot(page))[1]
     lines = { sound(kept, page) and kept or pack('<i8', latest) }
   end
-  lines[#lines + 1] = pack('<B', #field) .. field .. pack('<Bi8i8', word, now + togo, demand)
+  lines[#lines + 1] = pack('<B', #field) .. field .. pack('<Bi8i8c8', word, now + togo, demand, limit)
 end
 if page then told[page] = table.concat(lines) end
 for page, value in pairs(told) do

@@ -30,6 +30,7 @@ type KeySight struct {
 	ToGo    time.Duration // TAT − now; not above 0: full
 	Demand  float64       // tokens asked for per second by the whole fleet
 	Written time.Duration // how long ago something was reported
+	Limit   Limit         // by which ToGo is time: that of the process that reported last
 }
 
 // MemberSight is a process that has not left.
@@ -75,7 +76,7 @@ func (c *Client) inspectKey(ctx context.Context, s *Sight, field string, tau tim
 		return nil
 	}
 	state, ok := numbers(values[1], 4)
-	if !ok || len(values[1].(string)) != 32 {
+	if !ok || len(values[1].(string)) != stateBytes {
 		return fmt.Errorf("the field %q of %s is %w", field, s.Hash, errState)
 	}
 	tat, demand, since := state[0], state[1], state[2]
@@ -84,6 +85,7 @@ func (c *Client) inspectKey(ctx context.Context, s *Sight, field string, tau tim
 		ToGo:    time.Duration(min(max(tat-now, LongAgo), maxSpan)) * time.Microsecond,
 		Demand:  float64(demand) / 1000 / tau.Seconds() * math.Exp(-float64(ago)/float64(tau.Microseconds())),
 		Written: time.Duration(min(ago, maxSpan)) * time.Microsecond,
+		Limit:   readLimit(values[1].(string)[4*8:]),
 	}
 	return nil
 }

@@ -119,7 +119,10 @@ func (c memoryClock) at(time int64) memoryClock {
 const never = -maxTime
 
 // memoryKey is the state of a key.
-type memoryKey struct{ tat, demand, since, unused int64 }
+type memoryKey struct {
+	tat, demand, since, unused int64
+	limit                      Limit // by which tat and unused are time
+}
 
 // memorySeq is a sequence number and when it was applied.
 type memorySeq struct{ number, since int64 }
@@ -154,7 +157,7 @@ func (p *memoryPartition) exchange(time int64, c *Chunk) {
 	}
 	keys := c.Reply.Keys[:0]
 	for i := range c.Records {
-		k := p.known(c.Records[i].Field, now, tauMicros(c.Tau))
+		k := p.known(&c.Records[i], now, tauMicros(c.Tau))
 		keys = append(keys, KeyState{ToGo: max(k.tat-now, LongAgo), Demand: k.demand})
 	}
 	c.Reply = Reply{Status: status, Now: now, Prev: prev, Keys: keys}
@@ -194,7 +197,7 @@ func (p *memoryPartition) apply(now, seq int64, c *Chunk) {
 
 // merge applies one record. A state that does not change keeps its time.
 func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
-	k := p.known(r.Field, now, tau)
+	k := p.known(r, now, tau)
 	next := k
 	r.merge(&next, now, floors)
 	attempts := attemptSpan(r.Attempts)
@@ -210,14 +213,20 @@ func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
 	*state = next
 }
 
-// known is the state of a key, its demand decayed to now.
-func (p *memoryPartition) known(field string, now, tau int64) memoryKey {
-	k := p.keys[field]
+// known is the state of a record's key, by the record's limit, its demand decayed to now.
+func (p *memoryPartition) known(r *Record, now, tau int64) memoryKey {
+	k, lim := p.keys[r.Field], r.Limit.rounded()
 	if k == nil || k.over(now) {
-		return memoryKey{tat: never}
+		return memoryKey{tat: never, limit: lim}
 	}
 	state := *k
 	state.demand = decayed(k.demand, now-k.since, tau)
+	if lim.Full > 0 {
+		if k.tat != never {
+			state.tat = min(now+k.limit.ToGo(k.tat-now, lim), now+maxTime)
+		}
+		state.unused, state.limit = min(k.limit.Time(k.unused, lim), maxUnused), lim
+	}
 	return state
 }
 

@@ -60,7 +60,7 @@ func (f *memoryFleet) hear(now int64, c *FleetCall) {
 	for i := heard + 1; i <= r.Heard; i++ {
 		n := f.news[i]
 		if n.tat > now || n.Reset {
-			n.ToGo, n.Demand = max(0, n.tat-now), min(max(n.Demand, 0), maxTime)
+			n.ToGo, n.Demand, n.Limit = max(0, n.tat-now), min(max(n.Demand, 0), maxTime), n.Limit.rounded()
 			r.News = append(r.News, n.News)
 		}
 	}

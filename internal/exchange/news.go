@@ -12,7 +12,8 @@ const (
 
 	newsPage  = 16 // pieces of news on a page of the hash
 	pageHead  = 8
-	pageBytes = pageHead + newsPage*(maxNewsField+18)
+	newsBytes = 1 + 1 + 8 + 8 + limitBytes // of a piece of news, beside its field
+	pageBytes = pageHead + newsPage*(maxNewsField+newsBytes)
 )
 
 // News is what one process tells the fleet of a key that runs low, so that
@@ -20,8 +21,9 @@ const (
 type News struct {
 	Field  string // as in Record, at most 255 bytes
 	Reset  bool   // the key was reset: what was known of it no longer holds
-	ToGo   int64  // TAT − now, microseconds, at least 0
+	ToGo   int64  // TAT − now, microseconds by Limit, at least 0
 	Demand int64  // as in KeyState
+	Limit  Limit
 }
 
 const maxNewsField = 255
@@ -52,7 +54,7 @@ func (n *News) appendTo(b []byte) []byte {
 	b = append(b, byte(len(n.Field)))
 	b = append(b, n.Field...)
 	b = append(b, n.flags())
-	return appendInts(b, span(n.ToGo), min(max(n.Demand, 0), maxTime))
+	return n.Limit.appendTo(appendInts(b, span(n.ToGo), min(max(n.Demand, 0), maxTime)))
 }
 
 func (n *News) flags() byte {
@@ -96,16 +98,18 @@ func (r *FleetReply) readPage(page string) {
 	number := in.within(0, maxSeq)
 	for p := pageOf(number); in.s != "" && !in.wild && pageOf(number) == p; number++ {
 		size := int(in.s[0])
-		if len(in.s) < size+18 {
+		if len(in.s) < size+newsBytes {
 			return
 		}
 		n := News{Field: in.s[1 : 1+size], Reset: in.s[1+size] == flagNewsReset}
 		in.s = in.s[2+size:]
 		tat, demand := in.within(-maxTime, r.Now+maxTime), in.within(0, maxTime)
+		lim := readLimit(in.s)
+		in.s = in.s[limitBytes:]
 		if in.wild || n.check() != nil {
 			return
 		}
-		n.ToGo, n.Demand = max(0, tat-r.Now), demand
+		n.ToGo, n.Demand, n.Limit = max(0, tat-r.Now), demand, lim
 		if number > r.after && number <= r.Heard && (n.ToGo > 0 || n.Reset) {
 			r.News = append(r.News, n)
 		}

@@ -109,6 +109,43 @@ func TestMerge(t *testing.T) {
 			{after: 61 * second, record: Record{}, toGo: -60 * second},
 			{after: 1, record: Record{}, toGo: LongAgo},
 		},
+		"under another limit the tokens that were left stay left": {
+			{record: Record{Delta: 3 * second, Limit: Limit{10 * second, 10}}, toGo: 3 * second},                       // 7 of 10 are left
+			{record: Record{Limit: Limit{20 * second, 10}}, toGo: 6 * second},                                          // at half the rate
+			{record: Record{Limit: Limit{second, 20}}, toGo: 650_000},                                                  // of 20
+			{record: Record{Limit: Limit{5 * second, 5}}, toGo: 0},                                                     // at most the new burst
+			{after: second, record: Record{Limit: Limit{10 * second, 10}}, toGo: 2 * second},                           // a look changes nothing
+			{record: Record{Delta: second, Limit: Limit{8 * second, 4}}, toGo: second},                                 // 2 s were to go, 8 tokens left: 4 are kept, half a token is taken
+			{after: second / 2, record: Record{Delta: second, Limit: Limit{40 * second, 4}}, toGo: 2_500_000 + second}, // ¼ was missing
+		},
+		"under another limit what is owed stays owed": {
+			{record: Record{Delta: 15 * second, Limit: Limit{10 * second, 10}}, toGo: 15 * second},
+			{record: Record{Limit: Limit{5 * second, 10}}, toGo: 7_500_000},
+			{record: Record{Limit: Limit{second, 1}}, toGo: 6 * second},
+			{record: Record{Limit: Limit{1, maxSpan}}, toGo: 1},
+			{record: Record{Limit: Limit{maxSpan, 1}}, toGo: maxTime},
+		},
+		"a full bucket is refilled by the new limit since it was full": {
+			{record: Record{Delta: second, Limit: Limit{10 * second, 10}}, toGo: second},
+			{after: 3 * second, record: Record{Limit: Limit{20 * second, 20}}, toGo: 8 * second},
+			{record: Record{Limit: Limit{second, 5}}, toGo: -2 * second},
+			{record: Record{Delta: second, Limit: Limit{20 * second, 20}}, toGo: 9 * second},
+		},
+		"a key that was never charged is full by any limit": {
+			{record: Record{Attempts: 1, Limit: Limit{10 * second, 10}}, toGo: LongAgo, demand: 1},
+			{record: Record{Limit: Limit{second, 1000}}, toGo: LongAgo, demand: 1},
+		},
+		"what was left unused is tokens too": {
+			{record: Record{Delta: second, Limit: Limit{10 * second, 10}}, toGo: second},
+			{after: 3 * second, record: Record{Delta: second, Limit: Limit{10 * second, 10}}, toGo: second}, // 2 s are left unused
+			{record: Record{Op: Late, Delta: 9 * second, Age: 9 * second, Limit: Limit{20 * second, 10}}, toGo: 2*second + 5*second},
+		},
+		"a reset by no limit leaves the limit": {
+			{record: Record{Op: Reset}, toGo: 0},
+			{record: Record{Delta: 5 * second, Limit: Limit{10 * second, 10}}, toGo: 5 * second}, // of a limit that is not known
+			{record: Record{Op: Reset}, toGo: 0},
+			{record: Record{Limit: Limit{10 * second, 20}}, toGo: 5 * second},
+		},
 		"absurd numbers": {
 			{record: Record{Delta: math.MaxInt64, Attempts: math.MaxInt64}, toGo: maxSpan, demand: maxSpan},
 			{record: Record{Delta: math.MaxInt64, Attempts: math.MaxInt64}, toGo: maxTime, demand: maxTime},

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
@@ -15,10 +16,12 @@ import (
 
 // Item is news of one key.
 type Item struct {
-	Field  string // of the key in Redis
-	TAT    int64  // instant
-	Demand int64  // thousandths of a token: the fleet's decayed count of attempts
-	Reset  bool   // what was known of the key no longer holds
+	Field  string         // of the key in Redis
+	Limit  exchange.Limit // by which TAT is an instant
+	TAT    int64          // instant
+	Demand int64          // thousandths of a token: the fleet's decayed count of attempts
+	Reset  bool           // what was known of the key no longer holds
+	Own    bool           // a debt of a key that this process has evicted, not heard
 	Level  float64
 }
 
@@ -127,7 +130,7 @@ func (o *Outbox) Take(most int, now int64) []exchange.News {
 		}
 		o.taken = append(o.taken, *it)
 		list = append(list, exchange.News{
-			Field: it.Field, Reset: it.Reset, Demand: it.Demand,
+			Field: it.Field, Reset: it.Reset, Demand: it.Demand, Limit: it.Limit,
 			ToGo: max(0, it.TAT-now) / int64(time.Microsecond),
 		})
 	}
@@ -188,6 +191,7 @@ const tableSize = exchange.NewsKept
 // Table is what was heard of keys that are not resident. It is safe for
 // concurrent use; only a first contact asks it.
 type Table struct {
+	used  atomic.Bool
 	mu    sync.Mutex
 	items map[string]Item
 	order []string // fields, at most tableSize; then the oldest is at next
@@ -201,6 +205,7 @@ func NewTable() *Table { return &Table{items: map[string]Item{}} }
 func (t *Table) Put(it Item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.used.Store(true)
 	_, known := t.items[it.Field]
 	switch {
 	case it.Reset && known:
@@ -220,6 +225,9 @@ func (t *Table) Put(it Item) {
 
 // Get returns what was heard of a key, if it still holds.
 func (t *Table) Get(field string, now int64) (Item, bool) {
+	if !t.used.Load() {
+		return Item{}, false
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	it, ok := t.items[field]

@@ -83,6 +83,22 @@ func (t *Table) Forget(hash uint64) {
 	}
 }
 
+// PutOff makes the TATs later for which later gives a later one.
+func (t *Table) PutOff(later func(tat int64) int64, now int64) {
+	if t.sets.Load() == nil {
+		return
+	}
+	for i := range *t.sets.Load() {
+		s := &(*t.sets.Load())[i]
+		for j := range s {
+			old := s[j].Load()
+			if tat := until(old); tat > now {
+				s[j].CompareAndSwap(old, cell(old, max(tat, later(tat)))) // else it is another's by now
+			}
+		}
+	}
+}
+
 func (t *Table) allocate() {
 	sets := make([]set, t.size)
 	t.sets.Store(&sets)

@@ -179,3 +179,21 @@ func BenchmarkTable(b *testing.B) {
 		table.Get(hashOf(i + 1))
 	}
 }
+
+// TestPutOff: what is remembered gets later, never earlier, and what has passed stays.
+func TestPutOff(t *testing.T) {
+	table := New(100)
+	table.PutOff(func(int64) int64 { return 1 }, 0)
+	for i := range 8 {
+		table.Put(hashOf(i), int64(i+1)*tick, 0)
+	}
+	table.PutOff(func(tat int64) int64 { return 3*tat - 10*tick }, 2*tick)
+	for i := range 8 {
+		was := int64(i+1) * tick
+		want := was
+		if was > 2*tick {
+			want = max(was, 3*was-10*tick)
+		}
+		require.Equal(t, want, table.Get(hashOf(i)), i)
+	}
+}
