@@ -120,7 +120,8 @@
 //   - Processes that all request at the same instants of a clock share one bucket
 //     from the third time on [TestTicksShareOneBucket].
 //   - Processes with different SyncIntervals share one bucket, and say that they
-//     differ [TestIntervalsThatDifferAreSaid].
+//     differ [TestIntervalsThatDifferAreSaid]; limiters with different limits under
+//     one prefix say so in the log [TestLimitsThatDifferAreSaid].
 //   - Whatever Redis replies, no answer is absurd, no bucket gives more than its
 //     burst at once, no process calls without a pause, and lies are forgotten
 //     within seconds of their end, but for a debt of at most an hour, which a

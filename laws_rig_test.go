@@ -637,7 +637,7 @@ func (p *proc) allowEach(keys []string) {
 
 // suspended reports whether the limit is one by which nothing, or all, is admitted.
 func (p *proc) suspended() bool {
-	b := newBucket(*p.limit.Load(), 1)
+	b := newBucket(*p.local.limit.Load(), 1)
 	return !b.shared()
 }
 

@@ -295,8 +295,7 @@ type Limiter struct {
 	limitFor func(string) (Limit, bool)
 	shadow   func(string) bool
 
-	changing  sync.Mutex // one SetLimit or Reload at a time
-	limit     atomic.Pointer[Limit]
+	changing  sync.Mutex    // one SetLimit or Reload at a time
 	limits    atomic.Uint64 // counts changes of limit and limitFor
 	badLimits atomic.Uint64
 
@@ -334,7 +333,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 	if s != nil {
 		cfg.Limit = cfg.Limit.fillable()
 	}
-	l.limit.Store(&cfg.Limit)
+	l.local.limit.Store(&cfg.Limit)
 	if s != nil {
 		l.syncer = newSyncer(cfg, s, l.local, l.base, seed)
 		if cfg.Processes == 0 {
@@ -543,7 +542,7 @@ func (l *Limiter) ruleOf(key string) rule {
 			l.badLimits.Add(1)
 		}
 	}
-	r.limit = *l.limit.Load()
+	r.limit = *l.local.limit.Load()
 	return r
 }
 
@@ -625,7 +624,7 @@ func (l *Limiter) SetLimit(lim Limit) error {
 	}
 	l.changing.Lock()
 	defer l.changing.Unlock()
-	was := l.limit.Swap(&lim)
+	was := l.local.limit.Swap(&lim)
 	l.limits.Add(1)
 	now := l.now()
 	l.local.each(now, func(e opened) {

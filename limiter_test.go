@@ -863,7 +863,7 @@ func TestLimitForThatChangesLimitsEnds(t *testing.T) {
 	l.Peek("k4")
 	l.Reload()
 	calm = true
-	if got, want := l.Take("k").Limit, *l.limit.Load(); got != want {
+	if got, want := l.Take("k").Limit, *l.local.limit.Load(); got != want {
 		t.Errorf("the limit is %v, want %v", got, want)
 	}
 	asked = 0

@@ -262,9 +262,10 @@ type local struct {
 	shift  uint8       // of a hash, to the number of a shard
 	stale  atomic.Bool // of some partition grants can't be renewed
 	seed   maphash.Seed
-	random uint64 // seed of the thresholds
-	prefix string // Config.Prefix
-	secret []byte // of the digests that stand for keys in Redis; nil: none
+	random uint64                // seed of the thresholds
+	limit  atomic.Pointer[Limit] // Config.Limit
+	prefix string                // Config.Prefix
+	secret []byte                // of the digests that stand for keys in Redis; nil: none
 	parts  []partition
 	world  atomic.Pointer[world]
 	urgent atomic.Bool       // some key is to be told at once

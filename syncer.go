@@ -31,6 +31,7 @@ const (
 	closeFlush   = time.Second            // for the last round of Close
 	closeMost    = 1800 * time.Millisecond
 	closeLines   = 100 * time.Millisecond // for log lines that are still to be written
+	disagreeMost = 10 * time.Second       // that limits may differ within the fleet, unsaid
 	warnEvery    = time.Minute            // while it lasts, the log says again that Redis can't be used
 	warnCalm     = 10 * time.Second       // and does not follow a way to Redis that comes and goes faster than that
 	warnHang     = 5 * time.Second        // a call that hangs may still say what is wrong
@@ -142,6 +143,8 @@ type syncer struct {
 	warnedAt  int64 // when that was last logged; 0: never
 	warned    bool  // it was, since all was well
 	differing error // that intervals differ within the fleet; nil: they don't
+	agreedAt  int64 // when limits last did not differ within the fleet
+	disagree  bool  // that they do has been logged
 }
 
 func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed uint64) *syncer {
@@ -774,6 +777,9 @@ func (e opened) timeOf(rec *exchange.Record) time.Duration {
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
 	c := s.fleet.Call(s.process, s.local.world.Load().rtt, now)
 	c.Heard = s.heard
+	if lim := newBucket(*s.local.limit.Load(), now); lim.shared() {
+		c.Limit = lim.inExchange()
+	}
 	return c
 }
 
@@ -814,6 +820,7 @@ func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
 	s.fleet.Joined(&c.Reply, back, s.hold(), w.rtt, now)
 	s.publishWorld(w.rtt)
 	s.compareIntervals()
+	s.compareLimits(c.Limit, c.Reply.Other, now)
 	s.hear(c, now)
 	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // where the interval was much longer
 }
@@ -828,6 +835,24 @@ func (s *syncer) compareIntervals() {
 		s.differing = s.named(fmt.Errorf("limiter: the processes of the fleet have SyncIntervals from %v to %v: all should have the same", shortest, longest))
 		s.logger.Warn("limiter: SyncInterval differs within the fleet", "own", s.interval, "shortest", shortest, "longest", longest)
 	}
+}
+
+// compareLimits logs once that another process has another Config.Limit: at once where
+// it had when this one came, later when it has lasted, for a change of limit comes to
+// all in its time.
+func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
+	switch {
+	case other == exchange.Limit{}:
+		s.agreedAt, s.disagree = now, false
+	case !s.disagree && (s.agreedAt == 0 || now-s.agreedAt > int64(disagreeMost)):
+		s.disagree = true
+		s.logger.Warn("limiter: another limiter under this prefix has another limit: a rollout, or two that need prefixes of their own", "own", asLimit(own).String(), "other", asLimit(other).String())
+	}
+}
+
+// asLimit is a limit that was sent, to a precision of 6e-8.
+func asLimit(l exchange.Limit) Limit {
+	return Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
 }
 
 // hold is how long the fleet is learnt anew after a loss or an outage.

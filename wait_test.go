@@ -304,7 +304,7 @@ func TestWaitAllInAnyOrder(t *testing.T) {
 				var parts []Part
 				var costs []int
 				for _, i := range order {
-					costs = append(costs, 1+rng.IntN(limiters[i].limit.Load().Burst))
+					costs = append(costs, 1+rng.IntN(limiters[i].local.limit.Load().Burst))
 					parts = append(parts, limiters[i].Part("k", costs[len(costs)-1]))
 				}
 				ctx, cancel := context.WithCancel(t.Context())
@@ -321,7 +321,7 @@ func TestWaitAllInAnyOrder(t *testing.T) {
 					}
 					for j, i := range order {
 						n := taken[i].Add(int64(costs[j]))
-						lim := limiters[i].limit.Load()
+						lim := limiters[i].local.limit.Load()
 						if most := float64(lim.Burst) + float64(lim.Rate)*time.Since(begin).Seconds() + 1e-6; float64(n) > most {
 							t.Errorf("limiter %d: %d tokens after %v, of %v", i, n, time.Since(begin), *lim)
 						}
@@ -334,7 +334,7 @@ func TestWaitAllInAnyOrder(t *testing.T) {
 				if n := l.Stats().Waiting; n != 0 {
 					t.Errorf("%d still wait for limiter %d", n, i)
 				}
-				lim := l.limit.Load()
+				lim := l.local.limit.Load()
 				time.Sleep(time.Duration(float64(lim.Burst)/float64(lim.Rate)*1e9) + time.Millisecond)
 				if r := l.Peek("k"); r.Remaining != lim.Burst {
 					t.Errorf("limiter %d has %d of %d tokens when all is refilled", i, r.Remaining, lim.Burst)

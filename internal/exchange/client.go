@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -52,20 +53,39 @@ func Open(rdb redis.UniversalClient, prefix string) Store {
 
 // New returns a Client whose keys all begin with the prefix and a colon. It does not dial.
 func New(rdb redis.UniversalClient, prefix string) *Client {
-	c := &Client{rdb: rdb, fleet: fleetName(prefix)}
-	c.cluster, _ = rdb.(reloader)
-	_, ring := rdb.(*redis.Ring)
-	c.single = c.cluster == nil && !ring
-	n := partitions
-	c.perExec = perExec
+	c := &Client{rdb: rdb, fleet: fleetName(prefix), names: partitionNames(prefix), perExec: perExec}
+	c.cluster, _ = unwrapped[reloader](rdb)
+	_, c.single = unwrapped[*redis.Client](rdb)
 	if c.cluster != nil {
-		n, c.perExec = partitionsCluster, perExecCluster
+		c.perExec = perExecCluster
 	}
-	c.names = partitionNames(prefix, n)
 	return c
 }
 
-// Partitions is the number of partitions: 64 with a Cluster client, 16 otherwise.
+// unwrapped finds a client of a type, be it wrapped: the client itself, or the value of an
+// exported or embedded field of a structure.
+func unwrapped[T any](client any) (found T, ok bool) {
+	if found, ok = client.(T); ok {
+		return found, true
+	}
+	v := reflect.ValueOf(client)
+	for v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct || v.Type().PkgPath() == reflect.TypeFor[redis.Client]().PkgPath() {
+		return found, false
+	}
+	for i := range v.NumField() {
+		if f := v.Field(i); f.CanInterface() && f.Type().Implements(reflect.TypeFor[redis.UniversalClient]()) {
+			if found, ok = unwrapped[T](f.Interface()); ok {
+				return found, true
+			}
+		}
+	}
+	return found, false
+}
+
+// Partitions is the number of partitions.
 func (c *Client) Partitions() int { return len(c.names) }
 
 // Exchange implements [Exchanger]. The chunks travel a few to a pipeline, one

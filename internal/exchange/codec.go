@@ -17,12 +17,12 @@ import (
 // TAT − now, demand.
 //
 // Request of the fleet call: version (1 byte), flags (1 byte), silent µs, forget µs,
-// remember µs, interval µs, age µs, number of the last news heard; then per piece of news
+// remember µs, interval µs, age µs, number of the last news heard, limit (8 bytes); then per piece of news
 // to tell: length of the field (1 byte), field, flags (1 byte), TAT − now, demand,
 // limit (8 bytes).
 // Reply: 0 (1 byte), now, members, silent, newer and lost members, longest and shortest
 // interval µs, number of the latest news, of the one before the first that
-// follows, of the last that follows; then per page of news its length and the page,
+// follows, of the last that follows, a limit of another member (8 bytes); then per page of news its length and the page,
 // as fleet.lua keeps it.
 const (
 	wireVersion = 2
@@ -34,7 +34,7 @@ const (
 
 	chunkReplyHead = 17
 	chunkReplyKey  = 16
-	fleetReplyHead = 81
+	fleetReplyHead = 81 + limitBytes
 )
 
 var errReply = errors.New("the server's reply is not of the limiter's script")
@@ -110,6 +110,7 @@ func (f *FleetCall) request() []byte {
 		b[1] = flagFleetLeave
 	}
 	b = appendInts(b, micros(f.Silent), micros(f.Forget), micros(f.Remember), micros(f.Interval), micros(f.Age), min(max(f.Heard, 0), maxSeq))
+	b = f.Limit.appendTo(b)
 	for i := range f.Tell {
 		b = f.Tell[i].appendTo(b)
 	}
@@ -135,9 +136,9 @@ func (r *FleetReply) parse(s string) error {
 	reply := FleetReply{
 		Now: now, Members: int(members), Silent: int(silent), Newer: int(newer), Lost: int(lost),
 		Fastest: fromMicros(fastest), Slowest: fromMicros(slowest),
-		Latest: latest, Heard: heard, after: after,
+		Latest: latest, Heard: heard, after: after, Other: readLimit(in.s),
 	}
-	if err := reply.parseNews(in.s); err != nil {
+	if err := reply.parseNews(in.s[limitBytes:]); err != nil {
 		return err
 	}
 	*r = reply

@@ -26,8 +26,8 @@ func TestWire(t *testing.T) {
 	require.Equal(t, "02"+"00", hex.EncodeToString(c.request())[:4])
 	require.Len(t, c.request(), 26+5+42)
 
-	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Age: 4 * time.Microsecond, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3, Limit{4, 5}}}}
-	require.Equal(t, "02"+"01"+"e803000000000000"+"40420f0000000000"+"80841e0000000000"+"0300000000000000"+"0400000000000000"+"0700000000000000"+
+	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Age: 4 * time.Microsecond, Limit: Limit{6, 7}, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3, Limit{4, 5}}}}
+	require.Equal(t, "02"+"01"+"e803000000000000"+"40420f0000000000"+"80841e0000000000"+"0300000000000000"+"0400000000000000"+"0700000000000000"+"0000c0400000e040"+
 		"03"+"6b6162"+"01"+"0200000000000000"+"0300000000000000"+"00008040"+"0000a040", hex.EncodeToString(f.request()))
 }
 
@@ -81,12 +81,13 @@ func TestReplyIsBelievedOnlyIfSound(t *testing.T) {
 
 func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
 	t.Parallel()
-	encode := func(ns ...int64) string { return string(appendInts([]byte{0}, ns...)) }
+	other := Limit{12, 3}
+	encode := func(ns ...int64) string { return string(other.appendTo(appendInts([]byte{0}, ns...))) }
 	var r FleetReply
 	heard := []News{{"kab", true, 0, 4, Limit{5, 6}}, {"d0123", false, maxTime, maxTime, Limit{}}}
 	said := encodePage(7, heard...)
 	require.NoError(t, r.parse(encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8)+said))
-	require.Equal(t, FleetReply{epoch, 5, 2, 1, 4, 3 * time.Microsecond, 9 * time.Microsecond, 8, 8, heard, 6}, r)
+	require.Equal(t, FleetReply{epoch, 5, 2, 1, 4, 3 * time.Microsecond, 9 * time.Microsecond, other, 8, 8, heard, 6}, r)
 	require.NoError(t, r.parse(encode(epoch, 5, 2, 1, 4, 9, 3, 9, 7, 7)+said))
 	require.Empty(t, r.News, "heard before, or not to be read yet")
 	for name, page := range map[string]string{
@@ -182,14 +183,12 @@ func FuzzFleetReply(f *testing.F) {
 func TestNamesLieEvenlyInACluster(t *testing.T) {
 	t.Parallel()
 	require.EqualValues(t, 0x31c3, crc16([]byte("123456789")), "the check value of CRC-16/XMODEM")
-	for _, n := range []int{partitions, partitionsCluster} {
-		tags := partitionTags(n)
-		require.Len(t, tags, n)
-		for p, tag := range tags {
-			require.Equal(t, p*slots/n+slots/n/2, int(crc16([]byte(tag))%slots))
-			require.True(t, strings.HasPrefix(tag, fmt.Sprintf("%d-", p)))
-		}
+	tags := partitionTags()
+	require.Len(t, tags, partitions)
+	for p, tag := range tags {
+		require.Equal(t, p*slots/partitions+slots/partitions/2, int(crc16([]byte(tag))%slots))
+		require.True(t, strings.HasPrefix(tag, fmt.Sprintf("%d-", p)))
 	}
-	require.Equal(t, "app:2:16:{"+partitionTags(16)[3]+"}", partitionNames("app", 16)[3])
+	require.Equal(t, "app:2:16:{"+tags[3]+"}", partitionNames("app")[3])
 	require.Equal(t, "app:2:fleet:{f}", fleetName("app"))
 }

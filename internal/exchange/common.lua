@@ -89,6 +89,9 @@ local pack, unpacked = struct.pack, struct.unpack
 -- No number in the data is believed beyond this.
 local HUGE = 4503599627370496 -- 2^52
 
+-- A limit that is none, or that nobody has written yet.
+local UNKNOWN = string.rep('\0', 8)
+
 -- 24 h, in microseconds: how long a sequence number is kept, and a hash that nobody touches.
 local DAY = 86400000000
 

@@ -142,6 +142,7 @@ func (s *schedule) fleet(t *rapid.T) FleetCall {
 		Remember: duration.Draw(t, "remember"),
 		Interval: duration.Draw(t, "interval"),
 		Age:      duration.Draw(t, "age"),
+		Limit:    limits.Draw(t, "own limit"),
 		Leave:    rapid.IntRange(0, 5).Draw(t, "leave") == 0,
 		Heard:    rapid.SampledFrom([]int64{0, 1, 3, 16, 70, 300, 600, -1, math.MaxInt64}).Draw(t, "heard"),
 	}

@@ -103,6 +103,7 @@ type FleetCall struct {
 	Remember time.Duration // at least Forget; a lost member is counted for as long
 	Interval time.Duration // of this process's rounds, as configured
 	Age      time.Duration // since this process started
+	Limit    Limit         // that most of this process's keys have; the zero Limit: none
 	Leave    bool          // this process leaves
 	Tell     []News        // at most MaxTold
 	Heard    int64         // number of the last news that this process has heard; 0: none
@@ -120,6 +121,7 @@ type FleetReply struct {
 	Lost    int           // processes unseen for longer than Forget that never left, less those that have replaced them likewise
 	Fastest time.Duration // the shortest and the longest interval of the members
 	Slowest time.Duration
+	Other   Limit  // of some member whose limit is another than this process's; the zero Limit: none is
 	Latest  int64  // number of the latest news
 	Heard   int64  // number of the last news that this process has heard with this reply; below Latest there is more to ask for
 	News    []News // what was told after FleetCall.Heard, the oldest first, at most MaxHeard, what this call told included

@@ -15,8 +15,6 @@ local own, meta = '\0n' .. ARGV[1], '\0m'
 
 -- TAT of a key that was never charged.
 local NEVER = -HUGE
--- The limit of a state by which none was written yet.
-local UNKNOWN = string.rep('\0', 8)
 -- The most unused refill that is kept: 7 s.
 local UNUSED = 7000000
 -- The reply looks no further back than this.

@@ -2,10 +2,11 @@
 -- KEYS[1] the hash; ARGV[1] the process; ARGV[2] the request.
 --
 -- Fields of the hash, numbers 8 bytes each:
---   \0p<process>  last seen, interval of its rounds, when it started
+--   \0p<process>  last seen, interval of its rounds, when it started, limit (as in a state)
 --   \0m           expiry (ms of TIME), clock when last written, offset of the clock;
 --                 when members were last counted, how many, how many of them silent,
---                 how many newer, how many lost, longest and shortest interval; number of the latest news
+--                 how many newer, how many lost, longest and shortest interval; number of the latest news;
+--                 least and largest limit
 --   \0t<slot>     a page of news: the number of the first; per piece of news the length
 --                 of the field (1 byte), field, flags (1 byte), TAT, demand, limit (8 bytes,
 --                 as in a state). Page p has the numbers PAGE·p + 1 to PAGE·p + PAGE; its slot, 2 bytes, is p modulo KEPT.
@@ -22,7 +23,7 @@ local version = string.byte(request, 1)
 if version ~= 2 then
   return redis.error_reply('ERR limiter: unknown request version ' .. tostring(version))
 end
-local _, flags, silent, forget, remember, interval, age, heard, at = unpacked('<BBi8i8i8i8i8i8', request)
+local _, flags, silent, forget, remember, interval, age, heard, limit, at = unpacked('<BBi8i8i8i8i8i8c8', request)
 local leave = flags % 2 == 1
 
 -- News on a page, pages kept, and pages read in one call at most. A page is read and
@@ -33,20 +34,28 @@ local PAGE, KEPT, MOST, LONGEST = 16, 512, 32, 4504
 local stored = redis.call('HMGET', key, own, meta)
 
 local expire, last, offset, counted, members, mute, newer, lost, slowest, fastest, latest = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-if stored[2] and #stored[2] == 88 then
-  expire, last, offset, counted, members, mute, newer, lost, slowest, fastest, latest = unpacked('<i8i8i8i8i8i8i8i8i8i8i8', stored[2])
+local least, largest = UNKNOWN, UNKNOWN
+if stored[2] and #stored[2] == 104 then
+  expire, last, offset, counted, members, mute, newer, lost, slowest, fastest, latest, least, largest = unpacked('<i8i8i8i8i8i8i8i8i8i8i8c8c8', stored[2])
   if latest < 0 or latest > HUGE then latest = 0 end
 end
 local time, now
 time, now, offset = clock(last, offset)
 
--- seen decodes when a process was last seen, its interval, and when it started; nil
--- where that is rubbish or too long ago.
+-- seen decodes when a process was last seen, its interval, when it started, and its
+-- limit; nil where that is rubbish or too long ago.
 local function seen(value)
-  if not value or #value ~= 24 then return nil end
-  local at, every, started = unpacked('<i8i8i8', value)
+  if not value or #value ~= 32 then return nil end
+  local at, every, started, theirs = unpacked('<i8i8i8c8', value)
   if at < now - max(forget, remember) or at > now or every < 0 or every > HUGE then return nil end
-  return at, every, started
+  return at, every, started, theirs
+end
+
+-- smaller orders limits, in any way that is the same for all.
+local function smaller(one, other)
+  local full, burst = unpacked('<ff', one)
+  local otherFull, otherBurst = unpacked('<ff', other)
+  return full < otherFull or full == otherFull and burst < otherBurst
 end
 
 -- count looks at every member but this one: linear in the fleet, so it is done
@@ -57,6 +66,7 @@ local function count()
   local others, quiet, gone, longest, shortest = 0, 0, 0, interval, interval
   local over, known, cursor = {}, {}, '0'
   local live = { now - age }
+  local low, high = limit, limit
   -- Of the silent and of the lost: when the first started, and when the first was last seen.
   local silents, lost = { HUGE, now }, { HUGE, now }
   local function add(to, started, at)
@@ -79,7 +89,7 @@ local function count()
       local a, b = string.byte(field, 1, 2)
       if a == 0 and b == 112 and field ~= own and not known[field] then -- \0p
         known[field] = true -- a scan may give a field twice
-        local at, every, started = seen(found[i + 1])
+        local at, every, started, theirs = seen(found[i + 1])
         if not at or now - at > silent and at - started < BRIEFLY then
           over[#over + 1] = field
         elseif at < now - forget then
@@ -94,18 +104,22 @@ local function count()
             live[#live + 1] = started
           end
           longest, shortest = max(longest, every), min(shortest, every)
+          if theirs ~= limit and theirs ~= UNKNOWN then
+            if low == UNKNOWN or smaller(theirs, low) then low = theirs end
+            if high == UNKNOWN or smaller(high, theirs) then high = theirs end
+          end
         end
       end
     end
   until cursor == '0'
-  return over, others, quiet, replaced(silents), max(0, gone - replaced(lost)), longest, shortest
+  return over, others, quiet, replaced(silents), max(0, gone - replaced(lost)), longest, shortest, low, high
 end
 
 local over = {}
-local mine, mineEvery = seen(stored[1])
+local mine, mineEvery, _, mineLimit = seen(stored[1])
 local stale = counted > now or now - counted >= math.floor(silent / 8)
-if stale or leave or not mine or now - mine > min(forget, silent) or mineEvery ~= interval then
-  over, members, mute, newer, lost, slowest, fastest = count()
+if stale or leave or not mine or now - mine > min(forget, silent) or mineEvery ~= interval or mineLimit ~= limit then
+  over, members, mute, newer, lost, slowest, fastest, least, largest = count()
   if not leave then members = members + 1 end
   counted = now
 end
@@ -114,7 +128,7 @@ local writes = { meta, '' }
 if leave then
   over[#over + 1] = own
 else
-  writes[3], writes[4] = own, pack('<i8i8i8', now, interval, now - age)
+  writes[3], writes[4] = own, pack('<i8i8i8c8', now, interval, now - age, limit)
 end
 
 local function pageOf(number)
@@ -174,9 +188,11 @@ end
 
 local renew
 expire, renew = renewed(expire, time, DAY)
-writes[2] = pack('<i8i8i8i8i8i8i8i8i8i8i8', expire, now, offset, counted, members, mute, newer, lost, slowest, fastest, latest)
+writes[2] = pack('<i8i8i8i8i8i8i8i8i8i8i8c8c8', expire, now, offset, counted, members, mute, newer, lost, slowest, fastest, latest, least, largest)
 redis.call('HSET', key, unpack(writes))
 drop(key, over)
 if renew then redis.call('PEXPIREAT', key, decimal(expire)) end
 
-return pack('<Bi8i8i8i8i8i8i8i8i8i8', 0, now, members, mute, newer, lost, slowest, fastest, latest, heard, upto) .. table.concat(news)
+local other = UNKNOWN
+if limit ~= UNKNOWN then other = largest ~= limit and largest or least ~= limit and least or UNKNOWN end
+return pack('<Bi8i8i8i8i8i8i8i8i8i8c8', 0, now, members, mute, newer, lost, slowest, fastest, latest, heard, upto, other) .. table.concat(news)

@@ -48,6 +48,11 @@ func readLimit(s string) Limit {
 	return Limit{number(s), number(s[4:])}.rounded()
 }
 
+// smaller orders limits.
+func (l Limit) smaller(than Limit) bool {
+	return l.Full < than.Full || l.Full == than.Full && l.Burst < than.Burst
+}
+
 // differs reports whether time by one limit can be told by the other, and has to be.
 func (l Limit) differs(to Limit) bool { return l != to && l.Full > 0 && to.Full > 0 }
 

@@ -7,12 +7,16 @@ type memoryFleet struct {
 	counted, members, quiet int64
 	newer                   int64
 	lost, fastest, slowest  int64
+	least, largest          Limit
 	latest                  int64
 	news                    map[int64]memoryNews // by number, the last NewsKept
 }
 
 // memoryMember is when a process was last seen, its interval, and when it started.
-type memoryMember struct{ at, interval, started int64 }
+type memoryMember struct {
+	at, interval, started int64
+	limit                 Limit
+}
 
 type memoryNews struct {
 	News
@@ -26,11 +30,18 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 	if c.Leave {
 		delete(f.seen, c.Process)
 	} else {
-		f.seen[c.Process] = memoryMember{now, micros(c.Interval), now - micros(c.Age)}
+		f.seen[c.Process] = memoryMember{now, micros(c.Interval), now - micros(c.Age), c.Limit.rounded()}
 	}
 	c.Reply = FleetReply{
 		Now: now, Members: int(f.members), Silent: int(f.quiet), Newer: int(f.newer), Lost: int(f.lost),
 		Fastest: fromMicros(f.fastest), Slowest: fromMicros(f.slowest),
+	}
+	if own := c.Limit.rounded(); own != (Limit{}) {
+		for _, lim := range []Limit{f.least, f.largest} {
+			if lim != own && lim != (Limit{}) {
+				c.Reply.Other = lim
+			}
+		}
 	}
 	f.tell(now, c.Tell)
 	f.hear(now, c)
@@ -69,12 +80,14 @@ func (f *memoryFleet) hear(now int64, c *FleetCall) {
 // count looks at every member, when the last count no longer holds.
 func (f *memoryFleet) count(now int64, c *FleetCall) {
 	silent, forget, own := micros(c.Silent), micros(c.Forget), micros(c.Interval)
+	lim := c.Limit.rounded()
 	mine, ok := f.seen[c.Process]
-	back := !ok || now-mine.at > min(forget, silent) || mine.interval != own
+	back := !ok || now-mine.at > min(forget, silent) || mine.interval != own || mine.limit != lim
 	if !back && !c.Leave && now-f.counted < silent/8 {
 		return
 	}
 	f.counted, f.members, f.quiet, f.newer, f.lost, f.fastest, f.slowest = now, 0, 0, 0, 0, own, own
+	f.least, f.largest = lim, lim
 	silents, gone, live := departed{maxTime, now}, departed{maxTime, now}, []int64{now - micros(c.Age)}
 	for id, m := range f.seen {
 		switch {
@@ -95,6 +108,14 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 		}
 		f.members++
 		f.fastest, f.slowest = min(f.fastest, m.interval), max(f.slowest, m.interval)
+		if m.limit != lim && m.limit != (Limit{}) {
+			if f.least == (Limit{}) || m.limit.smaller(f.least) {
+				f.least = m.limit
+			}
+			if f.largest == (Limit{}) || f.largest.smaller(m.limit) {
+				f.largest = m.limit
+			}
+		}
 	}
 	if !c.Leave {
 		f.members++

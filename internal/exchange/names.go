@@ -6,13 +6,11 @@ import (
 	"sync"
 )
 
-// Numbers of partitions. Few are cheap where there is one server; a Cluster
-// needs more, or its masters would carry unequal parts. The number is part of
-// every name: processes that disagree on it must not mix their keys.
-const (
-	partitions        = 16
-	partitionsCluster = 64
-)
+// partitions is their number, with whatever client: one that is wrapped does not tell
+// that it is a Cluster's, and processes that disagree would not share their keys. Few
+// are cheap where there is one server; of a Cluster's masters, some carry up to a half
+// more than the mean.
+const partitions = 16
 
 const slots = 16384 // hash slots of a Redis Cluster
 
@@ -23,33 +21,26 @@ const layout = "2"
 // fleetName is the name of the fleet's hash.
 func fleetName(prefix string) string { return prefix + ":" + layout + ":fleet:{f}" }
 
-// partitionNames are the names of n hashes.
-func partitionNames(prefix string, n int) []string {
-	names := make([]string, n)
-	for p, tag := range partitionTags(n) {
-		names[p] = fmt.Sprintf("%s:%s:%d:{%s}", prefix, layout, n, tag)
+// partitionNames are the names of the hashes.
+func partitionNames(prefix string) []string {
+	names := make([]string, partitions)
+	for p, tag := range partitionTags() {
+		names[p] = fmt.Sprintf("%s:%s:%d:{%s}", prefix, layout, partitions, tag)
 	}
 	return names
 }
 
 // partitionTags are hash tags whose slots lie evenly apart, so that masters with
-// equal ranges of slots hold equal numbers of partitions. Hashing the bare
-// numbers leaves some masters with twice the mean.
-func partitionTags(n int) []string { return tags[n]() }
-
-// tags take some 5 and 25 ms to find: once is enough.
-var tags = map[int]func() []string{
-	partitions:        sync.OnceValue(func() []string { return findTags(partitions) }),
-	partitionsCluster: sync.OnceValue(func() []string { return findTags(partitionsCluster) }),
-}
-
-func findTags(n int) []string {
-	tags := make([]string, n)
+// equal ranges of slots hold about equal numbers of partitions. Hashing the bare
+// numbers leaves some masters with twice the mean. They take some 5 ms to find: once is
+// enough.
+var partitionTags = sync.OnceValue(func() []string {
+	tags := make([]string, partitions)
 	for p := range tags {
-		tags[p] = findTag(p, uint16((2*p+1)*slots/(2*n)))
+		tags[p] = findTag(p, uint16((2*p+1)*slots/(2*partitions)))
 	}
 	return tags
-}
+})
 
 // findTag finds the smallest i for which p-i is in the slot; one in 16384 is.
 func findTag(p int, slot uint16) string {

@@ -406,6 +406,25 @@ func TestFleet(t *testing.T) {
 		require.Equal(t, reply(2, 0, 0), at(0, 4), "they are the same again")
 
 		w.wipe()
+		limit := func(full, burst int64) func(*FleetCall) {
+			return func(f *FleetCall) { f.Limit = Limit{full, burst} }
+		}
+		other := func(members int, full, burst int64) FleetReply {
+			r := reply(members, 0, 0)
+			r.Other = Limit{full, burst}
+			return r
+		}
+		require.Equal(t, reply(1, 0, 0), at(0, 1, limit(5, 9)))
+		require.Equal(t, reply(2, 0, 0), at(0, 2), "a limit that is none")
+		require.Equal(t, reply(3, 0, 0), at(0, 3, limit(5, 9)))
+		require.Equal(t, other(4, 5, 9), at(0, 4, limit(5, 8)))
+		require.Equal(t, other(4, 5, 8), at(0, 1, limit(5, 9)))
+		require.Equal(t, other(5, 5, 9), at(0, 5, limit(4, 9)))
+		require.Equal(t, other(5, 4, 9), at(0, 1, limit(5, 9)))
+		at(0, 4, leave)
+		require.Equal(t, reply(4, 0, 0), at(0, 5, limit(5, 9)), "a limit has changed")
+
+		w.wipe()
 		require.Equal(t, reply(1, 0, 0), at(0, 1), "nothing is known")
 	})
 }

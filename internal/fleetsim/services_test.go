@@ -1,6 +1,10 @@
 package fleetsim
 
 import (
+	"bytes"
+	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +121,47 @@ func TestIntervalsThatDifferAreSaid(t *testing.T) {
 			t.Error(err)
 		}
 		Until(t, "all is well", func() bool { return f.Members[0].Status().Err == nil })
+	})
+}
+
+// TestLimitsThatDifferAreSaid: two limiters under one prefix that have different limits
+// are one fleet, as in a rollout, and the log says so: at once of one that comes to others,
+// later of those that it came to.
+func TestLimitsThatDifferAreSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logs [2]bytes.Buffer // written on goroutines of the bubble, read when all of them wait
+		logger := func(i int) *slog.Logger { return slog.New(slog.NewTextHandler(&logs[i], nil)) }
+		said := func(i int) int {
+			synctest.Wait()
+			return strings.Count(logs[i].String(), "another limiter under this prefix has another limit")
+		}
+		f := New(t, 1, limiter.Config{Limit: limiter.Per(50, time.Second), Logger: logger(0)})
+		defer f.Close()
+		f.WaitFor(1)
+		other := f.Join(limiter.Config{Limit: limiter.Per(5, time.Second), Logger: logger(1)})
+		time.Sleep(2 * time.Second)
+		if got := []int{said(0), said(1)}; !slices.Equal(got, []int{0, 1}) {
+			t.Errorf("after 2 s said %v times, want 0 and 1", got)
+		}
+		time.Sleep(10 * time.Second)
+		if got := []int{said(0), said(1)}; !slices.Equal(got, []int{1, 1}) {
+			t.Errorf("after 12 s said %v times, want once each:\n%s%s", got, &logs[0], &logs[1])
+		}
+		if s := logs[1].String(); !strings.Contains(s, "own=5/1s other=50/1s") {
+			t.Errorf("%s", s)
+		}
+		for range 3 {
+			time.Sleep(2 * time.Minute)
+			for i, m := range []*Member{f.Members[0], other} { // a change that comes to all in turn
+				if err := m.SetLimit(limiter.Per(20, time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Duration(i+1) * 3 * time.Second)
+			}
+		}
+		if got := []int{said(0), said(1)}; !slices.Equal(got, []int{1, 1}) {
+			t.Errorf("of a change that came to all within 10 s: said %v times", got)
+		}
 	})
 }
 
