@@ -818,6 +818,7 @@ func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
 		s.nextRound = now + s.random.Int64N(int64(w.interval)) // not all at the same time
 	}
 	s.fleet.Joined(&c.Reply, back, s.hold(), w.rtt, now)
+	s.courier.Members = s.fleet.Members()
 	s.publishWorld(w.rtt)
 	s.compareIntervals()
 	s.compareLimits(c.Limit, c.Reply.Other, now)

@@ -57,10 +57,10 @@ func (o *inspectOptions) look(ctx context.Context) (string, error) {
 		return "", o.explain(err)
 	}
 	switch {
-	case s.Key == nil && !o.cluster && ofCluster(ctx, client):
+	case !o.cluster && ofCluster(ctx, client):
 		return "", errCluster
 	case !s.Exists && len(s.Fleet) == 0:
-		return "", fmt.Errorf("there is nothing under the prefix %q: no process has exchanged anything there for a day, or its prefix is another", o.prefix)
+		return "", fmt.Errorf("there is nothing under the prefix %q: no process is there, and all keys have been full for a minute; or its prefix is another", o.prefix)
 	}
 	return o.describe(s), nil
 }
@@ -89,7 +89,7 @@ func (o *inspectOptions) client() (redis.UniversalClient, error) {
 	return redis.NewUniversalClient(limiter.Tune(universal)), nil
 }
 
-// errCluster: a fleet with a Cluster client has more partitions, with other names.
+// errCluster: one node has some of the partitions.
 var errCluster = errors.New("this is a node of a Redis Cluster: use -cluster")
 
 // ofCluster says whether Redis owns up to being a Cluster's.

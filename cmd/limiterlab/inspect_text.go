@@ -22,7 +22,7 @@ func (o *inspectOptions) describe(s exchange.Sight) string {
 	fmt.Fprintf(&b, "%q under the prefix %q%s\n\n", o.key, o.prefix, o.by(s.Key))
 	if s.Key == nil {
 		line("level", "full")
-		line("", "Redis knows nothing of this key: it was never reported, or has been full for more than a minute.")
+		line("", "Redis knows nothing of this key: it was never reported, or has been full for some minutes.")
 	} else {
 		o.describeKey(*s.Key, line)
 	}

@@ -19,10 +19,10 @@ const (
 	maxProbes    = 4 // failed partitions that one attempt tries
 	backoffLeast = 100 * time.Millisecond
 	backoffMost  = 500 * time.Millisecond
-	jitter       = 0.2             // of the back-off, so that a fleet does not come back all at once
-	keepAlive    = 5 * time.Minute // without traffic a lane is used as often, or Redis forgets its numbers
-	forget       = 23 * time.Hour  // an older report is given up: Redis forgets numbers after 24 h
-	skew         = time.Second     // a Redis clock this much ahead of ours has lost state
+	jitter       = 0.2            // of the back-off, so that a fleet does not come back all at once
+	keepAlive    = time.Hour      // without traffic a lane is used as often, or Redis forgets its numbers
+	forget       = 23 * time.Hour // an older report is given up: Redis forgets numbers after 24 h
+	skew         = time.Second    // a Redis clock this much ahead of ours has lost state
 )
 
 // place is a partition, or the fleet's own key.
@@ -33,6 +33,9 @@ type place[T any] struct {
 	sentAt  int64 // when the last call under way was sent; 0: none is
 	clock   int64 // Redis's clock in the last answer, microseconds; 0: unknown
 	clockAt int64 // when the call that this answered was sent
+	expires int64 // when what it holds expires by its clock, as last said
+	emptied int64 // when it was found to have expired
+	sweepAt int64 // when somebody should call for what is over; 0: not known
 	lanes   []*lane[T]
 	filling *Report[T]
 }
@@ -61,11 +64,13 @@ type Courier[T any] struct {
 	attempts   int // probes in a row in which everything failed
 	lastProbed int
 	wary       bool // the fleet's key has failed to answer
+
+	Members float64 // of the fleet, who take turns in calling for what is over
 }
 
 // New returns a courier that has reached nothing yet.
 func New[T any](partitions int, process [8]byte, tau time.Duration, random *rand.Rand) *Courier[T] {
-	c := &Courier[T]{process: process, tau: tau, random: random, parts: make([]place[T], partitions)}
+	c := &Courier[T]{process: process, tau: tau, random: random, parts: make([]place[T], partitions), Members: 1}
 	for i := range c.parts {
 		c.parts[i].stale = true
 	}
@@ -183,6 +188,9 @@ func (c *Courier[T]) Round(now int64, fleet *exchange.FleetCall) *Batch[T] {
 			}
 			c.add(b, l, now)
 		}
+		if p.sweepAt != 0 && now >= p.sweepAt && p.sentAt == 0 && c.open(i, now) != nil {
+			c.addOne(b, p, now)
+		}
 	}
 	return b
 }
@@ -192,8 +200,12 @@ func (c *Courier[T]) add(b *Batch[T], l *lane[T], now int64) bool {
 	if l.report == nil || l.calling {
 		return false
 	}
+	p := &c.parts[l.partition]
 	l.calling = true
-	c.parts[l.partition].sentAt = now
+	p.sentAt = now
+	if p.empty(now) { // and our number with it: to be told so would take another call
+		l.report.Floors = true
+	}
 	l.report.prepare(now)
 	b.lanes = append(b.lanes, l)
 	b.Chunks = append(b.Chunks, &l.report.Chunk)

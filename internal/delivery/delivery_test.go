@@ -318,3 +318,64 @@ func TestClockThatJumpsIsALoss(t *testing.T) {
 		require.True(t, res.Outcomes[0].Lost, "ten seconds ahead after %d reports", reports)
 	}
 }
+
+// TestExpiryIsNoLoss: what a partition held is gone a minute after its last bucket is
+// full, with the numbers of its lanes. Reports that come then are applied at once, and
+// nothing counts as lost; what is gone before that time is.
+func TestExpiryIsNoLoss(t *testing.T) {
+	for name, tc := range map[string]struct {
+		at   int64 // when the lane's number is gone
+		lost bool
+	}{"expired": {70 * sec, false}, "gone before": {30 * sec, true}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCourier(t)
+			both := func(now, prev, expires int64, status exchange.Status) (lost []bool) {
+				var calls []*Batch[string]
+				for range 2 { // the second in a lane of its own
+					put(c, 0, "a", now)
+					calls = append(calls, c.Round(now, nil))
+				}
+				for _, b := range calls {
+					chunk := b.Chunks[0]
+					require.Equal(t, prev == 0 && status == exchange.Applied && now > sec, chunk.Floors, "applied, whatever its number is")
+					answer(b, status, now)
+					chunk.Reply.Prev, chunk.Reply.Expires = min(prev, chunk.Seq-1), expires/1000
+					lost = append(lost, c.Finish(b, now).Outcomes[0].Lost)
+				}
+				return lost
+			}
+			require.Equal(t, []bool{false, false}, both(sec, 1, 61*sec, exchange.Applied))
+			status := exchange.Applied
+			if tc.lost {
+				status = exchange.Lost
+			}
+			require.Equal(t, []bool{tc.lost, tc.lost}, both(tc.at, 0, tc.at+60*sec, status))
+		})
+	}
+}
+
+// TestSomebodyCallsForWhatIsOver: after the time that the reply gives, as often as that
+// for the whole fleet.
+func TestSomebodyCallsForWhatIsOver(t *testing.T) {
+	const members, wait = 20, 3 * sec
+	calls := 0
+	for range members {
+		c := newCourier(t)
+		c.Members = members
+		c.random = rand.New(rand.NewPCG(uint64(calls), 2))
+		put(c, 0, "a", sec)
+		for now := sec; now < 601*sec; now += sec / 10 {
+			b := c.Round(now, nil)
+			if b.Empty() {
+				continue
+			}
+			if calls++; now > sec {
+				require.Empty(t, b.Chunks[0].Records)
+			}
+			answer(b, exchange.Applied, now)
+			b.Chunks[0].Reply.Wait = time.Duration(wait)
+			c.Finish(b, now)
+		}
+	}
+	require.InDelta(t, 200, calls-members, 40)
+}

@@ -88,18 +88,42 @@ func (c *Courier[T]) finishLane(l *lane[T], sent, now int64, res *Results[T]) Ou
 		}
 		return out
 	}
+	expired := p.expired(l, r, now)
 	jumped := p.clock != 0 && (r.Reply.Now-p.clock)*int64(time.Microsecond)-(now-p.clockAt) > int64(skew)
 	p.failed, p.stale, p.okAt, p.clock, p.clockAt = false, false, now, r.Reply.Now, sent
-	l.okAt = now
-	if r.Reply.Status == exchange.Lost {
+	l.okAt, p.sweepAt = now, 0
+	if r.Reply.Wait > 0 {
+		p.sweepAt = now + int64(float64(r.Reply.Wait)*max(1, c.Members)*(0.5+c.random.Float64()))
+	}
+	if r.Reply.Status == exchange.Lost && (len(r.Records) > 0 || !expired) {
 		r.Floors, r.refused = true, true
-		out.Fate, out.Lost = Refused, true
+		out.Fate, out.Lost = Refused, !expired
 		return out
 	}
-	unseen := r.Reply.Status == exchange.Applied && r.Reply.Prev < r.Seq-1
-	out.Lost = jumped || unseen && !r.refused
+	if r.Reply.Status == exchange.Applied {
+		p.expires = r.Reply.Expires
+	}
+	unseen := r.Reply.Status != exchange.Duplicate && r.Reply.Prev < r.Seq-1
+	out.Lost = jumped || unseen && !r.refused && !expired
 	l.close()
 	return out
+}
+
+// expired reports whether Redis has forgotten the lane's number because all that the
+// partition held has expired, a minute after its last bucket was full: that is no loss.
+func (p *place[T]) expired(l *lane[T], r *Report[T], now int64) bool {
+	if r.Reply.Prev != 0 {
+		return false
+	}
+	if p.empty(now) {
+		p.emptied = now
+	}
+	return p.emptied != 0 && l.okAt <= p.emptied
+}
+
+// empty reports whether all that the partition held, as far as is known, has expired.
+func (p *place[T]) empty(now int64) bool {
+	return p.expires != 0 && p.clock+(now-p.clockAt)/int64(time.Microsecond) >= p.expires
 }
 
 // schedule sets the time of the next probe.

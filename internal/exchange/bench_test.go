@@ -160,3 +160,29 @@ func BenchmarkMemory(b *testing.B) {
 		tw.Exchange(b.Context(), f, []*Chunk{c})
 	}
 }
+
+// BenchmarkSweep measures what it costs Redis to look at a field for whether its time is
+// over: a pass over all of them takes 400 s.
+func BenchmarkSweep(b *testing.B) {
+	server, client := newReal(b, redisserver.Options{})
+	rdb := server.Client()
+	closeLater(b, rdb)
+	name, seq := client.names[0], int64(0)
+	call := func(records ...Record) {
+		seq++
+		one(b, client, chunk(id(1, 0), seq, records...))
+	}
+	for i := 0; i < 100_000; i += MaxRecords {
+		var records []Record
+		for j := range MaxRecords {
+			records = append(records, Record{Field: fmt.Sprintf("kcustomer:%08d", i+j), Delta: 3600 * second, Limit: Limit{second, 100}})
+		}
+		call(records...)
+	}
+	measure(b, rdb, 300, "field", func() {
+		now := time.Now().UnixMicro()
+		meta := appendInts(nil, seq*1000, now/1000+60_000, now, 0, 1, 0, 1<<30)
+		require.NoError(b, rdb.HSet(b.Context(), name, "\x00m", append(meta, make([]byte, 16)...)).Err())
+		call()
+	})
+}

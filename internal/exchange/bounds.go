@@ -24,11 +24,19 @@ const MaxMembers = 1 << 16
 const LongAgo = -1 << 42
 
 // How long state is kept after it has lost its meaning: that of a key after its
-// bucket is full, a sequence number after its last use.
+// bucket is full, a sequence number, while there is any state, after its last use.
 const (
-	keepState    = time.Minute
+	keepState    = 2 * time.Minute // two rounds of the longest interval
 	keepSequence = 24 * time.Hour
+	expireAfter  = time.Minute // the whole, after the last bucket is full, or keepTaus·τ, in which demand decays
+	keepTaus     = 2
+	expireLate   = 20 * time.Second // by which it may live longer, so that most calls need not say so
 )
+
+// lifetime is how long a hash outlives the last bucket that fills, in µs.
+func lifetime(tau time.Duration) int64 {
+	return max(expireAfter.Microseconds(), min(keepTaus*tauMicros(tau), maxSpan))
+}
 
 // MaxUnused bounds the refill that a key keeps because the fleet has left it unused.
 // Usage that is older empties the bucket at most (docs/design.md §6).

@@ -75,8 +75,8 @@ func unwrapped[T any](client any) (found T, ok bool) {
 	if v.Kind() != reflect.Struct || v.Type().PkgPath() == reflect.TypeFor[redis.Client]().PkgPath() {
 		return found, false
 	}
-	for i := range v.NumField() {
-		if f := v.Field(i); f.CanInterface() && f.Type().Implements(reflect.TypeFor[redis.UniversalClient]()) {
+	for _, f := range v.Fields() {
+		if f.CanInterface() && f.Type().Implements(reflect.TypeFor[redis.UniversalClient]()) {
 			if found, ok = unwrapped[T](f.Interface()); ok {
 				return found, true
 			}

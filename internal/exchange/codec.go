@@ -10,11 +10,11 @@ import (
 // The wire: little endian, numbers of 8 bytes unless said otherwise.
 //
 // Request of a chunk: version (1 byte), flags (1 byte), sequence number, τ µs,
-// keep ms; then per record: length of the field (2 bytes), field, op (1 byte), left
+// keep µs, lifetime µs; then per record: length of the field (2 bytes), field, op (1 byte), left
 // (1 byte), delta, attempts, age, ceiling, limit (8 bytes), and, where flagFloors is set,
 // floor.
-// Reply: status (1 byte), now, sequence number known before; then per record
-// TAT − now, demand.
+// Reply: status (1 byte), now, sequence number known before, when the hash expires,
+// wait µs; then per record TAT − now, demand.
 //
 // Request of the fleet call: version (1 byte), flags (1 byte), silent µs, forget µs,
 // remember µs, interval µs, age µs, number of the last news heard, limit (8 bytes); then per piece of news
@@ -32,7 +32,7 @@ const (
 
 	flagFleetLeave = 1
 
-	chunkReplyHead = 17
+	chunkReplyHead = 33
 	chunkReplyKey  = 16
 	fleetReplyHead = 81 + limitBytes
 )
@@ -42,12 +42,12 @@ var errReply = errors.New("the server's reply is not of the limiter's script")
 // request encodes a chunk, which must have passed check. It is good until the next
 // time.
 func (c *Chunk) request() []byte {
-	size := 26
+	size := 34
 	for i := range c.Records {
 		size += 52 + len(c.Records[i].Field)
 	}
 	b := append(slices.Grow(c.encoded[:0], size), wireVersion, c.flags())
-	b = appendInts(b, min(max(c.Seq, 0), maxSeq), tauMicros(c.Tau), keepState.Milliseconds())
+	b = appendInts(b, min(max(c.Seq, 0), maxSeq), tauMicros(c.Tau), keepState.Microseconds(), lifetime(c.Tau))
 	for i := range c.Records {
 		b = c.Records[i].appendTo(b, c.Floors)
 	}
@@ -92,6 +92,7 @@ func (r *Reply) parse(s string, n int) error {
 	}
 	in := ints{s: s[1:]}
 	status, now, prev := Status(s[0]), in.within(0, maxTime), in.within(0, maxSeq)
+	expires, wait := in.within(0, 2*maxTime), in.within(0, maxSpan)
 	keys := r.Keys[:0]
 	for range n {
 		keys = append(keys, KeyState{ToGo: in.within(LongAgo, maxTime), Demand: in.within(0, maxTime)})
@@ -99,7 +100,7 @@ func (r *Reply) parse(s string, n int) error {
 	if in.wild {
 		return fmt.Errorf("%w: a number out of bounds", errReply)
 	}
-	*r = Reply{Status: status, Now: now, Prev: prev, Keys: keys}
+	*r = Reply{Status: status, Now: now, Prev: prev, Expires: expires, Wait: fromMicros(wait), Keys: keys}
 	return nil
 }
 

@@ -19,12 +19,12 @@ func TestWire(t *testing.T) {
 		Seq: 0x0102, Tau: 500 * time.Millisecond, Floors: true, Leave: true,
 		Records: []Record{{Field: "kab", Op: Refund, Left: 9, Delta: 1, Attempts: 2, Age: 3, Ceiling: 4, Limit: Limit{6, 7}, Floor: 5}},
 	}
-	require.Equal(t, "02"+"03"+"0201000000000000"+"20a1070000000000"+"60ea000000000000"+
+	require.Equal(t, "02"+"03"+"0201000000000000"+"20a1070000000000"+"000e270700000000"+"0087930300000000"+
 		"0300"+"6b6162"+"01"+"09"+"0100000000000000"+"0200000000000000"+"0300000000000000"+"0400000000000000"+"0000c040"+"0000e040"+"0500000000000000",
 		hex.EncodeToString(c.request()))
 	c.Floors, c.Leave = false, false
 	require.Equal(t, "02"+"00", hex.EncodeToString(c.request())[:4])
-	require.Len(t, c.request(), 26+5+42)
+	require.Len(t, c.request(), 34+5+42)
 
 	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Age: 4 * time.Microsecond, Limit: Limit{6, 7}, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3, Limit{4, 5}}}}
 	require.Equal(t, "02"+"01"+"e803000000000000"+"40420f0000000000"+"80841e0000000000"+"0300000000000000"+"0400000000000000"+"0700000000000000"+"0000c0400000e040"+
@@ -58,7 +58,7 @@ func TestWireBounds(t *testing.T) {
 
 func TestReplyIsBelievedOnlyIfSound(t *testing.T) {
 	t.Parallel()
-	sound := Reply{Status: Lost, Now: epoch, Prev: 7, Keys: []KeyState{{-5, 6}, {LongAgo, 0}, {maxTime, maxTime}}}
+	sound := Reply{Status: Lost, Now: epoch, Prev: 7, Expires: epoch + 9, Wait: 3 * time.Second, Keys: []KeyState{{-5, 6}, {LongAgo, 0}, {maxTime, maxTime}}}
 	var r Reply
 	require.NoError(t, r.parse(encodeReply(sound), 3))
 	require.Equal(t, sound, r)
@@ -70,6 +70,8 @@ func TestReplyIsBelievedOnlyIfSound(t *testing.T) {
 		"now":           encodeReply(Reply{Now: -1, Keys: sound.Keys}),
 		"far now":       encodeReply(Reply{Now: maxTime + 1, Keys: sound.Keys}),
 		"prev":          encodeReply(Reply{Prev: -1, Keys: sound.Keys}),
+		"expires":       encodeReply(Reply{Expires: 2*maxTime + 1, Keys: sound.Keys}),
+		"wait":          encodeReply(Reply{Wait: -time.Second, Keys: sound.Keys}),
 		"ToGo":          encodeReply(Reply{Keys: []KeyState{{LongAgo - 1, 0}, {}, {}}}),
 		"far ToGo":      encodeReply(Reply{Keys: []KeyState{{maxTime + 1, 0}, {}, {}}}),
 		"demand":        encodeReply(Reply{Keys: []KeyState{{}, {}, {0, -1}}}),
@@ -140,7 +142,7 @@ func encodePage(first int64, news ...News) string {
 }
 
 func encodeReply(r Reply) string {
-	b := appendInts([]byte{byte(r.Status)}, r.Now, r.Prev)
+	b := appendInts([]byte{byte(r.Status)}, r.Now, r.Prev, r.Expires, r.Wait.Microseconds())
 	for _, k := range r.Keys {
 		b = appendInts(b, k.ToGo, k.Demand)
 	}

@@ -92,9 +92,6 @@ local HUGE = 4503599627370496 -- 2^52
 -- A limit that is none, or that nobody has written yet.
 local UNKNOWN = string.rep('\0', 8)
 
--- 24 h, in microseconds: how long a sequence number is kept, and a hash that nobody touches.
-local DAY = 86400000000
-
 -- Numbers for redis.call: Lua itself would write 1e+15.
 local function decimal(n)
   return string.format('%.0f', n)
@@ -115,11 +112,11 @@ end
 
 -- renewed returns when the hash is to expire, in TIME's milliseconds, if it is
 -- to live for so many microseconds more, and whether that has to be set: it is
--- set an hour too late, so that most calls need not.
+-- set 20 s too late, so that most calls need not.
 local function renewed(expire, time, lifetime)
   local need = math.ceil((time + lifetime) / 1000)
-  if expire >= need and expire <= HUGE then return expire, false end
-  return need + 3600000, true
+  if expire >= need then return expire, false end
+  return need + 20000, true
 end
 
 -- drop deletes fields, few enough at a time for the Lua stack.

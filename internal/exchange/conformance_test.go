@@ -50,9 +50,11 @@ func TestMemoryIsAsMiniredis(t *testing.T) {
 		client := New(client.rdb, freshPrefix())
 		tw := newTwin(client.Partitions())
 		leaps := leapsForth
-		if rapid.Bool().Draw(rt, "clock goes back") {
+		back := rapid.Bool().Draw(rt, "clock goes back")
+		if back {
 			leaps = leapsBoth
 		}
+		server.ClockTTL(!back) // by a clock that goes back it would let everything expire
 		s := schedule{}
 		for range rapid.IntRange(1, 15).Draw(rt, "steps") {
 			tw.time += rapid.SampledFrom(leaps).Draw(rt, "leap").Microseconds()
@@ -73,7 +75,7 @@ var (
 		keepState, keepState + time.Microsecond, time.Hour, keepSequence, keepSequence + time.Microsecond,
 	}
 	leapsBoth = []time.Duration{
-		-time.Hour, -time.Second, -time.Microsecond, 0, time.Millisecond, time.Second, 2 * time.Minute,
+		-time.Hour, -time.Second, -time.Microsecond, 0, time.Millisecond, time.Second, 5 * time.Second,
 	}
 )
 
@@ -162,6 +164,7 @@ func sameChunk(t require.TestingT, script, memory *Chunk) {
 	require.NoError(t, script.Err)
 	require.NoError(t, memory.Err)
 	a, b := script.Reply, memory.Reply
+	a.Wait = 0 // Memory has no sweep that needs a call
 	a.Keys, b.Keys = slices.Clone(a.Keys), slices.Clone(b.Keys)
 	require.Len(t, a.Keys, len(b.Keys))
 	for i := range a.Keys {

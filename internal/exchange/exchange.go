@@ -83,10 +83,12 @@ const (
 
 // Reply is what the shared state says after a chunk.
 type Reply struct {
-	Status Status
-	Now    int64      // clock of the partition, microseconds; it never goes back behind an applied chunk while the data lives
-	Prev   int64      // the sequence number known before this chunk; 0: none
-	Keys   []KeyState // one a record, in order, after the whole chunk; meaningful for every Status
+	Status  Status
+	Now     int64         // clock of the partition, microseconds; it never goes back behind an applied chunk while the data lives
+	Prev    int64         // the sequence number known before this chunk; 0: none
+	Expires int64         // when all that the partition holds expires, on its clock, if nothing is reported until then: more than a minute after the last bucket is full
+	Wait    time.Duration // after which somebody should call again, whatever there is to report, for what is over to be swept; 0: not known
+	Keys    []KeyState    // one a record, in order, after the whole chunk; meaningful for every Status
 }
 
 // KeyState is the shared state of one key at Reply.Now.

@@ -4,12 +4,14 @@
 --
 -- Fields of the hash, numbers 8 bytes each:
 --   \0n<ID>      sequence number, when it was applied
---   \0m          sweep cursor, expiry (ms of TIME), clock when last written, offset of the clock
+--   \0m          sweep cursor, expiry (ms of TIME), clock when last written, offset of the
+--                clock; when the last sweep was, fields that this pass over all of them has
+--                left so far, and that the pass before has left, or that were added since
 --   k… or d…     TAT, demand, when that was so, unused refill; the limit by which TAT and
 --                refill are time: µs that a full bucket takes to fill, and the burst, each
 --                in 4 bytes, floating point (0, 0: not known)
 
-local byte, exp, floor, max, min = string.byte, math.exp, math.floor, math.max, math.min
+local byte, ceil, exp, floor, max, min = string.byte, math.ceil, math.exp, math.floor, math.max, math.min
 local key, request = KEYS[1], ARGV[2]
 local own, meta = '\0n' .. ARGV[1], '\0m'
 
@@ -17,6 +19,10 @@ local own, meta = '\0n' .. ARGV[1], '\0m'
 local NEVER = -HUGE
 -- The most unused refill that is kept: 7 s.
 local UNUSED = 7000000
+-- 24 h: how long a sequence number is kept.
+local DAY = 86400000000
+-- A sweep looks at all fields within PASS, whatever the traffic, and at MOST in a call.
+local PASS, MOST = 400000000, 300
 -- The reply looks no further back than this.
 local LONGAGO = -4398046511104 -- −2^42
 
@@ -24,9 +30,8 @@ local version = byte(request, 1)
 if version ~= 2 then
   return redis.error_reply('ERR limiter: unknown request version ' .. tostring(version))
 end
-local _, flags, seq, tau, keep, at = unpacked('<BBi8i8i8', request)
+local _, flags, seq, tau, keep, lifetime, at = unpacked('<BBi8i8i8i8', request)
 local floors, leave = flags % 2 == 1, flags % 4 >= 2
-keep = keep * 1000
 
 -- Read the fields alone: the numbers are read where they are used, which spares
 -- tables to keep them in.
@@ -45,13 +50,16 @@ end
 
 local stored = redis.call('HMGET', key, unpack(fields))
 
-local cursor, expire, last, offset = 0, 0, 0, 0
+local cursor, expire, last, offset, swept, seen, kept = 0, 0, 0, 0, 0, 0, 0
 if stored[2] and #stored[2] == 72 then
-  cursor, expire, last, offset = unpacked('<i8i8i8i8', stored[2])
+  cursor, expire, last, offset, swept, seen, kept = unpacked('<i8i8i8i8i8i8i8', stored[2])
   if cursor < 0 or cursor > HUGE then cursor = 0 end
+  if expire < 0 or expire > HUGE / 500 then expire = 0 end
+  if min(seen, kept) < 0 or max(seen, kept) > HUGE then seen, kept = 0, 1 end
 end
 local time, now
 time, now, offset = clock(last, offset)
+if swept <= 0 or swept > now then swept = now end
 local idle = now - keep
 
 -- state decodes the state of a key. nil stands for one that is not there, is
@@ -176,9 +184,10 @@ if repeated then
   end
 end
 
--- sweep looks at the next fields and adds those whose time is over.
-local function sweep(count, over)
-  local scan = redis.call('HSCAN', key, decimal(cursor), 'COUNT', decimal(count))
+-- sweep looks at the next fields, and returns those whose time is over.
+local function sweep(most)
+  local over = {}
+  local scan = redis.call('HSCAN', key, decimal(cursor), 'COUNT', decimal(most))
   cursor = tonumber(scan[1]) or 0
   local found = scan[2]
   for i = 1, #found, 2 do
@@ -186,36 +195,43 @@ local function sweep(count, over)
     local a, b = byte(field, 1, 2)
     local gone = false
     if a == 107 or a == 100 then -- k, d
-      gone = not asked[field] and not state(value)
+      gone = not (#value == 40 and unpacked('<i8', value) >= idle) and not asked[field] and not state(value)
     elseif a == 0 and b == 110 then -- \0n
       gone = field ~= own and sequence(value) == 0
     end
     if gone then over[#over + 1] = field end
   end
+  seen, swept = seen + #found / 2 - #over, now
+  if cursor == 0 then kept, seen = seen, 0 end
+  return over
 end
 
+local wait = 0
 if status == 0 then
+  local changed = w > 2
   if not leave then
-    writes[#writes + 1] = own
-    writes[#writes + 1] = pack('<i8i8', seq, now)
+    writes[w + 1], writes[w + 2] = own, pack('<i8i8', seq, now)
     if not stored[1] then added = added + 1 end
   end
   -- Twice as many fields are looked at as were added, so a flood of fresh keys cannot
-  -- outrun the sweep. Where none was added and none is over every fourth call is
-  -- enough: for a call with few keys a sweep is a third of its effort.
-  local over = {}
-  if added > 0 or seq % 4 == 0 then
-    sweep(8 + 2 * added, over)
-    if #over > 0 then sweep(24, over) end
-  end
+  -- outrun the sweep; else as many as are due since the last one, a few at least.
+  local over, due = {}, ceil(min(MOST, kept * (now - swept) / PASS))
+  if due < min(8, kept) then due = 0 end
+  if added > 0 then due = max(due, 8 + 2 * added) end
+  if due > 0 then over = sweep(due) end
+  kept = kept + added
   if leave then over[#over + 1] = own end
   local renew
-  expire, renew = renewed(expire, time, max(furthest - now + 2 * keep, DAY))
+  if changed or expire == 0 then
+    expire, renew = renewed(expire, time, furthest - now + lifetime)
+  end
   -- Padded beyond 64 bytes: a hash with such a value is never a listpack, whose lookups are linear.
-  writes[2] = pack('<i8i8i8i8', cursor, expire, now, offset) .. string.rep('\0', 40)
+  writes[2] = pack('<i8i8i8i8i8i8i8', cursor, expire, now, offset, swept, seen, kept) .. string.rep('\0', 16)
   redis.call('HSET', key, unpack(writes))
   drop(key, over)
   if renew then redis.call('PEXPIREAT', key, decimal(expire)) end
+  wait = max(100000, min(floor(PASS * MOST / 2 / max(1, kept)), 30000000))
 end
 
-return pack('<Bi8i8' .. string.rep('i8', 2 * n), status, now, prev, unpack(reply))
+local expires = min(expire * 1000 + offset, 2 * HUGE)
+return pack('<Bi8i8i8i8' .. string.rep('i8', 2 * n), status, now, prev, expires, wait, unpack(reply))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 	"github.com/seed-e56e777b/limiter/internal/servertest"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
@@ -311,6 +313,7 @@ func TestOldSequenceNumbersAreSwept(t *testing.T) {
 	t.Parallel()
 	server, client := newMini(t)
 	server.SetTime(time.UnixMicro(epoch))
+	one(t, client, charge(id(99, 1), 1, 2*keepSequence.Microseconds()))
 	for p := range byte(10) {
 		one(t, client, chunk(id(p, 0), 1))
 	}
@@ -318,46 +321,120 @@ func TestOldSequenceNumbersAreSwept(t *testing.T) {
 	one(t, client, chunk(id(99, 0), 1))
 	names, err := server.HKeys(client.names[0])
 	require.NoError(t, err)
-	require.Len(t, names, 2, "the meta field and the newcomer")
+	require.Len(t, names, 3, "the meta field, the newcomer, and the state")
 }
 
-// Nothing has to be added for what is over to go: any four calls do.
-func TestStatesAreSweptWhereNothingIsAdded(t *testing.T) {
+// TestStatesAreSweptWithinTenMinutes: after a flood, whatever the traffic is, as long
+// as somebody calls when the replies ask for it.
+func TestStatesAreSweptWithinTenMinutes(t *testing.T) {
 	t.Parallel()
-	server, client := newMini(t)
-	server.SetTime(time.UnixMicro(epoch))
-	one(t, client, charge(id(1, 0), 1, second))
-	server.SetTime(time.UnixMicro(epoch).Add(keepState + 2*time.Second))
-	for seq := range int64(4) {
-		one(t, client, chunk(id(1, 0), seq+2))
+	for name, tc := range map[string]struct {
+		keys  int
+		calls func(wait time.Duration) time.Duration // until the next one
+	}{
+		"few keys, when asked for":    {5, func(wait time.Duration) time.Duration { return wait }},
+		"some keys, when asked for":   {300, func(wait time.Duration) time.Duration { return wait }},
+		"many keys, when asked for":   {longtest.Choose(1000, 4000, 20_000), func(wait time.Duration) time.Duration { return wait }},
+		"many keys, and busy":         {longtest.Choose(300, 1000, 20_000), func(time.Duration) time.Duration { return 300 * time.Millisecond }},
+		"a few keys, and little else": {50, func(time.Duration) time.Duration { return 25 * time.Second }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, client := newMini(t)
+			now := time.UnixMicro(epoch)
+			server.SetTime(now)
+			seq := int64(0)
+			call := func(records ...Record) *Chunk {
+				seq++
+				c := chunk(id(1, 0), seq, records...)
+				one(t, client, c)
+				return c
+			}
+			c := call(Record{Field: "klong", Delta: 7200 * second}) // for which the hash lives
+			for i := 0; i < tc.keys; i += MaxRecords {
+				var records []Record
+				for j := i; j < min(i+MaxRecords, tc.keys); j++ {
+					records = append(records, Record{Field: "k" + strconv.Itoa(j), Delta: second})
+				}
+				c = call(records...)
+			}
+			wait, left := c.Reply.Wait, func() int {
+				names, err := server.HKeys(client.names[0])
+				require.NoError(t, err)
+				return len(names)
+			}
+			require.Equal(t, tc.keys+3, left())
+			for now.Before(time.UnixMicro(epoch).Add(10 * time.Minute)) {
+				now = now.Add(tc.calls(wait))
+				server.SetTime(now)
+				wait = call().Reply.Wait
+			}
+			require.Equal(t, 3, left(), "the meta field, the lane's own, and the one that is not full")
+		})
 	}
-	names, err := server.HKeys(client.names[0])
-	require.NoError(t, err)
-	require.Len(t, names, 2, "the meta field and the lane's own")
 }
 
-// The hash lives at least a day, longer if a TAT lies farther ahead, and is
-// renewed before it can expire; then it is gone as a whole.
+// TestSweepLooksAtFewFields: as many in a call as are due since the last one, of a pass
+// in 400 s, and no more than 300.
+func TestSweepLooksAtFewFields(t *testing.T) {
+	t.Parallel()
+	_, client := newReal(t, redisserver.Options{})
+	ctx, name := t.Context(), client.names[0]
+	const keys = 50_000
+	for since, want := range map[time.Duration]float64{time.Second: 125, 2 * time.Second: 250, time.Hour: 300} {
+		require.NoError(t, client.rdb.Del(ctx, name).Err())
+		now := time.Now().UnixMicro()
+		meta := appendInts(nil, 0, now/1000+60_000, now, 0, now-since.Microseconds(), 0, keys)
+		require.NoError(t, client.rdb.HSet(ctx, name, "\x00m", append(meta, make([]byte, 16)...)).Err())
+		over := string(appendInts(nil, now-300*second, 0, now-300*second, 0, 0))
+		for i := 0; i < keys; i += 1000 {
+			var fields []any
+			for j := range 1000 {
+				fields = append(fields, "k"+strconv.Itoa(i+j), over)
+			}
+			require.NoError(t, client.rdb.HSet(ctx, name, fields...).Err())
+		}
+		c := charge(id(1, 0), 1, second)
+		c.Records[0].Field = "k1"
+		one(t, client, c)
+		c = charge(id(1, 0), 2, second) // nothing is added
+		one(t, client, c)
+		left := client.rdb.HLen(ctx, name).Val()
+		require.InDelta(t, keys-want, float64(left), 60+want/10, since)
+		require.InDelta(t, float64(400*second)*150/keys, float64(c.Reply.Wait.Microseconds()), 200_000)
+	}
+}
+
+// TestExpiry: the hashes of a fleet that has left are gone a minute after the last key
+// is full. While it lives, its own hash is renewed before it can expire.
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	server, client := newMini(t)
 	now := time.UnixMicro(epoch)
 	server.SetTime(now)
-	server.ClockTTL(true)
 	a := id(1, 0)
 	for seq := int64(1); seq < 60; seq++ {
 		one(t, client, charge(a, seq, second))
-		require.GreaterOrEqual(t, server.TTL(client.names[0]), keepSequence)
-		require.LessOrEqual(t, server.TTL(client.names[0]), keepSequence+time.Hour+time.Second)
+		require.InDelta(t, (71 * time.Second).Seconds(), server.TTL(client.names[0]).Seconds(), 11)
 		meet(t, client, *member())
-		require.GreaterOrEqual(t, server.TTL(client.fleet), keepSequence)
-		now = now.Add(17 * time.Minute)
+		require.InDelta(t, 130, server.TTL(client.fleet).Seconds(), 11, "a minute longer than members are known")
+		now = now.Add(17 * time.Second)
 		server.SetTime(now)
 	}
-	month := 30 * keepSequence
+	month := 30 * 24 * time.Hour
 	one(t, client, charge(a, 60, month.Microseconds()))
-	require.GreaterOrEqual(t, server.TTL(client.names[0]), month+2*keepState)
-	server.SetTime(now.Add(month + time.Hour + 3*keepState))
+	require.InDelta(t, (month + 70*time.Second).Seconds(), server.TTL(client.names[0]).Seconds(), 12)
+	told := *member()
+	told.Tell = []News{{Field: "kx", ToGo: month.Microseconds()}}
+	meet(t, client, told)
+	require.InDelta(t, (month + 70*time.Second).Seconds(), server.TTL(client.fleet).Seconds(), 12)
+	now = now.Add(month - time.Second)
+	server.SetTime(now)
+	left := *member()
+	left.Leave = true
+	meet(t, client, left)
+	require.InDelta(t, 70, server.TTL(client.fleet).Seconds(), 12)
+	server.SetTime(now.Add(82 * time.Second))
 	require.False(t, server.Exists(client.names[0]))
 	require.False(t, server.Exists(client.fleet))
 }

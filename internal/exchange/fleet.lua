@@ -6,7 +6,7 @@
 --   \0m           expiry (ms of TIME), clock when last written, offset of the clock;
 --                 when members were last counted, how many, how many of them silent,
 --                 how many newer, how many lost, longest and shortest interval; number of the latest news;
---                 least and largest limit
+--                 least and largest limit; the latest TAT in any news
 --   \0t<slot>     a page of news: the number of the first; per piece of news the length
 --                 of the field (1 byte), field, flags (1 byte), TAT, demand, limit (8 bytes,
 --                 as in a state). Page p has the numbers PAGE·p + 1 to PAGE·p + PAGE; its slot, 2 bytes, is p modulo KEPT.
@@ -16,6 +16,7 @@ local max, min = math.max, math.min
 local NEWER = 2000000
 -- A process that has lived for less is not silent, but gone: it had no share to speak of.
 local BRIEFLY = 5000000
+local MINUTE = 60000000
 local key, request = KEYS[1], ARGV[2]
 local own, meta = '\0p' .. ARGV[1], '\0m'
 
@@ -34,10 +35,11 @@ local PAGE, KEPT, MOST, LONGEST = 16, 512, 32, 4504
 local stored = redis.call('HMGET', key, own, meta)
 
 local expire, last, offset, counted, members, mute, newer, lost, slowest, fastest, latest = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-local least, largest = UNKNOWN, UNKNOWN
-if stored[2] and #stored[2] == 104 then
-  expire, last, offset, counted, members, mute, newer, lost, slowest, fastest, latest, least, largest = unpacked('<i8i8i8i8i8i8i8i8i8i8i8c8c8', stored[2])
+local least, largest, furthest = UNKNOWN, UNKNOWN, 0
+if stored[2] and #stored[2] == 112 then
+  expire, last, offset, counted, members, mute, newer, lost, slowest, fastest, latest, least, largest, furthest = unpacked('<i8i8i8i8i8i8i8i8i8i8i8c8c8i8', stored[2])
   if latest < 0 or latest > HUGE then latest = 0 end
+  if furthest < 0 or furthest > 2 * HUGE then furthest = 0 end
 end
 local time, now
 time, now, offset = clock(last, offset)
@@ -152,7 +154,7 @@ local told, page, lines = {}, nil, nil
 while at <= #request do
   local field, word, togo, demand, limit
   field, word, togo, demand, limit, at = unpacked('<Bc0Bi8i8c8', request, at)
-  latest = latest + 1
+  latest, furthest = latest + 1, max(furthest, now + togo)
   if pageOf(latest) ~= page then
     if page then told[page] = table.concat(lines) end
     page = pageOf(latest)
@@ -186,9 +188,13 @@ if heard < latest then
   end
 end
 
+-- The hash outlives what it knows by a minute: news, and those that have not left.
+local lifetime = max(0, min(furthest - now, HUGE))
+if members + lost > 0 then lifetime = max(lifetime, forget, remember) end
 local renew
-expire, renew = renewed(expire, time, DAY)
-writes[2] = pack('<i8i8i8i8i8i8i8i8i8i8i8c8c8', expire, now, offset, counted, members, mute, newer, lost, slowest, fastest, latest, least, largest)
+if lifetime + MINUTE < expire * 1000 - time - MINUTE then expire = 0 end
+expire, renew = renewed(expire, time, lifetime + MINUTE)
+writes[2] = pack('<i8i8i8i8i8i8i8i8i8i8i8c8c8i8', expire, now, offset, counted, members, mute, newer, lost, slowest, fastest, latest, least, largest, furthest)
 redis.call('HSET', key, unpack(writes))
 drop(key, over)
 if renew then redis.call('PEXPIREAT', key, decimal(expire)) end

@@ -13,8 +13,8 @@ import (
 // rules of the scripts. It is what simulations and tests exchange with: it has no
 // goroutine and no timer, and encodes nothing. It is safe for concurrent use.
 //
-// One rule it has no use for: a hash in Redis expires as a whole when nobody has
-// touched it for a day, and its clock begins anew.
+// One rule it has no use for: what is over goes when there is much of it, and nobody
+// need call for that.
 type Memory struct {
 	mu    sync.Mutex
 	now   func() time.Time
@@ -37,10 +37,18 @@ func NewMemory(partitions int, now func() time.Time) *Memory {
 func newMemoryState(partitions int) memoryState {
 	s := memoryState{parts: make([]memoryPartition, partitions)}
 	for p := range s.parts {
-		s.parts[p] = memoryPartition{keys: map[string]*memoryKey{}, seqs: map[ID]memorySeq{}}
+		s.parts[p] = newMemoryPartition()
 	}
-	s.fleet.seen, s.fleet.news = map[[8]byte]memoryMember{}, map[int64]memoryNews{}
+	s.fleet = newMemoryFleet()
 	return s
+}
+
+func newMemoryPartition() memoryPartition {
+	return memoryPartition{keys: map[string]*memoryKey{}, seqs: map[ID]memorySeq{}}
+}
+
+func newMemoryFleet() memoryFleet {
+	return memoryFleet{seen: map[[8]byte]memoryMember{}, news: map[int64]memoryNews{}}
 }
 
 // Partitions is the number of partitions.
@@ -129,10 +137,11 @@ type memorySeq struct{ number, since int64 }
 
 // memoryPartition is one hash.
 type memoryPartition struct {
-	keys  map[string]*memoryKey
-	seqs  map[ID]memorySeq
-	clock memoryClock
-	swept int // number of fields that the last sweep left
+	keys   map[string]*memoryKey
+	seqs   map[ID]memorySeq
+	clock  memoryClock
+	expire int64 // ms of the time that it is shown; 0: never written
+	swept  int   // number of fields that the last sweep left
 }
 
 func (p *memoryPartition) clone() memoryPartition {
@@ -146,21 +155,35 @@ func (p *memoryPartition) clone() memoryPartition {
 	return c
 }
 
+// expired reports whether something that was to live until a time, in ms, is gone.
+func expired(expire, time int64) bool { return expire != 0 && time/1000 >= expire }
+
+// renewed is when something is to expire, in ms, that is to live for so many µs more.
+func renewed(expire, time, lifetime int64) int64 {
+	if need := (time + lifetime + 999) / 1000; expire < need {
+		return need + expireLate.Milliseconds()
+	}
+	return expire
+}
+
 func (p *memoryPartition) exchange(time int64, c *Chunk) {
+	if expired(p.expire, time) {
+		*p = newMemoryPartition()
+	}
 	clock := p.clock.at(time)
 	now, seq := clock.last, min(max(c.Seq, 0), maxSeq)
 	prev := p.prev(c.ID, now)
 	status := statusOf(prev, seq, c.Floors)
 	if status == Applied {
 		p.clock = clock
-		p.apply(now, seq, c)
+		p.apply(time, now, seq, c)
 	}
 	keys := c.Reply.Keys[:0]
 	for i := range c.Records {
 		k := p.known(&c.Records[i], now, tauMicros(c.Tau))
 		keys = append(keys, KeyState{ToGo: max(k.tat-now, LongAgo), Demand: k.demand})
 	}
-	c.Reply = Reply{Status: status, Now: now, Prev: prev, Keys: keys}
+	c.Reply = Reply{Status: status, Now: now, Prev: prev, Keys: keys, Expires: min(p.expire*1000+clock.offset, 2*maxTime)}
 }
 
 // statusOf says what becomes of a chunk with this sequence number where another
@@ -184,9 +207,15 @@ func (p *memoryPartition) prev(id ID, now int64) int64 {
 
 func (s memorySeq) over(now int64) bool { return s.since < now-keepSequence.Microseconds() }
 
-func (p *memoryPartition) apply(now, seq int64, c *Chunk) {
+func (p *memoryPartition) apply(time, now, seq int64, c *Chunk) {
+	changed, furthest := p.expire == 0, now
 	for i := range c.Records {
-		p.merge(now, tauMicros(c.Tau), &c.Records[i], c.Floors)
+		if k := p.merge(now, tauMicros(c.Tau), &c.Records[i], c.Floors); k != nil {
+			changed, furthest = true, max(furthest, k.tat)
+		}
+	}
+	if changed {
+		p.expire = renewed(p.expire, time, furthest-now+lifetime(c.Tau))
 	}
 	p.seqs[c.ID] = memorySeq{seq, now}
 	if c.Leave {
@@ -195,14 +224,15 @@ func (p *memoryPartition) apply(now, seq int64, c *Chunk) {
 	p.sweep(now)
 }
 
-// merge applies one record. A state that does not change keeps its time.
-func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
+// merge applies one record, and returns the state that it leaves. A state that does not
+// change keeps its time: nil.
+func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) *memoryKey {
 	k := p.known(r, now, tau)
 	next := k
 	r.merge(&next, now, floors)
 	attempts := attemptSpan(r.Attempts)
 	if next == k && (attempts == 0 || attempts < 0 && k.demand == 0) {
-		return
+		return nil
 	}
 	state := p.keys[r.Field]
 	if state == nil {
@@ -211,6 +241,7 @@ func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) {
 	}
 	next.demand, next.since = max(0, min(k.demand+attempts, maxTime)), now
 	*state = next
+	return state
 }
 
 // known is the state of a record's key, by the record's limit, its demand decayed to now.

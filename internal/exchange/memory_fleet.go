@@ -10,6 +10,8 @@ type memoryFleet struct {
 	least, largest          Limit
 	latest                  int64
 	news                    map[int64]memoryNews // by number, the last NewsKept
+	furthest                int64                // TAT in any news
+	expire                  int64                // ms of the time that it is shown; 0: never written
 }
 
 // memoryMember is when a process was last seen, its interval, and when it started.
@@ -24,6 +26,9 @@ type memoryNews struct {
 }
 
 func (f *memoryFleet) call(time int64, c *FleetCall) {
+	if expired(f.expire, time) {
+		*f = newMemoryFleet()
+	}
 	f.clock = f.clock.at(time)
 	now := f.clock.last
 	f.count(now, c)
@@ -44,7 +49,21 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 		}
 	}
 	f.tell(now, c.Tell)
+	f.renew(time, now, c)
 	f.hear(now, c)
+}
+
+// renew has the hash outlive what it knows by a minute.
+func (f *memoryFleet) renew(time, now int64, c *FleetCall) {
+	const minute = 60_000_000
+	lifetime := max(0, f.furthest-now)
+	if f.members+f.lost > 0 {
+		lifetime = max(lifetime, micros(c.Forget), micros(c.Remember))
+	}
+	if lifetime+minute < f.expire*1000-time-minute {
+		f.expire = 0
+	}
+	f.expire = renewed(f.expire, time, lifetime+minute)
 }
 
 // tell keeps news, in the places of the oldest.
@@ -53,6 +72,7 @@ func (f *memoryFleet) tell(now int64, told []News) {
 		f.latest++
 		delete(f.news, f.latest-NewsKept)
 		f.news[f.latest] = memoryNews{n, now + span(n.ToGo)}
+		f.furthest = max(f.furthest, now+span(n.ToGo))
 	}
 }
 

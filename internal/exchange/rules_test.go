@@ -104,11 +104,6 @@ func TestMerge(t *testing.T) {
 			{record: Record{Delta: second, Attempts: -30_000}, toGo: second},
 			{record: Record{Attempts: -1}, toGo: second},
 		},
-		"a state is forgotten a minute after it has lost its meaning": {
-			{record: Record{Delta: second}, toGo: second},
-			{after: 61 * second, record: Record{}, toGo: -60 * second},
-			{after: 1, record: Record{}, toGo: LongAgo},
-		},
 		"under another limit the tokens that were left stay left": {
 			{record: Record{Delta: 3 * second, Limit: Limit{10 * second, 10}}, toGo: 3 * second},                       // 7 of 10 are left
 			{record: Record{Limit: Limit{20 * second, 10}}, toGo: 6 * second},                                          // at half the rate
@@ -170,6 +165,19 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+func TestStateIsForgottenTwoMinutesAfterItHasLostItsMeaning(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		one(t, w, chunk(id(1, 0), 1, Record{Field: "kx", Delta: second}, Record{Field: "klong", Delta: 1000 * second}))
+		look := func(seq int64) int64 {
+			return one(t, w, chunk(id(1, 0), seq, Record{Field: "kx"})).Keys[0].ToGo
+		}
+		w.set(epoch + 121*second)
+		require.EqualValues(t, -120*second, look(2))
+		w.set(epoch + 121*second + 1)
+		require.EqualValues(t, LongAgo, look(3))
+	})
+}
+
 // Records of one field count in their order, and all tell the state after the last.
 func TestFieldTwiceInAChunk(t *testing.T) {
 	worlds(t, func(t *testing.T, w world) {
@@ -225,6 +233,7 @@ func TestLeaveForgetsTheSequenceNumber(t *testing.T) {
 func TestSequenceNumbersLiveForADay(t *testing.T) {
 	worlds(t, func(t *testing.T, w world) {
 		day := keepSequence.Microseconds()
+		one(t, w, charge(id(9, 0), 1, 9*day)) // the state that there is
 		one(t, w, chunk(id(1, 0), 1))
 		w.set(epoch + day)
 		require.EqualValues(t, 1, one(t, w, chunk(id(1, 0), 2)).Prev)
@@ -232,6 +241,31 @@ func TestSequenceNumbersLiveForADay(t *testing.T) {
 		require.EqualValues(t, 2, one(t, w, chunk(id(1, 0), 3)).Prev, "an empty chunk keeps it alive")
 		w.set(epoch + 3*day + 1)
 		require.Equal(t, Lost, one(t, w, chunk(id(1, 0), 4)).Status)
+	})
+}
+
+// TestAllExpiresAMinuteAfterTheLastBucketIsFull: with the numbers of lanes, and though
+// empty chunks come.
+func TestAllExpiresAMinuteAfterTheLastBucketIsFull(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		c := charge(id(1, 0), 1, 1000*second)
+		one(t, w, c)
+		expires := c.Reply.Expires
+		require.GreaterOrEqual(t, expires, epoch+1060*int64(second))
+		require.LessOrEqual(t, expires, epoch+1081*int64(second))
+		w.set(epoch + 1000*second)
+		one(t, w, chunk(id(1, 0), 2))
+		c = chunk(id(1, 0), 3, Record{Field: "kx"})
+		one(t, w, c)
+		require.Equal(t, expires, c.Reply.Expires, "nothing is reported")
+		w.set(expires - 1)
+		require.EqualValues(t, 3, one(t, w, chunk(id(1, 0), 4)).Prev)
+		w.set(expires + 1000)
+		require.Equal(t, Reply{Status: Lost, Now: expires + 1000}, one(t, w, chunk(id(1, 0), 5)))
+		c = chunk(id(1, 0), 5, Record{Field: "kx", Attempts: 1})
+		c.Floors, c.Tau = true, 5*time.Minute
+		one(t, w, c)
+		require.InDelta(t, float64(expires+601*second), float64(c.Reply.Expires), float64(20*second), "two τ")
 	})
 }
 

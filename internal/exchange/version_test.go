@@ -28,7 +28,7 @@ func TestLayoutIsFixed(t *testing.T) {
 		return got
 	}
 	require.Equal(t, map[string]int{"k": 40, "\x00n": 16, "\x00m": 72}, lengths("limiter:2:16:{0-3704}"))
-	require.Equal(t, map[string]int{"\x00p": 32, "\x00m": 104}, lengths("limiter:2:fleet:{f}"))
+	require.Equal(t, map[string]int{"\x00p": 32, "\x00m": 112}, lengths("limiter:2:fleet:{f}"))
 }
 
 // TestBuildsShareState: processes whose scripts differ in their text, and so in
