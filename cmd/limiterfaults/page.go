@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/servertest/faultmatrix"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // page is what is written down.
@@ -102,7 +102,7 @@ func (p *page) writeStories(w io.Writer) {
 func (p *page) machine() string {
 	return fmt.Sprintf("Measured on %s in %s: %s/%s, %d cores, load %s at first and %s at the end; %s, go-redis %s, %s.",
 		p.began.Format(time.DateOnly), time.Since(p.began).Round(time.Second), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(),
-		p.load, load(), runtime.Version(), version("github.com/redis/go-redis/v9"), redisVersion())
+		p.load, load(), runtime.Version(), version("github.com/redis/go-redis/v9"), redisserver.Version())
 }
 
 // load is the mean number of processes that wanted to run in the last minute.
@@ -126,13 +126,4 @@ func version(module string) string {
 		}
 	}
 	return "unknown"
-}
-
-func redisVersion() string {
-	out, err := exec.Command("redis-server", "--version").Output()
-	if err != nil {
-		return "Redis of an unknown version"
-	}
-	words := strings.Fields(string(out))
-	return "Redis " + strings.TrimPrefix(words[min(2, len(words)-1)], "v=")
 }

@@ -22,7 +22,8 @@ local UNUSED = 7000000
 -- 24 h: how long a sequence number is kept.
 local DAY = 86400000000
 -- A sweep looks at all fields within PASS, whatever the traffic, and at MOST in a call.
-local PASS, MOST = 400000000, 300
+-- It counts buckets of the hash's table, of which up to a half are empty.
+local PASS, MOST = 400000000, 600
 -- The reply looks no further back than this.
 local LONGAGO = -4398046511104 -- −2^42
 
@@ -215,7 +216,7 @@ if status == 0 then
   end
   -- Twice as many fields are looked at as were added, so a flood of fresh keys cannot
   -- outrun the sweep; else as many as are due since the last one, a few at least.
-  local over, due = {}, ceil(min(MOST, kept * (now - swept) / PASS))
+  local over, due = {}, ceil(min(MOST, 2 * kept * (now - swept) / PASS))
   if due < min(8, kept) then due = 0 end
   if added > 0 then due = max(due, 8 + 2 * added) end
   if due > 0 then over = sweep(due) end
@@ -230,7 +231,7 @@ if status == 0 then
   redis.call('HSET', key, unpack(writes))
   drop(key, over)
   if renew then redis.call('PEXPIREAT', key, decimal(expire)) end
-  wait = max(100000, min(floor(PASS * MOST / 2 / max(1, kept)), 30000000))
+  wait = max(100000, min(floor(PASS * MOST / 4 / max(1, kept)), 30000000))
 end
 
 local expires = min(expire * 1000 + offset, 2 * HUGE)

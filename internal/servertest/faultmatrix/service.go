@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -30,8 +31,11 @@ const (
 	mostLate = 50 * time.Millisecond
 )
 
+// chargeCommand begins a line of input that has tokens taken without asking.
+const chargeCommand = "charge "
+
 // serve works until its input ends, and reports the tokens admitted. A line of
-// its input is a new value of Among.
+// its input is a new value of Among, or a command.
 func (j *Job) serve(in io.Reader, t *teller) error {
 	client := j.client()
 	defer client.Close()
@@ -62,11 +66,16 @@ func (j *Job) serve(in io.Reader, t *teller) error {
 		}
 	}()
 	for line := range lines(in) {
-		n, err := strconv.ParseInt(line, 10, 64)
-		if err != nil {
+		number, isCharge := strings.CutPrefix(line, chargeCommand)
+		n, err := strconv.ParseInt(number, 10, 64)
+		switch {
+		case err != nil:
 			return err
+		case isCharge:
+			l.Charge(sharedKey, int(n))
+		default:
+			among.Store(n)
 		}
-		among.Store(n)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package faultmatrix
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -15,9 +16,10 @@ import (
 type Situation struct {
 	Name    string
 	Limit   limiter.Limit
-	Workers int      // of each process, which call Wait; 0: the fleet asks for three times the limit
-	Steps   []Step   // in order of time
-	Windows []Window // before, during and after, in this order
+	Before  limiter.Limit // of the processes that start first; the zero Limit: the same
+	Workers int           // of each process, which call Wait; 0: the fleet asks for three times the limit
+	Steps   []Step        // in order of time
+	Windows []Window      // before, during and after, in this order
 }
 
 // Step is an event at an instant of a situation.
@@ -54,6 +56,7 @@ type service struct {
 	ways   []*proxy // of the i-th process of each fleet
 	fleets []*fleet
 	job    Job
+	limit  limiter.Limit // of processes that start later
 }
 
 // Observed is the course of a situation in one fleet.
@@ -72,7 +75,7 @@ func Observe(ctx context.Context, st *Situation, kinds []Kind) ([]*Observed, err
 		return nil, fmt.Errorf("faultmatrix: %s: %w", st.Name, err)
 	}
 	defer h.Close()
-	s := &service{house: h, job: Job{Service: &Service{Limit: st.Limit, Workers: st.Workers, Among: processes}}}
+	s := &service{house: h, limit: st.Limit, job: Job{Service: &Service{Limit: cmp.Or(st.Before, st.Limit), Workers: st.Workers, Among: processes}}}
 	defer s.stop()
 	began, err := s.run(ctx, st, kinds)
 	if err != nil {

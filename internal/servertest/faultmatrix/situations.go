@@ -2,6 +2,7 @@ package faultmatrix
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,6 +27,8 @@ func Situations(brief bool) []*Situation {
 		deploy(start, length(5*s, 4*s), length(15*s, 5*s)),
 		inTurn(start, length(5*s, 4*s), length(12*s, 3*s), length(10*s, 2*s)),
 		waiting(start, length(6*s, 4*s), length(8*s, 4*s)),
+		raise(start, length(2*s, s), length(10*s, 4*s)),
+		debt(start, length(15*s, 6*s), length(5*s, 3*s)),
 	}
 	if !brief {
 		list = append(list, deployOfWorkers(start, 5*s, 15*s))
@@ -97,6 +100,46 @@ func deployOfWorkers(start, settles, lasts time.Duration) *Situation {
 // waitersLimit is the limit of a fleet of workers.
 var waitersLimit = limiter.Limit{Rate: 50, Burst: 5}
 
+// raise replaces the processes of a limit that is spent for an hour by others of a
+// much larger one: what was left stays left, and comes back at the new rate.
+func raise(start, settles, lasts time.Duration) *Situation {
+	st := deploy(start, settles, lasts)
+	st.Name, st.Before = "all processes replaced by others with a larger limit, the old one spent for an hour", limiter.Per(sharedLimit.Burst, time.Hour)
+	st.Steps = slices.Insert(st.Steps, 0, Step{0, charge(sharedLimit.Burst)})
+	st.Windows[1].Least = 0.8
+	return st
+}
+
+// debt has one process charge what takes so long to repay, and the server lose
+// everything two seconds later: the others still know.
+func debt(start, lasts, rest time.Duration) *Situation {
+	const seen, notice = 2 * time.Second, time.Second
+	end := start + lasts
+	return &Situation{
+		Name: fmt.Sprintf("one process charges %v of the limit, FLUSHALL %v later", lasts, seen), Limit: sharedLimit,
+		Steps: []Step{
+			{start, charge(int(lasts.Seconds() * float64(sharedLimit.Rate)))},
+			{start + seen, func(s *service) error {
+				rdb := s.house.server.Client()
+				defer rdb.Close()
+				return rdb.FlushAll(context.Background()).Err()
+			}},
+		},
+		Windows: []Window{{To: start}, {From: start + notice, To: end - notice, Most: 0.05}, {From: end + notice, To: end + notice + rest, Least: 0.9, Most: mostAfter}},
+	}
+}
+
+// charge returns a step in which one process of each fleet takes tokens without asking.
+func charge(n int) func(*service) error {
+	return func(s *service) error {
+		var errs []error
+		for _, f := range s.fleets {
+			errs = append(errs, (&fleet{all: f.all[:1]}).tell(fmt.Sprint(chargeCommand, n)))
+		}
+		return errors.Join(errs...)
+	}
+}
+
 // inTurn has each process lose Redis some time after the one before it, and get
 // it back in the same order, a second apart.
 func inTurn(start, apart, together, rest time.Duration) *Situation {
@@ -164,7 +207,7 @@ func onWays(change func(*way)) func(*service) error {
 
 // startNew starts as many processes again. The demand is spread over all.
 func (s *service) startNew() error {
-	s.job.Service.Among = 2 * processes
+	s.job.Service.Among, s.job.Service.Limit = 2*processes, s.limit
 	errs := []error{s.startProcesses()}
 	for _, f := range s.fleets {
 		errs = append(errs, f.tell(fmt.Sprint(2*processes)))

@@ -20,7 +20,7 @@ type process struct {
 	done chan struct{} // closed when it has ended
 }
 
-func launch(dir string, args, env []string) (*process, error) {
+func launch(program, dir string, args, env []string) (*process, error) {
 	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.Dir = dir
 	p.cmd.Env = append(os.Environ(), env...)
@@ -53,9 +53,9 @@ func (p *process) ready(dial func() (net.Conn, error)) error {
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("redisserver: %s ended: %v", program, p.cmd.ProcessState)
+			return fmt.Errorf("redisserver: %s ended: %v", p.cmd.Path, p.cmd.ProcessState)
 		case <-deadline:
-			return fmt.Errorf("redisserver: %s does not answer", program)
+			return fmt.Errorf("redisserver: %s does not answer", p.cmd.Path)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

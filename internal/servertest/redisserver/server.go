@@ -1,9 +1,12 @@
 // Package redisserver runs real Redis servers on free loopback ports, to be
 // killed, frozen and restarted at will: for tests and for the lab. It needs
-// redis-server on the PATH.
+// redis-server on the PATH, or another server that the environment names: in
+// LIMITER_REDIS_SERVER a path or a name of redis-server, valkey-server or the like, in
+// LIMITER_REDIS_SENTINEL one that is started with --sentinel, if that is another.
 package redisserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -22,7 +25,22 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-const program = "redis-server"
+// Program is the server that is started.
+func Program() string { return cmp.Or(os.Getenv("LIMITER_REDIS_SERVER"), "redis-server") }
+
+// sentinelProgram is the one that is started with --sentinel.
+func sentinelProgram() string { return cmp.Or(os.Getenv("LIMITER_REDIS_SENTINEL"), Program()) }
+
+// Version names the server that is started, and its version: "Redis 7.0.15".
+func Version() string {
+	out, err := exec.Command(Program(), "--version").Output()
+	name, _, _ := strings.Cut(string(out), " ")
+	_, version, ok := strings.Cut(string(out), "v=")
+	if err != nil || !ok {
+		return "a server of an unknown version"
+	}
+	return name + " " + strings.Fields(version)[0]
+}
 
 // addrInUse is EADDRINUSE in the log of the program.
 const addrInUse = "Address already in use"
@@ -30,13 +48,15 @@ const addrInUse = "Address already in use"
 // patience is how long a server may take to start or to stop.
 const patience = 20 * time.Second
 
-// ErrNotFound says that there is no redis-server on the PATH.
+// ErrNotFound says that there is no such server.
 var ErrNotFound = errors.New("redis-server is not on the PATH")
 
 // Find returns ErrNotFound where no server can be started.
 func Find() error {
-	if _, err := exec.LookPath(program); err != nil {
-		return ErrNotFound
+	for _, program := range []string{Program(), sentinelProgram()} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%w: %w", ErrNotFound, err)
+		}
 	}
 	return nil
 }
@@ -287,7 +307,11 @@ func (s *Server) dial() (net.Conn, error) {
 // listens at one of its ports.
 func (s *Server) launch() error {
 	before := logSize(s.dir)
-	p, err := launch(s.dir, s.arguments(), s.env)
+	program := Program()
+	if s.conf != nil {
+		program = sentinelProgram()
+	}
+	p, err := launch(program, s.dir, s.arguments(), s.env)
 	if err != nil {
 		return err
 	}
