@@ -797,6 +797,37 @@ func TestLimitChangeKeepsTokens(t *testing.T) {
 	}
 }
 
+// TestMemoryOutlivesNoLimit: a key that is evicted, and comes back while there is no
+// limit, or all is denied, has what it had when there is a limit again.
+func TestMemoryOutlivesNoLimit(t *testing.T) {
+	for _, via := range []Limit{{}, {Rate: rate.Inf}} {
+		for _, redis := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				lim := Per(100, time.Hour)
+				cfg := Config{Limit: lim, MaxKeys: 1, Processes: 1}
+				l := newTestLocalOf(t, cfg)
+				if redis {
+					f := newFleet(t, 1, cfg)
+					defer f.close()
+					l = f.members[0].Limiter
+				}
+				l.AllowN("k", 100)
+				l.Charge("k", 20)
+				l.Allow("another")
+				for _, lim := range []Limit{via, lim} {
+					if err := l.SetLimit(lim); err != nil {
+						t.Fatal(err)
+					}
+					l.Allow("k")
+				}
+				if got := l.Peek("k").ResetAfter; l.Allow("k") || (got-72*time.Minute).Abs() > time.Minute {
+					t.Errorf("by way of %v, Redis %v: full in %v, want 1h12m", via, redis, got)
+				}
+			})
+		}
+	}
+}
+
 // TestSuspendedLimitsLoseNothing: what was taken before a limit was lifted, or closed,
 // is told to the fleet; what is taken under no limit isn't, and a Charge while all is
 // denied is owed.

@@ -394,21 +394,28 @@ func (lo *local) begin(e opened, remembered, now int64) (owes bool) {
 		e.flags |= awaited
 		lo.queues.Forget(e.key()) // the bucket knows of no reservation
 	}
-	if e.shared() {
-		remembered = min(remembered, later(now, seconds(e.burst/e.rate)))
-		it, ok := lo.heard.Get(e.field(), now)
-		if owes = ok && it.Own; owes {
-			remembered = max(remembered, e.believed(it, now))
-		}
-		e.level = e.levelUntil(remembered, now)
+	owes = lo.resume(e, remembered, now)
+	if lo.needsAccount(e.entry) {
+		lo.attach(e, now)
 	}
-	if !lo.needsAccount(e.entry) {
-		return owes
+	return owes
+}
+
+// resume sets a bucket that is about to be shared by what is remembered of its key, and
+// reports whether that is a debt.
+func (lo *local) resume(e opened, remembered, now int64) (owes bool) {
+	if !e.shared() {
+		return false
 	}
-	if remembered > now {
+	remembered = min(remembered, later(now, seconds(e.burst/e.rate)))
+	it, ok := lo.heard.Get(e.field(), now)
+	if owes = ok && it.Own; owes {
+		remembered = max(remembered, e.believed(it, now))
+	}
+	e.level = e.levelUntil(remembered, now)
+	if e.account != nil && remembered > now {
 		e.replied = remembered
 	}
-	lo.attach(e, now)
 	return owes
 }
 
@@ -1432,6 +1439,7 @@ func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 		if lo.needsAccount(e.entry) {
 			lo.shardOf(e.entry).joinLocked(e.entry, now)
 		}
+		lo.resume(lo.withAccount(e.entry), lo.recall.of(e.field()), now)
 	}
 	if e.is(awaited) {
 		lo.queues.Refuse(e.key(), &awaitedBucket{lo, lo.withAccount(e.entry), now})
