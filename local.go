@@ -1399,7 +1399,7 @@ func (lo *local) thawLocked(e opened, now int64) {
 		sh.orphanLocked(e)
 		return
 	}
-	if e.marked(floorDue) {
+	if e.marked(floorDue | limitDue) {
 		e.planBy(now)
 	}
 	if e.exchanges() {
@@ -1429,7 +1429,7 @@ func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 	case e.shared() && next.shared():
 		if e.account != nil {
 			e.account.relimit(&e.bucket, &next, now, lo.world.Load())
-			if e.tat > now && !e.frozen {
+			if e.setMark(limitDue, e.frozen || e.tat > now); e.marked(limitDue) && !e.frozen {
 				e.planBy(dueUrgent)
 			}
 		}

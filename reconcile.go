@@ -170,6 +170,7 @@ const (
 	floorDue  marks = 1 << iota // Redis has lost state: the last TAT has to be told
 	gaveBack                    // tokens were given back: a charge says little of what was asked for
 	toldQueue                   // the last report had demand of waiting callers in it
+	limitDue                    // the limit has changed: until Redis knows, it goes on refilling by the old one
 )
 
 func (a *account) marked(m marks) bool { return a.marks&m != 0 }
@@ -357,6 +358,7 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, s
 	rec.Left = uint8(256 * (1 - scale))
 	rec.Attempts = int64(attemptsMilli * a.takeAsked(now, w))
 	rec.Limit = b.inExchange()
+	a.setMark(limitDue, false)
 	a.takenBefore += a.usage
 	a.inflight, a.usage, a.chained = a.usage, 0, 0
 	a.sentFirst, a.first = a.first, 0

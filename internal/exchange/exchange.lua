@@ -161,7 +161,7 @@ for i = 1, n do
   end
   if status == 0 then
     local new, rest = merged(tat, unused, op, left, delta, age, ceiling, floors and least or 0)
-    if new ~= tat or rest ~= unused or attempts > 0 or attempts < 0 and demand > 0 then
+    if new ~= tat or rest ~= unused or attempts > 0 or attempts < 0 and demand > 0 or limit ~= of and tat ~= NEVER then
       tat, demand, unused = new, demand + attempts, rest
       if demand > HUGE then demand = HUGE elseif demand < 0 then demand = 0 end
       writes[w + 1], writes[w + 2] = field, pack('<i8i8i8i8c8', tat, demand, now, unused, limit)

@@ -225,16 +225,17 @@ func (p *memoryPartition) apply(time, now, seq int64, c *Chunk) {
 }
 
 // merge applies one record, and returns the state that it leaves. A state that does not
-// change keeps its time: nil.
+// change, nor its limit, keeps its time: nil.
 func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) *memoryKey {
 	k := p.known(r, now, tau)
 	next := k
 	r.merge(&next, now, floors)
 	attempts := attemptSpan(r.Attempts)
-	if next == k && (attempts == 0 || attempts < 0 && k.demand == 0) {
+	state := p.keys[r.Field]
+	same := next == k && (k.tat == never || k.limit == state.limit)
+	if same && (attempts == 0 || attempts < 0 && k.demand == 0) {
 		return nil
 	}
-	state := p.keys[r.Field]
 	if state == nil {
 		state = new(memoryKey)
 		p.keys[strings.Clone(r.Field)] = state

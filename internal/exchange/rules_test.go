@@ -109,8 +109,8 @@ func TestMerge(t *testing.T) {
 			{record: Record{Limit: Limit{20 * second, 10}}, toGo: 6 * second},                                          // at half the rate
 			{record: Record{Limit: Limit{second, 20}}, toGo: 650_000},                                                  // of 20
 			{record: Record{Limit: Limit{5 * second, 5}}, toGo: 0},                                                     // at most the new burst
-			{after: second, record: Record{Limit: Limit{10 * second, 10}}, toGo: 2 * second},                           // a look changes nothing
-			{record: Record{Delta: second, Limit: Limit{8 * second, 4}}, toGo: second},                                 // 2 s were to go, 8 tokens left: 4 are kept, half a token is taken
+			{after: second, record: Record{Limit: Limit{10 * second, 10}}, toGo: 4 * second},                           // one more than 5
+			{record: Record{Delta: second, Limit: Limit{8 * second, 4}}, toGo: second},                                 // 4 of 6 are kept, half a token is taken
 			{after: second / 2, record: Record{Delta: second, Limit: Limit{40 * second, 4}}, toGo: 2_500_000 + second}, // ¼ was missing
 		},
 		"under another limit what is owed stays owed": {
@@ -118,13 +118,19 @@ func TestMerge(t *testing.T) {
 			{record: Record{Limit: Limit{5 * second, 10}}, toGo: 7_500_000},
 			{record: Record{Limit: Limit{second, 1}}, toGo: 6 * second},
 			{record: Record{Limit: Limit{1, maxSpan}}, toGo: 1},
-			{record: Record{Limit: Limit{maxSpan, 1}}, toGo: maxTime},
+			{record: Record{Limit: Limit{maxSpan, 1}}, toGo: maxSpan},
+			{record: Record{Delta: maxSpan, Limit: Limit{maxSpan, 1}}, toGo: maxTime},
 		},
 		"a full bucket is refilled by the new limit since it was full": {
 			{record: Record{Delta: second, Limit: Limit{10 * second, 10}}, toGo: second},
 			{after: 3 * second, record: Record{Limit: Limit{20 * second, 20}}, toGo: 8 * second},
-			{record: Record{Limit: Limit{second, 5}}, toGo: -2 * second},
-			{record: Record{Delta: second, Limit: Limit{20 * second, 20}}, toGo: 9 * second},
+			{record: Record{Limit: Limit{second, 5}}, toGo: 0},
+			{after: 2 * second, record: Record{Delta: second, Limit: Limit{20 * second, 20}}, toGo: 14 * second},
+		},
+		"a state is refilled by the limit that it was seen by last": {
+			{record: Record{Delta: second, Limit: Limit{second, 100}}, toGo: second}, // none is left
+			{record: Record{Limit: Limit{900 * second, 100}}, toGo: 900 * second},
+			{after: 9 * second, record: Record{Limit: Limit{second, 100}}, toGo: 990_000}, // one is back
 		},
 		"a key that was never charged is full by any limit": {
 			{record: Record{Attempts: 1, Limit: Limit{10 * second, 10}}, toGo: LongAgo, demand: 1},

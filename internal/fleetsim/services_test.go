@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
@@ -176,6 +177,40 @@ func TestRoundingStarvesNoKey(t *testing.T) {
 			y := f.Run(lim, Load{Seed: 3, Dur: 2 * time.Minute, Total: Steady(1.5), Weight: Equal})
 			if fleet, central := y.Admitted(0, 2*time.Minute); fleet < 0.95*central {
 				t.Errorf("N=%d: admitted %v, one central bucket %v", n, fleet, central)
+			}
+		})
+	}
+}
+
+// TestLimitChangeReachesRedisAtOnce: a key that is spent when its limit is lowered, and
+// that nobody asks for then, is not refilled by the old limit until somebody does; also
+// where a report of it was under way.
+func TestLimitChangeReachesRedisAtOnce(t *testing.T) {
+	for _, underWay := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := NewOn(t, 2, limiter.Config{Limit: limiter.Per(100, time.Second), Processes: 2}, simnet.Path{Trip: 100 * time.Millisecond}, 1)
+			defer f.Close()
+			f.WaitFor(2)
+			a, b := f.Members[0], f.Members[1]
+			a.Charge("k", 100)
+			if told := f.ToGo("k"); underWay {
+				Until(t, "applied, and not answered", func() bool { return f.ToGo("k") != told })
+			} else {
+				Until(t, "told", func() bool { return Sync(a.Limiter) == nil })
+			}
+			lim := limiter.Per(100, 15*time.Minute)
+			for _, m := range f.Members {
+				if err := m.SetLimit(lim); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(5 * time.Second)
+			b.Allow("k") // of a full bucket, if it has heard nothing
+			if err := Sync(b.Limiter); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.Peek("k").ResetAfter; got < 9*time.Minute { // a third of a second goes by on the way
+				t.Errorf("a report under way: %v; full in %v, want 9 to 15 m", underWay, got)
 			}
 		})
 	}
