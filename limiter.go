@@ -334,6 +334,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 		cfg.Limit = cfg.Limit.fillable()
 	}
 	l.local.limit.Store(&cfg.Limit)
+	l.local.recall.relimit(cfg.Limit, l.now())
 	if s != nil {
 		l.syncer = newSyncer(cfg, s, l.local, l.base, seed)
 		if cfg.Processes == 0 {
@@ -613,8 +614,9 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 // SetLimit changes [Config.Limit] while running, for every key that LimitFor
 // gives no limit of its own. What a key has left stays left, at most the new burst,
 // and what it owes stays owed, in tokens, as with SetLimit and SetBurst of
-// [golang.org/x/time/rate]. Under the zero Limit and under [rate.Inf] nothing is
-// taken; the level goes on beneath and comes back with the next limit.
+// [golang.org/x/time/rate]. Under the zero Limit and under [rate.Inf] the level goes on
+// beneath, refilled by the limit of before, and comes back with the next one; no
+// decision takes from it, and only under the zero Limit Charge does.
 func (l *Limiter) SetLimit(lim Limit) error {
 	if err := lim.validate(); err != nil {
 		return &limiterError{l.local.prefix, fmt.Errorf("limiter: SetLimit: %w", err)}
@@ -624,15 +626,15 @@ func (l *Limiter) SetLimit(lim Limit) error {
 	}
 	l.changing.Lock()
 	defer l.changing.Unlock()
-	was := l.local.limit.Swap(&lim)
+	l.local.limit.Store(&lim)
 	l.limits.Add(1)
 	now := l.now()
+	l.local.recall.relimit(lim, now) // before entries that are resident without a limit ask it
 	l.local.each(now, func(e opened) {
 		if e.is(byDefault) {
 			l.local.relimitLocked(e, lim, true, now)
 		}
 	})
-	l.local.recall.relimit(*was, lim, now)
 	l.local.queues.WakeAll() // also those of keys that are not resident, or have to ask for their limit
 	return nil
 }

@@ -282,7 +282,7 @@ type local struct {
 func newLocal(maxKeys, partitions int, random uint64) *local {
 	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions)}
 	lo.heard = news.NewTable()
-	lo.recall = &recaller{recall.New(maxKeys), lo.heard, lo.seed}
+	lo.recall = &recaller{table: recall.New(maxKeys), debts: lo.heard, seed: lo.seed}
 	lo.queues = waitqueue.New(func(key string) { lo.due(key) })
 	n := 1
 	for n < maxShards && n*2*shardKeys <= maxKeys {
@@ -450,6 +450,7 @@ func (b *bucket) believed(it news.Item, now int64) int64 {
 type recaller struct {
 	table *recall.Table
 	debts *news.Table
+	limit bucket       // the last default limit that is one; under Limiter.changing
 	seed  maphash.Seed // nobody outside can tell which keys meet in a cell
 }
 
@@ -468,12 +469,15 @@ func (r *recaller) from(e opened, now int64) {
 }
 
 // relimit has keys remembered as what they would be had they been resident when the
-// limit changed. Those with a limit of their own are taken for others: with what is
-// put off here they come back with less than they had, never below empty.
-func (r *recaller) relimit(from, to Limit, now int64) {
-	a, b := newBucket(from, now), newBucket(to, now)
-	if a.shared() && b.shared() {
-		r.table.PutOff(func(tat int64) int64 { return underLimit(tat, now, a.inExchange(), b.inExchange()) }, now)
+// default limit changed, also by way of one that is none. Those with a limit of their own
+// are taken for others: they may come back with less than they had, never below empty.
+func (r *recaller) relimit(lim Limit, now int64) {
+	from, to := r.limit, newBucket(lim, now)
+	if !to.shared() {
+		return
+	}
+	if r.limit = to; from.shared() {
+		r.table.PutOff(func(tat int64) int64 { return underLimit(tat, now, from.inExchange(), to.inExchange()) }, now)
 	}
 }
 
@@ -564,6 +568,14 @@ func (lo *local) resident(field string) *entry {
 		return nil
 	}
 	return e
+}
+
+func (lo *local) isResident(field string) bool {
+	e := lo.resident(field)
+	if e != nil {
+		e.mu.Unlock()
+	}
+	return e != nil
 }
 
 // find returns the entry of a held key, locked; nil where there is none.
@@ -1428,10 +1440,8 @@ func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 	switch {
 	case e.shared() && next.shared():
 		if e.account != nil {
+			e.tellLimit(now)
 			e.account.relimit(&e.bucket, &next, now, lo.world.Load())
-			if e.setMark(limitDue, e.frozen || e.tat > now); e.marked(limitDue) && !e.frozen {
-				e.planBy(dueUrgent)
-			}
 		}
 		e.bucket.relimit(now, lim)
 	case !e.shared():
@@ -1443,6 +1453,15 @@ func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 	}
 	if e.is(awaited) {
 		lo.queues.Refuse(e.key(), &awaitedBucket{lo, lo.withAccount(e.entry), now})
+	}
+}
+
+// tellLimit has a key whose limit is about to change exchanged at once, if Redis has a
+// state of it.
+func (e opened) tellLimit(now int64) {
+	e.setMark(limitDue, e.frozen || e.tat != 0 && e.tat > now-int64(exchange.KeepState))
+	if e.marked(limitDue) && !e.frozen {
+		e.planBy(dueUrgent)
 	}
 }
 

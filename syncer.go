@@ -136,6 +136,7 @@ type syncer struct {
 	again     bool  // there is more to tell than went into the last round
 	syncs     []*request
 	resets    []*request
+	retold    []news.Item         // what was heard of keys that are not resident, to be told again after a loss
 	resetting map[*entry]*request // in a report
 	crowded   map[int]bool        // partitions without room for more, in this round
 	answered  []*request
@@ -338,6 +339,7 @@ func (s *syncer) round(now int64) {
 	s.again = false
 	s.local.urgent.Store(false)
 	s.sendResets(now)
+	s.sendRetold(now)
 	s.collect(now, by)
 	b := s.courier.Round(now, fleet)
 	if b.Empty() {
@@ -469,6 +471,34 @@ func (s *syncer) sendResets(now int64) {
 		}
 	}
 	s.resets = wait
+}
+
+// retell has what is known of keys that are not resident told again, whatever partition
+// has lost its state: this process may never have used theirs, and see nothing.
+func (s *syncer) retell(now int64) {
+	s.retold = slices.DeleteFunc(s.local.heard.All(now), func(it news.Item) bool { return s.local.isResident(it.Field) })
+}
+
+// sendRetold tells the TATs of keys that are not resident, as far as there is room.
+func (s *syncer) sendRetold(now int64) {
+	wait := s.retold[:0]
+	for _, it := range s.retold {
+		part := exchange.Partition(it.Field, len(s.local.parts))
+		switch r := (*report)(nil); {
+		case it.TAT <= now:
+		case !s.courier.Usable(part):
+			wait = append(wait, it)
+		default:
+			if r = s.courier.Room(part, now); r == nil {
+				wait, s.again = append(wait, it), true
+				break
+			}
+			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: forever, Empty: forever}, nil)
+			full := time.Duration(it.Limit.Full) * time.Microsecond
+			r.Floor(len(r.Records)-1, min(it.TAT, later(now, full+longestDebt)))
+		}
+	}
+	s.retold = wait
 }
 
 // sendReset reports whether there was room for a reset, and no other report of
@@ -667,6 +697,9 @@ func (s *syncer) concludeReset(e *entry, err error) {
 // applied.
 func (s *syncer) giveUp(r *report, now int64) {
 	for _, told := range r.Cargo {
+		if told == nil {
+			continue
+		}
 		sh := s.local.shardOf(told)
 		sh.mu.Lock()
 		told.mu.Lock()
@@ -683,6 +716,9 @@ func (s *syncer) giveUp(r *report, now int64) {
 // that heals it.
 func (s *syncer) addFloors(r *report, now int64) {
 	for i, told := range r.Cargo {
+		if told == nil { // of a key that is not resident: it has its floor
+			continue
+		}
 		told.mu.Lock()
 		e := s.local.open(told, now)
 		r.Floor(i, underLimit(e.floor(&e.bucket, now), now, e.inExchange(), r.Records[i].Limit))
@@ -718,6 +754,7 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 			}
 		}
 	})
+	s.retell(now)
 	s.nextRound = min(s.nextRound, max(now, s.healed+int64(s.interval))) // at once, but a server that loses everything all the time is no reason to hurry
 	s.healed = now
 }
@@ -726,6 +763,9 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 func (s *syncer) acknowledge(r *report, now int64) {
 	w := s.local.world.Load()
 	for i, told := range r.Cargo {
+		if told == nil {
+			continue
+		}
 		sh := s.local.shardOf(told)
 		sh.mu.Lock()
 		told.mu.Lock()
@@ -787,6 +827,9 @@ func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
 // be out of date by now.
 func (s *syncer) hear(c *exchange.FleetCall, now int64) {
 	r := &c.Reply
+	if r.Latest < s.heard { // the fleet's key has lost its news
+		s.retell(now)
+	}
 	s.behind = r.Heard < r.Latest && r.Heard != s.heard // without progress it would be a loop
 	s.heard = r.Heard
 	s.pace.Latest(r.Latest)

@@ -23,10 +23,13 @@ const MaxMembers = 1 << 16
 // LongAgo is the least KeyState.ToGo: full for 50 days or more, or never charged.
 const LongAgo = -1 << 42
 
-// How long state is kept after it has lost its meaning: that of a key after its
-// bucket is full, a sequence number, while there is any state, after its last use.
+// KeepState is how long the state of a key is kept after its bucket is full: two rounds
+// of the longest interval.
+const KeepState = 2 * time.Minute
+
+// How long the rest is kept: a sequence number, while there is any state, after its last
+// use.
 const (
-	keepState    = 2 * time.Minute // two rounds of the longest interval
 	keepSequence = 24 * time.Hour
 	expireAfter  = time.Minute // the whole, after the last bucket is full, or keepTaus·τ, in which demand decays
 	keepTaus     = 2

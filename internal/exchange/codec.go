@@ -47,7 +47,7 @@ func (c *Chunk) request() []byte {
 		size += 52 + len(c.Records[i].Field)
 	}
 	b := append(slices.Grow(c.encoded[:0], size), wireVersion, c.flags())
-	b = appendInts(b, min(max(c.Seq, 0), maxSeq), tauMicros(c.Tau), keepState.Microseconds(), lifetime(c.Tau))
+	b = appendInts(b, min(max(c.Seq, 0), maxSeq), tauMicros(c.Tau), KeepState.Microseconds(), lifetime(c.Tau))
 	for i := range c.Records {
 		b = c.Records[i].appendTo(b, c.Floors)
 	}

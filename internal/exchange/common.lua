@@ -89,6 +89,8 @@ local pack, unpacked = struct.pack, struct.unpack
 -- No number in the data is believed beyond this.
 local HUGE = 4503599627370496 -- 2^52
 
+local MINUTE = 60000000 -- in microseconds
+
 -- A limit that is none, or that nobody has written yet.
 local UNKNOWN = string.rep('\0', 8)
 

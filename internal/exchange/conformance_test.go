@@ -72,7 +72,7 @@ func TestMemoryIsAsMiniredis(t *testing.T) {
 var (
 	leapsForth = []time.Duration{
 		0, time.Microsecond, time.Millisecond, 100 * time.Millisecond, 999 * time.Millisecond,
-		keepState, keepState + time.Microsecond, time.Hour, keepSequence, keepSequence + time.Microsecond,
+		KeepState, KeepState + time.Microsecond, time.Hour, keepSequence, keepSequence + time.Microsecond,
 	}
 	leapsBoth = []time.Duration{
 		-time.Hour, -time.Second, -time.Microsecond, 0, time.Millisecond, time.Second, 5 * time.Second,

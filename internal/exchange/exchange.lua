@@ -89,7 +89,8 @@ local function relimited(tat, unused, from, to)
   if tat == NEVER then return tat, unused end
   local missing = newBurst - burst
   if tat > now then missing = missing + (tat - now) * burst / full end
-  return min(tat, now) + min(floor(max(0, missing) * newFull / newBurst + 0.5), HUGE), unused
+  if missing <= 0 then return min(tat, now), unused end
+  return now + min(floor(missing * newFull / newBurst + 0.5), HUGE), unused
 end
 
 -- sequence decodes the sequence number of an ID; 0 where there is none.
@@ -207,6 +208,21 @@ local function sweep(most)
   return over
 end
 
+-- last returns the latest TAT of all keys, where they are few; else nil.
+local function last()
+  local at, latest = '0', now
+  for _ = 1, 4 do
+    local scan = redis.call('HSCAN', key, at, 'COUNT', decimal(MOST))
+    at = scan[1]
+    for i = 1, #scan[2], 2 do
+      local a = byte(scan[2][i])
+      local tat = (a == 107 or a == 100) and state(scan[2][i + 1])
+      if tat and tat > latest then latest = tat end
+    end
+    if at == '0' then return latest end
+  end
+end
+
 local wait = 0
 if status == 0 then
   local changed = w > 2
@@ -227,9 +243,18 @@ if status == 0 then
     expire, renew = renewed(expire, time, furthest - now + lifetime)
   end
   -- Padded beyond 64 bytes: a hash with such a value is never a listpack, whose lookups are linear.
-  writes[2] = pack('<i8i8i8i8i8i8i8', cursor, expire, now, offset, swept, seen, kept) .. string.rep('\0', 16)
+  local function head()
+    return pack('<i8i8i8i8i8i8i8', cursor, expire, now, offset, swept, seen, kept) .. string.rep('\0', 16)
+  end
+  writes[2] = head()
   redis.call('HSET', key, unpack(writes))
   drop(key, over)
+  -- What was given back or reset since would keep the rest alive, after this process.
+  local latest = leave and kept <= MOST / 2 and last()
+  if latest and latest - now + lifetime + MINUTE < expire * 1000 - time then
+    expire, renew = renewed(0, time, latest - now + lifetime)
+    redis.call('HSET', key, meta, head())
+  end
   if renew then redis.call('PEXPIREAT', key, decimal(expire)) end
   wait = max(100000, min(floor(PASS * MOST / 4 / max(1, kept)), 30000000))
 end

@@ -16,7 +16,6 @@ local max, min = math.max, math.min
 local NEWER = 2000000
 -- A process that has lived for less is not silent, but gone: it had no share to speak of.
 local BRIEFLY = 5000000
-local MINUTE = 60000000
 local key, request = KEYS[1], ARGV[2]
 local own, meta = '\0p' .. ARGV[1], '\0m'
 
@@ -155,6 +154,7 @@ while at <= #request do
   local field, word, togo, demand, limit
   field, word, togo, demand, limit, at = unpacked('<Bc0Bi8i8c8', request, at)
   latest, furthest = latest + 1, max(furthest, now + togo)
+  if word == 1 then furthest = now end -- a reset: it may have been of that key
   if pageOf(latest) ~= page then
     if page then told[page] = table.concat(lines) end
     page = pageOf(latest)

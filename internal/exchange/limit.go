@@ -57,8 +57,7 @@ func (l Limit) smaller(than Limit) bool {
 func (l Limit) differs(to Limit) bool { return l != to && l.Full > 0 && to.Full > 0 }
 
 // ToGo is the TAT − now, in microseconds, by which another limit leaves what a bucket
-// has: its tokens, at most the new burst, and what it owes. A bucket that is full has
-// been refilled by the new limit since it was.
+// has: its tokens, at most the new burst, and what it owes.
 func (l Limit) ToGo(toGo int64, to Limit) int64 {
 	if !l.differs(to) {
 		return toGo
@@ -67,8 +66,10 @@ func (l Limit) ToGo(toGo int64, to Limit) int64 {
 	if toGo > 0 {
 		missing += float64(toGo) * float64(l.Burst) / float64(l.Full)
 	}
-	time := math.Floor(max(0, missing)*float64(to.Full)/float64(to.Burst) + 0.5)
-	return min(toGo, 0) + int64(min(time, maxTime))
+	if missing <= 0 {
+		return min(toGo, 0)
+	}
+	return int64(min(maxTime, math.Floor(missing*float64(to.Full)/float64(to.Burst)+0.5)))
 }
 
 // Time is the time in which a bucket of another limit is refilled as much as one of

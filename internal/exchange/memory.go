@@ -113,6 +113,8 @@ func (s memoryState) clone() memoryState {
 	return memoryState{parts: parts, fleet: fleet}
 }
 
+const minute = 60_000_000 // microseconds
+
 // memoryClock runs with the time that it is shown, but never goes back.
 type memoryClock struct{ last, offset int64 }
 
@@ -220,8 +222,22 @@ func (p *memoryPartition) apply(time, now, seq int64, c *Chunk) {
 	p.seqs[c.ID] = memorySeq{seq, now}
 	if c.Leave {
 		delete(p.seqs, c.ID)
+		p.shorten(time, now, lifetime(c.Tau))
 	}
 	p.sweep(now)
+}
+
+// shorten has what is left expire when it should by what it is now.
+func (p *memoryPartition) shorten(time, now, lifetime int64) {
+	latest := now
+	for _, k := range p.keys {
+		if !k.over(now) {
+			latest = max(latest, k.tat)
+		}
+	}
+	if latest-now+lifetime+minute < p.expire*1000-time {
+		p.expire = renewed(0, time, latest-now+lifetime)
+	}
 }
 
 // merge applies one record, and returns the state that it leaves. A state that does not
@@ -265,7 +281,7 @@ func (p *memoryPartition) known(r *Record, now, tau int64) memoryKey {
 // over says whether the sweep may take a state. One that it may take is as good
 // as gone, so that nobody can tell when the sweep comes.
 func (k *memoryKey) over(now int64) bool {
-	idle := now - keepState.Microseconds()
+	idle := now - KeepState.Microseconds()
 	return k.tat < idle && k.since < idle
 }
 

@@ -55,7 +55,6 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 
 // renew has the hash outlive what it knows by a minute.
 func (f *memoryFleet) renew(time, now int64, c *FleetCall) {
-	const minute = 60_000_000
 	lifetime := max(0, f.furthest-now)
 	if f.members+f.lost > 0 {
 		lifetime = max(lifetime, micros(c.Forget), micros(c.Remember))
@@ -73,6 +72,9 @@ func (f *memoryFleet) tell(now int64, told []News) {
 		delete(f.news, f.latest-NewsKept)
 		f.news[f.latest] = memoryNews{n, now + span(n.ToGo)}
 		f.furthest = max(f.furthest, now+span(n.ToGo))
+		if n.Reset {
+			f.furthest = now
+		}
 	}
 }
 

@@ -109,8 +109,8 @@ func TestMerge(t *testing.T) {
 			{record: Record{Limit: Limit{20 * second, 10}}, toGo: 6 * second},                                          // at half the rate
 			{record: Record{Limit: Limit{second, 20}}, toGo: 650_000},                                                  // of 20
 			{record: Record{Limit: Limit{5 * second, 5}}, toGo: 0},                                                     // at most the new burst
-			{after: second, record: Record{Limit: Limit{10 * second, 10}}, toGo: 4 * second},                           // one more than 5
-			{record: Record{Delta: second, Limit: Limit{8 * second, 4}}, toGo: second},                                 // 4 of 6 are kept, half a token is taken
+			{after: second, record: Record{Limit: Limit{10 * second, 10}}, toGo: 5 * second},                           // 5 of 5 were left
+			{record: Record{Delta: second, Limit: Limit{8 * second, 4}}, toGo: second},                                 // 4 of 5 are kept, half a token is taken
 			{after: second / 2, record: Record{Delta: second, Limit: Limit{40 * second, 4}}, toGo: 2_500_000 + second}, // ¼ was missing
 		},
 		"under another limit what is owed stays owed": {
@@ -121,11 +121,12 @@ func TestMerge(t *testing.T) {
 			{record: Record{Limit: Limit{maxSpan, 1}}, toGo: maxSpan},
 			{record: Record{Delta: maxSpan, Limit: Limit{maxSpan, 1}}, toGo: maxTime},
 		},
-		"a full bucket is refilled by the new limit since it was full": {
+		"a full bucket is not filled up to a larger burst at once": {
 			{record: Record{Delta: second, Limit: Limit{10 * second, 10}}, toGo: second},
-			{after: 3 * second, record: Record{Limit: Limit{20 * second, 20}}, toGo: 8 * second},
-			{record: Record{Limit: Limit{second, 5}}, toGo: 0},
-			{after: 2 * second, record: Record{Delta: second, Limit: Limit{20 * second, 20}}, toGo: 14 * second},
+			{after: 3 * second, record: Record{Limit: Limit{20 * second, 20}}, toGo: 10 * second},
+			{after: 30 * second, record: Record{Limit: Limit{20 * second, 20}}, toGo: -20 * second},
+			{record: Record{Limit: Limit{second, 5}}, toGo: -20 * second},
+			{record: Record{Delta: second, Limit: Limit{20 * second, 20}}, toGo: 16 * second},
 		},
 		"a state is refilled by the limit that it was seen by last": {
 			{record: Record{Delta: second, Limit: Limit{second, 100}}, toGo: second}, // none is left
@@ -272,6 +273,31 @@ func TestAllExpiresAMinuteAfterTheLastBucketIsFull(t *testing.T) {
 		c.Floors, c.Tau = true, 5*time.Minute
 		one(t, w, c)
 		require.InDelta(t, float64(expires+601*second), float64(c.Reply.Expires), float64(20*second), "two τ")
+	})
+}
+
+// TestLeavingShortensWhatIsLeft: what was reset or given back keeps nothing alive when a
+// process has left.
+func TestLeavingShortensWhatIsLeft(t *testing.T) {
+	worlds(t, func(t *testing.T, w world) {
+		one(t, w, chunk(id(1, 0), 1, Record{Field: "kx", Delta: 7200 * second}, Record{Field: "ky", Delta: 300 * second}))
+		c := chunk(id(1, 0), 2, Record{Field: "kx", Op: Reset})
+		one(t, w, c)
+		require.InDelta(t, float64(epoch+7270*second), float64(c.Reply.Expires), float64(11*second))
+		c = chunk(id(1, 0), 3)
+		c.Leave = true
+		one(t, w, c)
+		require.InDelta(t, float64(epoch+370*second), float64(c.Reply.Expires), float64(11*second))
+
+		f := FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Tell: []News{{Field: "kx", ToGo: 7200 * second}}}
+		meet(t, w, f)
+		f.Tell = []News{{Field: "kx", Reset: true}}
+		meet(t, w, f)
+		f.Tell, f.Leave, f.Heard = nil, true, 2
+		require.EqualValues(t, 2, meet(t, w, f).Latest)
+		w.set(epoch + 81*second)
+		f.Heard = 0
+		require.Zero(t, meet(t, w, f).Latest, "all has expired")
 	})
 }
 
@@ -514,7 +540,7 @@ func TestMemoryStaysSmall(t *testing.T) {
 		c := chunk(id(1, 0), int64(i+1), Record{Field: "k" + time.UnixMicro(tw.time).String(), Delta: 1})
 		one(t, tw, c)
 	}
-	live := int(keepState.Microseconds() / 10_000)
+	live := int(KeepState.Microseconds() / 10_000)
 	require.Less(t, len(tw.state.parts[0].keys), 2*live+2048)
 }
 

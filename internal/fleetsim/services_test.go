@@ -215,3 +215,39 @@ func TestLimitChangeReachesRedisAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestDebtsHeardOfOutliveALoss: a debt that a process knows by news alone, or of a key
+// that it has evicted, is told again after a loss, with the rest of what it knows.
+func TestDebtsHeardOfOutliveALoss(t *testing.T) {
+	for _, evicted := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := New(t, 2, limiter.Config{Limit: limiter.Per(10, 10*time.Second), Processes: 2, MaxKeys: 1})
+			defer f.Close()
+			f.WaitFor(2)
+			a, b := f.Members[0], f.Members[1]
+			if evicted {
+				b = a
+			}
+			a.Charge("k", 300)
+			Until(t, "told, and heard", func() bool { return Sync(a.Limiter) == nil && b.Peek("k").ResetAfter > 4*time.Minute })
+			if !evicted {
+				if err := a.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.Allow("another") // in the place of what is resident
+			Until(t, "in step", func() bool { return Sync(b.Limiter) == nil })
+			f.State.Wipe()
+			for range 20 {
+				b.Allow("another")
+				time.Sleep(100 * time.Millisecond)
+			}
+			for range 2 { // first by what is known here, then by what Redis says
+				if got := b.Peek("k").ResetAfter; b.Allow("k") || got < 4*time.Minute {
+					t.Errorf("evicted %v: full in %v after the loss, want almost 5 m", evicted, got)
+				}
+				Until(t, "in step", func() bool { return Sync(b.Limiter) == nil })
+			}
+		})
+	}
+}

@@ -223,6 +223,19 @@ func (t *Table) Put(it Item) {
 	}
 }
 
+// All returns what was heard that still holds.
+func (t *Table) All(now int64) (list []Item) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, it := range t.items {
+		if it.TAT > now {
+			list = append(list, it)
+		}
+	}
+	slices.SortFunc(list, func(a, b Item) int { return cmp.Compare(a.Field, b.Field) })
+	return list
+}
+
 // Get returns what was heard of a key, if it still holds.
 func (t *Table) Get(field string, now int64) (Item, bool) {
 	if !t.used.Load() {
