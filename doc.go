@@ -143,7 +143,7 @@
 //     any live process knew and has charged since, a debt up to an hour of it;
 //     only reports that Redis had applied without an answer may count twice
 //     [TestWipeIsHealed, TestLawLossIsHealed, TestRedisFaultsAreSurvived,
-//     TestDebtsOutliveALossOfRedis].
+//     TestDebtsOutliveALossOfRedis, TestDebtsHeardOfOutliveALoss].
 //   - Denied requests consume nothing [TestDenialConsumesNothing,
 //     TestLawDenialConsumesNothing].
 //   - Only monotonic clocks count: a step of the wall clock changes nothing, and
@@ -164,11 +164,15 @@
 //     TestHandleFollowsItsLimit, TestHandlesLoseNothing,
 //     TestDecisionsAtOnceAdmitTheBurst].
 //   - Memory and goroutines grow neither with time, nor with keys, nor with how
-//     long Redis is away [TestNothingGrows].
+//     long Redis is away [TestNothingGrows]. What Redis holds of a key is gone ten
+//     minutes after its bucket is full, whatever the traffic, and all of it a
+//     minute or so after the last one is, when the fleet has left; none of that is
+//     a loss [TestStatesAreSweptWithinTenMinutes, TestExpiry, TestExpiryIsNoLoss].
 //   - When a limit changes, what a key has left stays left, at most the new burst,
 //     and what it owes stays owed, in tokens: by SetLimit, LimitFor and Reload, in
 //     processes that replace others, and by way of the zero Limit or of none
 //     [TestLimitChangeKeepsTokens, TestSuspendedLimitsLoseNothing,
+//     TestLimitChangeReachesRedisAtOnce, TestMemoryOutlivesNoLimit,
 //     TestRedeployedLimitKeepsTokens]. Processes with an old and a new limit side
 //     by side lose nothing, and admit between the smaller limit and the larger
 //     [TestRolloutOfAnotherLimit, TestRolloutLosesNothing].
