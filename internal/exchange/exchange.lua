@@ -80,8 +80,8 @@ local function state(value)
 end
 
 -- relimited returns a TAT and unused refill as time by another limit: the tokens stay,
--- at most the new burst, and what is owed; Limit.ToGo has the reasons.
-local function relimited(tat, unused, from, to)
+-- at most the new burst, and what is owed; Limit has the reasons.
+local function relimited(tat, unused, from, to, age)
   local full, burst = unpacked('<ff', from)
   local newFull, newBurst = unpacked('<ff', to)
   if not (full >= 1 and burst >= 1 and full <= HUGE and burst <= HUGE) then return tat, unused end
@@ -90,7 +90,7 @@ local function relimited(tat, unused, from, to)
   local missing = newBurst - burst
   if tat > now then missing = missing + (tat - now) * burst / full end
   if missing <= 0 then return min(tat, now), unused end
-  return now + min(floor(missing * newFull / newBurst + 0.5), HUGE), unused
+  return min(now, max(tat, now - age)) + min(floor(missing * newFull / newBurst + 0.5), HUGE), unused
 end
 
 -- sequence decodes the sequence number of an ID; 0 where there is none.
@@ -138,7 +138,7 @@ end
 -- is written once for each, and the last time counts. What each key passes does
 -- without max, min and #, which cost 5 % of the whole.
 local writes, w, added, furthest = { meta, '' }, 2, 0, now
-local reply, after, limits = {}, {}, {}
+local reply, after, limits, ages = {}, {}, {}, {}
 at = records
 for i = 1, n do
   local field, value = fields[i + 2], stored[i + 2]
@@ -153,12 +153,12 @@ for i = 1, n do
   local op, left, delta, attempts, age, ceiling, limit, least = unpacked(numbers, request, at + 2 + #field)
   at = at + 2 + #field + size
   if repeated then
-    after[field], limits[i] = before or { tat, demand, unused, of }, limit
+    after[field], limits[i], ages[i] = before or { tat, demand, unused, of }, limit, age
   end
   if limit == UNKNOWN then
     limit = of
   elseif limit ~= of then
-    tat, unused = relimited(tat, unused, of, limit)
+    tat, unused = relimited(tat, unused, of, limit, age)
   end
   if status == 0 then
     local new, rest = merged(tat, unused, op, left, delta, age, ceiling, floors and least or 0)
@@ -180,7 +180,7 @@ if repeated then
   for i = 1, n do
     local last, limit = after[fields[i + 2]], limits[i]
     local tat = last[1]
-    if limit ~= UNKNOWN and limit ~= last[4] then tat = relimited(tat, 0, last[4], limit) end
+    if limit ~= UNKNOWN and limit ~= last[4] then tat = relimited(tat, 0, last[4], limit, ages[i]) end
     reply[2 * i - 1] = max(tat - now, LONGAGO)
     reply[2 * i] = last[2]
   end

@@ -58,7 +58,11 @@ func (l Limit) differs(to Limit) bool { return l != to && l.Full > 0 && to.Full 
 
 // ToGo is the TAT − now, in microseconds, by which another limit leaves what a bucket
 // has: its tokens, at most the new burst, and what it owes.
-func (l Limit) ToGo(toGo int64, to Limit) int64 {
+func (l Limit) ToGo(toGo int64, to Limit) int64 { return l.toGoSince(toGo, 0, to) }
+
+// toGoSince is ToGo for a charge that began some time ago: a bucket that was full then is
+// refilled by the other limit from there on.
+func (l Limit) toGoSince(toGo, age int64, to Limit) int64 {
 	if !l.differs(to) {
 		return toGo
 	}
@@ -69,7 +73,7 @@ func (l Limit) ToGo(toGo int64, to Limit) int64 {
 	if missing <= 0 {
 		return min(toGo, 0)
 	}
-	return int64(min(maxTime, math.Floor(missing*float64(to.Full)/float64(to.Burst)+0.5)))
+	return min(0, max(toGo, -age)) + int64(min(maxTime, math.Floor(missing*float64(to.Full)/float64(to.Burst)+0.5)))
 }
 
 // Time is the time in which a bucket of another limit is refilled as much as one of

@@ -271,7 +271,7 @@ func (p *memoryPartition) known(r *Record, now, tau int64) memoryKey {
 	state.demand = decayed(k.demand, now-k.since, tau)
 	if lim.Full > 0 {
 		if k.tat != never {
-			state.tat = min(now+k.limit.ToGo(k.tat-now, lim), now+maxTime)
+			state.tat = min(now+k.limit.toGoSince(k.tat-now, span(r.Age), lim), now+maxTime)
 		}
 		state.unused, state.limit = min(k.limit.Time(k.unused, lim), maxUnused), lim
 	}

@@ -128,6 +128,11 @@ func TestMerge(t *testing.T) {
 			{record: Record{Limit: Limit{second, 5}}, toGo: -20 * second},
 			{record: Record{Delta: second, Limit: Limit{20 * second, 20}}, toGo: 16 * second},
 		},
+		"a bucket that was full when a charge began is refilled by the new limit since": {
+			{record: Record{Delta: second, Limit: Limit{10 * second, 10}}, toGo: second},
+			{after: 11 * second, record: Record{Delta: second, Age: 2 * second, Limit: Limit{20 * second, 20}}, toGo: 9 * second},
+			{after: 19 * second, record: Record{Delta: second, Age: 30 * second, Limit: Limit{10 * second, 10}}, toGo: -9 * second},
+		},
 		"a state is refilled by the limit that it was seen by last": {
 			{record: Record{Delta: second, Limit: Limit{second, 100}}, toGo: second}, // none is left
 			{record: Record{Limit: Limit{900 * second, 100}}, toGo: 900 * second},
