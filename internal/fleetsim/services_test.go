@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,12 +126,30 @@ func TestIntervalsThatDifferAreSaid(t *testing.T) {
 	})
 }
 
+// textLog is what a log has said.
+type textLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *textLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *textLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // TestLimitsThatDifferAreSaid: two limiters under one prefix that have different limits
 // are one fleet, as in a rollout, and the log says so: at once of one that comes to others,
 // later of those that it came to.
 func TestLimitsThatDifferAreSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var logs [2]bytes.Buffer // written on goroutines of the bubble, read when all of them wait
+		var logs [2]textLog
 		logger := func(i int) *slog.Logger { return slog.New(slog.NewTextHandler(&logs[i], nil)) }
 		said := func(i int) int {
 			synctest.Wait()

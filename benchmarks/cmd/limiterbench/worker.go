@@ -65,7 +65,10 @@ func answer(in io.Reader, out io.Writer, count *counter) error {
 
 type counter struct{ decisions, allowed atomic.Int64 }
 
-func (c *counter) read() workerCount { return workerCount{c.decisions.Load(), c.allowed.Load()} }
+func (c *counter) read() workerCount {
+	allowed := c.allowed.Load() // first: of more decisions, none is more than decided
+	return workerCount{c.decisions.Load(), allowed}
+}
 
 func (c *counter) add(allowed bool) {
 	c.decisions.Add(1)
