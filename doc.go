@@ -143,7 +143,8 @@
 //     any live process knew and has charged since, a debt up to an hour of it;
 //     only reports that Redis had applied without an answer may count twice
 //     [TestWipeIsHealed, TestLawLossIsHealed, TestRedisFaultsAreSurvived,
-//     TestDebtsOutliveALossOfRedis, TestDebtsHeardOfOutliveALoss].
+//     TestDebtsOutliveALossOfRedis, TestDebtsHeardOfOutliveALoss,
+//     TestDebtsHeardOfByIdleProcessesOutliveALoss].
 //   - Denied requests consume nothing [TestDenialConsumesNothing,
 //     TestLawDenialConsumesNothing].
 //   - Only monotonic clocks count: a step of the wall clock changes nothing, and

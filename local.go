@@ -269,7 +269,7 @@ type local struct {
 	parts  []partition
 	world  atomic.Pointer[world]
 	urgent atomic.Bool       // some key is to be told at once
-	heard  *news.Table       // of keys that are not resident, and debts of those that were
+	heard  *news.Table       // of any keys, and debts of those that were resident
 	recall *recaller         // of keys that were resident
 	hidden sync.Map          // field → *entry of the resident keys, with a secret: their fields don't tell which keys they are
 	base   time.Time         // of the limiter's clock
@@ -531,6 +531,7 @@ func (lo *local) hear(it news.Item, now int64) {
 		lo.heard.Put(it) // or what was heard before the key was met would outlive its eviction
 		e.hearReset(&e.bucket, now, w)
 	default:
+		lo.heard.Put(it) // more than the key here believes, until its next reply
 		pool := e.mode == modePool
 		e.hear(&e.bucket, underLimit(it.TAT, now, it.Limit, e.inExchange()), it.Demand, now, w)
 		if pool && e.mode == modeShare {
@@ -570,12 +571,15 @@ func (lo *local) resident(field string) *entry {
 	return e
 }
 
-func (lo *local) isResident(field string) bool {
+// repliedSince reports whether a key is resident, and the last word of it was a reply.
+func (lo *local) repliedSince(field string) bool {
 	e := lo.resident(field)
-	if e != nil {
-		e.mu.Unlock()
+	if e == nil {
+		return false
 	}
-	return e != nil
+	defer e.mu.Unlock()
+	o := lo.withAccount(e)
+	return o.account != nil && o.tat <= o.replied
 }
 
 // find returns the entry of a held key, locked; nil where there is none.

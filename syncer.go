@@ -136,7 +136,7 @@ type syncer struct {
 	again     bool  // there is more to tell than went into the last round
 	syncs     []*request
 	resets    []*request
-	retold    []news.Item         // what was heard of keys that are not resident, to be told again after a loss
+	retold    []news.Item         // what was heard, to be told again after a loss
 	resetting map[*entry]*request // in a report
 	crowded   map[int]bool        // partitions without room for more, in this round
 	answered  []*request
@@ -473,13 +473,13 @@ func (s *syncer) sendResets(now int64) {
 	s.resets = wait
 }
 
-// retell has what is known of keys that are not resident told again, whatever partition
-// has lost its state: this process may never have used theirs, and see nothing.
+// retell has what is known by news alone told again, whatever partition has lost its
+// state: this process may have no lane there that would see it.
 func (s *syncer) retell(now int64) {
-	s.retold = slices.DeleteFunc(s.local.heard.All(now), func(it news.Item) bool { return s.local.isResident(it.Field) })
+	s.retold = slices.DeleteFunc(s.local.heard.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field) })
 }
 
-// sendRetold tells the TATs of keys that are not resident, as far as there is room.
+// sendRetold tells the TATs that were heard, as far as there is room.
 func (s *syncer) sendRetold(now int64) {
 	wait := s.retold[:0]
 	for _, it := range s.retold {

@@ -270,3 +270,29 @@ func TestDebtsHeardOfOutliveALoss(t *testing.T) {
 		})
 	}
 }
+
+// TestDebtsHeardOfByIdleProcessesOutliveALoss: also where all that this process knew of
+// the partition had expired, so that it sees no loss there, and the key is resident.
+func TestDebtsHeardOfByIdleProcessesOutliveALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New(t, 2, limiter.Config{Limit: limiter.Per(10, 10*time.Second), Processes: 2})
+		defer f.Close()
+		f.WaitFor(2)
+		a, b := f.Members[0], f.Members[1]
+		b.Allow("k")
+		Until(t, "told", func() bool { return Sync(b.Limiter) == nil })
+		time.Sleep(100 * time.Second)
+		a.Charge("k", 300)
+		Until(t, "heard", func() bool { return b.Peek("k").ResetAfter > 9*time.Second })
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f.State.Wipe()
+		time.Sleep(2 * time.Second)
+		b.Allow("k")
+		Until(t, "in step", func() bool { return Sync(b.Limiter) == nil })
+		if got := b.Peek("k").ResetAfter; got < 290*time.Second {
+			t.Errorf("full in %v after the loss, want almost 5 m", got)
+		}
+	})
+}
