@@ -20,6 +20,9 @@ const (
 	perExecCluster = 16 * (MaxRecords + callKeys)
 )
 
+// wrappers is how many structures around a client are looked into.
+const wrappers = 8
+
 // reloadEvery is the least time between two reloads of a Cluster's topology.
 const reloadEvery = 500 * time.Millisecond
 
@@ -54,8 +57,8 @@ func Open(rdb redis.UniversalClient, prefix string) Store {
 // New returns a Client whose keys all begin with the prefix and a colon. It does not dial.
 func New(rdb redis.UniversalClient, prefix string) *Client {
 	c := &Client{rdb: rdb, fleet: fleetName(prefix), names: partitionNames(prefix), perExec: perExec}
-	c.cluster, _ = unwrapped[reloader](rdb)
-	_, c.single = unwrapped[*redis.Client](rdb)
+	c.cluster, _ = unwrapped[reloader](rdb, wrappers)
+	_, c.single = unwrapped[*redis.Client](rdb, wrappers)
 	if c.cluster != nil {
 		c.perExec = perExecCluster
 	}
@@ -63,10 +66,10 @@ func New(rdb redis.UniversalClient, prefix string) *Client {
 }
 
 // unwrapped finds a client of a type, be it wrapped: the client itself, or the value of an
-// exported or embedded field of a structure.
-func unwrapped[T any](client any) (found T, ok bool) {
-	if found, ok = client.(T); ok {
-		return found, true
+// exported or embedded field of a structure, so many structures deep at most.
+func unwrapped[T any](client any, depth int) (found T, ok bool) {
+	if found, ok = client.(T); ok || depth == 0 {
+		return found, ok
 	}
 	v := reflect.ValueOf(client)
 	for v.Kind() == reflect.Pointer {
@@ -77,7 +80,7 @@ func unwrapped[T any](client any) (found T, ok bool) {
 	}
 	for _, f := range v.Fields() {
 		if f.CanInterface() && f.Type().Implements(reflect.TypeFor[redis.UniversalClient]()) {
-			if found, ok = unwrapped[T](f.Interface()); ok {
+			if found, ok = unwrapped[T](f.Interface(), depth-1); ok {
 				return found, true
 			}
 		}

@@ -1,6 +1,7 @@
 -- One chunk of one partition: the rules are in docs/design.md, the wire in codec.go.
 -- KEYS[1] the partition's hash; ARGV[1] the ID; ARGV[2] the request.
--- All state is written by one HSET: a server that refuses it has applied nothing.
+-- All state is written by one HSET: a server that refuses it has applied nothing. A
+-- second one may follow, for the expiry alone.
 --
 -- Fields of the hash, numbers 8 bytes each:
 --   \0n<ID>      sequence number, when it was applied
@@ -208,8 +209,8 @@ local function sweep(most)
   return over
 end
 
--- last returns the latest TAT of all keys, where they are few; else nil.
-local function last()
+-- latestTAT returns that of all keys, where they are few; else nil.
+local function latestTAT()
   local at, latest = '0', now
   for _ = 1, 4 do
     local scan = redis.call('HSCAN', key, at, 'COUNT', decimal(MOST))
@@ -250,7 +251,7 @@ if status == 0 then
   redis.call('HSET', key, unpack(writes))
   drop(key, over)
   -- What was given back or reset since would keep the rest alive, after this process.
-  local latest = leave and kept <= MOST / 2 and last()
+  local latest = leave and kept <= MOST / 2 and latestTAT()
   if latest and latest - now + lifetime + MINUTE < expire * 1000 - time then
     expire, renew = renewed(0, time, latest - now + lifetime)
     redis.call('HSET', key, meta, head())

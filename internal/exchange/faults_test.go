@@ -405,6 +405,48 @@ func TestSweepLooksAtFewFields(t *testing.T) {
 	}
 }
 
+// TestSweepEndsInTime: on a real table, of which a part is empty, a pass that is done as
+// the replies ask for it takes no longer than it should. Time passes by what the state
+// says of the last sweep.
+func TestSweepEndsInTime(t *testing.T) {
+	t.Parallel()
+	_, client := newReal(t, redisserver.Options{})
+	ctx, name := t.Context(), client.names[0]
+	for _, keys := range []int{20, 3000, longtest.Choose(5000, 17_000, 70_000)} { // just above what doubles the table
+		require.NoError(t, client.rdb.Del(ctx, name).Err())
+		now := time.Now().UnixMicro()
+		over := string(appendInts(nil, now-300*second, 0, now-300*second, 0, 0))
+		one(t, client, charge(id(1, 0), 1, 3600*second))
+		for i := 0; i < keys; i += 1000 {
+			var fields []any
+			for j := range min(1000, keys-i) {
+				fields = append(fields, "k"+strconv.Itoa(i+j), over)
+			}
+			require.NoError(t, client.rdb.HSet(ctx, name, fields...).Err())
+		}
+		rewind := func(by time.Duration, kept int) {
+			meta, err := client.rdb.HGet(ctx, name, "\x00m").Bytes()
+			require.NoError(t, err)
+			swept := int64(binary.LittleEndian.Uint64(meta[32:])) - by.Microseconds()
+			binary.LittleEndian.PutUint64(meta[32:], uint64(swept))
+			if kept > 0 {
+				binary.LittleEndian.PutUint64(meta[48:], uint64(kept))
+			}
+			require.NoError(t, client.rdb.HSet(ctx, name, "\x00m", meta).Err())
+		}
+		rewind(0, keys+2)
+		passed, seq := time.Duration(0), int64(1)
+		for passed < 7*time.Minute {
+			seq++
+			c := chunk(id(1, 0), seq)
+			one(t, client, c)
+			rewind(c.Reply.Wait, 0)
+			passed += c.Reply.Wait
+		}
+		require.EqualValues(t, 3, client.rdb.HLen(ctx, name).Val(), "of %d keys", keys)
+	}
+}
+
 // TestExpiry: the hashes of a fleet that has left are gone a minute after the last key
 // is full. While it lives, its own hash is renewed before it can expire.
 func TestExpiry(t *testing.T) {
@@ -596,6 +638,8 @@ func TestWrappedClientIsKnown(t *testing.T) {
 		redis.UniversalClient
 		hidden redis.UniversalClient
 	}
+	var circle wrapper
+	circle.UniversalClient = &circle
 	for name, tc := range map[string]struct {
 		client          redis.UniversalClient
 		single, reloads bool
@@ -608,6 +652,7 @@ func TestWrappedClientIsKnown(t *testing.T) {
 		"a Cluster, twice":     {&named{"x", wrapper{cluster}, nil}, false, true},
 		"a Ring, wrapped":      {&wrapper{ring}, false, false},
 		"nobody can tell":      {secret{nil, alone}, false, false},
+		"itself":               {&circle, false, false},
 		"nobody is in there":   {wrapper{}, false, false},
 		"nor behind a pointer": {(*wrapper)(nil), false, false},
 	} {

@@ -296,3 +296,37 @@ func TestDebtsHeardOfByIdleProcessesOutliveALoss(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowestBucketsAreEnforced: also those that take longer to fill than can be told in
+// Redis, by Config.Limit, SetLimit and LimitFor.
+func TestSlowestBucketsAreEnforced(t *testing.T) {
+	const year = 365 * 24 * 3600
+	slow := limiter.Limit{Rate: 10. / (1000 * year), Burst: 10}
+	for name, cfg := range map[string]limiter.Config{
+		"Config.Limit": {Limit: slow},
+		"SetLimit":     {Limit: busy},
+		"LimitFor":     {Limit: busy, LimitFor: func(string) (limiter.Limit, bool) { return slow, true }},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := New(t, 1, cfg)
+			defer f.Close()
+			f.WaitFor(1)
+			l := f.Members[0].Limiter
+			if err := l.SetLimit(slow); err != nil {
+				t.Fatal(err)
+			}
+			admitted := 0
+			for range 100 {
+				if l.Allow("k") {
+					admitted++
+				}
+				if err := Sync(l); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if admitted != slow.Burst {
+				t.Errorf("%s: %d admitted, want %d", name, admitted, slow.Burst)
+			}
+		})
+	}
+}
