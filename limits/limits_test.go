@@ -211,6 +211,33 @@ func TestChangesAreFollowed(t *testing.T) {
 	})
 }
 
+// TestChangedRulesKeepTokens: a key that is spent has its next token at the rate of the
+// new rule, be it the default or a rule of its own, and not before.
+func TestChangedRulesKeepTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &fake{}
+		src.set(nil, Rule{"*", "10/1h", "here"}, Rule{"a", "10/1h", "here"})
+		ls, err := Open(t.Context(), src.read, Options{Interval: time.Second, Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		defer ls.Close()
+		l, err := limiter.New(limiter.Config{Limit: ls.Default(), LimitFor: ls.LimitFor})
+		require.NoError(t, err)
+		ls.Watch(l)
+		keys := []string{"a", "b"}
+		for _, key := range keys {
+			require.True(t, l.AllowN(key, 10))
+		}
+		src.set(nil, Rule{"*", "10/10m", "here"}, Rule{"a", "10/10m", "here"})
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for _, key := range keys {
+			if r := l.Take(key); r.Allowed || r.RetryAfter < 57*time.Second || r.RetryAfter > time.Minute {
+				t.Errorf("%q: %+v, want a token in a minute", key, r)
+			}
+		}
+	})
+}
+
 // TestHungSourceIsAskedOnce: while a read is out that heeds no ctx, no other is
 // begun; Err and one line say so, and it ends with the read.
 func TestHungSourceIsAskedOnce(t *testing.T) {
