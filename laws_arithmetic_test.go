@@ -361,12 +361,12 @@ func FuzzRelimit(f *testing.F) {
 		b.capacity, b.refill = b.burst/3, b.rate/3
 		a := newAccount(1)
 		a.usage = int64(clampTokens(float64(usage)))
-		a.chained, a.carry = a.usage, 5
+		a.carry = 5
 		const now = int64(1e9)
 		a.exchanged, a.tat = now, now+int64(max(0, min((b.burst-b.level)/b.rate*1e9, 1e18)))
 		left, shared, untold := min(b.levelAt(now), float64(to.Burst)), min(a.sharedLevel(&b, now, b.rate), float64(to.Burst)), float64(a.usage)+a.carry*b.rate/1e6
 		next := newBucket(to, now)
-		a.relimit(&b, &next, now, nil)
+		a.relimit(&b, &next, now)
 		b.relimit(now, to)
 		if b.rate != next.rate || b.burst != next.burst {
 			t.Errorf("%v to %v: has become %v", from, to, b.limit())

@@ -622,7 +622,6 @@ func (p *proc) known(e opened) account {
 	a, w := *e.account, p.local.world.Load()
 	e.account = &a
 	e.tell(p.now(), w)
-	a.chain(e.rate, w)
 	return account{dealings: dealings{
 		takenBefore: a.takenBefore, usage: a.usage, inflight: a.inflight, carry: a.carry,
 		first: a.first, chainEnd: a.chainEnd, tat: a.tat,

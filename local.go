@@ -664,23 +664,26 @@ func (lo *local) tellPending(e opened, now int64) {
 // tell adds to the account what the entry has noted. Of denials it is not known when
 // they were, but that it was before now, and while it was calm.
 func (e opened) tell(now int64, w *world) {
-	if taken := int64(e.pending.taken); taken != 0 {
+	asked, taken := int64(e.pending.asked), int64(e.pending.taken)
+	from, to := e.notedAt, e.notedAt
+	if taken != 0 {
 		e.usage = addTokens(e.usage, taken)
-		e.notedTo = max(e.notedTo, min(e.at, e.calm))
-		latest := later(max(e.chainEnd, e.notedTo), seconds(float64(e.usage-e.chained)/e.rate))
-		e.chain(e.rate, w)
+		to = max(to, min(e.at, e.calm))
+		latest := later(max(e.chainEnd, to), seconds(float64(taken)/e.rate))
+		e.chain(taken, from, to, e.rate, w)
 		// What came late in a long time stands behind more, but not behind more than all
 		// have taken. The level knows of that as late as the reply was on its way, which
 		// a busy key would be charged for in every round.
-		if e.mode == modePool && e.notedTo-e.notedAt > int64(w.interval) {
+		if e.mode == modePool && to-from > int64(w.interval) {
 			e.chainEnd = max(e.chainEnd, min(latest, later(e.at, delay(e.level-e.burst, e.rate))))
 		}
 	}
-	if e.pending.asked != e.pending.taken {
-		e.chain(e.rate, w) // what was taken was taken before
-		e.notedTo = max(e.notedTo, min(now, e.calm))
+	if asked != taken {
+		to = max(to, min(now, e.calm))
 	}
-	e.asked = addTokens(e.asked, int64(e.pending.asked))
+	e.asked = addTokens(e.asked, asked)
+	e.addDemand(asked, from, to, w)
+	e.notedAt = to
 }
 
 // taken is the tokens admitted less those given back, ever.
@@ -777,7 +780,7 @@ func (lo *local) quiet(e opened, now int64, w *world) bool {
 	switch {
 	case !e.exchanges() || e.is(unplaced) || e.queuedAt != 0 || e.planned != forever || e.frozen || e.is(awaited) || e.pending.asked != 0:
 		return false
-	case now < later(max(e.notedTo, e.exchanged, e.met), restAfter) || now < max(e.expires, e.tat, e.replied, e.said, e.holdUntil):
+	case now < later(max(e.notedAt, e.exchanged, e.met), restAfter) || now < max(e.expires, e.tat, e.replied, e.said, e.holdUntil):
 		return false
 	case e.mode == modeStale || lo.staleSince(e) != 0 || e.marked(floorDue) || e.somethingToReport():
 		return false
@@ -839,7 +842,7 @@ func (sh *shard) nextBlock(size int) int {
 // key needs one next.
 func (sh *shard) freeLocked(e opened, number uint32) {
 	if e.lone() {
-		e.takenBefore, e.usage, e.chained = e.taken(), 0, 0
+		e.takenBefore, e.usage = e.taken(), 0
 		return
 	}
 	e.residence = 0
@@ -1136,9 +1139,7 @@ func (lo *local) tellLocked(e *entry, now, n int64, ok bool) {
 
 // enterLocked writes a cost above 0 into an account, and sees to it that it is told.
 // A cost above the burst asks for nothing: else one absurd call would take
-// every share. What follows within a step of the last one waits for its
-// arithmetic: a key that is asked for all the time would spend more on that than
-// on all the rest of a decision.
+// every share.
 func (lo *local) enterLocked(e opened, now, n int64, ok bool) {
 	w := lo.world.Load()
 	asked, taken := n, int64(0)
@@ -1150,22 +1151,8 @@ func (lo *local) enterLocked(e opened, now, n int64, ok bool) {
 	if ok {
 		taken = n
 	}
-	waits := now-e.notedAt < w.step
-	if !waits {
-		e.fold(e.rate, w)
-		e.notedAt = now
-	}
-	if !ok {
-		e.chain(e.rate, w) // what was taken was taken before
-	}
-	e.notedTo = now
-	e.count(now, asked, taken)
-	if !waits {
-		e.fold(e.rate, w)
-	}
-	if !waits || e.planned == forever || e.alarming() >= e.alarm || !ok && e.planned > e.soonest(now, w) {
-		lo.planLocked(e, now, ok, w) // else what it is planned by is as it was
-	}
+	e.count(now, asked, taken, e.rate, w)
+	lo.planLocked(e, now, ok, w)
 	e.calmDown(now, w)
 }
 
@@ -1373,11 +1360,7 @@ func (b *awaitedBucket) Take(at, n int64) {
 		return
 	}
 	w := b.lo.world.Load()
-	b.fold(b.rate, w)
-	at = max(at, b.notedTo)
-	b.notedAt, b.notedTo = at, at
-	b.count(at, 0, n)
-	b.fold(b.rate, w)
+	b.count(max(at, b.notedAt), 0, n, b.rate, w)
 	b.lo.planLocked(b.opened, b.now, true, w)
 	if b.mode == modeStale {
 		b.redraw(w)
@@ -1428,7 +1411,7 @@ func (lo *local) giveBackLocked(e opened, now, n int64) {
 	if !e.exchanges() {
 		return
 	}
-	e.giveBack(e.refundable(&e.bucket, n, now), e.rate, lo.world.Load())
+	e.giveBack(e.refundable(&e.bucket, n, now), e.rate)
 	lo.planLocked(e, now, false, lo.world.Load())
 }
 
@@ -1445,7 +1428,7 @@ func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
 	case e.shared() && next.shared():
 		if e.account != nil {
 			e.tellLimit(now)
-			e.account.relimit(&e.bucket, &next, now, lo.world.Load())
+			e.account.relimit(&e.bucket, &next, now)
 		}
 		e.bucket.relimit(now, lim)
 	case !e.shared():
@@ -1479,7 +1462,6 @@ func (lo *local) resetLocked(e opened, now int64) {
 	if e.account == nil {
 		return
 	}
-	e.catchUp(lo.world.Load())
 	kept := e.dealings
 	e.restart(now)
 	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, float32(kept.demand)
@@ -1500,7 +1482,7 @@ func (sh *shard) forgetOrphanLocked(field string) {
 		e.mu.Lock()
 		if e.is(evicted) && e.field() == field {
 			sh.unqueueLocked(e)
-			e.takenBefore, e.usage, e.chained = e.taken(), 0, 0
+			e.takenBefore, e.usage = e.taken(), 0
 			sh.orphanLocked(e)
 		}
 		e.mu.Unlock()

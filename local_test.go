@@ -243,7 +243,7 @@ func TestQueueOfEvictedKeysMoves(t *testing.T) {
 		gone.mu.Lock()
 		gone.charge(a.now(), 3)
 		e := a.local.withAccount(gone)
-		e.count(a.now(), 3, 3)
+		e.count(a.now(), 3, 3, e.rate, a.local.world.Load())
 		sh.queueLocked(e, a.now()+int64(time.Hour))
 		gone.mu.Unlock()
 		sh.mu.Unlock()

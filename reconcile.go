@@ -25,7 +25,6 @@ const (
 	evenly         = 0.25               // of τ: what comes in less counts as of its middle, to 0.3 %
 	restAfter      = 4 * demand.SlowTau // without a decision or an exchange: what averages say is as good as gone
 	restDemand     = 0.01               // of the rate, below which it matters to nobody who asks
-	noteSteps      = 64                 // in T: for less than that, what is noted may wait for its arithmetic
 	lateRounds     = 2                  // in T; a report of older usage is late
 	untoldPart     = 0.6                // of a round's refill, the mean that others have taken since they last reported
 )
@@ -43,14 +42,13 @@ type world struct {
 	tau      time.Duration // time constant of demand: of the slowest process
 	hold     time.Duration // for which share mode stays after a loss or an outage: by this process's own interval
 	perTau   float64       // 1/τ, per nanosecond
-	step     int64         // nanoseconds: see enterLocked
 	without  outage.Rules  // none, outside of simulations
 }
 
 func newWorld(fleet, lost, scale float64, interval, rtt, tau time.Duration) *world {
 	return &world{
 		fleet: fleet, lost: lost, scale: scale, interval: interval, rtt: rtt, tau: tau, hold: holdTaus * tau,
-		perTau: 1 / float64(tau), step: int64(interval / noteSteps),
+		perTau: 1 / float64(tau),
 	}
 }
 
@@ -101,6 +99,7 @@ type account struct {
 	dealings
 	queuedAt int32  // in shard.due, from 1; 0: not queued. Under the shard's lock, not the entry's
 	number   uint32 // of its entry in the shard's blocks, or, of one for one use, in shard.due.lone
+	_        [3]int64
 }
 
 // dealings are what is between a key and the fleet.
@@ -111,14 +110,11 @@ type dealings struct {
 	until   int64 // when the grant has to be looked at again
 	alarm   int64 // the count of usage (pool) or attempts (share) that is to be told at once
 	first   int64 // first unreported admission; 0: none
-	notedAt int64 // when something was last noted without a wait
-	notedTo int64 // when something was last noted
+	notedAt int64 // instant of the last decision that is counted here
 	planned int64 // when it is to be exchanged; forever: not at all
 
 	// What a decision needs that does not wait:
 	staleSince int64   // the outage that the grant is for; 0: none
-	chained    int64   // of usage, what is in chainEnd and fair
-	demanded   int64   // of asked, what is in demand
 	chainEnd   int64   // end of this process's own chain of emission intervals
 	fair       int64   // the same for a bucket of rate r/N: is this no more than a fair part?
 	demand     float64 // d at demandAt
@@ -211,14 +207,17 @@ func (a *account) somethingToReport() bool {
 	return a.queued != 0 || a.marked(toldQueue) || a.usage != 0 || a.asked != 0 || a.carry >= 1 || a.carry <= -1
 }
 
-// count counts tokens asked for, and taken.
-func (a *account) count(now, asked, taken int64) {
+// count counts tokens that were attempted, and taken, at an instant.
+func (a *account) count(now, asked, taken int64, rate float64, w *world) {
+	a.notedAt = now
 	a.asked = addTokens(a.asked, asked)
+	a.addDemand(asked, now, now, w)
 	if cost := float32(asked); asked != 0 && a.cost != cost {
 		a.cost = max(cost, a.cost-(a.cost-cost)*meanWeight)
 	}
 	if taken != 0 {
 		a.usage = addTokens(a.usage, taken)
+		a.chain(taken, now, now, rate, w)
 		if a.first == 0 {
 			a.first = now
 		}
@@ -228,49 +227,35 @@ func (a *account) count(now, asked, taken int64) {
 // request is what a request takes, of late.
 func (a *account) request() float64 { return max(1, float64(a.cost)) }
 
-// fold does the arithmetic that waits.
-func (a *account) fold(rate float64, w *world) {
-	a.catchUp(w)
-	a.chain(rate, w)
-}
-
-// catchUp makes demand of what was asked for and waits, as if it had come evenly: in
-// the middle of a short time, at the end of a long one, by when the first of it has
+// addDemand adds attempts to d that came evenly from one instant to another: in the
+// middle of a short time, at the end of a long one, by when the first of them have
 // decayed. Demand is kept as of demandAt, which moves now and then only, for an
 // exponential takes long too.
-func (a *account) catchUp(w *world) {
-	unasked := a.asked - a.demanded
-	if unasked == 0 {
+func (a *account) addDemand(attempts, from, to int64, w *world) {
+	if attempts == 0 {
 		return
 	}
-	at, part := a.notedAt+(a.notedTo-a.notedAt)/2, 1.
-	if span := float64(a.notedTo-a.notedAt) * w.perTau; span > evenly {
-		at, part = a.notedTo, -math.Expm1(-span)/span
+	at, part := from+(to-from)/2, 1.
+	if span := float64(to-from) * w.perTau; span > evenly {
+		at, part = to, -math.Expm1(-span)/span
 	}
 	x := float64(at-a.demandAt) * w.perTau
 	if x > demandStep {
 		a.demand, a.demandAt, x = demand.Decay(a.demand, time.Duration(at-a.demandAt), w.tau), at, 0
 	}
-	a.demand += part * float64(unasked) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
-	a.demanded = a.asked
+	a.demand += part * float64(attempts) * 1e9 * w.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
 }
 
-// chain puts tokens taken that wait behind those before them: the first at notedAt,
-// the last at notedTo.
-func (a *account) chain(rate float64, w *world) {
-	taken := a.usage - a.chained
-	if taken == 0 {
-		return
-	}
+// chain puts tokens behind those taken before them: the first at one instant, the last
+// at another.
+func (a *account) chain(taken, from, to int64, rate float64, w *world) {
 	own := float64(taken) / rate
 	last := min(own, a.request()/rate)
-	a.chainEnd = max(later(max(a.chainEnd, a.notedAt), seconds(own)), later(a.notedTo, seconds(last)))
-	a.fair = max(later(max(a.fair, a.notedAt), seconds(own*w.fleet)), later(a.notedTo, seconds(last*w.fleet)))
-	a.chained = a.usage
+	a.chainEnd = max(later(max(a.chainEnd, from), seconds(own)), later(to, seconds(last)))
+	a.fair = max(later(max(a.fair, from), seconds(own*w.fleet)), later(to, seconds(last*w.fleet)))
 }
 
 func (a *account) demandAfter(now int64, w *world) float64 {
-	a.catchUp(w)
 	return demand.Decay(a.demand, time.Duration(now-a.demandAt), w.tau)
 }
 
@@ -289,11 +274,9 @@ func (a *account) taken() int64 {
 
 // giveBack uncounts tokens taken: what is unreported first, the rest becomes
 // a refund.
-func (a *account) giveBack(n int64, rate float64, w *world) {
-	a.chain(rate, w)
+func (a *account) giveBack(n int64, rate float64) {
 	a.setMark(gaveBack, true)
 	a.usage = addTokens(a.usage, -n)
-	a.chained = a.usage
 	a.chainEnd = max(0, a.chainEnd-int64(seconds(float64(n)/rate)))
 	if a.usage <= 0 {
 		a.first = 0
@@ -301,8 +284,7 @@ func (a *account) giveBack(n int64, rate float64, w *world) {
 }
 
 // relimit makes time by one limit time by another: tokens stay what they are.
-func (a *account) relimit(from, to *bucket, now int64, w *world) {
-	a.chain(from.rate, w)
+func (a *account) relimit(from, to *bucket, now int64) {
 	stretch := from.rate / to.rate
 	a.carry *= stretch
 	a.fair = now + int64(float64(a.fair-now)*stretch)
@@ -323,7 +305,7 @@ func (a *account) withinFair(now int64, b *bucket) bool {
 
 // fairRoom is for how many tokens more it would be.
 func (a *account) fairRoom(now int64, b *bucket, w *world) int64 {
-	over := max(0, elapsed(a.fair-now)) + float64(a.usage-a.chained)*w.fleet/b.rate
+	over := max(0, elapsed(a.fair-now))
 	return int64(clampTokens((b.burst/2 - over*b.rate) / w.fleet))
 }
 
@@ -342,7 +324,6 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, s
 	}
 	span = delivery.Span{Begin: now, Late: forever, Empty: forever}
 	if a.first != 0 {
-		a.chain(b.rate, w)
 		others := a.others
 		if now < a.holdUntil {
 			others = max(others, float64(a.meanOthers)) // Redis does not know the others' demand again yet
@@ -360,7 +341,7 @@ func (a *account) report(now int64, b *bucket, w *world) (rec exchange.Record, s
 	rec.Limit = b.inExchange()
 	a.setMark(limitDue, false)
 	a.takenBefore += a.usage
-	a.inflight, a.usage, a.chained = a.usage, 0, 0
+	a.inflight, a.usage = a.usage, 0
 	a.sentFirst, a.first = a.first, 0
 	return rec, span
 }
@@ -403,7 +384,7 @@ func (a *account) takeAsked(now int64, w *world) float64 {
 	a.meanOwn = a.ownMean(now, w)
 	a.askedSince = addTokens(a.askedSince, a.asked)
 	a.demandThen = float32(a.demandAfter(now, w))
-	a.asked, a.demanded, a.reported = 0, 0, now
+	a.asked, a.reported = 0, now
 	waited := a.marked(toldQueue)
 	a.setMark(toldQueue, a.queued != 0)
 	if a.queued == 0 && !waited && span <= 2*w.tau {
