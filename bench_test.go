@@ -129,31 +129,39 @@ func BenchmarkKeyAllow(b *testing.B) {
 func BenchmarkStep(b *testing.B) {
 	l := benchFleet(b, Config{Limit: many})
 	l.Allow("user:00000001")
-	e := residentEntry(l.local, "user:00000001")
-	sh := l.local.shardOf(e)
+	const key = "user:00000001"
+	sh, hash := l.local.locate(key)
+	k := inMemory(l.local, key)
 	now := l.now()
 	for _, step := range []struct {
 		name string
 		do   func()
 	}{
 		{"clock", func() { l.now() }},
-		{"hash", func() { l.local.locate("user:00000001") }},
-		{"find", func() { sh.entry(sh.index.Find(e.hash)) }},
-		{"lock", func() { e.mu.Lock(); e.mu.Unlock() }}, //nolint:gocritic,staticcheck // an empty section is what is measured
+		{"hash", func() { l.local.locate(key) }},
+		{"find", func() { // and lock
+			ref, _ := sh.keys.Find(hash, key, true)
+			ref.Unlock()
+		}},
+		{"at", func() { // as a handle does
+			ref, _ := sh.keys.At(k.slot.Index(), hash, key)
+			ref.Unlock()
+		}},
+		{"lock", func() { k.slot.Lock(); k.slot.Unlock() }}, //nolint:gocritic,staticcheck // an empty section is what is measured
 		{"bucket", func() {
 			now += 100
-			if level := e.levelAt(now); e.admits(level, 1) {
-				e.set(now, level-1)
+			if level := k.bucket.levelAt(now); k.admits(level, 1) {
+				k.bucket.set(now, level-1)
 			}
 		}},
-		{"note", func() {
-			if !e.noted(e.calm-1, 1, true) {
-				l.Allow("user:00000001") // tells the account: there is room again
+		{"buffer", func() {
+			if !k.buffer.Add(1, true) {
+				l.Allow(key) // flushes it
 			}
 		}},
-		{"tell", func() {
-			e.calm = 0
-			l.local.noteLocked(e, l.now(), 1, true)
+		{"flush", func() {
+			k.account.fastUntil = 0
+			k.note(l.now(), 1, true)
 		}},
 		{"none", func() {}},
 	} {
@@ -174,17 +182,17 @@ func BenchmarkStepOfMany(b *testing.B) {
 		for _, k := range keys {
 			l.Allow(k)
 		}
-		found := func(k string) *entry {
+		find := func(k string) {
 			sh, hash := l.local.locate(k)
-			return sh.entry(sh.index.Find(hash))
+			ref, _ := sh.keys.Find(hash, k, true)
+			ref.Unlock()
 		}
 		for _, step := range []struct {
 			name string
 			do   func(k string)
 		}{
 			{"clock", func(string) { l.now() }},
-			{"find", func(k string) { l.now(); found(k) }},
-			{"lock", func(k string) { l.now(); e := found(k); e.mu.Lock(); e.mu.Unlock() }}, //nolint:gocritic,staticcheck // an empty section is what is measured
+			{"find", func(k string) { l.now(); find(k) }},
 			{"allow", func(k string) { l.Allow(k) }},
 		} {
 			b.Run(fmt.Sprintf("keys=%d/to=%s", n, step.name), func(b *testing.B) {

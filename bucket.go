@@ -67,14 +67,25 @@ func (b *bucket) full() int64 {
 
 // levelAt is the level at now, which may lie before b.at: then it is b.level.
 func (b *bucket) levelAt(now int64) float64 {
-	level := b.level
-	if d := now - b.at; d > 0 {
-		level += elapsed(d) * b.refill
+	return levelAfter(b.level, now-b.at, b.refill, b.capacity)
+}
+
+// levelAfter is a level d nanoseconds later.
+func levelAfter(level float64, d int64, refill, capacity float64) float64 {
+	if d > 0 {
+		level += elapsed(d) * refill
 	}
-	if level > b.capacity {
-		return b.capacity
+	if level > capacity {
+		return capacity
 	}
 	return level
+}
+
+// enough reports whether a level is one at which what is needed is admitted. Like
+// x/time it calls a nanosecond's refill nothing.
+func enough(level, needed, refill float64) bool {
+	missing := needed - level
+	return missing <= 0 || missing*1e9 < refill
 }
 
 // elapsed is d nanoseconds in seconds, as [time.Duration.Seconds] rounds them.
@@ -98,14 +109,9 @@ func (b *bucket) need(n float64) float64 {
 	return float64(b.threshold) * n
 }
 
-// admits reports whether a cost of n is admitted at the given level. Like
-// x/time it calls a nanosecond's refill nothing.
+// admits reports whether a cost of n is admitted at the given level.
 func (b *bucket) admits(level, n float64) bool {
-	if n > b.burst {
-		return false
-	}
-	missing := b.need(n) - level
-	return missing <= 0 || missing*1e9 < b.refill
+	return n <= b.burst && enough(level, b.need(n), b.refill)
 }
 
 // remaining is the number of costs of 1 that would be admitted at now, after so

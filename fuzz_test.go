@@ -305,7 +305,7 @@ func (x *liars) check(since time.Duration) {
 	for _, l := range x.both {
 		for sh := range l.local.eachShard() {
 			sh.mu.Lock()
-			if err := errors.Join(sh.checkResidents(), sh.checkQueue()); err != nil {
+			if err := errors.Join(sh.checkKeys(false), sh.checkOrphans(false)); err != nil {
 				x.t.Error(err)
 			}
 			sh.mu.Unlock()

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/table"
 
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
@@ -368,65 +369,71 @@ func (h *hammer) checkShards(idle bool) {
 	h.t.Helper()
 	for sh := range h.local.eachShard() {
 		sh.mu.Lock()
-		if err := errors.Join(sh.checkResidents(), sh.checkQueue()); err != nil {
+		if err := errors.Join(sh.checkKeys(idle), sh.checkOrphans(idle)); err != nil {
 			h.t.Error(err)
-		}
-		if idle {
-			if err := sh.checkIdle(); err != nil {
-				h.t.Error(err)
-			}
 		}
 		sh.mu.Unlock()
 	}
 }
 
-func (sh *shard) checkResidents() error {
-	if len(sh.all) != sh.lru.Len() {
-		return fmt.Errorf("%d entries in the walk, %d in the LRU", len(sh.all), sh.lru.Len())
-	}
-	for _, place := range sh.lru.Keys() {
-		e := sh.local.withAccount(sh.entry(sh.all[place]))
-		e.mu.Lock()
-		err := errors.Join(sh.checkPlace(e), e.checkBucket(), e.checkAccount())
-		e.mu.Unlock()
-		if err != nil {
-			return fmt.Errorf("%q: %w: %+v %+v", e.field(), err, e.bucket, e.account)
+func (sh *shard) checkKeys(idle bool) (err error) {
+	n, due, soonest, used := 0, sh.keys.Count(table.Due), forever, map[*account]bool{}
+	sh.keys.Each(func(ref table.Ref) {
+		defer ref.Unlock()
+		var k lockedKey
+		k.load(sh, ref)
+		n++
+		if fault := errors.Join(k.checkPlace(), k.bucket.checkBucket(), k.account.checkAccount(idle)); fault != nil {
+			err = fmt.Errorf("%q: %w: %+v %+v", k.field(), fault, k.bucket, k.account)
 		}
+		if k.account != nil {
+			used[k.account] = true
+			soonest = min(soonest, k.account.planned)
+		}
+	})
+	for _, o := range sh.orphans {
+		soonest = min(soonest, o.account.planned)
+		used[o.account] = true
 	}
-	return sh.checkFree()
+	switch {
+	case n != sh.keys.Len() || n > sh.keys.Size():
+		return fmt.Errorf("%d keys visited, %d counted, of %d", n, sh.keys.Len(), sh.keys.Size())
+	case soonest < sh.soonest.Load():
+		return fmt.Errorf("a key is due at %d, and the shard is not looked through before %d", soonest, sh.soonest.Load())
+	case idle && due != 0:
+		return fmt.Errorf("%d keys are due when all is exchanged", due)
+	}
+	return errors.Join(err, sh.accounts.check(used))
 }
 
-func (sh *shard) checkFree() error {
-	for size, free := range sh.free[:accounts] {
-		for _, n := range free {
-			e := sh.entry(n)
-			if e.keyAt == 0 { // never used
-				continue
-			}
-			if !e.is(evicted) || e.accountAt != 0 || e.residence != 0 || e.size() != size {
-				return fmt.Errorf("%q: not free as it should be: %+v", e.field(), e.bucket)
-			}
-			if e == sh.residentLocked(e.key(), e.hash) {
-				return fmt.Errorf("%q: free, and found", e.field())
-			}
+// check checks that every account is either free or in use.
+func (p *accounts) check(used map[*account]bool) error {
+	if p.all.Load() == nil {
+		return nil
+	}
+	for _, a := range p.free {
+		if used[a] {
+			return fmt.Errorf("an account is free and in use: %+v", a)
 		}
+	}
+	if made := len(*p.all.Load()); made != len(p.free)+len(used) {
+		return fmt.Errorf("%d accounts made, %d free, %d in use", made, len(p.free), len(used))
 	}
 	return nil
 }
 
-func (sh *shard) checkPlace(e opened) error {
+func (k *lockedKey) checkPlace() error {
+	a := k.account
 	switch {
-	case e.is(evicted) || sh.local.shardOf(e.entry) != sh:
-		return errors.New("resident, but not where it says")
-	case sh.residentLocked(e.key(), e.hash) != e.entry:
-		return errors.New("resident, but not found")
-	case e.account == nil:
-	case sh.entry(e.number) != e.entry:
-		return errors.New("not the one that its account is of")
-	case e.queuedAt != 0 && (int(e.queuedAt) > len(sh.due.all) || sh.due.entryOf(sh.due.all[e.queuedAt-1]) != e):
-		return errors.New("not in the queue where it says")
-	case e.queuedAt != 0 && !e.is(unplaced) && e.planned != sh.due.all[e.queuedAt-1].due:
-		return errors.New("planned for another time than it is queued for")
+	case k.flags.is(awaited) != k.slot.Marked(table.Pinned):
+		return errors.New("awaited and not pinned, or the other way round")
+	case k.slot.Marked(table.Due) && (a == nil || a.planned == forever):
+		return errors.New("due, and not planned")
+	case a == nil:
+	case a.orphan != 0:
+		return errors.New("the account is an orphan's")
+	case a.planned != forever && (a.frozen || !k.slot.Marked(table.Due)):
+		return errors.New("planned, and in a report or not due")
 	}
 	return nil
 }
@@ -445,7 +452,7 @@ func (b *bucket) checkBucket() error {
 	return nil
 }
 
-func (a *account) checkAccount() error {
+func (a *account) checkAccount(idle bool) error {
 	if a == nil {
 		return nil
 	}
@@ -454,57 +461,27 @@ func (a *account) checkAccount() error {
 			return errors.New("not finite")
 		}
 	}
-	if !(a.share >= 0 && a.share <= 1) {
+	switch {
+	case !(a.share >= 0 && a.share <= 1):
 		return errors.New("a share out of range")
+	case idle && a.exchanges() && (a.usage != 0 || a.inflight != 0 || a.frozen):
+		return errors.New("unreported when all is exchanged")
 	}
 	return nil
 }
 
-func (sh *shard) checkQueue() error {
-	orphans := 0
-	for i, q := range sh.due.all {
-		e := sh.due.entryOf(q)
-		switch {
-		case int(e.queuedAt) != i+1:
-			return fmt.Errorf("%q: at %d of the queue, thinks at %d", e.field(), i+1, e.queuedAt)
-		case i > 0 && q.due < sh.due.all[(i-1)/2].due:
-			return fmt.Errorf("%q: due before its parent in the heap", e.field())
-		case e.frozen:
-			return fmt.Errorf("%q: in a report and in the queue", e.field())
+func (sh *shard) checkOrphans(idle bool) error {
+	untold := 0
+	for i, o := range sh.orphans {
+		if o.account.orphan != uint32(i+1) {
+			return fmt.Errorf("%q: the orphan at %d thinks that it is at %d", o.field, i+1, o.account.orphan)
 		}
-		if e.is(evicted) {
-			orphans++
+		if !o.account.frozen {
+			untold++
 		}
 	}
-	if orphans != sh.orphans {
-		return fmt.Errorf("%d orphans in the queue, %d counted", orphans, sh.orphans)
-	}
-	return nil
-}
-
-func (sh *shard) checkIdle() error {
-	if len(sh.due.all) != 0 || sh.frozen != 0 {
-		return fmt.Errorf("%d in the queue and %d in reports when all is exchanged", len(sh.due.all), sh.frozen)
-	}
-	made, used := 0, len(sh.all)
-	for size := range accounts {
-		made, used = made+sh.made[size], used+len(sh.free[size])
-	}
-	if made != used {
-		return fmt.Errorf("%d entries made, %d resident or free when all is exchanged", made, used)
-	}
-	kept := 0
-	for _, n := range sh.all {
-		e := sh.local.withAccount(sh.entry(n))
-		if e.account != nil {
-			kept++
-		}
-		if e.exchanges() && (e.usage != 0 || e.inflight != 0 || e.frozen) {
-			return fmt.Errorf("%q: unreported when all is exchanged: %+v", e.field(), e.account)
-		}
-	}
-	if kept += len(sh.free[accounts]); kept != sh.made[accounts] {
-		return fmt.Errorf("%d accounts made, %d in use or free when all is exchanged", sh.made[accounts], kept)
+	if untold != sh.untold || idle && untold != 0 {
+		return fmt.Errorf("%d orphans have something to report, %d counted", untold, sh.untold)
 	}
 	return nil
 }

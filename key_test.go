@@ -82,8 +82,8 @@ func TestHandleOutlivesEviction(t *testing.T) {
 		before := l.Stats()
 		require.Positive(t, before.Evicted)
 		k.Take()
-		if e := residentEntry(l.local, "k"); e == nil || k.entry.Load() != e || k.residence.Load() != e.residence {
-			t.Errorf("the handle holds %p, resident is %p", k.entry.Load(), e)
+		if in := inMemory(l.local, "k"); in == nil || k.index.Load() != in.slot.Index() {
+			t.Errorf("the handle has index %d of %+v", k.index.Load(), in)
 		}
 		if got := l.Stats().Allowed + l.Stats().Denied; got != before.Allowed+before.Denied+1 {
 			t.Errorf("%d decisions counted, want %d", got, before.Allowed+before.Denied+1)

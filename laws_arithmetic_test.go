@@ -423,7 +423,7 @@ func FuzzGrant(f *testing.F) {
 			t.Errorf("a share of %v", s)
 		}
 		check := func(what string) {
-			if err := errors.Join(b.checkBucket(), a.checkAccount()); err != nil || !(b.refill <= b.rate) || !(b.capacity <= b.burst) || !(b.capacity >= 0) {
+			if err := errors.Join(b.checkBucket(), a.checkAccount(false)); err != nil || !(b.refill <= b.rate) || !(b.capacity <= b.burst) || !(b.capacity >= 0) {
 				t.Errorf("%s: %v: %+v %+v", what, err, b, a)
 			}
 		}

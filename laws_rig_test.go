@@ -63,25 +63,25 @@ type number struct {
 	seq  int64
 }
 
-// tenant is the last entry seen with an account, and the field and rate of its
-// key at that time. A free account keeps its count, while the entry may be
-// another key's.
+// tenant is the last key seen with an account, with its field and rate at that time. A
+// free account keeps its count.
 type tenant struct {
 	*proc
-	*entry
-	field string
-	rate  float64 // tokens per second
+	key        string
+	generation uint32
+	field      string
+	rate       float64 // tokens per second
 }
 
-// freed reports whether an account has no entry any more.
-func (t tenant) freed(a *account) bool { return t.local.withAccount(t.entry).account != a }
+// freed reports whether an account has no key any more.
+func (t tenant) freed(a *account) bool { return a.generation != t.generation }
 
 // untold is the tokens that an account has not reported.
 func (t tenant) untold(a *account) int64 {
-	if t.freed(a) {
-		return a.usage
+	if k := inMemory(t.local, t.key); k != nil && k.account == a {
+		return a.usage + int64(k.buffer.Taken)
 	}
-	return a.usage + int64(t.pending.taken)
+	return a.usage
 }
 
 // due is the charge of the tokens that an account has not reported, in µs.
@@ -354,7 +354,7 @@ func (r *rig) deliver(c *exchange.Chunk) {
 		return
 	}
 	n := number{c.ID, c.Seq}
-	if r.applied[n] {
+	if r.applied[n] && c.Reply.Prev != 0 { // otherwise its number has expired, when all keys had been full for a minute
 		r.t.Errorf("applied twice: %+v", c)
 	}
 	again := r.ever[n]
@@ -540,10 +540,10 @@ func (r *rig) dropped() uint64 {
 // a key.
 type remnant struct {
 	tenant
-	residence uint32
-	tokens    int64
-	due       float64 // µs
-	freed     bool
+	generation uint32
+	tokens     int64
+	due        float64 // µs
+	freed      bool
 }
 
 // remnants are the accounts with an unreported part.
@@ -551,7 +551,7 @@ func (r *rig) remnants() map[*account]remnant {
 	all := map[*account]remnant{}
 	for a, of := range r.entries {
 		if tokens := of.untold(a); tokens != 0 || a.carry != 0 {
-			all[a] = remnant{of, of.residence, tokens, of.due(a), of.freed(a)}
+			all[a] = remnant{of, a.generation, tokens, of.due(a), of.freed(a)}
 		}
 	}
 	return all
@@ -559,44 +559,37 @@ func (r *rig) remnants() map[*account]remnant {
 
 // touch brings a key into memory, with an account and a fresh grant. The remnant
 // of an account that is given to the key is no longer due.
-func (p *proc) touch(key string) opened {
-	if e, ok := p.find(key); ok && e.account != nil { // which the key keeps
+func (p *proc) touch(key string) *lockedKey {
+	if k := p.find(key); k != nil && k.account != nil { // which the key keeps
 		p.AllowN(key, 0)
-		return p.opened(key)
+		return p.inUse(key)
 	}
 	before := p.rig.remnants()
 	p.AllowN(key, 0)
-	e := p.opened(key)
-	if was, ok := before[e.account]; ok && (was.freed || e.residence != was.residence) {
+	k := p.inUse(key)
+	if was, ok := before[k.account]; ok && (was.freed || k.account.generation != was.generation) {
 		p.rig.due[was.field] -= was.due
 		p.lost += uint64(max(0, was.tokens))
 	}
-	return e
+	return k
 }
 
-// find is the entry of a key in memory; an idle key has no account.
-func (p *proc) find(key string) (o opened, ok bool) {
-	e := residentEntry(p.local, key)
-	if e == nil {
-		return opened{}, false
+// find is a key in memory, nil where it is not; an idle key has no account.
+func (p *proc) find(key string) *lockedKey {
+	k := inMemory(p.local, key)
+	if k != nil && k.account != nil {
+		p.rig.entries[k.account] = tenant{p, key, k.account.generation, k.field(), k.bucket.rate}
 	}
-	o = p.local.withAccount(e)
-	if o.account != nil {
-		p.rig.entries[o.account] = tenant{p, e, strings.Clone(e.field()), e.rate}
-	}
-	if e.shared() && (o.account == nil) != e.is(resting) {
-		p.rig.t.Fatalf("%q has the account %p, and its flags are %b", key, o.account, e.flags)
-	}
-	return o, true
+	return k
 }
 
-// opened is the entry of a key after a decision: in memory, with an account.
-func (p *proc) opened(key string) opened {
-	e, ok := p.find(key)
-	if !ok || e.account == nil {
-		p.rig.t.Fatalf("after a decision %q has the entry %p with the account %p", key, e.entry, e.account)
+// inUse is a key after a decision: in memory, with an account.
+func (p *proc) inUse(key string) *lockedKey {
+	k := p.find(key)
+	if k == nil || k.account == nil {
+		p.rig.t.Fatalf("after a decision %q is %+v", key, k)
 	}
-	return e
+	return k
 }
 
 // allow asks for n tokens; a denial must have changed nothing but demand.
@@ -604,24 +597,23 @@ func (p *proc) allow(key string, n int) bool {
 	if p.suspended() {
 		return p.beneath(key, func() { p.AllowN(key, n) })
 	}
-	e := p.touch(key)
-	known := p.known(e)
-	bucket := e.bucket
+	known := p.known(p.touch(key))
+	bucket := p.find(key).bucket
 	if p.AllowN(key, n) {
 		p.rig.due["k"+key] += p.rig.worth(float64(n))
 		return true
 	}
-	if now := p.known(e); e.bucket != bucket || now != known {
-		p.rig.t.Fatalf("%d tokens of %q were denied, and\n%+v %+v\nhas become\n%+v %+v", n, key, bucket, known, e.bucket, now)
+	k := p.find(key)
+	if now := p.known(k); k.bucket != bucket || now != known {
+		p.rig.t.Fatalf("%d tokens of %q were denied, and\n%+v %+v\nhas become\n%+v %+v", n, key, bucket, known, k.bucket, now)
 	}
 	return false
 }
 
-// known is what there is to tell of an entry, but for demand.
-func (p *proc) known(e opened) account {
-	a, w := *e.account, p.local.world.Load()
-	e.account = &a
-	e.tell(p.now(), w)
+// known is what there is to report of a key, except demand.
+func (p *proc) known(k *lockedKey) account {
+	a := *k.account
+	a.flush(k.buffer, &k.bucket, p.now(), p.local.world.Load())
 	return account{dealings: dealings{
 		takenBefore: a.takenBefore, usage: a.usage, inflight: a.inflight, carry: a.carry,
 		first: a.first, chainEnd: a.chainEnd, tat: a.tat,
@@ -643,13 +635,13 @@ func (p *proc) suspended() bool {
 // beneath makes a call while there is no limit, or all is denied, of a key that has a
 // bucket beneath.
 func (p *proc) beneath(key string, call func()) bool {
-	e, ok := p.find(key)
-	if !ok || e.account == nil {
+	k := p.find(key)
+	if k == nil || k.account == nil {
 		return false
 	}
-	before := p.known(e)
+	before := p.known(k)
 	call()
-	after := p.known(e)
+	after := p.known(p.find(key))
 	p.rig.due["k"+key] += p.rig.worth(float64(after.taken() - before.taken()))
 	return true
 }
@@ -671,10 +663,9 @@ func (p *proc) refund(key string, n int) {
 		p.beneath(key, func() { p.Refund(key, n) })
 		return
 	}
-	e := p.touch(key)
-	before := p.known(e)
+	before := p.known(p.touch(key))
 	p.Refund(key, n)
-	after := p.known(e)
+	after := p.known(p.find(key))
 	back := before.taken() - after.taken()
 	if back < min(int64(n), max(0, before.usage)) || back > int64(n) {
 		p.rig.t.Fatalf("of %d tokens given back %d count, of %d unreported", n, back, before.usage)
@@ -688,8 +679,8 @@ func (p *proc) relimit(lim Limit) {
 		p.rig.t.Fatal(err)
 	}
 	for a, of := range p.rig.entries {
-		if !of.freed(a) {
-			of.rate = of.entry.rate
+		if k := inMemory(of.local, of.key); k != nil && k.account == a && !of.freed(a) {
+			of.rate = k.bucket.rate
 			p.rig.entries[a] = of
 		}
 	}
@@ -714,12 +705,12 @@ func (p *proc) reset(key string) {
 	p.rig.due.add(p.rig.untold(), -1)
 	p.ask(func(ctx context.Context) { _ = p.Reset(ctx, key) })
 	p.rig.due.add(p.rig.untold(), 1)
-	o, ok := p.find(key)
-	if !ok {
+	k := p.find(key)
+	if k == nil {
 		return
 	}
-	if o.pending.asked != 0 || o.account != nil && o.somethingToReport() || o.level < o.burst {
-		p.rig.t.Fatalf("%q was reset, and is not full, or has something to report: %+v %+v", key, o.bucket, o.account)
+	if k.account != nil && (k.buffer.Attempts != 0 || k.account.somethingToReport()) || k.bucket.level < k.bucket.burst {
+		p.rig.t.Fatalf("%q was reset, and is not full, or has something to report: %+v %+v", key, k.bucket, k.account)
 	}
 }
 
@@ -751,17 +742,17 @@ func (p *proc) crash() {
 	r.procs = slices.DeleteFunc(r.procs, func(q *proc) bool { return q == p })
 }
 
-// checkReported checks an entry that a process leaves in its queue. It may be
-// there for its floor alone, because the last call finds a loss in a lane that was
+// checkReported checks a key that a process leaves due. It may be
+// so for its floor alone, because the last call finds a loss in a lane that was
 // not used since; then the state has its TAT.
-func (p *proc) checkReported(e opened) {
-	if e.pending.asked != 0 || e.somethingToReport() {
-		p.rig.t.Fatalf("left with %q unreported: %+v %+v", e.field(), e.pending, e.account)
+func (p *proc) checkReported(k *lockedKey) {
+	if k.buffer.Attempts != 0 || k.account.somethingToReport() {
+		p.rig.t.Fatalf("left with %q unreported: %+v", k.field(), k.account)
 	}
 	const late = 10 * time.Millisecond // by which a reply may put a TAT off
-	known := p.syncer.wall(underLimit(e.tat, p.now(), e.inExchange(), p.rig.inExchange()))
-	if tat := time.UnixMicro(p.rig.tat(strings.Clone(e.field()))); known.After(time.Now()) && tat.Before(known.Add(-late)) {
-		p.rig.t.Fatalf("left with a TAT of %q of %v, while the state has %v", e.field(), known, tat)
+	known := p.syncer.wall(underLimit(k.account.tat, p.now(), k.bucket.inExchange(), p.rig.inExchange()))
+	if tat := time.UnixMicro(p.rig.tat(k.field())); known.After(time.Now()) && tat.Before(known.Add(-late)) {
+		p.rig.t.Fatalf("left with a TAT of %q of %v, while the state has %v", k.field(), known, tat)
 	}
 }
 
@@ -780,13 +771,11 @@ func (p *proc) leave() {
 	p.syncer.leave(tick)
 	synctest.Wait()
 	p.crash()
+	if n := p.local.frozen.Load(); n != 0 {
+		p.rig.t.Fatalf("left with %d keys in reports", n)
+	}
 	for sh := range p.local.eachShard() {
-		if sh.frozen != 0 {
-			p.rig.t.Fatalf("left with %d keys in reports", sh.frozen)
-		}
-		for _, q := range sh.due.all {
-			p.checkReported(sh.due.entryOf(q))
-		}
+		sh.eachDue(p.now(), p.checkReported)
 	}
 	if p.rig.isMember(p.syncer.process) {
 		p.rig.t.Fatal("left without a word")

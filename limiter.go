@@ -15,12 +15,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/table"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
 
@@ -324,12 +324,11 @@ func New(cfg Config) (*Limiter, error) {
 func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *Limiter {
 	l := &Limiter{
 		base:     time.Now(),
-		local:    newLocal(cfg.MaxKeys, partitions, seed),
+		local:    newLocal(cfg.MaxKeys, partitions, seed, bytes.Clone(cfg.KeySecret)),
 		limitFor: cfg.LimitFor,
 		shadow:   cfg.Shadow,
 	}
-	l.local.prefix, l.local.secret = cfg.Prefix, bytes.Clone(cfg.KeySecret)
-	l.local.base, l.local.due = l.base, l.serve
+	l.local.prefix, l.local.base, l.local.due = cfg.Prefix, l.base, l.serve
 	if s != nil {
 		cfg.Limit = cfg.Limit.fillable()
 	}
@@ -357,18 +356,28 @@ func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
 // burst are never admitted; n = 0 takes nothing and is true while the key is
 // not in debt; a negative n is as 0.
 func (l *Limiter) AllowN(key string, n int) bool {
-	now := l.now()
-	return l.allowLocked(l.acquire(key, now), now, tokens(n))
+	now, cost := l.now(), tokens(n)
+	held := heldKey(key)
+	sh, hash := l.local.locate(held)
+	if ref, ok := sh.keys.Find(hash, held, true); ok {
+		if ok, done := sh.decideFast(ref.Slot, now, cost); done {
+			return ok
+		}
+	}
+	return l.allowSlowly(key, now, cost)
 }
 
-// allowLocked decides on an entry, and unlocks it.
-func (l *Limiter) allowLocked(e *entry, now, n int64) bool {
-	ok := l.local.decideLocked(e, now, n) || e.is(shadow)
-	if e.is(unplaced | evicted) {
-		l.local.unlock(e)
-	} else {
-		e.mu.Unlock() // without another call: 2 of 61 ns
-	}
+// allowSlowly is AllowN where a decision needs all that is known of the key.
+func (l *Limiter) allowSlowly(key string, now, n int64) bool {
+	var k lockedKey
+	l.acquire(&k, key, now)
+	return k.allow(now, n)
+}
+
+// allow decides, and closes the key.
+func (k *lockedKey) allow(now, n int64) bool {
+	ok := k.decide(now, n) || k.flags.is(shadow)
+	k.unlock()
 	return ok
 }
 
@@ -378,14 +387,16 @@ func (l *Limiter) Take(key string) Result { return l.TakeN(key, 1) }
 // TakeN is [Limiter.AllowN] that says more.
 func (l *Limiter) TakeN(key string, n int) Result {
 	now := l.now()
-	return l.takeLocked(l.acquire(key, now), now, tokens(n))
+	var k lockedKey
+	l.acquire(&k, key, now)
+	return k.take(now, tokens(n))
 }
 
-// takeLocked is allowLocked that says more.
-func (l *Limiter) takeLocked(e *entry, now, n int64) Result {
-	taken := l.local.decideLocked(e, now, n)
-	r := l.local.resultLocked(l.local.withAccount(e), now, n, taken, l.local.waitingLocked(e))
-	l.local.unlock(e)
+// take is allow that says more.
+func (k *lockedKey) take(now, n int64) Result {
+	taken := k.decide(now, n)
+	r := k.result(now, n, taken, k.waiting())
+	k.unlock()
 	return r
 }
 
@@ -393,129 +404,125 @@ func (l *Limiter) takeLocked(e *entry, now, n int64) Result {
 // nothing resident.
 func (l *Limiter) Peek(key string) Result {
 	now := l.now()
-	e, waiting := l.glimpse(key, now, &loneEntry{})
-	if !l.local.fresh(e, now) {
-		l.local.renew(e, now)
+	var (
+		k    lockedKey
+		seen account
+	)
+	waiting := l.glimpse(&k, key, now, &seen)
+	if !k.fresh(now) {
+		k.renew(now)
 	}
-	ok := e.admits(e.levelAt(now)-waiting, 1)
-	return l.local.resultLocked(e, now, 1, ok, waiting)
+	ok := k.admits(k.bucket.levelAt(now)-waiting, 1)
+	return k.result(now, 1, ok, waiting)
 }
 
-// glimpse copies what decisions go by from a key's entry, made up where it is
-// not resident, and returns the tokens that wait for the key too.
-func (l *Limiter) glimpse(key string, now int64, into *loneEntry) (seen opened, waiting float64) {
+// glimpse makes k a copy of a key that nobody else sees, with an account in seen if it
+// needs one. A key that is not in memory is made up. It returns the tokens that wait for
+// the key too.
+func (l *Limiter) glimpse(k *lockedKey, key string, now int64, seen *account) (waiting float64) {
 	held := heldKey(key)
-	e := l.local.find(held)
-	if e != nil && e.is(relimited) {
-		e.mu.Unlock()
+	found := l.local.find(k, held)
+	if found && k.flags.is(relimited) {
+		k.unlock()
 		l.relimit(held, l.ruleOf(key), now)
-		e = l.local.find(held)
+		found = l.local.find(k, held)
 	}
-	if e == nil {
+	if !found {
 		r := l.ruleOf(key)
-		_, hash := l.local.locate(held)
-		e = l.local.loneEntry(held, hash, r.limit, now)
-		e.mark(shadow, r.shadow)
-		e.mu.Lock()
+		sh, _ := l.local.locate(held)
+		sh.makeUp(k, held, r.limit, now)
+		k.flags.mark(shadow, r.shadow)
+		if k.account != nil {
+			*seen = *k.account
+			sh.accounts.release(k.account)
+			k.account = seen
+		}
+		return 0
 	}
-	defer e.mu.Unlock()
-	o := l.local.withAccount(e)
-	seen, waiting = opened{entry: &into.entry}, l.local.waitingLocked(e)
-	seen.bucket, seen.flags, seen.calm, seen.pending = e.bucket, e.flags, e.calm, e.pending
-	if e.is(resting) {
-		o.account = &into.account
-		*o.account = newAccount(now)
-		l.local.attach(o, now)
+	waiting = k.waiting()
+	switch {
+	case k.account != nil:
+		*seen = *k.account
+		k.account = seen
+	case k.needsAccount():
+		k.join(now)
+		*seen = *k.account
+		k.dropAccount()
+		k.account = seen
 	}
-	if o.account != nil {
-		into.account.dealings = o.dealings
-		seen.account = &into.account
-	}
-	l.local.tellPending(seen, now)
-	return seen, waiting
+	k.slot.Unlock()
+	k.flush(now)
+	return waiting
 }
 
 // serve admits callers that wait for a key. A timer calls it when a turn has come.
 func (l *Limiter) serve(key string) {
-	e := l.acquire(key, l.now())
-	e.flags |= awaited // it may have become resident beside one that was not
-	l.local.serveAndUnlock(e)
+	var k lockedKey
+	l.acquire(&k, key, l.now())
+	k.setAwaited(true) // it may have become resident beside one that was not
+	k.close()
 }
 
-// acquire returns the key's entry, its grant up to date, locked.
-func (l *Limiter) acquire(key string, now int64) *entry {
+// acquire locks and loads a key, which it brings into memory if need be, its grant up
+// to date.
+func (l *Limiter) acquire(k *lockedKey, key string, now int64) {
 	held := heldKey(key)
 	sh, hash := l.local.locate(held)
-	var e *entry
-	if n := sh.index.Find(hash); n != 0 {
-		e = sh.entry(n)
-		e.mu.Lock()
-		if e.holds(held) && !e.is(unready) {
-			e.use()
-		} else {
-			e.mu.Unlock()
-			e = nil
-		}
-	}
-	if e == nil {
-		e = l.meet(key, held, sh, hash, now)
-	}
-	if !l.local.ready(e, now) {
-		l.local.prepareLocked(e, now)
-	}
-	return e
+	ref, ok := sh.keys.Find(hash, held, true)
+	l.load(k, key, held, sh, hash, ref, ok, now)
 }
 
-// meet makes a key resident, or asks for the limit of one that is, and returns
-// its entry locked. The limit is asked for without a lock, and once more if limits
-// changed meanwhile; if they did so again, the next decision asks.
-func (l *Limiter) meet(key, held string, sh *shard, hash uint32, now int64) *entry {
-	if sh.index.Find(hash) != 0 { // another key's, perhaps
-		if e := sh.wake(held, hash, now); e != nil {
-			if !e.is(unready) {
-				e.use()
-				return e
-			}
-			e.mu.Unlock()
+// load is acquire of a key that was looked for.
+func (l *Limiter) load(k *lockedKey, key, held string, sh *shard, hash uint64, ref table.Ref, found bool, now int64) {
+	if found && !flags(ref.Flags).is(relimited) {
+		k.load(sh, ref)
+	} else {
+		if found {
+			ref.Unlock()
 		}
+		l.meet(k, key, held, sh, hash, now)
 	}
+	k.prepare(now)
+}
+
+// meet brings a key into memory, or requests the limit of one that is there, and loads
+// it. The limit is requested without a lock, and once more if limits
+// changed meanwhile; if they did so again, the next decision asks.
+func (l *Limiter) meet(k *lockedKey, key, held string, sh *shard, hash uint64, now int64) {
 	for again := false; ; again = true {
 		r := l.ruleOf(key)
 		sh.mu.Lock()
 		if current := l.limits.Load() == r.version; current || again {
-			e := l.applyLocked(held, sh, hash, r, now)
-			e.mark(relimited, !current)
+			l.applyLocked(k, held, sh, hash, r, now)
+			k.flags.mark(relimited, !current)
 			sh.mu.Unlock()
-			return e
+			return
 		}
 		sh.mu.Unlock()
 	}
 }
 
-// applyLocked makes a key resident by a rule, or gives it to one that is
-// resident and has to have its limit asked for. It returns the entry locked.
-func (l *Limiter) applyLocked(held string, sh *shard, hash uint32, r rule, now int64) *entry {
-	if e := sh.residentLocked(held, hash); e != nil {
-		e.mu.Lock()
-		if e.is(resting) { // it was missed before, while the index grew
-			sh.joinLocked(e, now)
+// applyLocked brings a key into memory by a rule, or gives it to one that is
+// there and has to have its limit requested. It loads the key.
+func (l *Limiter) applyLocked(k *lockedKey, held string, sh *shard, hash uint64, r rule, now int64) {
+	if ref, ok := sh.keys.Find(hash, held, true); ok {
+		k.load(sh, ref)
+		if k.flags.is(relimited) {
+			k.flush(now)
+			k.obey(r, now)
 		}
-		if e.is(relimited) {
-			l.relimitLocked(l.local.open(e, now), r, now)
-		}
-		return e
+		return
 	}
-	e := sh.insertLocked(held, hash, r.limit, now)
-	e.mark(byDefault, r.byDefault)
-	e.mark(shadow, r.shadow)
-	return e
+	sh.insertLocked(k, held, hash, r.limit, now)
+	k.flags.mark(byDefault, r.byDefault)
+	k.flags.mark(shadow, r.shadow)
 }
 
-// relimitLocked gives an entry what its rule says.
-func (l *Limiter) relimitLocked(e opened, r rule, now int64) {
-	e.mark(shadow, r.shadow)
-	e.mark(relimited, false)
-	l.local.relimitLocked(e, r.limit, r.byDefault, now)
+// obey gives a key what its rule says.
+func (k *lockedKey) obey(r rule, now int64) {
+	k.flags.mark(shadow, r.shadow)
+	k.flags.mark(relimited, false)
+	k.relimit(r.limit, r.byDefault, now)
 }
 
 // rule is what the configuration says of a key, and the version of the limits
@@ -556,17 +563,20 @@ func tokens(n int) int64 { return max(0, min(int64(n), maxTokens)) }
 func (l *Limiter) Refund(key string, n int) {
 	if n > 0 {
 		now := l.now()
-		l.refundLocked(l.acquire(key, now), now, tokens(n))
+		var k lockedKey
+		l.acquire(&k, key, now)
+		k.refund(now, tokens(n))
 	}
 }
 
-// refundLocked gives n tokens back to an entry, and unlocks it.
-func (l *Limiter) refundLocked(e *entry, now, n int64) {
-	if !e.is(open) {
-		l.local.giveBackLocked(l.local.open(e, now), now, n)
-		e.refund(now, float64(n))
+// refund gives n tokens back, and closes the key.
+func (k *lockedKey) refund(now, n int64) {
+	if !k.flags.is(open) {
+		k.flush(now)
+		k.giveBack(now, n)
+		k.bucket.refund(now, float64(n))
 	}
-	l.local.serveAndUnlock(e)
+	k.close()
 }
 
 // Charge takes n tokens without asking, for costs known only afterwards:
@@ -574,17 +584,19 @@ func (l *Limiter) refundLocked(e *entry, now, n int64) {
 func (l *Limiter) Charge(key string, n int) {
 	if n > 0 {
 		now := l.now()
-		l.chargeLocked(l.acquire(key, now), now, tokens(n))
+		var k lockedKey
+		l.acquire(&k, key, now)
+		k.charge(now, tokens(n))
 	}
 }
 
-// chargeLocked takes n tokens of an entry without asking, and unlocks it.
-func (l *Limiter) chargeLocked(e *entry, now, n int64) {
-	if e.shared() && !e.is(open) {
-		e.charge(now, float64(n))
-		l.local.noteLocked(e, now, n, true)
+// charge takes n tokens without asking, and closes the key.
+func (k *lockedKey) charge(now, n int64) {
+	if k.bucket.shared() && !k.flags.is(open) {
+		k.bucket.charge(now, float64(n))
+		k.note(now, n, true)
 	}
-	l.local.unlock(e)
+	k.unlock()
 }
 
 // Reset makes the key full again: here in any case, and in Redis, with an
@@ -594,21 +606,24 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	now := l.now()
 	held := heldKey(key)
 	sh, hash := l.local.locate(held)
-	lone := l.local.loneEntry(held, hash, l.ruleOf(key).limit, now)
+	lim, field := l.ruleOf(key).limit, l.local.fieldOf(held)
 	sh.mu.Lock()
-	if resident := sh.residentLocked(held, hash); resident != nil {
-		resident.mu.Lock()
-		e := l.local.open(resident, now)
-		l.local.resetLocked(e, now)
-		sh.unlockPlaced(e)
+	if ref, ok := sh.keys.Find(hash, held, false); ok {
+		var k lockedKey
+		k.load(sh, ref)
+		k.flush(now)
+		k.reset(now)
+		k.close()
 	}
-	sh.forgetOrphanLocked(lone.field())
+	sh.forgetOrphanLocked(field)
 	sh.mu.Unlock()
 	l.local.queues.Wake(held)
 	if l.syncer == nil {
 		return nil
 	}
-	return l.syncer.ask(ctx, &request{kind: askReset, lone: lone, part: exchange.Partition(lone.field(), len(l.local.parts))})
+	return l.syncer.ask(ctx, &request{
+		kind: askReset, held: held, field: field, limit: lim, part: exchange.Partition(field, len(l.local.parts)),
+	})
 }
 
 // SetLimit changes [Config.Limit] while running, for every key that LimitFor
@@ -630,9 +645,9 @@ func (l *Limiter) SetLimit(lim Limit) error {
 	l.limits.Add(1)
 	now := l.now()
 	l.local.recall.relimit(lim, now) // before entries that are resident without a limit ask it
-	l.local.each(now, func(e opened) {
-		if e.is(byDefault) {
-			l.local.relimitLocked(e, lim, true, now)
+	l.local.each(now, func(k *lockedKey) {
+		if k.flags.is(byDefault) {
+			k.relimit(lim, true, now)
 		}
 	})
 	l.local.queues.WakeAll() // also those of keys that are not resident, or have to ask for their limit
@@ -647,10 +662,10 @@ func (l *Limiter) Reload() {
 	l.changing.Lock()
 	l.limits.Add(1)
 	now := l.now()
-	l.local.each(now, func(e opened) {
-		e.flags |= relimited
-		if field := e.field(); field[0] == 'k' {
-			keys = append(keys, strings.Clone(field[1:]))
+	l.local.each(now, func(k *lockedKey) {
+		k.flags.mark(relimited, true)
+		if l.local.secret == nil && len(k.key()) <= maxKey {
+			keys = append(keys, k.key())
 		}
 	})
 	l.changing.Unlock()
@@ -664,18 +679,15 @@ func (l *Limiter) Reload() {
 // relimit gives the entry of a held key, if it is resident, what its rule says. Where
 // limits have changed again meanwhile, the next decision asks.
 func (l *Limiter) relimit(held string, r rule, now int64) {
-	sh, hash := l.local.locate(held)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	resident := sh.residentLocked(held, hash)
-	if resident == nil {
+	var k lockedKey
+	if !l.local.find(&k, held) {
 		return
 	}
-	resident.mu.Lock()
-	defer func() { sh.unlockPlaced(l.local.withAccount(resident)) }()
-	if e := l.local.open(resident, now); e.is(relimited) && l.limits.Load() == r.version {
-		l.relimitLocked(e, r, now)
+	if k.flags.is(relimited) && l.limits.Load() == r.version {
+		k.flush(now)
+		k.obey(r, now)
 	}
+	k.close()
 }
 
 // Sync does one full round now. It returns nil when all that this process has
@@ -733,37 +745,37 @@ type Result struct {
 	Age time.Duration
 }
 
-// resultLocked is the result of a decision while so many tokens wait.
-func (lo *local) resultLocked(e opened, now, n int64, taken bool, waiting float64) Result {
-	r := Result{Allowed: taken || e.is(shadow), Shadow: !taken && e.is(shadow), Limit: e.applied(), Age: e.age(now)}
-	if e.is(open) {
+// result is the result of a decision while so many tokens wait.
+func (k *lockedKey) result(now, n int64, taken bool, waiting float64) Result {
+	r := Result{Allowed: taken || k.flags.is(shadow), Shadow: !taken && k.flags.is(shadow), Limit: k.applied(), Age: k.age(now)}
+	if k.flags.is(open) {
 		r.Remaining = math.MaxInt
 		return r
 	}
-	if !e.is(shut) {
-		r.Remaining = e.remaining(now, waiting)
+	if !k.flags.is(shut) {
+		r.Remaining = k.bucket.remaining(now, waiting)
 	}
 	if !r.Allowed {
-		r.RetryAfter = lo.retryAfter(e, now, float64(n), waiting)
+		r.RetryAfter = k.retryAfter(now, float64(n), waiting)
 	}
-	r.ResetAfter = e.resetAfter(now, waiting)
+	r.ResetAfter = k.resetAfter(now, waiting)
 	return r
 }
 
 // Reservation is a number of tokens taken ahead of time, and the instant from
 // which they may be used. Copies of it are one reservation.
 type Reservation struct {
-	l         *Limiter
-	key       string
-	e         *entry // nil: not OK, or nothing to give back
-	residence uint32 // of the entry: by now it may be another key's
-	id        uint64 // in l.reservations: copies of a reservation have the same
-	n         int64
-	order     uint64 // in the order of arrival of waiters; 0: none waited
-	ahead     int64  // tokens that waited then
-	act       int64  // when the tokens may be used; a grant may bring it nearer
-	taken     int64  // e.taken() with this reservation
-	ok        bool
+	l          *Limiter
+	key        string
+	account    *account // of the key; nil: not OK, or nothing to give back
+	generation uint32   // of the account: by now it may be another key's
+	id         uint64   // in l.reservations: copies of a reservation have the same
+	n          int64
+	order      uint64 // in the order of arrival of waiters; 0: none waited
+	ahead      int64  // tokens that waited then
+	act        int64  // when the tokens may be used; a grant may bring it nearer
+	taken      int64  // lockedKey.taken with this reservation
+	ok         bool
 }
 
 // reservations remembers the cancelled ones, so that no copy is cancelled again.
@@ -803,44 +815,48 @@ func (l *Limiter) Reserve(key string) Reservation { return l.ReserveN(key, 1) }
 // as it was at the last exchange. The reservation is not OK if n exceeds the burst.
 func (l *Limiter) ReserveN(key string, n int) Reservation {
 	now := l.now()
-	return l.reserveAndUnlock(key, l.acquire(key, now), now, tokens(n))
+	var k lockedKey
+	l.acquire(&k, key, now)
+	return l.reserve(&k, key, now, tokens(n))
 }
 
-// reserveAndUnlock takes n tokens of a key's entry, if they can ever be used.
-func (l *Limiter) reserveAndUnlock(key string, e *entry, now, n int64) Reservation {
-	defer l.local.unlock(e)
-	o := l.local.withAccount(e)
-	d := l.local.expectedWaitLocked(o, now, n)
-	if d < 0 && !e.is(shadow) {
-		l.local.countLocked(e, false)
+// reserve takes n tokens, if they can ever be used, and closes the key.
+func (l *Limiter) reserve(k *lockedKey, key string, now, n int64) Reservation {
+	defer k.unlock()
+	d := k.expectedWait(now, n)
+	if d < 0 && !k.flags.is(shadow) {
+		k.count(false)
 		return Reservation{l: l}
 	}
-	if d > 0 && o.exchanges() && now < o.holdUntil { // the others may not have reported yet
-		d = delay(e.levelAt(now)-float64(n)-l.local.waitingLocked(e), e.refill)
+	if d > 0 && k.exchanges() && now < k.account.holdUntil { // the others may not have reported yet
+		d = delay(k.bucket.levelAt(now)-float64(n)-k.waiting(), k.bucket.refill)
 	}
-	return l.reserveLocked(key, e, now, n, d)
+	return l.reserveFor(k, key, now, n, d)
 }
 
-// reserveLocked takes n tokens that may be used after d, or, where the limit is
-// on trial and there would be a wait, none.
-func (l *Limiter) reserveLocked(key string, e *entry, now, n int64, d time.Duration) Reservation {
-	if d != 0 && e.is(shadow) {
-		l.local.passLocked(e, now, n)
+// reserveFor takes n tokens that may be used after d, or, where the limit is
+// in shadow mode and there would be a wait, none.
+func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Duration) Reservation {
+	if d != 0 && k.flags.is(shadow) {
+		k.pass(now, n)
 		return Reservation{l: l, act: now, ok: true}
 	}
-	l.local.countLocked(e, true)
-	if e.is(open) {
+	k.count(true)
+	if k.flags.is(open) {
 		return Reservation{l: l, act: now, ok: true}
 	}
-	e.charge(now, float64(n))
-	e.lastEvent = later(now, d)
-	l.local.noteLocked(e, now, n, true)
+	if k.account == nil {
+		k.takeAccount(now)
+	}
+	k.bucket.charge(now, float64(n))
+	k.bucket.lastEvent = later(now, d)
+	k.note(now, n, true)
 	r := Reservation{
-		l: l, key: key, e: e, residence: e.residence, id: l.reservations.last.Add(1),
-		n: n, act: later(now, d), taken: l.local.withAccount(e).taken(), ok: true,
+		l: l, key: key, account: k.account, generation: k.account.generation, id: l.reservations.last.Add(1),
+		n: n, act: later(now, d), taken: k.taken(), ok: true,
 	}
-	if e.is(awaited) {
-		r.order, r.ahead = l.local.queues.Reserve(e.key(), n)
+	if k.flags.is(awaited) {
+		r.order, r.ahead = l.local.queues.Reserve(k.key(), n)
 	}
 	return r
 }
@@ -860,80 +876,71 @@ func (r Reservation) Delay() time.Duration {
 // left is the time left to wait, which a grant may have shortened.
 func (r *Reservation) left() time.Duration {
 	now := r.l.now()
-	if r.act <= now || r.e == nil {
-		return time.Duration(max(0, r.act-now))
+	var k lockedKey
+	if r.act > now && r.account != nil && r.l.local.find(&k, heldKey(r.key)) {
+		r.shorten(&k, now)
+		k.slot.Unlock()
 	}
-	r.e.mu.Lock()
-	defer r.e.mu.Unlock()
-	return r.leftLocked(r.l.local.withAccount(r.e), now)
+	return time.Duration(max(0, r.act-now))
 }
 
-func (r *Reservation) leftLocked(e opened, now int64) time.Duration {
-	if e.exchanges() && e.exchanged != 0 && e.mode != modeStale && now >= e.holdUntil && e.residence == r.residence && !e.is(awaited) {
-		d := e.sharedDelay(&e.bucket, float64(e.pending.taken)-float64(r.overtaken(e)), now)
+// shorten takes in the key's grant.
+func (r *Reservation) shorten(k *lockedKey, now int64) {
+	if !r.isOf(k) || !k.exchanges() || k.flags.is(awaited) {
+		return
+	}
+	if a := k.account; a.exchanged != 0 && k.bucket.mode != modeStale && now >= a.holdUntil {
+		d := a.sharedDelay(&k.bucket, float64(k.buffer.Taken)-float64(r.overtaken(k)), now)
 		r.act = min(r.act, later(now, d))
 	}
-	return time.Duration(r.act - now)
+}
+
+// isOf reports whether the key's bucket knows of the reservation: the key has not been
+// evicted since.
+func (r *Reservation) isOf(k *lockedKey) bool {
+	return k.account == r.account && k.account.generation == r.generation
 }
 
 // Cancel gives back the tokens that later reservations have not overtaken, if
 // the reservation has not acted yet. Copies are one reservation: cancelling it
 // again, or another copy, does nothing.
 func (r Reservation) Cancel() {
-	if r.e == nil {
+	if r.account == nil {
 		return
 	}
 	now := r.l.now()
 	if r.act < now || !r.l.reservations.cancel(r.id, r.act, now) {
 		return
 	}
-	e := r.lock(now)
-	switch o := r.l.local.open(e, now); {
-	case e.residence != r.residence:
-		r.giveBack(e, now, r.n)
-	case !o.exchanges() && !e.unlimited():
-		back := e.unreserve(now, float64(r.n), r.act)
-		r.unreserveLocked(e, int64(back))
-		r.l.local.serveAndUnlock(e)
+	var k lockedKey
+	r.l.acquire(&k, r.key, now)
+	k.flush(now)
+	switch {
+	case !r.isOf(&k):
+		if r.n > 0 && !k.bucket.unlimited() { // its bucket was not charged: the fleet alone is told
+			k.giveBack(now, r.n)
+		}
+	case !k.exchanges() && !k.bucket.unlimited():
+		r.unreserve(&k, int64(k.bucket.unreserve(now, float64(r.n), r.act)))
 	default:
-		r.giveBack(e, now, min(r.n, r.n-r.overtaken(o)))
+		if n := min(r.n, r.n-r.overtaken(&k)); n > 0 && !k.bucket.unlimited() {
+			k.giveBack(now, n)
+			k.bucket.refund(now, float64(n))
+			r.unreserve(&k, n)
+		}
 	}
+	k.close()
 }
 
 // overtaken is the number of tokens taken after the reservation, less those of
 // callers that waited before it.
-func (r *Reservation) overtaken(e opened) int64 { return max(0, e.taken()-r.taken-r.ahead) }
+func (r *Reservation) overtaken(k *lockedKey) int64 { return max(0, k.taken()-r.taken-r.ahead) }
 
-// unreserveLocked notes that n tokens of the reservation are in the bucket again.
-func (r *Reservation) unreserveLocked(e *entry, n int64) {
-	if e.is(awaited) && r.order != 0 {
-		r.l.local.queues.Unreserve(e.key(), r.order, n)
+// unreserve notes that n tokens of the reservation are in the bucket again.
+func (r *Reservation) unreserve(k *lockedKey, n int64) {
+	if k.flags.is(awaited) && r.order != 0 {
+		r.l.local.queues.Unreserve(k.key(), r.order, n)
 	}
-}
-
-// lock locks the entry that the tokens were taken of or, where that has become
-// another key's, the one that the key has now.
-func (r *Reservation) lock(now int64) *entry {
-	r.e.mu.Lock()
-	if r.e.residence == r.residence {
-		return r.e
-	}
-	r.e.mu.Unlock()
-	return r.l.acquire(r.key, now)
-}
-
-// giveBack gives n tokens back to the key's entry, and unlocks it. A bucket that
-// knows nothing of the reservation was not charged with it: there the fleet alone
-// is told.
-func (r *Reservation) giveBack(e *entry, now, n int64) {
-	if n > 0 && !e.unlimited() {
-		r.l.local.giveBackLocked(r.l.local.open(e, now), now, n)
-		if e.residence == r.residence {
-			e.refund(now, float64(n))
-			r.unreserveLocked(e, n)
-		}
-	}
-	r.l.local.serveAndUnlock(e)
 }
 
 // Wait is WaitN of one token.
@@ -960,18 +967,19 @@ func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
 		return err
 	}
 	now := l.now()
-	return l.waitAndUnlock(ctx, key, l.acquire(key, now), now, tokens(n))
+	var k lockedKey
+	l.acquire(&k, key, now)
+	return l.wait(ctx, &k, key, now, tokens(n))
 }
 
-// waitAndUnlock takes n tokens of a key's entry, or a place in its queue, unlocks
-// it, and waits.
-func (l *Limiter) waitAndUnlock(ctx context.Context, key string, e *entry, now, n int64) error {
-	if e.is(shadow) || l.local.admitsLocked(e, now, n) {
-		l.allowLocked(e, now, n)
+// wait takes n tokens, or a place in the key's queue, closes the key, and waits.
+func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now, n int64) error {
+	if k.flags.is(shadow) || k.admitted(now, n) {
+		k.allow(now, n)
 		return nil
 	}
-	w, err := l.enqueueLocked(ctx, key, e, now, n)
-	l.local.serveAndUnlock(e)
+	w, err := k.enqueue(ctx, key, now, n)
+	k.close()
 	if err != nil {
 		return err
 	}
@@ -990,23 +998,24 @@ func (l *Limiter) waitAndUnlock(ctx context.Context, key string, e *entry, now, 
 
 // refusal is the error of a wait for more than the burst that a key has by now.
 func (lo *local) refusal(key string, n int64) error {
-	e := lo.find(heldKey(key))
-	if e == nil { // evicted since: which limit it was is not known any more
+	var k lockedKey
+	if !lo.find(&k, heldKey(key)) { // evicted since: which limit it was is not known any more
 		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)}
 	}
-	defer e.mu.Unlock()
-	return lo.waitError(key, e.applied(), n, -1)
+	defer k.slot.Unlock()
+	return k.waitError(key, n, -1)
 }
 
-// enqueueLocked puts a cost into the queue of an entry's key, unless it would
-// be served too late, or never.
-func (l *Limiter) enqueueLocked(ctx context.Context, key string, e *entry, now, n int64) (*waitqueue.Waiter, error) {
-	if d := l.local.expectedWaitLocked(l.local.open(e, now), now, n); d < 0 || d > longestWait(ctx) {
-		l.local.countLocked(e, false)
-		l.local.noteLocked(e, now, n, false)
-		return nil, l.local.waitError(key, e.applied(), n, d)
+// enqueue puts a cost into the key's queue, unless it would be served too late, or
+// never. The name is the key as the caller knows it.
+func (k *lockedKey) enqueue(ctx context.Context, name string, now, n int64) (*waitqueue.Waiter, error) {
+	k.flush(now)
+	if d := k.expectedWait(now, n); d < 0 || d > longestWait(ctx) {
+		k.count(false)
+		k.note(now, n, false)
+		return nil, k.waitError(name, n, d)
 	}
-	return l.local.joinQueueLocked(e, heldKey(key), key, now, n), nil
+	return k.joinQueue(name, now, n), nil
 }
 
 // longestWait is the longest wait that the deadline of ctx allows.
@@ -1017,13 +1026,15 @@ func longestWait(ctx context.Context) time.Duration {
 	return rate.InfDuration
 }
 
-// waitError is the error of a wait of d for n tokens of a key, which was not
-// begun; negative: of a wait that would never end.
-func (lo *local) waitError(key string, lim Limit, n int64, d time.Duration) error {
+// waitError is the error of a wait of d for n tokens, which was not begun; negative: of
+// a wait that would never end.
+func (k *lockedKey) waitError(name string, n int64, d time.Duration) error {
+	prefix := k.shard.local.prefix
 	if d < 0 {
-		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q, whose limit %v has a burst of %d", ErrExceedsBurst, n, key, lim, lim.Burst)}
+		lim := k.applied()
+		return &limiterError{prefix, fmt.Errorf("%w: %d tokens of %q, whose limit %v has a burst of %d", ErrExceedsBurst, n, name, lim, lim.Burst)}
 	}
-	return &limiterError{lo.prefix, fmt.Errorf("limiter: a wait of %v for %q would pass the deadline: %w", d, key, context.DeadlineExceeded)}
+	return &limiterError{prefix, fmt.Errorf("limiter: a wait of %v for %q would pass the deadline: %w", d, name, context.DeadlineExceeded)}
 }
 
 // Key is a key that is not looked up again for every decision, for those that
@@ -1031,41 +1042,40 @@ func (lo *local) waitError(key string, lim Limit, n int64, d time.Duration) erro
 // All methods may be called from any goroutine, and do what the Limiter's of the
 // same name do.
 type Key struct {
-	l         *Limiter
-	key       string
-	entry     atomic.Pointer[entry] // as last found; nil: not yet
-	residence atomic.Uint32         // and its number then: none of the next four billion in the shard has it
+	l     *Limiter
+	key   string
+	held  string
+	shard *shard
+	hash  uint64
+	index atomic.Uint32 // where the key was found last in the shard's table
 }
 
 // Key returns a handle for a key. It is good for as long as the limiter is:
 // where the key has made room for others, or has got another limit, the next
 // decision looks it up. Making one makes nothing resident.
-func (l *Limiter) Key(key string) *Key { return &Key{l: l, key: key} }
-
-// acquire returns the key's entry, its grant up to date, locked.
-func (k *Key) acquire(now int64) *entry {
-	e := k.entry.Load()
-	if e == nil {
-		return k.lookUp(now)
-	}
-	e.mu.Lock()
-	if e.residence != k.residence.Load() || e.is(evicted|unready) {
-		e.mu.Unlock()
-		return k.lookUp(now)
-	}
-	e.use()
-	if !k.l.local.ready(e, now) {
-		k.l.local.prepareLocked(e, now)
-	}
-	return e
+func (l *Limiter) Key(key string) *Key {
+	held := heldKey(key)
+	sh, hash := l.local.locate(held)
+	return &Key{l: l, key: key, held: held, shard: sh, hash: hash}
 }
 
-// lookUp is acquire by the key's name.
-func (k *Key) lookUp(now int64) *entry {
-	e := k.l.acquire(k.key, now)
-	k.entry.Store(e)
-	k.residence.Store(e.residence)
-	return e
+// find locks the key, if it is in memory.
+func (k *Key) find() (table.Ref, bool) {
+	ref, ok := k.shard.keys.At(k.index.Load(), k.hash, k.held)
+	if !ok {
+		if ref, ok = k.shard.keys.Find(k.hash, k.held, true); ok {
+			k.index.Store(ref.Index())
+		}
+	}
+	return ref, ok
+}
+
+// acquire is [Limiter.acquire].
+func (k *Key) acquire(locked *lockedKey, now int64) {
+	ref, ok := k.find()
+	if k.l.load(locked, k.key, k.held, k.shard, k.hash, ref, ok, now); !ok {
+		k.index.Store(locked.slot.Index())
+	}
 }
 
 // Allow is [Limiter.Allow].
@@ -1073,8 +1083,13 @@ func (k *Key) Allow() bool { return k.AllowN(1) }
 
 // AllowN is [Limiter.AllowN].
 func (k *Key) AllowN(n int) bool {
-	now := k.l.now()
-	return k.l.allowLocked(k.acquire(now), now, tokens(n))
+	now, cost := k.l.now(), tokens(n)
+	if ref, ok := k.find(); ok {
+		if ok, done := k.shard.decideFast(ref.Slot, now, cost); done {
+			return ok
+		}
+	}
+	return k.l.allowSlowly(k.key, now, cost)
 }
 
 // Take is [Limiter.Take].
@@ -1083,7 +1098,9 @@ func (k *Key) Take() Result { return k.TakeN(1) }
 // TakeN is [Limiter.TakeN].
 func (k *Key) TakeN(n int) Result {
 	now := k.l.now()
-	return k.l.takeLocked(k.acquire(now), now, tokens(n))
+	var locked lockedKey
+	k.acquire(&locked, now)
+	return locked.take(now, tokens(n))
 }
 
 // Peek is [Limiter.Peek].
@@ -1093,41 +1110,22 @@ func (k *Key) Peek() Result { return k.l.Peek(k.key) }
 func (k *Key) Part(n int) Part { return k.l.Part(k.key, n) }
 
 // Refund is [Limiter.Refund].
-func (k *Key) Refund(n int) {
-	if n > 0 {
-		now := k.l.now()
-		k.l.refundLocked(k.acquire(now), now, tokens(n))
-	}
-}
+func (k *Key) Refund(n int) { k.l.Refund(k.key, n) }
 
 // Charge is [Limiter.Charge].
-func (k *Key) Charge(n int) {
-	if n > 0 {
-		now := k.l.now()
-		k.l.chargeLocked(k.acquire(now), now, tokens(n))
-	}
-}
+func (k *Key) Charge(n int) { k.l.Charge(k.key, n) }
 
 // Reserve is [Limiter.Reserve].
 func (k *Key) Reserve() Reservation { return k.ReserveN(1) }
 
 // ReserveN is [Limiter.ReserveN].
-func (k *Key) ReserveN(n int) Reservation {
-	now := k.l.now()
-	return k.l.reserveAndUnlock(k.key, k.acquire(now), now, tokens(n))
-}
+func (k *Key) ReserveN(n int) Reservation { return k.l.ReserveN(k.key, n) }
 
 // Wait is [Limiter.Wait].
 func (k *Key) Wait(ctx context.Context) error { return k.WaitN(ctx, 1) }
 
 // WaitN is [Limiter.WaitN].
-func (k *Key) WaitN(ctx context.Context, n int) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	now := k.l.now()
-	return k.l.waitAndUnlock(ctx, k.key, k.acquire(now), now, tokens(n))
-}
+func (k *Key) WaitN(ctx context.Context, n int) error { return k.l.WaitN(ctx, k.key, n) }
 
 // Reset is [Limiter.Reset].
 func (k *Key) Reset(ctx context.Context) error { return k.l.Reset(ctx, k.key) }
@@ -1174,7 +1172,7 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 	allowed := true
 	for i := range stakes {
 		s := &stakes[i]
-		s.ok = s.e.is(shadow) || s.l.local.admitsLocked(s.e, s.now, s.cost)
+		s.ok = s.locked.flags.is(shadow) || s.locked.admitted(s.now, s.cost)
 		allowed = allowed && s.ok
 	}
 	r, tightest = Result{Allowed: true, Remaining: math.MaxInt}, -1
@@ -1184,8 +1182,8 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 		if s.ok != allowed {
 			continue
 		}
-		taken := s.l.local.decideLocked(s.e, s.now, s.cost)
-		own := s.l.local.resultLocked(s.l.local.withAccount(s.e), s.now, s.cost, taken, s.l.local.waitingLocked(s.e))
+		taken := s.locked.decide(s.now, s.cost)
+		own := s.locked.result(s.now, s.cost, taken, s.locked.waiting())
 		if t := own.tightness(s.cost); t > most {
 			r, tightest, most = own, s.index, t
 		}
@@ -1222,13 +1220,13 @@ func waitAllNow(ctx context.Context, stakes []stake) (done bool, err error) {
 	done = true
 	for i := range stakes {
 		s := &stakes[i]
-		s.ok = s.e.is(shadow) || s.l.local.admitsLocked(s.e, s.now, s.cost)
+		s.ok = s.locked.flags.is(shadow) || s.locked.admitted(s.now, s.cost)
 		done = done && s.ok
 	}
 	if done {
 		for i := range stakes {
 			s := &stakes[i]
-			s.l.local.decideLocked(s.e, s.now, s.cost)
+			s.locked.decide(s.now, s.cost)
 		}
 		return true, nil
 	}
@@ -1238,10 +1236,11 @@ func waitAllNow(ctx context.Context, stakes []stake) (done bool, err error) {
 		if s.ok {
 			continue
 		}
-		if d := s.l.local.expectedWaitLocked(s.l.local.open(s.e, s.now), s.now, s.cost); d < 0 || d > longest {
-			s.l.local.countLocked(s.e, false)
-			s.l.local.noteLocked(s.e, s.now, s.cost, false)
-			err = s.l.local.waitError(s.key, s.e.applied(), s.cost, d)
+		s.locked.flush(s.now)
+		if d := s.locked.expectedWait(s.now, s.cost); d < 0 || d > longest {
+			s.locked.count(false)
+			s.locked.note(s.now, s.cost, false)
+			err = s.locked.waitError(s.key, s.cost, d)
 		}
 	}
 	return false, err
@@ -1291,15 +1290,14 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 		switch s := &stakes[i]; {
 		case done:
 			s.take()
-		case !s.ok && s.held:
+		case !s.ok && s.placed:
 			s.place.Recall()
 		case !s.ok:
-			s.l.local.noteLocked(s.e, s.now, s.cost, false)
-			s.e.flags |= awaited
-			held := heldKey(s.key)
-			s.place = g.Join(s.l.local.queues, held, s.key, s.cost)
-			if s.e.is(evicted) { // more keys than there is room for: nobody else sets its timer
-				s.l.local.queues.Wake(held)
+			s.locked.note(s.now, s.cost, false)
+			s.locked.setAwaited(true)
+			s.place = g.Join(s.l.local.queues, s.locked.key(), s.key, s.cost)
+			if s.locked.orphan != nil { // more keys than there is room for: nobody else sets its timer
+				s.l.local.queues.Wake(s.locked.key())
 			}
 		}
 	}
@@ -1309,29 +1307,34 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 // try sets ok if the stake's tokens may be taken, in its place in the queue or
 // behind it.
 func (s *stake) try() error {
-	if s.e.is(shadow | open) {
+	k := &s.locked
+	if k.flags.is(shadow | open) {
 		s.ok = true
 		return nil
 	}
-	if s.e.exceeds(float64(s.cost)) {
-		return s.l.local.waitError(s.key, s.e.applied(), s.cost, -1)
+	if k.exceeds(float64(s.cost)) {
+		return k.waitError(s.key, s.cost, -1)
 	}
-	if s.held = s.place.Held(); !s.held {
-		s.ok = s.l.local.admitsLocked(s.e, s.now, s.cost)
+	if s.placed = s.place.Held(); !s.placed {
+		s.ok = k.admitted(s.now, s.cost)
 		return nil
 	}
-	s.ok = s.place.Admits(&awaitedBucket{s.l.local, s.l.local.open(s.e, s.now), s.now}, s.now)
+	k.flush(s.now)
+	s.ok = s.place.Admits(k.awaited(s.now), s.now)
 	return nil
 }
 
 // take takes the stake's tokens and gives up its place.
 func (s *stake) take() {
-	if !s.held {
-		s.l.local.decideLocked(s.e, s.now, s.cost)
+	if !s.placed {
+		s.locked.decide(s.now, s.cost)
 		return
 	}
 	s.leave()
-	(&awaitedBucket{s.l.local, s.l.local.open(s.e, s.now), s.now}).Take(s.now, s.cost)
+	s.locked.flush(s.now)
+	b := s.locked.awaited(s.now)
+	b.Take(s.now, s.cost)
+	s.locked = b.k
 }
 
 // leave gives up the stake's place, if it has one.
@@ -1350,16 +1353,26 @@ const lockTries = 3
 // stake is what a decision on several keeps of one key.
 type stake struct {
 	Part
-	index     int   // of the first part on the key
-	cost      int64 // of all parts on the key
-	now       int64
-	e         *entry
-	residence uint32 // of the entry, when it was found
-	gone      bool
-	ok        bool
-	place     waitqueue.Place // in the key's queue, of WaitAll
-	held      bool            // true if it is still held
-	sees      *shard          // what was done to the entry; nil: none need
+	digest [maxKey + 1]byte // of a long key
+	shard  *shard
+	hash   uint64
+	index  int   // of the first part on the key
+	cost   int64 // of all parts on the key
+	now    int64
+	slot   table.Ref // of the key when it was found
+	locked lockedKey // while it is locked
+	gone   bool
+	ok     bool
+	place  waitqueue.Place // in the key's queue, of WaitAll
+	placed bool            // true if it is still held
+}
+
+// held is the key in the form in which it is held.
+func (s *stake) held() string {
+	if len(s.key) > maxKey {
+		return table.Digest(s.key, digestSize, s.digest[:])
+	}
+	return s.key
 }
 
 // stakesOf puts the keys of the parts into room, which grows where there are
@@ -1378,97 +1391,101 @@ func stakesOf(parts []Part, room []stake) []stake {
 		}
 		if j == len(room) {
 			room = append(room, stake{Part: p, index: i, now: now + int64(first.base.Sub(p.l.base))})
+			room[j].shard, room[j].hash = p.l.local.locate(room[j].held())
 		}
 		room[j].cost = addTokens(room[j].cost, tokens(p.n))
 	}
 	return room
 }
 
-// lockAll finds the entries of all stakes, their grants up to date, and locks
-// them, in the one order in which everybody takes several. An entry that has
+// lockAll finds the keys of all stakes, their grants up to date, and locks
+// them, in the one order in which everybody takes several. A key that has
 // made room for a later one is looked for again, a few times: where the keys
-// don't all fit in, it gets one that is not resident, which loses no more than an
+// don't all fit in, it gets an orphan of its own, which loses no more than an
 // eviction just after the decision.
 func lockAll(stakes []stake) []stake {
 	for tries := 1; ; tries++ {
 		for i := range stakes {
 			stakes[i].find(tries)
 		}
-		for e := nextEntry(stakes, nil); e != nil; e = nextEntry(stakes, e) {
-			e.mu.Lock()
+		for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
+			s.Lock()
 		}
 		again := false
 		for i := range stakes {
-			again = stakes[i].judge(tries) || again
+			again = stakes[i].check(tries) || again
 		}
 		if !again {
 			break
 		}
-		unlockAll(stakes)
+		for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
+			s.Unlock()
+		}
 	}
 	for i := range stakes {
-		if s := &stakes[i]; !s.l.local.ready(s.e, s.now) {
-			s.l.local.prepareLocked(s.e, s.now)
+		s := &stakes[i]
+		if s.locked.orphan == nil {
+			s.locked.load(s.shard, s.slot)
 		}
+		s.locked.prepare(s.now)
 	}
 	return stakes
 }
 
-// find finds the entry, or makes one, where the tries are used up, for a key that
-// has lost its own.
+// find finds the key, or makes it an orphan, where the tries are used up, if it has
+// gone.
 func (s *stake) find(tries int) {
+	k := &s.locked
 	switch {
 	case tries <= lockTries:
-		s.e = s.l.acquire(s.key, s.now)
-		s.residence = s.e.residence
-		s.l.local.unlock(s.e)
+		s.l.acquire(k, s.key, s.now)
+		s.slot = k.slot
+		k.unlock()
 	case s.gone:
-		held := heldKey(s.key)
-		_, hash := s.l.local.locate(held)
 		r := s.l.ruleOf(s.key)
-		s.e, s.residence = s.l.local.loneEntry(held, hash, r.limit, s.now), 0
-		s.e.mark(shadow, r.shadow)
+		s.shard.makeUp(k, s.held(), r.limit, s.now)
+		k.flags.mark(shadow, r.shadow)
+		s.slot = table.Ref{}
 	}
 }
 
-// judge reports whether the entry, now that it is locked, has gone since it was
-// found, or, unless it was looked for often enough, is about to.
-func (s *stake) judge(tries int) bool {
-	s.gone = s.e.residence != s.residence || tries < lockTries && s.e.is(evicted|unready)
+// check reports whether the key, now that its slot is locked, has gone since it was
+// found, or, unless it was looked for often enough, has to have its limit requested.
+func (s *stake) check(tries int) bool {
+	if s.slot.Slot == nil {
+		s.gone = false
+		return false
+	}
+	s.gone = !s.shard.keys.Holds(s.slot, s.hash, s.held()) || tries < lockTries && flags(s.slot.Flags).is(relimited)
 	return s.gone
 }
 
 func unlockAll(stakes []stake) {
 	for i := range stakes {
-		s := &stakes[i]
-		s.sees = nil
-		if s.e.is(awaited) && !s.e.is(evicted) {
-			s.l.local.serveLocked(s.e)
-		}
-		if s.e.is(unplaced | evicted) {
-			s.sees = s.l.local.shardOf(s.e)
-		}
-		if s.e.is(evicted) && !s.gone {
-			s.l.local.recall.from(s.l.local.open(s.e, s.now), s.now)
+		if k := &stakes[i].locked; k.orphan == nil {
+			if k.flags.is(awaited) {
+				k.serve()
+			}
+			k.save()
 		}
 	}
-	for e := nextEntry(stakes, nil); e != nil; e = nextEntry(stakes, e) {
-		e.mu.Unlock()
+	for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
+		s.Unlock()
 	}
 	for i := range stakes {
-		if s := &stakes[i]; s.sees != nil {
-			s.sees.place(s.e)
+		if s := &stakes[i]; s.locked.orphan != nil {
+			s.shard.adopt(&s.locked, s.now)
 		}
 	}
 }
 
-// nextEntry is the entry of a stake that comes next after another, in the order
+// nextSlot is the slot of a stake that comes next after another, in the order
 // of their addresses, which never change.
-func nextEntry(stakes []stake, after *entry) (next *entry) {
-	place := func(e *entry) uintptr { return uintptr(unsafe.Pointer(e)) }
+func nextSlot(stakes []stake, after *table.Slot) (next *table.Slot) {
 	for i := range stakes {
-		if e := stakes[i].e; place(e) > place(after) && (next == nil || place(e) < place(next)) {
-			next = e
+		s := stakes[i].slot.Slot
+		if s != nil && (after == nil || after.Before(s)) && (next == nil || s.Before(next)) {
+			next = s
 		}
 	}
 	return next

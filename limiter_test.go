@@ -577,9 +577,9 @@ func TestHugeBurstAsksForWhatItTakes(t *testing.T) {
 		f := newFleet(t, 2, Config{Limit: Limit{Rate: 1000, Burst: math.MaxInt}})
 		defer f.close()
 		f.members[0].AllowN("k", 3)
-		e := openedEntry(f.members[0].Limiter, "k")
-		if e.asked != 3 || e.demand <= 0 {
-			t.Errorf("asked for %d tokens, demand %v, want 3 and more than 0", e.asked, e.demand)
+		a := flushed(f.members[0].Limiter, "k").account
+		if a.asked != 3 || a.demand <= 0 {
+			t.Errorf("asked for %d tokens, demand %v, want 3 and more than 0", a.asked, a.demand)
 		}
 	})
 }
@@ -587,9 +587,9 @@ func TestHugeBurstAsksForWhatItTakes(t *testing.T) {
 // TestShardsHoldNoMoreThanMaxKeys: and less by no more than one key each.
 func TestShardsHoldNoMoreThanMaxKeys(t *testing.T) {
 	for _, maxKeys := range []int{1, 2047, 2049, 65_537, 100_000} {
-		lo, room := newLocal(maxKeys, 0, 0), 0
+		lo, room := newLocal(maxKeys, 0, 0, nil), 0
 		for sh := range lo.eachShard() {
-			room += sh.size
+			room += sh.keys.Size()
 		}
 		if room > maxKeys || room <= maxKeys-len(lo.shards) {
 			t.Errorf("room for %d keys of %d, in %d shards", room, maxKeys, len(lo.shards))

@@ -1,10 +1,8 @@
 package limiter
 
 import (
-	"container/heap"
 	"crypto/hmac"
 	"crypto/sha256"
-	"hash/maphash"
 	"iter"
 	"math/bits"
 	"slices"
@@ -12,210 +10,74 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
 
-	"github.com/seed-e56e777b/limiter/internal/blocks"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
-	"github.com/seed-e56e777b/limiter/internal/index"
 	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/outage"
 	"github.com/seed-e56e777b/limiter/internal/recall"
+	"github.com/seed-e56e777b/limiter/internal/table"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
 
 const (
-	maxKey        = 64 // bytes; a longer key is held and sent as a digest
-	digestSize    = 16
-	shardKeys     = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
-	maxShards     = 1024
-	shardSize     = 512 // bytes
-	secondChances = 128 // entries looked at, at most, for one that has not been used of late
-	dueUrgent     = 0   // the due time of a key that is to be told at once
+	maxKey     = 64 // bytes; a longer key is held and sent as a digest
+	digestSize = 16
+	fieldSize  = 1 + digestSize // of a field that is a digest
+	shardKeys  = 1024           // keys a shard should hold at least: fewer, and chance fills one long before the others
+	maxShards  = 1024
+	dueUrgent  = 0 // the due time of a key that is to be told at once
+	lazyScans  = 8 // in the lazy period of a key: a shard is not looked through for each key that is due
 )
 
-// entry is a resident key, and one key after another: its memory is used again
-// (see freeLocked). Its lock guards it; which key it is, and what says where
-// it stands among the others, changes only under its shard's lock too, which is
-// taken before it.
-// It has no pointers: the garbage collector has nothing to look for in it.
-type entry struct {
-	// Two cache lines of 64 bytes, all that most decisions need. They write in the
-	// second alone, which is then all that two cores have to pass on.
-	hash      uint32          // of the key
-	accountAt uint32          // the number of its account; 0: none, loneAccount: behind it
-	text      [shortText]byte // see write
-	bucket
-	mu        sync.Mutex
-	calm      int64   // until when decisions need not look at the account
-	pending   pending // what they have not told it
-	allowed   uint32
-	denied    uint32
-	residence uint32 // the number of its residence in the shard, from 1; 0: of none
-	keyAt     uint8  // where the key begins, in bytes from the entry
-	keyLen    uint8  // in bytes
-	flags     flags
-}
-
-// flags are what is true of an entry.
+// flags are facts about a key that decisions need.
 type flags uint16
 
 const (
-	evicted   flags = 1 << iota // not resident
-	unplaced                    // planned for an earlier time than it is queued for
-	rushed                      // planned for as soon as can be: a denial changes nothing of that
-	begun                       // some of what was taken waits for its report: more changes nothing of its beginning
-	used                        // again, since it came or was last the next to make room
-	shadow                      // its limit is on trial: what is over it is let through
-	byDefault                   // its limit is Config.Limit
-	relimited                   // its limit has to be asked for again at its next decision
+	shadow    flags = 1 << iota // true if the limit is in shadow mode: what exceeds it is admitted
+	byDefault                   // true if the limit is Config.Limit
+	relimited                   // true if the limit has to be requested again at the next decision
 	awaited                     // true if callers wait for the key in local.queues
-	resting                     // it needs an account again at its next decision
-	open                        // no limit: the bucket, if there was a limit before, goes on beneath
-	shut                        // nothing is admitted: likewise
+	open                        // true if there is no limit: the bucket, if there was a limit before, goes on beneath
+	shut                        // true if nothing is admitted: likewise
+	allows                      // true if an admission need only be noted in the buffer
+	denies                      // true if a denial need be
 
-	unready = relimited | resting // it has to be looked up before a decision
+	special = shadow | relimited | awaited | open | shut // true if a decision is more than arithmetic
 )
 
-// admits reports whether a cost of n is admitted at the given level.
-func (e *entry) admits(level, n float64) bool {
-	if e.is(open | shut) {
-		return e.is(open) || n == 0
-	}
-	return e.bucket.admits(level, n)
-}
-
-// exceeds reports whether no level admits a cost of n.
-func (e *entry) exceeds(n float64) bool {
-	return !e.is(open) && (n > e.burst || e.is(shut) && n > 0)
-}
-
-// applied is the limit that decisions go by.
-func (e *entry) applied() Limit {
-	switch {
-	case e.is(open):
-		return Limit{Rate: rate.Inf}
-	case e.is(shut):
-		return Limit{}
-	}
-	return e.limit()
-}
-
-func (e *entry) is(either flags) bool { return e.flags&either != 0 }
+func (f flags) is(either flags) bool { return f&either != 0 }
 
 // mark makes what a flag says true, or untrue.
-func (e *entry) mark(f flags, is bool) {
-	e.flags &^= f
+func (f *flags) mark(either flags, is bool) {
+	*f &^= either
 	if is {
-		e.flags |= f
+		*f |= either
 	}
 }
 
-// opened is an entry with its account.
-type opened struct {
-	*entry
-	*account // nil: the fleet has nothing to hear of the key
+// lockedKey is a copy of what is known of a key that is locked: in its slot, or, if it
+// is evicted, as an orphan. Close writes it back.
+type lockedKey struct {
+	bucket  bucket
+	flags   flags
+	account *account // nil: the fleet has nothing to hear of the key
+	buffer  table.Buffer
+	slot    table.Ref
+	orphan  *orphan // nil: the key is in memory, in the slot
+	shard   *shard
 }
 
-// longEntry is the entry of a key whose text does not fit into the entry, and
-// longestEntry that of one of 64 bytes, or that is hidden too.
-type (
-	longEntry struct {
-		entry
-		text [longText]byte
-	}
-	longestEntry struct {
-		longEntry
-		_ [longestText - longText]byte
-	}
-)
-
-// loneEntry is one that is not resident, and not used again: it is evicted from the
-// beginning, and in no block.
-type loneEntry struct {
-	longestEntry
-	account account
-}
-
-const loneAccount = 1 // no number: blocks give none so small
-
-// It does not compile where a size is no whole number of units, as blocks need.
-var _ = [1]struct{}{}[(unsafe.Sizeof(entry{})|unsafe.Sizeof(longEntry{})|unsafe.Sizeof(longestEntry{})|unsafe.Sizeof(account{}))%blocks.Unit]
-
-// Lengths of texts, in bytes. With them entries fill their cache lines.
-const (
-	shortText   = 16
-	longText    = 64
-	longestText = 128
-	fieldSize   = 1 + digestSize // of a field that is a digest
-)
-
-// What blocks hold: entries, by the text that fits in, and accounts.
-const (
-	short = iota
-	long
-	longest
-	accounts
-	sizes
-)
-
-// sizeFor is the size of an entry for a text of n bytes.
-func sizeFor(n int) int {
-	switch {
-	case n <= shortText:
-		return short
-	case n <= longText:
-		return long
-	}
-	return longest
-}
-
-// size is the size of an entry that has a text.
-func (e *entry) size() int {
-	end := int(e.keyAt) + int(e.keyLen) - int(unsafe.Offsetof(longEntry{}.text))
-	if end <= 0 {
-		return short
-	}
-	return max(long, sizeFor(end))
-}
-
-// key is the key in the form in which it is held, good for as long as the entry
-// is locked.
-func (e *entry) key() string {
-	return unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(e), e.keyAt)), e.keyLen)
-}
-
-// write makes the entry that of a text, of which the key begins at the given
-// byte: the key after its field in Redis, or after the field's first byte
-// where the one ends in the other.
-func (e *entry) write(text []byte, key int, hash uint32) {
-	at := unsafe.Offsetof(longEntry{}.text)
-	if sizeFor(len(text)) == short {
-		at = unsafe.Offsetof(entry{}.text)
-	}
-	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(e), at)), len(text)), text)
-	e.hash, e.keyAt, e.keyLen = hash, uint8(int(at)+key), uint8(len(text)-key)
-}
-
-// field is the key's field in Redis: a type byte, then the key or its digest. It
-// is good for as long as the entry is locked, or in a report: clone it to keep it.
-func (e *entry) field() string {
-	begin, size := e.keyAt-1, fieldSize
-	if e.hidden() {
-		begin = e.keyAt - fieldSize
-	}
-	first := (*byte)(unsafe.Add(unsafe.Pointer(e), begin))
-	if *first == 'k' {
-		size = 1 + int(e.keyLen)
-	}
-	return unsafe.String(first, size)
-}
-
-// hidden reports whether the key's field does not tell which key it is.
-func (e *entry) hidden() bool {
-	return int(e.keyAt) == int(unsafe.Offsetof(longEntry{}.text))+fieldSize
+// orphan is an evicted key with usage that is to be reported, or one that was never in
+// memory. It is guarded by its shard's lock.
+type orphan struct {
+	held    string // the key, where it was never in memory
+	field   string
+	hash    uint64
+	bucket  bucket
+	flags   flags
+	account *account
 }
 
 // partition is what deciders see of one partition of the keys.
@@ -223,37 +85,78 @@ type partition struct {
 	staleSince atomic.Int64 // instant at which its grants could no longer be renewed; 0: they can
 }
 
-// paddedShard fills a power of two of bytes, so that its place is no multiplication
-// away from its number, and cores that decide in one don't wait for another's.
+// paddedShard keeps cores that decide in one shard from waiting for another's.
 type paddedShard struct {
 	shard
-	_ [shardSize - unsafe.Sizeof(shard{})]byte
+	_ [64]byte
 }
 
-// shard is a part of the keys. Its lock guards what stands below it, and the
-// places of its entries.
+// shard is a part of the keys. Its lock guards what stands below it; it is taken before
+// the locks of slots.
 type shard struct {
-	index  index.Table   // of the resident ones, by number; read without the lock
-	blocks blocks.Blocks // of entries; likewise
+	local    *local
+	keys     table.Table
+	accounts accounts
+	soonest  atomic.Int64 // no key that is marked due is planned for an earlier instant
 
-	mu         sync.Mutex
-	lru        *simplelru.LRU[int32, struct{}] // of places in all; it sees insertions alone
-	size       int                             // of lru
-	all        []uint32                        // the resident ones
-	free       [sizes][]uint32                 // entries and accounts that may be used again
-	made       [sizes]int                      // of them there are, one use aside
-	residences uint32                          // residences that there were
-	local      *local
-	due        dueHeap // those with something to report, evicted ones included; first the one that is due first
-
-	frozen  int // entries in a report without a reply yet
-	orphans int // evicted entries in due; no more than twice size
-
-	met                int64 // when the last entry came
-	evictions, dropped uint64
-
-	allowed, denied atomic.Uint64 // but for what entries have counted
+	allowed, denied atomic.Uint64 // except what slots have counted
 	shadowed        atomic.Uint64
+
+	mu      sync.Mutex
+	orphans []*orphan // at account.orphan − 1
+	untold  int       // orphans that are not in a report; at most twice the size
+	met     int64     // when the last key came
+
+	evictions, dropped uint64
+}
+
+// accounts are the accounts of a shard, numbered from 1. A key refers to its own by the
+// number, for which there is room in its slot.
+type accounts struct {
+	all  atomic.Pointer[[]*account]
+	mu   sync.Mutex // taken after all others
+	free []*account
+}
+
+func (p *accounts) at(number uint32) *account { return (*p.all.Load())[number-1] }
+
+// take returns an account that nobody uses.
+func (p *accounts) take(now int64) *account {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) == 0 {
+		p.make()
+	}
+	last := len(p.free) - 1
+	a := p.free[last]
+	p.free = p.free[:last]
+	kept := a.identity
+	*a = newAccount(now)
+	a.identity = kept
+	return a
+}
+
+// make allocates an eighth of the accounts that there are.
+func (p *accounts) make() {
+	var all []*account
+	if old := p.all.Load(); old != nil {
+		all = *old
+	}
+	block := make([]account, 1+len(all)/8)
+	for i := range block {
+		all = append(all, &block[i])
+		block[i].number = uint32(len(all))
+		p.free = append(p.free, &block[i])
+	}
+	p.all.Store(&all)
+}
+
+// release has an account used by another key.
+func (p *accounts) release(a *account) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a.generation++
+	p.free = append(p.free, a)
 }
 
 // local holds the buckets of this process.
@@ -261,7 +164,8 @@ type local struct {
 	shards []paddedShard
 	shift  uint8       // of a hash, to the number of a shard
 	stale  atomic.Bool // of some partition grants can't be renewed
-	seed   maphash.Seed
+	seeds  *table.Seeds
+	limits table.Limits
 	random uint64                // seed of the thresholds
 	limit  atomic.Pointer[Limit] // Config.Limit
 	prefix string                // Config.Prefix
@@ -269,9 +173,10 @@ type local struct {
 	parts  []partition
 	world  atomic.Pointer[world]
 	urgent atomic.Bool       // some key is to be told at once
+	frozen atomic.Int64      // keys in a report without a reply yet
 	heard  *news.Table       // of any keys, and debts of those that were resident
 	recall *recaller         // of keys that were resident
-	hidden sync.Map          // field → *entry of the resident keys, with a secret: their fields don't tell which keys they are
+	hidden sync.Map          // field → held key of those in memory, with a secret: their fields don't tell which keys they are
 	base   time.Time         // of the limiter's clock
 	due    func(string)      // serves the waiting callers of a key whose turn has come
 	queues *waitqueue.Queues // of waiting callers, by the held form of their key
@@ -279,22 +184,26 @@ type local struct {
 
 // newLocal makes room for maxKeys keys. Without partitions nothing is ever
 // due.
-func newLocal(maxKeys, partitions int, random uint64) *local {
-	lo := &local{seed: maphash.MakeSeed(), random: random, parts: make([]partition, partitions)}
+func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
+	lo := &local{seeds: table.NewSeeds(), random: random, parts: make([]partition, partitions), secret: secret}
 	lo.heard = news.NewTable()
-	lo.recall = &recaller{table: recall.New(maxKeys), debts: lo.heard, seed: lo.seed}
+	lo.recall = &recaller{table: recall.New(maxKeys), debts: lo.heard}
 	lo.queues = waitqueue.New(func(key string) { lo.due(key) })
 	n := 1
 	for n < maxShards && n*2*shardKeys <= maxKeys {
 		n *= 2
 	}
-	size := maxKeys / n
+	skip := 0
+	if secret != nil {
+		skip = fieldSize
+	}
 	lo.shards = make([]paddedShard, n)
 	for sh := range lo.eachShard() {
-		sh.size, sh.local, sh.due.shard = size, lo, sh
-		sh.lru, _ = simplelru.NewLRU[int32, struct{}](size, nil) // its one error is a size below 1
+		sh.local = lo
+		sh.keys.Init(maxKeys/n, skip, lo.seeds)
+		sh.soonest.Store(forever)
 	}
-	lo.shift = uint8(32 - bits.TrailingZeros(uint(n)))
+	lo.shift = uint8(64 - bits.TrailingZeros(uint(n)))
 	return lo
 }
 
@@ -302,38 +211,28 @@ func newLocal(maxKeys, partitions int, random uint64) *local {
 // its digest.
 func heldKey(key string) string {
 	if len(key) > maxKey {
-		return digest(key, new([maxKey + 1]byte))
+		return table.Digest(key, digestSize, new([maxKey + 1]byte)[:])
 	}
 	return key
 }
 
-// digest stands for a long key, in buf, with zeros to a length that no key held
-// as itself has.
-func digest(key string, buf *[maxKey + 1]byte) string {
-	sum := sha256.Sum256(unsafe.Slice(unsafe.StringData(key), len(key)))
-	copy(buf[:digestSize], sum[:])
-	return unsafe.String(&buf[0], len(buf))
+// heldOf is the held form of a key whose field in Redis is given.
+func heldOf(field string) string {
+	if field[0] == 'd' {
+		return field[1:] + string(make([]byte, maxKey+1-digestSize))
+	}
+	return field[1:]
 }
 
-// textOf puts the text of a held key's entry into room: see write.
-func (lo *local) textOf(held string, room []byte) (text []byte, key int) {
+// fieldOf is the field in Redis of a held key: a type byte, then the key or its digest.
+func (lo *local) fieldOf(held string) string {
 	switch {
 	case lo.secret != nil:
-		room = append(append(room, 'd'), keyedDigest(lo.secret, held)...)
+		return "d" + keyedDigest(lo.secret, held)
 	case len(held) > maxKey:
-		room = append(room, 'd')
-	default:
-		room = append(room, 'k')
+		return "d" + held[:digestSize]
 	}
-	return append(room, held...), len(room)
-}
-
-// fieldOf is the key's field in Redis, which a text begins with.
-func fieldOf(text []byte) string {
-	if text[0] == 'd' {
-		text = text[:fieldSize]
-	}
-	return unsafe.String(&text[0], len(text))
+	return "k" + held
 }
 
 // keyedDigest says nothing of a key to those who don't have the secret.
@@ -343,15 +242,11 @@ func keyedDigest(secret []byte, held string) string {
 	return string(mac.Sum(nil)[:digestSize])
 }
 
-// locate returns the shard of a held key, and the hash by which the shard's
-// index finds it.
-func (lo *local) locate(held string) (*shard, uint32) {
-	h := uint32(maphash.String(lo.seed, held))
-	return &lo.shards[h>>lo.shift].shard, h // an index begins with the lower bits
+// locate returns the shard of a held key, and its hash.
+func (lo *local) locate(held string) (*shard, uint64) {
+	h := lo.seeds.Hash(held)
+	return &lo.shards[h>>lo.shift].shard, h
 }
-
-// shardOf is the shard that an entry belongs to, resident or not.
-func (lo *local) shardOf(e *entry) *shard { return &lo.shards[e.hash>>lo.shift].shard }
 
 func (lo *local) eachShard() iter.Seq[*shard] {
 	return func(yield func(*shard) bool) {
@@ -363,75 +258,240 @@ func (lo *local) eachShard() iter.Seq[*shard] {
 	}
 }
 
-// loneEntry makes an entry that is not resident, of a held key.
-func (lo *local) loneEntry(held string, hash uint32, lim Limit, now int64) *entry {
-	text, key := lo.textOf(held, make([]byte, 0, longestText))
-	one := new(loneEntry)
-	e := opened{&one.entry, nil}
-	e.write(text, key, hash)
-	e.bucket = newBucket(lim, now)
-	if len(lo.parts) > 0 {
-		e.accountAt, e.account = loneAccount, &one.account
-		one.account = newAccount(now)
+// key is the key in the form in which it is held.
+func (k *lockedKey) key() string {
+	if k.orphan != nil {
+		return k.orphan.held
 	}
-	lo.begin(e, lo.recall.of(fieldOf(text)), now)
-	e.flags |= evicted
-	return e.entry
+	return k.shard.keys.Key(k.slot)
 }
 
-// needsAccount reports whether an entry does: its limit is one that the
-// fleet shares.
-func (lo *local) needsAccount(e *entry) bool { return len(lo.parts) > 0 && e.shared() }
+// field is the key's field in Redis.
+func (k *lockedKey) field() string {
+	switch {
+	case k.orphan != nil:
+		return k.orphan.field
+	case k.shard.local.secret != nil:
+		return k.slot.Text()[:fieldSize]
+	}
+	return string(k.appendField(nil))
+}
 
-// begin makes an entry, which has a key, a limit, and an account if need be, one of
-// which only that is known which is remembered of the key, and reports whether that is
-// a debt. Another key's memory may be taken for its own, but no debt.
-func (lo *local) begin(e opened, remembered, now int64) (owes bool) {
-	e.calm, e.pending, e.flags = 0, pending{}, 0
-	e.mark(open, e.unlimited())
-	e.mark(shut, e.burst == 0)
-	if lo.queues.Has(e.key()) {
-		e.flags |= awaited
-		lo.queues.Forget(e.key()) // the bucket knows of no reservation
+// appendField appends the field of a key in memory, without a secret.
+func (k *lockedKey) appendField(b []byte) []byte {
+	b = k.shard.keys.AppendKey(append(b, 'k'), k.slot)
+	if len(b) > 1+maxKey {
+		b[0] = 'd'
+		b = b[:fieldSize]
 	}
-	owes = lo.resume(e, remembered, now)
-	if lo.needsAccount(e.entry) {
-		lo.attach(e, now)
+	return b
+}
+
+// fieldHash is the hash of the key's field.
+func (k *lockedKey) fieldHash() uint64 {
+	if k.orphan != nil || k.shard.local.secret != nil {
+		return exchange.Hash(k.field())
 	}
-	return owes
+	var room [1 + maxKey + 1]byte
+	return exchange.Hash(k.appendField(room[:0]))
+}
+
+// recallHash is the hash by which the key is remembered when it is evicted.
+func (k *lockedKey) recallHash() uint64 {
+	switch {
+	case k.shard.local.secret != nil:
+		return k.shard.local.seeds.Hash(k.field())
+	case k.orphan != nil:
+		return k.orphan.hash
+	}
+	return k.shard.keys.Hash(k.slot)
+}
+
+// load makes k a copy of a key in memory, whose slot is locked.
+func (k *lockedKey) load(sh *shard, ref table.Ref) {
+	lim := sh.local.limits.At(ref.Limit)
+	k.shard, k.slot, k.orphan, k.account, k.flags = sh, ref, nil, nil, flags(ref.Flags)
+	k.buffer = ref.Buffer
+	k.bucket = bucket{rate: lim.Rate, burst: lim.Burst, level: ref.Level, at: ref.At, lastEvent: ref.At}
+	if ref.Account == 0 {
+		k.bucket.grant = k.bucket.alone()
+		return
+	}
+	k.account = sh.accounts.at(ref.Account)
+	k.bucket.grant = k.account.grant
+	k.bucket.lastEvent = max(ref.At, k.account.lastEvent)
+}
+
+// loadOrphan makes k a copy of an orphan, whose shard is locked.
+func (k *lockedKey) loadOrphan(sh *shard, o *orphan) {
+	*k = lockedKey{bucket: o.bucket, flags: o.flags, account: o.account, orphan: o, shard: sh}
+}
+
+// save writes back what is known.
+func (k *lockedKey) save() {
+	if k.orphan != nil {
+		k.orphan.bucket, k.orphan.flags = k.bucket, k.flags
+		return
+	}
+	s := k.slot.Slot
+	s.Level, s.At, s.Flags, s.Buffer = k.bucket.level, k.bucket.at, uint16(k.flags), k.buffer
+	if k.account != nil {
+		k.account.grant, k.account.lastEvent = k.bucket.grant, k.bucket.lastEvent
+	}
+}
+
+// close ends what was done to a key: callers that wait for it and may go on do so, the
+// key is as it was left, and it is not locked any more. An orphan's shard stays locked.
+func (k *lockedKey) close() {
+	if k.orphan != nil {
+		k.save()
+		k.shard.keepOrphan(k)
+		return
+	}
+	if k.flags.is(awaited) {
+		k.serve()
+	}
+	k.unlock()
+}
+
+// unlock is close after a change that lets nobody go on who waits.
+func (k *lockedKey) unlock() {
+	k.save()
+	k.slot.Unlock()
+}
+
+// setLimit makes the key's bucket one of a limit, full.
+func (k *lockedKey) setLimit(lim Limit, now int64) {
+	k.bucket = newBucket(lim, now)
+	k.numberLimit()
+}
+
+// numberLimit has the slot refer to the limit of the bucket.
+func (k *lockedKey) numberLimit() {
+	if k.orphan != nil {
+		return
+	}
+	limits := &k.shard.local.limits
+	old := k.slot.Limit
+	k.slot.Limit = limits.Take(table.Limit{Rate: k.bucket.rate, Burst: k.bucket.burst})
+	limits.Release(old)
+}
+
+// admits reports whether a cost of n is admitted at the given level.
+func (k *lockedKey) admits(level, n float64) bool {
+	if k.flags.is(open | shut) {
+		return k.flags.is(open) || n == 0
+	}
+	return k.bucket.admits(level, n)
+}
+
+// exceeds reports whether no level admits a cost of n.
+func (k *lockedKey) exceeds(n float64) bool {
+	return !k.flags.is(open) && (n > k.bucket.burst || k.flags.is(shut) && n > 0)
+}
+
+// applied is the limit that decisions go by.
+func (k *lockedKey) applied() Limit {
+	switch {
+	case k.flags.is(open):
+		return Limit{Rate: rate.Inf}
+	case k.flags.is(shut):
+		return Limit{}
+	}
+	return k.bucket.limit()
+}
+
+// needsAccount reports whether the key does, and has none: its limit is one that the
+// fleet shares.
+func (k *lockedKey) needsAccount() bool {
+	return k.account == nil && len(k.shard.local.parts) > 0 && k.bucket.shared()
+}
+
+// exchanges reports whether the fleet is told of the key.
+func (k *lockedKey) exchanges() bool { return k.account.exchanges() }
+
+// begin makes a key, which has a limit, one of which only that is known which is
+// remembered of the key, and reports whether that is a debt. Another key's memory may
+// be taken for its own, but no debt.
+func (k *lockedKey) begin(held string, now int64) (owes bool) {
+	lo := k.shard.local
+	k.flags.mark(open, k.bucket.unlimited())
+	k.flags.mark(shut, k.bucket.burst == 0)
+	if k.orphan == nil && lo.queues.Has(held) {
+		k.setAwaited(true)
+		lo.queues.Forget(held) // the bucket knows of no reservation
+	}
+	if k.needsAccount() {
+		k.join(now)
+	}
+	return k.resume(now)
+}
+
+// setAwaited notes that callers wait for the key, or that none does.
+func (k *lockedKey) setAwaited(is bool) {
+	k.flags.mark(awaited, is)
+	if k.orphan == nil {
+		k.slot.SetMark(table.Pinned, is)
+	}
 }
 
 // resume sets a bucket that is about to be shared by what is remembered of its key, and
 // reports whether that is a debt.
-func (lo *local) resume(e opened, remembered, now int64) (owes bool) {
-	if !e.shared() {
+func (k *lockedKey) resume(now int64) (owes bool) {
+	if !k.bucket.shared() {
 		return false
 	}
-	remembered = min(remembered, later(now, seconds(e.burst/e.rate)))
-	it, ok := lo.heard.Get(e.field(), now)
-	if owes = ok && it.Own; owes {
-		remembered = max(remembered, e.believed(it, now))
+	lo := k.shard.local
+	remembered := min(lo.recall.of(k.recallHash()), later(now, seconds(k.bucket.burst/k.bucket.rate)))
+	if it, ok := lo.heardOf(k, now); ok && it.Own {
+		owes = true
+		remembered = max(remembered, k.bucket.believed(it, now))
 	}
-	e.level = e.levelUntil(remembered, now)
-	if e.account != nil && remembered > now {
-		e.replied = remembered
+	k.bucket.level = k.bucket.levelUntil(remembered, now)
+	if k.account != nil && remembered > now {
+		k.account.replied = remembered
 	}
 	return owes
 }
 
-// attach gives an entry its place in the exchange, and tells its account what was
-// heard of the key.
-func (lo *local) attach(e opened, now int64) {
-	h := exchange.Hash(e.field())
-	e.part = 1 + uint16(h%uint64(len(lo.parts)))
-	e.rng = lo.random ^ h
-	if it, ok := lo.heard.Get(e.field(), now); ok {
-		w := lo.world.Load()
-		e.tat = e.believed(it, now)
-		e.said = e.tat
-		e.others = float64(it.Demand) / attemptsMilli / w.tau.Seconds()
-		e.meanOthers = float32(e.others)
+// heardOf returns what was heard of a key, if it still holds.
+func (lo *local) heardOf(k *lockedKey, now int64) (news.Item, bool) {
+	if lo.heard.Empty() {
+		return news.Item{}, false
 	}
+	return lo.heard.Get(k.field(), now)
+}
+
+// join gives a key that has none an account, and tells that what was heard of the key.
+func (k *lockedKey) join(now int64) {
+	lo := k.shard.local
+	k.takeAccount(now)
+	h := k.fieldHash()
+	k.account.part = 1 + uint16(h%uint64(len(lo.parts)))
+	k.account.rng = lo.random ^ h
+	if it, ok := lo.heardOf(k, now); ok {
+		w := lo.world.Load()
+		k.account.tat = k.bucket.believed(it, now)
+		k.account.said = k.account.tat
+		k.account.others = float64(it.Demand) / attemptsMilli / w.tau.Seconds()
+		k.account.meanOthers = float32(k.account.others)
+	}
+}
+
+// takeAccount gives a key that has none an account.
+func (k *lockedKey) takeAccount(now int64) {
+	k.account = k.shard.accounts.take(now)
+	if k.orphan != nil {
+		k.orphan.account = k.account
+		return
+	}
+	k.slot.Account = k.account.number
+}
+
+// dropAccount takes its account from a key.
+func (k *lockedKey) dropAccount() {
+	k.shard.accounts.release(k.account)
+	k.slot.Account, k.account = 0, nil
 }
 
 // believed is the TAT of an item, by the limit that the key has here, as far as it is
@@ -448,23 +508,20 @@ func (b *bucket) believed(it news.Item, now int64) int64 {
 // what they owe from being forgotten. Of those in debt few are expected, and they are
 // kept by name: two that meet in a cell must not pay for each other.
 type recaller struct {
-	table *recall.Table
+	table *recall.Table // by the hashes of keys
 	debts *news.Table
-	limit bucket       // the last default limit that is one; under Limiter.changing
-	seed  maphash.Seed // nobody outside can tell which keys meet in a cell
+	limit bucket // the last default limit that is one; under Limiter.changing
 }
 
-func (r *recaller) hash(field string) uint64 { return maphash.String(r.seed, field) }
-
-// from remembers an entry that goes.
-func (r *recaller) from(e opened, now int64) {
-	if !e.shared() {
+// from remembers a key that goes.
+func (r *recaller) from(k *lockedKey, now int64) {
+	if !k.bucket.shared() {
 		return
 	}
-	full := e.fullAt()
-	r.table.Put(r.hash(e.field()), full, now)
-	if e.inDebt(now) {
-		r.debts.Put(news.Item{Field: strings.Clone(e.field()), TAT: full, Limit: e.inExchange(), Own: true})
+	full := k.fullAt()
+	r.table.Put(k.recallHash(), full, now)
+	if k.inDebt(now) {
+		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.inExchange(), Own: true})
 	}
 }
 
@@ -482,454 +539,500 @@ func (r *recaller) relimit(lim Limit, now int64) {
 }
 
 // of is until when a key's bucket is not full, as far as it is remembered.
-func (r *recaller) of(field string) int64 { return r.table.Get(r.hash(field)) }
+func (r *recaller) of(hash uint64) int64 { return r.table.Get(hash) }
 
-func (r *recaller) forget(field string) { r.table.Forget(r.hash(field)) }
+func (r *recaller) forget(hash uint64) { r.table.Forget(hash) }
 
-// fullAt is when the entry's bucket is full again, by all that was known of it
+// fullAt is when the key's bucket is full again, by all that was known of it
 // at the last decision. A share's level says little: it is mostly low.
-func (e opened) fullAt() int64 {
+func (k *lockedKey) fullAt() int64 {
+	b, a := &k.bucket, k.account
 	switch {
-	case e.account == nil:
-		return later(e.at, delay(e.level-e.burst, e.rate))
-	case e.mode == modeShare:
-		return later(max(e.tat, e.at), delay(-e.unreported(e.rate), e.rate))
-	case e.mode == modeStale:
-		return later(e.at, delay(e.level-e.capacity, e.refill))
+	case a == nil:
+		return later(b.at, delay(b.level-b.burst, b.rate))
+	case b.mode == modeShare:
+		return later(max(a.tat, b.at), delay(-a.unreported(b.rate), b.rate))
+	case b.mode == modeStale:
+		return later(b.at, delay(b.level-b.capacity, b.refill))
 	}
-	return max(e.tat, later(e.at, delay(e.level-e.burst, e.rate)))
+	return max(a.tat, later(b.at, delay(b.level-b.burst, b.rate)))
 }
 
-// inDebt reports whether the entry's bucket is below empty.
-func (e opened) inDebt(now int64) bool { return e.fullAt() > later(now, seconds(e.burst/e.rate)) }
-
-// heldOf is the held form of a key whose field in Redis is given.
-func heldOf(field string) string {
-	if field[0] == 'd' {
-		return field[1:] + string(make([]byte, maxKey+1-digestSize))
-	}
-	return field[1:]
+// inDebt reports whether the key's bucket is below empty.
+func (k *lockedKey) inDebt(now int64) bool {
+	return k.fullAt() > later(now, seconds(k.bucket.burst/k.bucket.rate))
 }
 
-// hear takes in news: into the entry of a resident key, else into the table.
+// hear takes in news: into a key in memory, else into the table.
 func (lo *local) hear(it news.Item, now int64) {
-	resident := lo.resident(it.Field)
-	if resident == nil {
+	var k lockedKey
+	if !lo.resident(&k, it.Field) {
 		if it.Reset {
-			lo.recall.forget(it.Field)
+			lo.recall.forget(lo.recallHashOf(it.Field))
 			lo.queues.Wake(heldOf(it.Field))
 		}
 		lo.heard.Put(it)
 		return
 	}
-	defer lo.serveAndUnlock(resident)
-	e := lo.open(resident, now)
+	defer k.close()
+	k.flush(now)
+	lo.heard.Put(it) // more than the key here believes, until its next reply; or what was heard before the key was met would outlive its eviction
 	switch w := lo.world.Load(); {
-	case !e.exchanges():
-		lo.heard.Put(it)
+	case !k.exchanges():
 	case it.Reset:
-		lo.heard.Put(it) // or what was heard before the key was met would outlive its eviction
-		e.hearReset(&e.bucket, now, w)
+		k.account.hearReset(&k.bucket, now, w)
 	default:
-		lo.heard.Put(it) // more than the key here believes, until its next reply
-		pool := e.mode == modePool
-		e.hear(&e.bucket, underLimit(it.TAT, now, it.Limit, e.inExchange()), it.Demand, now, w)
-		if pool && e.mode == modeShare {
-			e.redraw(w)
+		pool := k.bucket.mode == modePool
+		k.account.hear(&k.bucket, underLimit(it.TAT, now, it.Limit, k.bucket.inExchange()), it.Demand, now, w)
+		if pool && k.bucket.mode == modeShare {
+			k.redraw(w)
 		}
 	}
+}
+
+// recallHashOf is the hash by which the key of a field is remembered.
+func (lo *local) recallHashOf(field string) uint64 {
+	if lo.secret != nil {
+		return lo.seeds.Hash(field)
+	}
+	return lo.seeds.Hash(heldOf(field))
 }
 
 // unsay notes that the news of a key was cut. The next report that finds the key low
 // puts it again.
-func (lo *local) unsay(field string, now int64) {
-	resident := lo.resident(field)
-	if resident == nil {
-		return
-	}
-	defer lo.serveAndUnlock(resident)
-	if e := lo.open(resident, now); e.exchanges() {
-		e.said = 0
+func (lo *local) unsay(field string) {
+	var k lockedKey
+	if lo.resident(&k, field) {
+		if k.exchanges() {
+			k.account.said = 0
+		}
+		k.unlock()
 	}
 }
 
-// resident returns the entry that has a field, locked; nil where there is none.
-func (lo *local) resident(field string) *entry {
+// resident locks and loads the key of a field, if it is in memory.
+func (lo *local) resident(k *lockedKey, field string) bool {
+	held := ""
 	if lo.secret == nil {
-		return lo.find(heldOf(field))
-	}
-	v, ok := lo.hidden.Load(field)
-	if !ok {
-		return nil
-	}
-	e := v.(*entry)
-	e.mu.Lock()
-	if e.is(evicted) || e.field() != field {
-		e.mu.Unlock()
-		return nil
-	}
-	return e
-}
-
-// repliedSince reports whether a key is resident, and the last word of it was a reply.
-func (lo *local) repliedSince(field string) bool {
-	e := lo.resident(field)
-	if e == nil {
+		held = heldOf(field)
+	} else if v, ok := lo.hidden.Load(field); ok {
+		held = v.(string)
+	} else {
 		return false
 	}
-	defer e.mu.Unlock()
-	o := lo.withAccount(e)
-	return o.account != nil && o.tat <= o.replied
+	return lo.find(k, held)
 }
 
-// find returns the entry of a held key, locked; nil where there is none.
-func (lo *local) find(held string) *entry {
+// repliedSince reports whether a key is in memory, and the last word of it was a reply.
+func (lo *local) repliedSince(field string) bool {
+	var k lockedKey
+	if !lo.resident(&k, field) {
+		return false
+	}
+	defer k.unlock()
+	return k.account != nil && k.account.tat <= k.account.replied
+}
+
+// find locks and loads a held key, if it is in memory.
+func (lo *local) find(k *lockedKey, held string) bool {
 	sh, hash := lo.locate(held)
-	if n := sh.index.Find(hash); n != 0 {
-		e := sh.entry(n)
-		e.mu.Lock()
-		if e.holds(held) {
-			return e
-		}
-		e.mu.Unlock()
+	ref, ok := sh.keys.Find(hash, held, false)
+	if !ok {
+		sh.mu.Lock()
+		ref, ok = sh.keys.Find(hash, held, false)
+		sh.mu.Unlock()
 	}
-	return sh.lookup(held, hash)
+	if ok {
+		k.load(sh, ref)
+	}
+	return ok
 }
 
-// holds reports whether the entry is the one of a held key, for those who have
-// found it without its shard's lock.
-func (e *entry) holds(held string) bool { return !e.is(evicted) && e.key() == held }
-
-// use notes that the entry is still needed, where that is not noted yet: others
-// may read beside it.
-func (e *entry) use() {
-	if !e.is(used) {
-		e.flags |= used
+// flush tells the key's account what is in its buffer. The next decision looks at the
+// account too.
+func (k *lockedKey) flush(now int64) {
+	if k.account == nil {
+		return
 	}
-}
-
-// lookup returns the entry of a held key, locked; nil where there is none.
-func (sh *shard) lookup(held string, hash uint32) *entry {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	e := sh.residentLocked(held, hash)
-	if e != nil {
-		e.mu.Lock()
+	if k.buffer.Attempts != 0 {
+		k.account.flush(k.buffer, &k.bucket, now, k.shard.local.world.Load())
 	}
-	return e
-}
-
-// wake is lookup for a decision.
-func (sh *shard) wake(held string, hash uint32, now int64) *entry {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	e := sh.residentLocked(held, hash)
-	if e != nil {
-		e.mu.Lock()
-		if e.is(resting) {
-			sh.joinLocked(e, now)
-		}
-	}
-	return e
-}
-
-// residentLocked is the entry of a held key; nil where there is none.
-func (sh *shard) residentLocked(held string, hash uint32) *entry {
-	n := sh.index.Lookup(hash, func(n uint32) bool { return sh.entry(n).key() == held })
-	if n == 0 {
-		return nil
-	}
-	return sh.entry(n)
-}
-
-// entry is the one of a number.
-func (sh *shard) entry(n uint32) *entry { return (*entry)(sh.blocks.At(n)) }
-
-// open returns a locked entry with its account, which has been told everything; the
-// next decision looks at it too.
-func (lo *local) open(e *entry, now int64) opened {
-	o := lo.withAccount(e)
-	lo.tellPending(o, now)
-	return o
-}
-
-// tellPending tells an account what is pending.
-func (lo *local) tellPending(e opened, now int64) {
-	if e.pending.asked != 0 {
-		e.tell(now, lo.world.Load())
-	}
-	e.calm, e.pending = 0, pending{}
-}
-
-// tell adds to the account what the entry has noted. Of denials it is not known when
-// they were, but that it was before now, and while it was calm.
-func (e opened) tell(now int64, w *world) {
-	asked, taken := int64(e.pending.asked), int64(e.pending.taken)
-	from, to := e.notedAt, e.notedAt
-	if taken != 0 {
-		e.usage = addTokens(e.usage, taken)
-		to = max(to, min(e.at, e.calm))
-		latest := later(max(e.chainEnd, to), seconds(float64(taken)/e.rate))
-		e.chain(taken, from, to, e.rate, w)
-		// What came late in a long time stands behind more, but not behind more than all
-		// have taken. The level knows of that as late as the reply was on its way, which
-		// a busy key would be charged for in every round.
-		if e.mode == modePool && to-from > int64(w.interval) {
-			e.chainEnd = max(e.chainEnd, min(latest, later(e.at, delay(e.level-e.burst, e.rate))))
-		}
-	}
-	if asked != taken {
-		to = max(to, min(now, e.calm))
-	}
-	e.asked = addTokens(e.asked, asked)
-	e.addDemand(asked, from, to, w)
-	e.notedAt = to
+	k.account.fastUntil, k.buffer = 0, table.Buffer{}
 }
 
 // taken is the tokens admitted less those given back, ever.
-func (e opened) taken() int64 { return e.account.taken() + int64(e.pending.taken) }
-
-// withAccount returns a locked entry with its account, which lacks what is pending.
-func (lo *local) withAccount(e *entry) opened {
-	switch e.accountAt {
-	case 0:
-		return opened{e, nil}
-	case loneAccount:
-		return opened{e, &(*loneEntry)(unsafe.Pointer(e)).account}
+func (k *lockedKey) taken() int64 {
+	if k.account == nil {
+		return 0
 	}
-	return opened{e, (*account)(lo.shardOf(e).blocks.At(e.accountAt))}
+	return k.account.taken() + int64(k.buffer.Taken)
 }
 
-// insertLocked makes a held key resident, for which another one may make room,
-// and returns its entry locked.
-func (sh *shard) insertLocked(held string, hash uint32, lim Limit, now int64) *entry {
-	text, key := sh.local.textOf(held, make([]byte, 0, longestText))
-	remembered := sh.local.recall.of(fieldOf(text)) // what comes next may displace it
+// insertLocked brings a held key into memory, for which another one may be evicted, and
+// locks it.
+func (sh *shard) insertLocked(k *lockedKey, held string, hash uint64, lim Limit, now int64) {
+	lo, field, text := sh.local, "", ""
+	if lo.secret != nil {
+		field = lo.fieldOf(held)
+		text = field + held
+	}
+	*k = lockedKey{shard: sh}
 	sh.met = now
-	place := int32(len(sh.all))
-	if len(sh.all) < sh.size {
-		sh.all = append(sh.all, 0)
-		sh.lru.Add(place, struct{}{})
-	} else {
-		place = sh.spareLocked()
-		sh.evictLocked(sh.all[place])
-		sh.lru.Get(place)
+	k.slot = sh.keys.Insert(hash, held, text, sh.evictLocked)
+	k.bucket = newBucket(lim, now)
+	k.slot.Limit = lo.limits.Take(table.Limit{Rate: k.bucket.rate, Burst: k.bucket.burst})
+	if k.begin(held, now) {
+		lo.heard.Put(news.Item{Field: k.field(), Reset: true}) // until it is evicted again
 	}
-	n := sh.takeLocked(sizeFor(len(text)))
-	sh.all[place] = n
-	e := opened{entry: sh.entry(n)}
-	e.mu.Lock() // who has found it by the key that it had may hold it still, to see that it has gone
-	e.write(text, key, hash)
-	e.bucket = newBucket(lim, now)
-	if sh.local.needsAccount(e.entry) {
-		e.account = sh.addAccountLocked(e.entry, n, now)
+	if field != "" {
+		lo.hidden.Store(field, text[fieldSize:])
 	}
-	if sh.local.begin(e, remembered, now) {
-		sh.local.heard.Put(news.Item{Field: e.field(), Reset: true}) // until it is evicted again
-	}
-	sh.residences = max(1, sh.residences+1)
-	e.residence = sh.residences
-	sh.index.Insert(hash, n)
-	if e.hidden() {
-		sh.local.hidden.Store(strings.Clone(e.field()), e.entry)
-	}
-	return e.entry
 }
 
-// addAccountLocked gives the entry of a number an account.
-func (sh *shard) addAccountLocked(e *entry, number uint32, now int64) *account {
-	e.accountAt = sh.takeLocked(accounts)
-	a := (*account)(sh.blocks.At(e.accountAt))
-	*a = newAccount(now)
-	a.number = number
-	return a
+// evictLocked ends what is known of a key whose slot another key takes. What it has not
+// reported goes to the next round all the same, up to a bound.
+func (sh *shard) evictLocked(ref table.Ref) {
+	var k lockedKey
+	k.load(sh, ref)
+	k.flush(sh.met)
+	if sh.local.secret != nil {
+		sh.local.hidden.Delete(k.field())
+	}
+	sh.local.recall.from(&k, sh.met)
+	sh.evictions++
+	sh.allowed.Add(uint64(ref.Allowed))
+	sh.denied.Add(uint64(ref.Denied))
+	sh.local.limits.Release(ref.Limit)
+	a := k.account
+	if a == nil {
+		return // the timer of the queue, if there is one, brings the key back when a turn comes
+	}
+	a.queued = 0
+	a.setMark(toldQueue, false) // no later report can take the demand back: it decays
+	if !a.frozen && (a.usage == 0 || sh.untold >= sh.roomFor(&k)) {
+		sh.dropped += uint64(max(0, a.usage))
+		sh.accounts.release(a)
+		return
+	}
+	sh.addOrphan(&orphan{field: k.field(), hash: sh.keys.Hash(ref), bucket: k.bucket, flags: k.flags &^ awaited, account: a})
+	if !a.frozen {
+		a.planned = forever
+		sh.plan(a, sh.orphanDue(a), nil)
+	}
 }
 
-// joinLocked gives a resident entry that has none an account.
-func (sh *shard) joinLocked(resident *entry, now int64) {
-	n := sh.index.Lookup(resident.hash, func(n uint32) bool { return sh.entry(n) == resident })
-	e := opened{resident, sh.addAccountLocked(resident, n, now)}
-	e.flags &^= resting
-	sh.local.attach(e, now)
+// makeUp makes a held key that is not in memory: an orphan that its shard does not have.
+func (sh *shard) makeUp(k *lockedKey, held string, lim Limit, now int64) {
+	o := &orphan{held: strings.Clone(held), field: sh.local.fieldOf(held), hash: sh.local.seeds.Hash(held), bucket: newBucket(lim, now)}
+	k.loadOrphan(sh, o)
+	k.begin(held, now)
 }
 
-// retire has the accounts of resident keys that are quiet used by others.
+// adopt takes over an orphan that was made up, after a decision on it.
+func (sh *shard) adopt(k *lockedKey, now int64) {
+	k.flush(now)
+	sh.local.recall.from(k, now)
+	k.save()
+	if k.account == nil {
+		return
+	}
+	k.account.planned = forever
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.untold >= sh.roomFor(k) {
+		sh.dropped += uint64(max(0, k.account.usage))
+		sh.accounts.release(k.account)
+		return
+	}
+	sh.addOrphan(k.orphan)
+	sh.keepOrphan(k)
+}
+
+// addOrphan keeps an orphan until it is reported.
+func (sh *shard) addOrphan(o *orphan) {
+	sh.orphans = append(sh.orphans, o)
+	o.account.orphan = uint32(len(sh.orphans))
+	if !o.account.frozen {
+		sh.untold++
+	}
+}
+
+// removeOrphan lets go of an orphan.
+func (sh *shard) removeOrphan(o *orphan) {
+	i, last := o.account.orphan-1, len(sh.orphans)-1
+	sh.orphans[i] = sh.orphans[last]
+	sh.orphans[i].account.orphan = i + 1
+	sh.orphans[last] = nil
+	sh.orphans = sh.orphans[:last]
+	o.account.orphan = 0
+	sh.accounts.release(o.account)
+}
+
+// keepOrphan lets go of an orphan that is not in a report, and has no usage to report.
+func (sh *shard) keepOrphan(k *lockedKey) {
+	a := k.account
+	switch {
+	case a.orphan == 0: // it has gone
+	case a.frozen:
+	case a.usage == 0:
+		sh.untold--
+		sh.removeOrphan(k.orphan)
+	case a.planned == forever:
+		sh.plan(a, sh.orphanDue(a), nil)
+	}
+}
+
+// roomFor is the number of orphans among which there is room for one more.
+// Those in debt come last: what they were charged may be refunded, and a refund of what
+// Redis has never heard of would be a gift.
+func (sh *shard) roomFor(k *lockedKey) int {
+	if k.inDebt(sh.met) {
+		return 2 * sh.keys.Size()
+	}
+	return sh.keys.Size()
+}
+
+// orphanDue is when an orphan is to be exchanged: in the next round, or, in a flood,
+// before.
+func (sh *shard) orphanDue(a *account) int64 {
+	if sh.untold < sh.keys.Size()/2 {
+		return a.reported
+	}
+	return dueUrgent
+}
+
+// plan has a key exchanged at an instant, if it isn't earlier.
+func (sh *shard) plan(a *account, due int64, slot *table.Ref) {
+	if due >= a.planned {
+		return
+	}
+	a.planned = due
+	if slot != nil {
+		slot.SetMark(table.Due, true)
+	}
+	sh.wake(due)
+}
+
+// wake has the shard looked through at an instant.
+func (sh *shard) wake(due int64) {
+	for {
+		at := sh.soonest.Load()
+		if at <= due || sh.soonest.CompareAndSwap(at, due) {
+			break
+		}
+	}
+	if due == dueUrgent {
+		sh.local.urgent.Store(true)
+	}
+}
+
+// planBy has the key exchanged at an instant, if it isn't earlier.
+func (k *lockedKey) planBy(due int64) {
+	if k.orphan != nil {
+		k.shard.plan(k.account, due, nil)
+		return
+	}
+	k.shard.plan(k.account, due, &k.slot)
+}
+
+// unplan takes a key out of the plan.
+func (k *lockedKey) unplan() {
+	k.account.planned = forever
+	if k.orphan == nil {
+		k.slot.SetMark(table.Due, false)
+	}
+}
+
+// retire has the accounts of idle keys used by others.
 func (sh *shard) retire(now int64) {
 	w := sh.local.world.Load()
-	sh.mu.Lock()
-	for i := 0; i < len(sh.all); i++ { // as in each
-		e := sh.entry(sh.all[i])
-		if e.accountAt == 0 {
-			continue
+	sh.keys.Each(func(ref table.Ref) {
+		if ref.Account != 0 {
+			var k lockedKey
+			k.load(sh, ref)
+			if k.idle(now, w) {
+				k.bucket.level, k.bucket.at = k.bucket.burst, now
+				k.dropAccount()
+				k.save()
+			}
 		}
-		e.mu.Lock()
-		if o := sh.local.withAccount(e); sh.local.quiet(o, now, w) {
-			sh.retireLocked(o, now)
-		}
-		e.mu.Unlock()
-		sh.mu.Unlock()
-		sh.mu.Lock()
-	}
-	sh.mu.Unlock()
+		ref.Unlock()
+	})
 }
 
-// quiet reports whether an entry's account says no more than a new one would: there
+// idle reports whether the key's account says no more than a new one would: there
 // is nothing to tell, the bucket is full, the grant has expired long ago, and hardly
 // anybody asked.
-func (lo *local) quiet(e opened, now int64, w *world) bool {
+func (k *lockedKey) idle(now int64, w *world) bool {
+	a := k.account
 	switch {
-	case !e.exchanges() || e.is(unplaced) || e.queuedAt != 0 || e.planned != forever || e.frozen || e.is(awaited) || e.pending.asked != 0:
+	case !a.exchanges() || a.planned != forever || a.frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
 		return false
-	case now < later(max(e.notedAt, e.exchanged, e.met), restAfter) || now < max(e.expires, e.tat, e.replied, e.said, e.holdUntil):
+	case now < later(max(a.notedAt, a.exchanged, a.met, k.bucket.lastEvent), restAfter) || now < max(a.expires, a.tat, a.replied, a.said, a.holdUntil):
 		return false
-	case e.mode == modeStale || lo.staleSince(e) != 0 || e.marked(floorDue) || e.somethingToReport():
+	case k.bucket.mode == modeStale || k.staleSince() != 0 || a.marked(floorDue) || a.somethingToReport():
 		return false
 	}
-	return max(e.others, float64(e.meanOthers))+e.ownMean(now, w) < restDemand*e.rate
+	return max(a.others, float64(a.meanOthers))+a.ownMean(now, w) < restDemand*k.bucket.rate
 }
 
-// retireLocked takes its account from a resident entry.
-func (sh *shard) retireLocked(e opened, now int64) {
-	limit, last := e.limit(), e.lastEvent
-	e.bucket = newBucket(limit, now)
-	e.lastEvent = last
-	e.calm, e.flags = 0, e.flags|resting
-	sh.free[accounts] = append(sh.free[accounts], e.accountAt)
-	e.accountAt = 0
+// fresh reports whether a key's grant holds at now.
+func (k *lockedKey) fresh(now int64) bool {
+	return !k.exchanges() || now < k.account.until && k.account.staleSince == k.staleSince()
 }
 
-// takeLocked returns the number of one of a size that is free.
-func (sh *shard) takeLocked(size int) uint32 {
-	if len(sh.free[size]) == 0 {
-		sh.makeLocked(size)
-	}
-	free := sh.free[size]
-	last := len(free) - 1
-	sh.free[size] = free[:last]
-	return free[last]
+// staleSince is when the grants of the key's partition could no longer be
+// renewed; 0: they can.
+func (k *lockedKey) staleSince() int64 {
+	return k.shard.local.parts[k.account.part-1].staleSince.Load()
 }
 
-// makeLocked allocates a block of those of a size, which are free.
-func (sh *shard) makeLocked(size int) {
-	n := sh.nextBlock(size)
-	var numbers []uint32
-	switch size {
-	case short:
-		numbers = blocks.Add[entry](&sh.blocks, n)
-	case long:
-		numbers = blocks.Add[longEntry](&sh.blocks, n)
-	case longest:
-		numbers = blocks.Add[longestEntry](&sh.blocks, n)
-	default:
-		numbers = blocks.Add[account](&sh.blocks, n)
-	}
-	sh.made[size] += len(numbers)
-	sh.free[size] = append(sh.free[size], numbers...)
-}
-
-// nextBlock is how many of a size to allocate: an eighth of those that there are, but
-// about no more than may be resident, before evicted ones that have something to
-// tell need more.
-func (sh *shard) nextBlock(size int) int {
-	n := max(1, sh.made[size]/8)
-	if left := sh.size - sh.made[size]; left > 0 {
-		n = min(n, left)
-	}
-	return n
-}
-
-// freeLocked gives an evicted entry that has nothing left to tell to whatever
-// key needs one next.
-func (sh *shard) freeLocked(e opened, number uint32) {
-	if e.lone() {
-		e.takenBefore, e.usage = e.taken(), 0
+// prepare brings the key's grant up to date, for a decision: it has an account if it
+// needs one, and the grant holds.
+func (k *lockedKey) prepare(now int64) {
+	switch a := k.account; {
+	case k.needsAccount():
+		k.join(now)
+	case a == nil:
 		return
-	}
-	e.residence = 0
-	sh.free[e.size()] = append(sh.free[e.size()], number)
-	if e.account != nil {
-		sh.free[accounts] = append(sh.free[accounts], e.accountAt)
-		e.accountAt = 0
-	}
-}
-
-// lone reports whether the entry, which has an account, is for one use.
-func (e *entry) lone() bool { return e.accountAt == loneAccount }
-
-// spareLocked returns the place of the entry that is to make room. The LRU does
-// not see decisions: who was found at its end, and has been used since, goes to
-// its front, but no more than a few at a time.
-func (sh *shard) spareLocked() int32 {
-	for range secondChances {
-		place, _, _ := sh.lru.GetOldest()
-		e := sh.entry(sh.all[place])
-		e.mu.Lock()
-		again := e.is(used | awaited)
-		e.flags &^= used
-		e.mu.Unlock()
-		if !again {
-			return place
+	case !a.exchanges():
+		if k.bucket.lastEvent < now && !a.frozen { // its reservations may have acted
+			k.dropAccount()
 		}
-		sh.lru.Get(place)
-	}
-	place, _, _ := sh.lru.GetOldest()
-	return place
-}
-
-// evictLocked ends an entry's residence, but for its place, which is another's
-// at once. What it has not told goes to the next round all the same, up to a bound.
-func (sh *shard) evictLocked(number uint32) {
-	resident := sh.entry(number)
-	resident.mu.Lock()
-	defer resident.mu.Unlock()
-	e := sh.local.open(resident, sh.met)
-	sh.index.Remove(e.hash, number)
-	if e.hidden() {
-		sh.local.hidden.Delete(e.field())
-	}
-	sh.local.recall.from(e, sh.met)
-	sh.evictions++
-	e.flags &^= awaited // the timer of the queue brings the key back when a turn comes
-	if e.account != nil {
-		e.queued = 0
-		e.setMark(toldQueue, false) // no later report can take the demand back: it decays
-	}
-	if e.account == nil {
-		e.flags |= evicted
-		sh.foldLocked(resident)
-		sh.freeLocked(e, number)
+		return
+	case now < a.fastUntil && !k.shard.local.stale.Load():
 		return
 	}
-	if e.queuedAt != 0 && e.usage != 0 && sh.orphans < sh.size {
-		sh.queueLocked(e, sh.orphanDue(e)) // forward: less than out and in again
-		sh.orphans++
-	} else {
-		sh.unqueueLocked(e)
+	k.flush(now)
+	if !k.fresh(now) {
+		k.renew(now)
 	}
-	e.flags |= evicted
-	sh.orphanLocked(e)
 }
 
-// foldLocked takes over what an entry has counted.
-func (sh *shard) foldLocked(e *entry) {
-	sh.allowed.Add(uint64(e.allowed))
-	sh.denied.Add(uint64(e.denied))
-	e.allowed, e.denied = 0, 0
+// renew brings the grant up to date: the outage has begun or goes on, or it
+// has expired.
+func (k *lockedKey) renew(now int64) {
+	a, b := k.account, &k.bucket
+	w, since := k.shard.local.world.Load(), k.staleSince()
+	switch {
+	case since != 0:
+		if a.staleSince != since {
+			k.endOutage(now, w) // one outage after another, with no reply between them
+		}
+		entered := b.mode != modeStale
+		a.staleSince = since
+		a.stale(b, since, now, w)
+		if entered {
+			k.redraw(w)
+		}
+	case b.mode == modeStale:
+		k.endOutage(now, w)
+		a.until = later(now, expiry*w.interval) // until the reply, which is to come
+	default:
+		a.staleSince = 0
+		pool := b.mode == modePool
+		switch {
+		case a.lapse(b, now, w):
+			if pool {
+				k.redraw(w)
+			}
+		case now >= a.expires:
+			a.meet(b, now, w)
+			k.redraw(w)
+		}
+	}
 }
 
-// countLocked counts a decision.
-func (lo *local) countLocked(e *entry, ok bool) {
+// endOutage keeps the share that the key had at the end of an outage.
+func (k *lockedKey) endOutage(now int64, w *world) {
+	a := k.account
+	if k.bucket.mode == modeStale && a.staleSince != 0 {
+		a.share = a.drifted(a.staleSince, now, w)
+	}
+	a.staleSince = 0
+}
+
+// redraw draws the threshold anew where there is one to draw.
+func (k *lockedKey) redraw(w *world) {
+	if k.bucket.mode == modePool || w.fleet <= 1 || w.without.Has(outage.Threshold) {
+		k.bucket.threshold = 1
+		return
+	}
+	k.account.rng += 0x9e3779b97f4a7c15 // splitmix64
+	z := k.account.rng
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	z ^= z >> 31
+	k.bucket.threshold = float32(float64(z>>11+1) / (1 << 53))
+}
+
+// decideFast decides on a key by its slot and its account's first cache line, as far as
+// they say all that a decision needs, and unlocks it; done is false where they don't.
+func (sh *shard) decideFast(s *table.Slot, now, n int64) (ok, done bool) {
+	lo := sh.local
+	lim, cost, f := lo.limits.At(s.Limit), float64(n), flags(s.Flags)
+	refill, capacity, needed := lim.Rate, lim.Burst, cost
+	done = !f.is(special)
+	if s.Account != 0 {
+		a := sh.accounts.at(s.Account)
+		refill, capacity, needed = a.grant.refill, a.grant.capacity, float64(a.grant.threshold)*cost
+		done = done && now < a.fastUntil && !lo.stale.Load()
+	} else if len(lo.parts) != 0 {
+		done = false
+	}
+	level := levelAfter(s.Level, now-s.At, refill, capacity)
+	ok = cost <= lim.Burst && enough(level, needed, refill)
+	if done && s.Account != 0 {
+		done = f.is(allowsOrDenies(ok)) && s.Buffer.Add(n, ok)
+	}
+	switch {
+	case !done:
+	case ok:
+		s.Level, s.At = level-cost, max(s.At, now)
+		if s.Allowed++; s.Allowed == 0 {
+			sh.allowed.Add(1 << 8)
+		}
+	default:
+		if s.Denied++; s.Denied == 0 {
+			sh.denied.Add(1 << 8)
+		}
+	}
+	s.Unlock()
+	return ok, done
+}
+
+// allowsOrDenies is the flag by which a decision need only be noted in the buffer.
+func allowsOrDenies(ok bool) flags {
 	if ok {
-		e.allowed++
-	} else {
-		e.denied++
+		return allows
 	}
-	if (e.allowed|e.denied)>>31 != 0 {
-		lo.shardOf(e).foldLocked(e)
+	return denies
+}
+
+// count counts a decision: in the slot, which passes on what it has no room for.
+func (sh *shard) count(s *table.Slot, ok bool) {
+	if ok {
+		if s.Allowed++; s.Allowed == 0 {
+			sh.allowed.Add(1 << 8)
+		}
+	} else if s.Denied++; s.Denied == 0 {
+		sh.denied.Add(1 << 8)
 	}
 }
 
-// addTo adds up what the shard and its entries have counted.
+// count counts a decision on the key.
+func (k *lockedKey) count(ok bool) {
+	switch {
+	case k.orphan == nil:
+		k.shard.count(k.slot.Slot, ok)
+	case ok:
+		k.shard.allowed.Add(1)
+	default:
+		k.shard.denied.Add(1)
+	}
+}
+
+// addTo adds up what the shard and its keys have counted.
 func (sh *shard) addTo(s *Stats) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -937,758 +1040,490 @@ func (sh *shard) addTo(s *Stats) {
 	s.Allowed += allowed
 	s.Denied += denied
 	s.Shadowed += sh.shadowed.Load()
-	s.Keys += len(sh.all)
+	s.Keys += sh.keys.Len()
 	s.Evicted += sh.evictions
 	s.DroppedTokens += sh.dropped
 }
 
-// countedLocked is what the shard and its entries have counted. It begins again
-// where the shard takes over what an entry has: it may have been passed already.
+// countedLocked is what the shard and its keys have counted. It begins again
+// where a slot has passed on what it counted: it may have been visited before.
 func (sh *shard) countedLocked() (allowed, denied uint64) {
 	for {
-		folded := [...]uint64{sh.allowed.Load(), sh.denied.Load()}
-		allowed, denied = folded[0], folded[1]
-		for _, n := range sh.all {
-			e := sh.entry(n)
-			e.mu.Lock()
-			allowed += uint64(e.allowed)
-			denied += uint64(e.denied)
-			e.mu.Unlock()
-		}
-		if folded == [...]uint64{sh.allowed.Load(), sh.denied.Load()} {
+		passed := [...]uint64{sh.allowed.Load(), sh.denied.Load()}
+		allowed, denied = passed[0], passed[1]
+		sh.keys.Each(func(ref table.Ref) {
+			allowed += uint64(ref.Allowed)
+			denied += uint64(ref.Denied)
+			ref.Unlock()
+		})
+		if passed == [...]uint64{sh.allowed.Load(), sh.denied.Load()} {
 			return allowed, denied
 		}
 	}
 }
 
-// orphanLocked queues an evicted entry that has usage to report, and lets one go
-// that has none, or for which there is no room.
-func (sh *shard) orphanLocked(e opened) {
-	sh.foldLocked(e.entry)
-	switch {
-	case e.accountAt == 0 || e.frozen || e.queuedAt != 0 && !e.is(unplaced):
-	case e.usage == 0:
-		sh.unqueueLocked(e)
-		sh.freeLocked(e, e.number)
-	case e.queuedAt == 0 && sh.orphans >= sh.roomFor(e):
-		sh.dropped += uint64(max(0, e.usage))
-		sh.freeLocked(e, e.number)
-	case e.is(unplaced):
-		sh.queueLocked(e, e.planned)
-	default:
-		sh.queueLocked(e, sh.orphanDue(e))
+// decide takes n tokens and says so, or counts a denial; one that is admitted where the
+// limit is in shadow mode.
+func (k *lockedKey) decide(now, n int64) bool {
+	ok := k.admitted(now, n)
+	if ok && !k.flags.is(open|shut) {
+		k.bucket.set(now, k.bucket.levelAt(now)-float64(n))
+		k.bucket.lastEvent = now
 	}
-}
-
-// roomFor is the number of evicted entries among which there is room for one more.
-// Those in debt come last: what they were charged may be refunded, and a refund of what
-// Redis has never heard of would be a gift.
-func (sh *shard) roomFor(e opened) int {
-	if e.inDebt(sh.met) {
-		return 2 * sh.size
-	}
-	return sh.size
-}
-
-// orphanDue is when an evicted entry is to be exchanged: in the next round, or,
-// in a flood, before.
-func (sh *shard) orphanDue(e opened) int64 {
-	if sh.orphans < sh.size/2 {
-		return e.reported
-	}
-	return dueUrgent
-}
-
-// fresh reports whether an entry's grant holds at now.
-func (lo *local) fresh(e opened, now int64) bool {
-	return !e.exchanges() || now < e.until && e.staleSince == lo.staleSince(e)
-}
-
-// staleSince is when the grants of an entry's partition could no longer be
-// renewed; 0: they can.
-func (lo *local) staleSince(e opened) int64 { return lo.parts[e.part-1].staleSince.Load() }
-
-// ready reports whether decisions may go by a locked entry's grant as it is.
-func (lo *local) ready(e *entry, now int64) bool {
-	return e.accountAt == 0 || now < e.calm && !lo.stale.Load()
-}
-
-// prepareLocked brings a locked entry's grant up to date, for a decision.
-func (lo *local) prepareLocked(e *entry, now int64) {
-	if o := lo.open(e, now); !lo.fresh(o, now) {
-		lo.renew(o, now)
-	}
-}
-
-// renew brings the grant up to date: the outage has begun or goes on, or it
-// has expired.
-func (lo *local) renew(e opened, now int64) {
-	w, since := lo.world.Load(), lo.staleSince(e)
-	switch {
-	case since != 0:
-		if e.staleSince != since {
-			e.endOutage(now, w) // one outage after another, with no reply between them
-		}
-		entered := e.mode != modeStale
-		e.staleSince = since
-		e.stale(&e.bucket, since, now, w)
-		if entered {
-			e.redraw(w)
-		}
-	case e.mode == modeStale:
-		e.endOutage(now, w)
-		e.until = later(now, expiry*w.interval) // until the reply, which is to come
-	default:
-		e.staleSince = 0
-		pool := e.mode == modePool
-		switch {
-		case e.lapse(&e.bucket, now, w):
-			if pool {
-				e.redraw(w)
-			}
-		case now >= e.expires:
-			e.meet(&e.bucket, now, w)
-			e.redraw(w)
-		}
-	}
-}
-
-// endOutage keeps the share that the entry had at the end of an outage.
-func (e opened) endOutage(now int64, w *world) {
-	if e.mode == modeStale && e.staleSince != 0 {
-		e.share = e.drifted(e.staleSince, now, w)
-	}
-	e.staleSince = 0
-}
-
-// redraw draws the threshold anew where there is one to draw.
-func (e opened) redraw(w *world) {
-	if e.mode == modePool || w.fleet <= 1 || w.without.Has(outage.Threshold) {
-		e.threshold = 1
-		return
-	}
-	e.rng += 0x9e3779b97f4a7c15 // splitmix64
-	z := e.rng
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	z ^= z >> 31
-	e.threshold = float32(float64(z>>11+1) / (1 << 53))
-}
-
-// decideLocked takes n tokens and says so, or counts a denial; one that is let
-// through where the limit is on trial.
-func (lo *local) decideLocked(e *entry, now int64, n int64) bool {
-	ok := e.is(open)
-	if !e.is(open | shut) {
-		cost := float64(n)
-		if level := e.levelAt(now); e.bucket.admits(level, cost) && (!e.is(awaited) || lo.admitsBehindLocked(e, level, cost)) {
-			e.set(now, level-cost)
-			e.lastEvent = now
-			ok = true
-		}
-	} else if n == 0 {
-		ok = true
-	}
-	if !ok && e.is(shadow) {
-		lo.passLocked(e, now, n)
+	if !ok && k.flags.is(shadow) {
+		k.pass(now, n)
 		return false
 	}
-	lo.countLocked(e, ok)
-	if !e.noted(now, n, ok) {
-		lo.tellLocked(e, now, n, ok)
-		if ok && e.mode == modeStale {
-			lo.open(e, now).redraw(lo.world.Load())
-		}
+	k.count(ok)
+	k.note(now, n, ok)
+	if ok && k.account != nil && k.bucket.mode == modeStale {
+		k.flush(now)
+		k.redraw(k.shard.local.world.Load())
 	}
 	return ok
 }
 
-// passLocked lets a cost through that a limit on trial would have denied.
-func (lo *local) passLocked(e *entry, now, n int64) {
-	lo.shardOf(e).shadowed.Add(1)
-	lo.countLocked(e, true)
-	lo.noteLocked(e, now, n, false)
+// pass admits a cost that a limit in shadow mode would have denied.
+func (k *lockedKey) pass(now, n int64) {
+	k.shard.shadowed.Add(1)
+	k.count(true)
+	k.note(now, n, false)
 }
 
-// noteLocked writes down what was asked for, and taken if ok, for the syncer: in the
-// account, or, while that is as good, in the entry.
-func (lo *local) noteLocked(e *entry, now, n int64, ok bool) {
-	if !e.noted(now, n, ok) {
-		lo.tellLocked(e, now, n, ok)
-	}
-}
-
-// noted is noteLocked in the entry; false where the account has to be told.
-func (e *entry) noted(now, n int64, ok bool) bool {
-	unchanging := rushed
-	if ok {
-		unchanging = begun
-	}
-	return e.accountAt == 0 || now < e.calm && e.is(unchanging) && e.pending.add(n, ok)
-}
-
-// tellLocked is noteLocked in the account.
-func (lo *local) tellLocked(e *entry, now, n int64, ok bool) {
-	if n == 0 || e.is(open) || e.is(shut) && !ok {
+// note writes down what was requested, and taken if ok, for the syncer: in the buffer
+// while that is as good, or in the account.
+func (k *lockedKey) note(now, n int64, ok bool) {
+	if k.account == nil || now < k.account.fastUntil && k.flags.is(allowsOrDenies(ok)) && k.buffer.Add(n, ok) {
 		return
 	}
-	if o := lo.open(e, now); o.exchanges() {
-		lo.enterLocked(o, now, n, ok)
+	if n == 0 || k.flags.is(open) || k.flags.is(shut) && !ok {
+		return
+	}
+	if k.flush(now); k.exchanges() {
+		k.enter(now, n, ok)
 	}
 }
 
-// enterLocked writes a cost above 0 into an account, and sees to it that it is told.
-// A cost above the burst asks for nothing: else one absurd call would take
+// enter writes a cost above 0 into the account, and sees to it that it is told.
+// A cost above the burst asks for nothing: otherwise one absurd call would take
 // every share.
-func (lo *local) enterLocked(e opened, now, n int64, ok bool) {
-	w := lo.world.Load()
+func (k *lockedKey) enter(now, n int64, ok bool) {
+	w, b := k.shard.local.world.Load(), &k.bucket
 	asked, taken := n, int64(0)
-	if float64(n) > e.burst {
+	if float64(n) > b.burst {
 		asked = 0
-	} else if e.mode != modePool {
-		asked = min(n, int64(max(1, toInt(e.capacity))))
+	} else if b.mode != modePool {
+		asked = min(n, int64(max(1, toInt(b.capacity))))
 	}
 	if ok {
 		taken = n
 	}
-	e.count(now, asked, taken, e.rate, w)
-	lo.planLocked(e, now, ok, w)
-	e.calmDown(now, w)
+	k.account.count(now, asked, taken, b.rate, w)
+	k.plan(now, ok, w)
+	k.makeFast(now, w)
 }
 
-// calmDown lets decisions that change nothing of what is known and planned pass the
+// makeFast lets decisions that change nothing of what is known and planned pass the
 // account by for a while.
-func (e opened) calmDown(now int64, w *world) {
-	if e.is(evicted) || e.mode == modeStale || e.planned == forever && !e.frozen {
+func (k *lockedKey) makeFast(now int64, w *world) {
+	a, b := k.account, &k.bucket
+	if k.orphan != nil || b.mode == modeStale || a.planned == forever && !a.frozen {
 		return
 	}
-	calm, room := later(e.notedAt, w.interval), e.alarm-e.alarming()-1
-	if e.mode == modePool && !e.frozen && e.planned > e.soonest(now, w) {
-		calm, room = e.planned, min(room, e.fairRoom(now, &e.bucket, w))
+	until, room := later(a.notedAt, w.interval), a.alarm-a.alarming(b)-1
+	if b.mode == modePool && !a.frozen && a.planned > a.soonest(now, w) {
+		until, room = a.planned, min(room, a.fairRoom(now, b, w))
 	}
-	e.calm = min(e.until, calm)
-	e.pending = newPending(room, min(e.request(), e.capacity))
-	e.mark(rushed, e.frozen || e.planned <= e.soonest(now, w))
-	e.mark(begun, e.first != 0)
+	a.fastUntil = min(a.until, until)
+	k.buffer = newBuffer(room, min(a.request(), b.capacity))
+	k.flags.mark(denies, a.frozen || a.planned <= a.soonest(now, w))
+	k.flags.mark(allows, a.first != 0)
 }
 
-// planLocked sees to it that an entry with something to report is exchanged no
+// plan sees to it that a key with something to report is exchanged no
 // later than it should be; lately where its use fits.
-func (lo *local) planLocked(e opened, now int64, fits bool, w *world) {
-	if e.frozen || !e.somethingToReport() {
+func (k *lockedKey) plan(now int64, fits bool, w *world) {
+	a, b := k.account, &k.bucket
+	if a.frozen || !a.somethingToReport() {
 		return
 	}
-	byNews := e.usage > 0 && e.alarm < maxTokens && e.metByNews()
-	if e.alarming() >= e.alarm || byNews {
-		e.alarm = maxTokens // once is enough
-		e.planBy(dueUrgent)
+	byNews := a.usage > 0 && a.alarm < maxTokens && a.metByNews()
+	if a.alarming(b) >= a.alarm || byNews {
+		a.alarm = maxTokens // once is enough
+		k.planBy(dueUrgent)
 		return
 	}
-	due := e.soonest(now, w)
+	due := a.soonest(now, w)
 	switch {
-	case e.planned <= due:
-	case !fits || e.mode != modePool || e.said > now && w.fleet > 1 || !e.withinFair(now, &e.bucket):
-		e.planBy(due)
-	case e.planned == forever:
-		e.planBy(max(due, later(max(e.first, e.reported), lazyPeriod(&e.bucket))))
+	case a.planned <= due:
+	case !fits || b.mode != modePool || a.said > now && w.fleet > 1 || !a.withinFair(now, b):
+		k.planBy(due)
+	case a.planned == forever:
+		k.planBy(max(due, later(max(a.first, a.reported), lazyPeriod(b))))
 	}
 }
 
-// soonest is when a key may be exchanged again that need not be at once.
-func (e opened) soonest(now int64, w *world) int64 {
-	return max(now, e.exchanged+int64(w.interval/2))
+// admitted reports whether a decision would admit a cost of n now.
+func (k *lockedKey) admitted(now, n int64) bool {
+	level, cost := k.bucket.levelAt(now), float64(n)
+	return k.admits(level, cost) && (!k.flags.is(awaited) || k.admits(level-k.waiting(), cost))
 }
 
-// planBy has an entry exchanged at an instant, if it isn't earlier.
-func (e opened) planBy(due int64) {
-	if due < e.planned {
-		e.planned = due
-		e.flags |= unplaced
-	}
-}
-
-// unlock ends what was done under an entry's own lock, and queues it as it has
-// been planned.
-func (lo *local) unlock(e *entry) {
-	if !e.is(unplaced | evicted) {
-		e.mu.Unlock()
-		return
-	}
-	sh := lo.shardOf(e)
-	e.mu.Unlock()
-	sh.place(e)
-}
-
-// serveAndUnlock is unlock after a change that may let callers who wait go on.
-func (lo *local) serveAndUnlock(e *entry) {
-	if e.is(awaited) && !e.is(evicted) {
-		lo.serveLocked(e)
-	}
-	lo.unlock(e)
-}
-
-// place has the shard see what was done under an entry's own lock alone. It may
-// be another key's by now, which does no harm.
-func (sh *shard) place(e *entry) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	e.mu.Lock()
-	o := sh.local.withAccount(e)
-	if e.is(evicted) && o.account != nil && !o.frozen {
-		o.planBy(sh.orphanDue(o))
-	}
-	sh.unlockPlaced(o)
-}
-
-// unlockPlaced is unlock for one who has the shard's lock too, and keeps that.
-func (sh *shard) unlockPlaced(e opened) {
-	if e.is(awaited) && !e.is(evicted) {
-		sh.local.serveLocked(e.entry)
-	}
-	switch {
-	case e.is(evicted):
-		sh.orphanLocked(e)
-	case e.is(unplaced) && !e.frozen:
-		sh.queueLocked(e, e.planned)
-	}
-	e.flags &^= unplaced
-	e.mu.Unlock()
-}
-
-// admitsLocked reports whether a decision would admit a cost of n now.
-func (lo *local) admitsLocked(e *entry, now, n int64) bool {
-	level, cost := e.levelAt(now), float64(n)
-	return e.admits(level, cost) && (!e.is(awaited) || lo.admitsBehindLocked(e, level, cost))
-}
-
-// admitsBehindLocked reports whether the level admits a cost after all tokens
-// that wait.
-func (lo *local) admitsBehindLocked(e *entry, level, cost float64) bool {
-	return e.admits(level-lo.waitingLocked(e), cost)
-}
-
-// waitingLocked is the tokens that wait for the key.
-func (lo *local) waitingLocked(e *entry) float64 {
-	if !e.is(awaited) {
+// waiting is the tokens that wait for the key.
+func (k *lockedKey) waiting() float64 {
+	if !k.flags.is(awaited) {
 		return 0
 	}
-	return float64(lo.queues.Tokens(e.key()))
+	return float64(k.shard.local.queues.Tokens(k.key()))
 }
 
-// joinQueueLocked puts a cost into the queue of a key, whose held form and name
-// are given, and tells the fleet of the demand.
-func (lo *local) joinQueueLocked(e *entry, held, key string, now, n int64) *waitqueue.Waiter {
-	lo.noteLocked(e, now, n, false)
-	e.flags |= awaited
-	return lo.queues.Join(held, key, n, now)
+// joinQueue puts a cost into the queue of the key, and tells the fleet of the demand.
+// The name is that by which serve finds the key.
+func (k *lockedKey) joinQueue(name string, now, n int64) *waitqueue.Waiter {
+	k.note(now, n, false)
+	k.setAwaited(true)
+	return k.shard.local.queues.Join(k.key(), name, n, now)
 }
 
-// serveLocked admits callers that wait for a key, as far as its bucket does, and
+// serve admits callers that wait for the key, as far as its bucket does, and
 // has it exchanged in every round while some are left. It is called after each
 // change that may let them go on, and when a turn has come.
-func (lo *local) serveLocked(e *entry) {
+func (k *lockedKey) serve() {
+	lo := k.shard.local
 	now := clock(lo.base)
-	if !lo.ready(e, now) {
-		lo.prepareLocked(e, now)
-	}
-	b := &awaitedBucket{lo, lo.open(e, now), now}
-	left := lo.queues.Serve(e.key(), b, now)
-	lo.countQueue(b.opened)
-	e.mark(awaited, left)
-	if b.exchanges() && !b.frozen && (left || b.marked(toldQueue)) {
-		b.planBy(b.soonest(now, lo.world.Load()))
+	k.prepare(now)
+	k.flush(now)
+	b := k.awaited(now)
+	left := lo.queues.Serve(k.key(), b, now)
+	*k = b.k
+	k.countQueue()
+	k.setAwaited(left)
+	if k.exchanges() && !k.account.frozen && (left || k.account.marked(toldQueue)) {
+		k.planBy(k.account.soonest(now, lo.world.Load()))
 	}
 }
 
-// awaitedBucket is the bucket of a key with waiting callers, for waitqueue.
+// awaitedBucket is the bucket of a key with waiting callers, for waitqueue: a copy of
+// the key, so that a key itself need not be on the heap.
 type awaitedBucket struct {
-	lo *local
-	opened
+	k   lockedKey
 	now int64
 }
 
+func (k *lockedKey) awaited(now int64) *awaitedBucket { return &awaitedBucket{*k, now} }
+
 // countQueue counts the tokens that wait as demand, as if each was requested
 // again in every interval, so that shares follow queues.
-func (lo *local) countQueue(e opened) {
-	if e.exchanges() {
-		interval := lo.world.Load().tau / tauIntervals
-		e.queued = float32(lo.waitingLocked(e.entry) / interval.Seconds())
+func (k *lockedKey) countQueue() {
+	if k.exchanges() {
+		interval := k.shard.local.world.Load().tau / tauIntervals
+		k.account.queued = float32(k.waiting() / interval.Seconds())
 	}
 }
 
 // Exceeds reports whether a cost exceeds the burst.
 func (b *awaitedBucket) Exceeds(n int64) bool {
-	return !b.is(shadow) && b.exceeds(float64(n))
+	return !b.k.flags.is(shadow) && b.k.exceeds(float64(n))
 }
 
 // Turn is the instant at which the present grant admits a cost.
 func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
-	if b.is(open | shadow) {
+	k := &b.k
+	if k.flags.is(open | shadow) {
 		return from
 	}
-	from = max(from, b.at)
+	from = max(from, k.bucket.at)
 	more := float64(extra)
-	if more > 0 && b.mode == modeShare {
-		more *= b.share // the rest of what was reserved is the others' to wait for
+	if more > 0 && k.bucket.mode == modeShare {
+		more *= k.account.share // the rest of what was reserved is the others' to wait for
 	}
-	level, cost := b.levelAt(from)+more, float64(n)
-	if b.admits(level, cost) {
+	level, cost := k.bucket.levelAt(from)+more, float64(n)
+	if k.admits(level, cost) {
 		return from
 	}
-	if !b.admits(b.capacity+more, cost) {
-		if b.account != nil {
-			b.cost = max(b.cost, float32(n)) // for the next grant to have room for it
+	if !k.admits(k.bucket.capacity+more, cost) {
+		if k.account != nil {
+			k.account.cost = max(k.account.cost, float32(n)) // for the next grant to have room for it
 		}
 		return waitqueue.Never
 	}
-	return later(from, delay(level-b.need(cost), b.refill))
+	return later(from, delay(level-k.bucket.need(cost), k.bucket.refill))
 }
 
 // Take takes a cost as of an instant that Turn returned.
 func (b *awaitedBucket) Take(at, n int64) {
-	if b.is(shadow) {
-		b.lo.passLocked(b.entry, b.now, n)
+	k := &b.k
+	if k.flags.is(shadow) {
+		k.pass(b.now, n)
 		return
 	}
-	b.lo.countLocked(b.entry, true)
-	if b.is(open) {
+	k.count(true)
+	if k.flags.is(open) {
 		return
 	}
-	b.set(at, b.levelAt(at)-float64(n))
-	b.lastEvent = max(b.lastEvent, at)
-	if n == 0 || !b.exchanges() {
+	k.bucket.set(at, k.bucket.levelAt(at)-float64(n))
+	k.bucket.lastEvent = max(k.bucket.lastEvent, at)
+	if n == 0 || !k.exchanges() {
 		return
 	}
-	w := b.lo.world.Load()
-	b.count(max(at, b.notedAt), 0, n, b.rate, w)
-	b.lo.planLocked(b.opened, b.now, true, w)
-	if b.mode == modeStale {
-		b.redraw(w)
+	w := k.shard.local.world.Load()
+	k.account.count(max(at, k.account.notedAt), 0, n, k.bucket.rate, w)
+	k.plan(b.now, true, w)
+	if k.bucket.mode == modeStale {
+		k.redraw(w)
 	}
 }
 
 // Until is the instant at which the grant has to be looked at again.
 func (b *awaitedBucket) Until() int64 {
-	if b.account == nil {
+	if !b.k.exchanges() {
 		return waitqueue.Never
 	}
-	return max(b.until, b.now+int64(time.Millisecond))
+	return max(b.k.account.until, b.now+int64(time.Millisecond))
 }
 
-// alarming is the count that the alarm is about.
-func (e opened) alarming() int64 {
-	if e.mode == modePool {
-		return e.usage
+// freeze keeps a key out of other reports while it is in one.
+func (k *lockedKey) freeze() {
+	k.account.frozen = true
+	k.shard.local.frozen.Add(1)
+	if k.orphan != nil {
+		k.shard.untold--
 	}
-	return e.asked
 }
 
-// freezeLocked keeps an entry out of other reports while it is in one.
-func (sh *shard) freezeLocked(e opened) {
-	e.frozen = true
-	sh.frozen++
-}
-
-// thawLocked lets an entry be reported again.
-func (lo *local) thawLocked(e opened, now int64) {
-	sh := lo.shardOf(e.entry)
-	e.frozen = false
-	sh.frozen--
-	if e.is(evicted) {
-		sh.orphanLocked(e)
+// thaw lets a key be reported again.
+func (k *lockedKey) thaw(now int64) {
+	a := k.account
+	a.frozen = false
+	k.shard.local.frozen.Add(-1)
+	if k.orphan != nil {
+		k.shard.untold++
 		return
 	}
-	if e.marked(floorDue | limitDue) {
-		e.planBy(now)
+	if a.marked(floorDue | limitDue) {
+		k.planBy(now)
 	}
-	if e.exchanges() {
-		lo.planLocked(e, now, true, lo.world.Load())
+	if k.exchanges() {
+		k.plan(now, true, k.shard.local.world.Load())
 	}
 }
 
-// giveBackLocked uncounts n tokens that have been put back into the bucket.
-func (lo *local) giveBackLocked(e opened, now, n int64) {
-	if !e.exchanges() {
+// giveBack uncounts n tokens that are about to be put back into the bucket.
+func (k *lockedKey) giveBack(now, n int64) {
+	if !k.exchanges() {
 		return
 	}
-	e.giveBack(e.refundable(&e.bucket, n, now), e.rate)
-	lo.planLocked(e, now, false, lo.world.Load())
+	k.account.giveBack(k.account.refundable(&k.bucket, n, now), k.bucket.rate)
+	k.plan(now, false, k.shard.local.world.Load())
 }
 
-// relimitLocked changes an entry's limit.
-func (lo *local) relimitLocked(e opened, lim Limit, isDefault bool, now int64) {
-	e.mark(byDefault, isDefault)
-	if lim == e.applied() {
+// relimit changes the key's limit.
+func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
+	k.flags.mark(byDefault, isDefault)
+	if lim == k.applied() {
 		return
 	}
-	next := newBucket(lim, now)
-	e.mark(open, next.unlimited())
-	e.mark(shut, next.burst == 0)
+	next, b := newBucket(lim, now), &k.bucket
+	k.flags.mark(open, next.unlimited())
+	k.flags.mark(shut, next.burst == 0)
 	switch {
-	case e.shared() && next.shared():
-		if e.account != nil {
-			e.tellLimit(now)
-			e.account.relimit(&e.bucket, &next, now)
+	case b.shared() && next.shared():
+		if k.exchanges() {
+			k.tellLimit(now)
+			k.account.relimit(b, &next, now)
 		}
-		e.bucket.relimit(now, lim)
-	case !e.shared():
-		e.bucket = next
-		if lo.needsAccount(e.entry) {
-			lo.shardOf(e.entry).joinLocked(e.entry, now)
+		b.relimit(now, lim)
+	case !b.shared():
+		if *b = next; k.needsAccount() {
+			k.join(now)
 		}
-		lo.resume(lo.withAccount(e.entry), lo.recall.of(e.field()), now)
+		k.resume(now)
 	}
-	if e.is(awaited) {
-		lo.queues.Refuse(e.key(), &awaitedBucket{lo, lo.withAccount(e.entry), now})
+	k.numberLimit()
+	if k.flags.is(awaited) {
+		k.shard.local.queues.Refuse(k.key(), k.awaited(now))
 	}
 }
 
 // tellLimit has a key whose limit is about to change exchanged at once, if Redis has a
 // state of it.
-func (e opened) tellLimit(now int64) {
-	e.setMark(limitDue, e.frozen || e.tat != 0 && e.tat > now-int64(exchange.KeepState))
-	if e.marked(limitDue) && !e.frozen {
-		e.planBy(dueUrgent)
+func (k *lockedKey) tellLimit(now int64) {
+	a := k.account
+	a.setMark(limitDue, a.frozen || a.tat != 0 && a.tat > now-int64(exchange.KeepState))
+	if a.marked(limitDue) && !a.frozen {
+		k.planBy(dueUrgent)
 	}
 }
 
-// resetLocked makes an entry full, and forgets what it had to report.
-func (lo *local) resetLocked(e opened, now int64) {
-	lo.shardOf(e.entry).unqueueLocked(e)
-	e.bucket = newBucket(e.limit(), now)
-	if e.is(awaited) {
-		lo.queues.Forget(e.key())
+// reset makes the key full, and forgets what it had to report.
+func (k *lockedKey) reset(now int64) {
+	k.bucket = newBucket(k.bucket.limit(), now)
+	if k.flags.is(awaited) {
+		k.shard.local.queues.Forget(k.key())
 	}
-	if e.account == nil {
-		return
+	if a := k.account; a != nil {
+		k.unplan()
+		a.reset(now)
+		a.fastUntil, k.buffer = 0, table.Buffer{}
 	}
-	kept := e.dealings
-	e.restart(now)
-	e.demand, e.demandAt, e.demandThen = kept.demand, kept.demandAt, float32(kept.demand)
-	e.held, e.heldAt = kept.held, kept.heldAt
-	e.share, e.takenBefore = kept.share, kept.takenBefore+kept.usage
 }
 
-// forgetOrphanLocked drops what an evicted entry of a field had to report, and
-// what is remembered or was heard of it.
+// forgetOrphanLocked drops what an orphan of a field had to report, and what is
+// remembered or was heard of the key.
 func (sh *shard) forgetOrphanLocked(field string) {
-	sh.local.recall.forget(field)
+	sh.local.recall.forget(sh.local.recallHashOf(field))
 	sh.local.heard.Put(news.Item{Field: field, Reset: true})
-	if sh.orphans == 0 {
-		return
-	}
-	for _, q := range slices.Clone(sh.due.all) {
-		e := sh.due.entryOf(q)
-		e.mu.Lock()
-		if e.is(evicted) && e.field() == field {
-			sh.unqueueLocked(e)
-			e.takenBefore, e.usage = e.taken(), 0
-			sh.orphanLocked(e)
+	for _, o := range slices.Clone(sh.orphans) {
+		if o.field == field && !o.account.frozen {
+			o.account.usage = 0 // nothing was dropped
+			sh.untold--
+			sh.removeOrphan(o)
 		}
-		e.mu.Unlock()
+	}
+}
+
+// eachDue calls f for every key that is marked due, which it locks and loads, and for
+// every orphan that is not in a report.
+func (sh *shard) eachDue(now int64, f func(*lockedKey)) {
+	sh.keys.EachMarked(table.Due, func(ref table.Ref) {
+		var k lockedKey
+		k.load(sh, ref)
+		if k.account == nil || k.account.planned == forever { // unplanned since
+			ref.Unlock()
+			return
+		}
+		f(&k)
+		k.close()
+	})
+	sh.eachOrphan(func(k *lockedKey) {
+		if !k.account.frozen {
+			f(k)
+		}
+	})
+}
+
+// eachOrphan calls f for every orphan.
+func (sh *shard) eachOrphan(f func(*lockedKey)) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for i := len(sh.orphans) - 1; i >= 0; i-- { // the last takes the place of one that goes
+		var k lockedKey
+		k.loadOrphan(sh, sh.orphans[i])
+		f(&k)
+		k.close()
+	}
+}
+
+// reopen locks and loads a key that is in a report, under the given field.
+func (lo *local) reopen(k *lockedKey, of reported, field string) {
+	if lo.resident(k, field) {
+		if k.account == of.account {
+			return
+		}
+		k.slot.Unlock()
+	}
+	of.shard.mu.Lock()
+	k.loadOrphan(of.shard, of.shard.orphans[of.account.orphan-1])
+}
+
+// release is close of a key that was reopened.
+func (k *lockedKey) release() {
+	sh := k.shard
+	if k.close(); k.orphan != nil {
+		sh.mu.Unlock()
 	}
 }
 
 // pending is the number of keys with something unreported.
 func (lo *local) pending() int {
-	n := 0
+	n := int(lo.frozen.Load())
 	for sh := range lo.eachShard() {
 		sh.mu.Lock()
-		n += len(sh.due.all) + sh.frozen
+		n += sh.keys.Count(table.Due) + sh.untold
 		sh.mu.Unlock()
 	}
 	return n
 }
 
-// delayLocked is the expected time until the bucket holds a cost.
+// delay is the expected time until the bucket holds a cost.
 // Among several processes the shared bucket is asked too: by the share of the
 // moment alone a small one would wait for hours.
-func (lo *local) delayLocked(e opened, now int64, cost float64) time.Duration {
-	d := delay(e.levelAt(now)-cost, e.refill)
-	if d == 0 || !e.fleetKnown(lo) {
+func (k *lockedKey) delay(now int64, cost float64) time.Duration {
+	d := delay(k.bucket.levelAt(now)-cost, k.bucket.refill)
+	if d == 0 || !k.fleetKnown() {
 		return d
 	}
-	w := lo.world.Load()
-	return min(d, max(e.sharedDelay(&e.bucket, float64(e.pending.taken)+cost, now), e.nextGrant(now, w)))
+	a, w := k.account, k.shard.local.world.Load()
+	return min(d, max(a.sharedDelay(&k.bucket, float64(k.buffer.Taken)+cost, now), a.nextGrant(now, w)))
 }
 
-// expectedWaitLocked is the expected wait for n tokens, behind all callers that wait
+// expectedWait is the expected wait for n tokens, behind all callers that wait
 // already; negative: no wait would be long enough.
-func (lo *local) expectedWaitLocked(e opened, now, n int64) time.Duration {
+func (k *lockedKey) expectedWait(now, n int64) time.Duration {
 	switch {
-	case e.is(open):
+	case k.flags.is(open):
 		return 0
-	case e.exceeds(float64(n)):
+	case k.exceeds(float64(n)):
 		return -1
 	}
-	return lo.delayLocked(e, now, float64(n)+lo.waitingLocked(e.entry))
+	return k.delay(now, float64(n)+k.waiting())
 }
 
-// fleetKnown reports whether the entry's level is part of a bucket that others
+// fleetKnown reports whether the key's level is part of a bucket that others
 // share and whose state is known.
-func (e opened) fleetKnown(lo *local) bool {
-	return e.exchanges() && e.mode != modeStale && e.exchanged != 0 && lo.world.Load().fleet > 1
+func (k *lockedKey) fleetKnown() bool {
+	return k.exchanges() && k.bucket.mode != modeStale && k.account.exchanged != 0 && k.shard.local.world.Load().fleet > 1
 }
 
 // retryAfter is the time after which n tokens that were denied are expected to
 // be there, after the tokens that wait.
-func (lo *local) retryAfter(e opened, now int64, n, waiting float64) time.Duration {
-	if e.exceeds(n) {
+func (k *lockedKey) retryAfter(now int64, n, waiting float64) time.Duration {
+	if k.exceeds(n) {
 		return rate.InfDuration
 	}
-	if !e.fleetKnown(lo) {
-		d := delay(e.levelAt(now)-waiting-e.need(n), e.refill)
+	if !k.fleetKnown() {
+		d := delay(k.bucket.levelAt(now)-waiting-k.bucket.need(n), k.bucket.refill)
 		return min(d, rate.InfDuration-1) + 1
 	}
-	return max(e.sharedDelay(&e.bucket, n+waiting+float64(e.pending.taken), now), e.nextGrant(now, lo.world.Load()))
+	a := k.account
+	return max(a.sharedDelay(&k.bucket, n+waiting+float64(k.buffer.Taken), now), a.nextGrant(now, k.shard.local.world.Load()))
 }
 
-func (e opened) age(now int64) time.Duration {
+// age is the time since the last exchange of the key; -1: there was none.
+func (k *lockedKey) age(now int64) time.Duration {
 	switch {
-	case e.is(resting):
+	case k.needsAccount():
 		return -1
-	case !e.exchanges():
+	case !k.exchanges():
 		return 0
-	case e.exchanged == 0:
+	case k.account.exchanged == 0:
 		return -1
 	}
-	return time.Duration(max(0, now-e.exchanged))
+	return time.Duration(max(0, now-k.account.exchanged))
 }
 
 // resetAfter is the time until the bucket is full, after the tokens that wait.
-func (e opened) resetAfter(now int64, waiting float64) time.Duration {
-	if e.exchanges() && e.exchanged != 0 {
-		return e.sharedDelay(&e.bucket, e.burst+waiting+float64(e.pending.taken), now)
+func (k *lockedKey) resetAfter(now int64, waiting float64) time.Duration {
+	b := &k.bucket
+	if k.exchanges() && k.account.exchanged != 0 {
+		return k.account.sharedDelay(b, b.burst+waiting+float64(k.buffer.Taken), now)
 	}
-	if e.mode == modeStale { // all that is known is the share
-		return delay(e.levelAt(now)-waiting-e.capacity, e.refill)
+	if b.mode == modeStale { // all that is known is the share
+		return delay(b.levelAt(now)-waiting-b.capacity, b.refill)
 	}
-	return delay(e.levelAt(now)-waiting-e.burst, e.rate)
+	return delay(b.levelAt(now)-waiting-b.burst, b.rate)
 }
 
-// queueLocked puts an entry into the queue, or forward in it.
-func (sh *shard) queueLocked(e opened, due int64) {
-	e.planned = min(e.planned, due)
-	e.flags &^= unplaced
-	if e.planned == dueUrgent {
-		sh.local.urgent.Store(true)
-	}
-	switch {
-	case e.queuedAt == 0:
-		heap.Push(&sh.due, e.entry)
-		if e.is(evicted) {
-			sh.orphans++
-		}
-	case due < sh.due.all[e.queuedAt-1].due:
-		sh.due.all[e.queuedAt-1].due = due
-		heap.Fix(&sh.due, int(e.queuedAt-1))
-	}
-}
-
-func (sh *shard) unqueueLocked(e opened) {
-	if e.account == nil {
-		return
-	}
-	e.planned = forever
-	e.flags &^= unplaced
-	if e.queuedAt == 0 {
-		return
-	}
-	heap.Remove(&sh.due, int(e.queuedAt-1))
-	if e.is(evicted) {
-		sh.orphans--
-	}
-}
-
-// popLocked takes the entry that is due first out of the queue, if it is due
-// by the given instant, and locks it.
-func (sh *shard) popLocked(now, by int64) (e opened, ok bool) {
-	if len(sh.due.all) == 0 || sh.due.all[0].due > by {
-		return e, false
-	}
-	e = sh.due.entryOf(sh.due.all[0])
-	e.mu.Lock()
-	sh.local.tellPending(e, now)
-	sh.unqueueLocked(e)
-	return e, true
-}
-
-// each calls f for every resident entry, under its lock and that of its shard,
-// which are taken anew for each: deciders never wait for more than one of them.
-func (lo *local) each(now int64, f func(opened)) {
+// each calls f for every key in memory, which it locks and loads, with nothing in its
+// buffer. Deciders never wait for more than one of them.
+func (lo *local) each(now int64, f func(*lockedKey)) {
 	for sh := range lo.eachShard() {
-		sh.mu.Lock()
-		for i := 0; i < len(sh.all); i++ { // places are kept, so that nothing is passed over
-			resident := sh.entry(sh.all[i])
-			resident.mu.Lock()
-			f(lo.open(resident, now))
-			sh.unlockPlaced(lo.withAccount(resident)) // it may have got one
-			sh.mu.Unlock()
-			sh.mu.Lock()
-		}
-		sh.mu.Unlock()
+		sh.keys.Each(func(ref table.Ref) {
+			var k lockedKey
+			k.load(sh, ref)
+			k.flush(now)
+			f(&k)
+			k.close()
+		})
 	}
-}
-
-// queued is an entry in the queue. It is compared by what is here, and looked
-// at only where it moves. It has no pointers, as entries have none.
-type queued struct {
-	due       int64  // the earliest that it was planned for
-	number    uint32 // account.number
-	accountAt uint32 // entry.accountAt
-}
-
-// dueHeap orders entries by when they are due; for container/heap.
-type dueHeap struct {
-	shard  *shard
-	all    []queued
-	lone   map[uint32]*entry // of those in all, the ones that are for one use
-	number uint32            // the last in lone
-}
-
-// entryOf returns an entry of the queue, with its account, which lacks what is pending.
-func (h *dueHeap) entryOf(q queued) opened {
-	if q.accountAt == loneAccount {
-		return h.shard.local.withAccount(h.lone[q.number])
-	}
-	return opened{h.shard.entry(q.number), (*account)(h.shard.blocks.At(q.accountAt))}
-}
-
-func (h *dueHeap) Len() int           { return len(h.all) }
-func (h *dueHeap) Less(i, j int) bool { return h.all[i].due < h.all[j].due }
-
-func (h *dueHeap) Swap(i, j int) {
-	h.all[i], h.all[j] = h.all[j], h.all[i]
-	h.entryOf(h.all[i]).queuedAt, h.entryOf(h.all[j]).queuedAt = int32(i+1), int32(j+1)
-}
-
-func (h *dueHeap) Push(x any) {
-	e := h.shard.local.withAccount(x.(*entry))
-	if e.lone() {
-		h.add(e)
-	}
-	h.all = append(h.all, queued{e.planned, e.number, e.accountAt})
-	e.queuedAt = int32(len(h.all))
-}
-
-// add gives an entry that is for one use a number.
-func (h *dueHeap) add(e opened) {
-	if h.lone == nil {
-		h.lone = map[uint32]*entry{}
-	}
-	for h.lone[h.number] != nil {
-		h.number++
-	}
-	h.lone[h.number], e.number = e.entry, h.number
-}
-
-func (h *dueHeap) Pop() any {
-	last := len(h.all) - 1
-	e := h.entryOf(h.all[last])
-	if e.lone() {
-		delete(h.lone, e.number)
-	}
-	h.all = h.all[:last]
-	e.queuedAt = 0
-	return e.entry
 }

@@ -11,49 +11,45 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
+
+	"github.com/seed-e56e777b/limiter/internal/table"
 )
 
-// TestEntriesHaveNoPointers: a collection of garbage has nothing to follow in a
-// resident key, and it fills its cache lines.
-func TestEntriesHaveNoPointers(t *testing.T) {
-	for _, e := range []any{entry{}, longEntry{}, longestEntry{}, account{}} {
-		checkNoPointers(t, reflect.TypeOf(e))
-		if size := reflect.TypeOf(e).Size(); size%64 != 0 {
-			t.Errorf("%T takes %d bytes", e, size)
+// TestAccountsHaveNoPointers: the GC has nothing to follow in what is kept of a key.
+func TestAccountsHaveNoPointers(t *testing.T) {
+	checkNoPointers(t, reflect.TypeOf(account{}))
+}
+
+// inMemory is a copy of a key in memory, nil where it is not.
+func inMemory(lo *local, key string) *lockedKey {
+	var k lockedKey
+	if !lo.find(&k, heldKey(key)) {
+		return nil
+	}
+	k.slot.Unlock()
+	return &k
+}
+
+// flushed is a copy of a key in memory, whose account has been told everything.
+func flushed(l *Limiter, key string) *lockedKey {
+	var k lockedKey
+	l.local.find(&k, heldKey(key))
+	k.flush(l.now())
+	k.unlock()
+	return &k
+}
+
+// TestCountsOutgrowTheirSlot: what a slot has no room to count is counted all the same.
+func TestCountsOutgrowTheirSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Limit{Rate: 1, Burst: 600})
+		for range 600 + 700 {
+			l.Allow("k")
 		}
-	}
-	if most := fieldSize + 1 + maxKey; most > longestText {
-		t.Errorf("a text of %d bytes does not fit into %d", most, longestText)
-	}
-}
-
-// residentEntry is the entry of a key, nil where the key is not resident.
-func residentEntry(lo *local, key string) *entry {
-	e := lo.find(key)
-	if e != nil {
-		e.mu.Unlock()
-	}
-	return e
-}
-
-// openedEntry is the entry of a resident key, whose account has been told everything.
-func openedEntry(l *Limiter, key string) opened {
-	return l.local.open(residentEntry(l.local, key), l.now())
-}
-
-// TestCountsOutgrowTheirEntry: what an entry has no room to count is counted all the same.
-func TestCountsOutgrowTheirEntry(t *testing.T) {
-	l := newTestLocal(t, Limit{Rate: 1, Burst: 3})
-	l.Allow("k")
-	e := residentEntry(l.local, "k")
-	e.allowed, e.denied = 1<<31-1, 1<<31-1
-	for range 4 {
-		l.Allow("k")
-	}
-	const want = uint64(1<<31 + 1)
-	if s := l.Stats(); s.Allowed != want || s.Denied != want {
-		t.Errorf("%d allowed, %d denied, want %d of both", s.Allowed, s.Denied, want)
-	}
+		if s := l.Stats(); s.Allowed != 600 || s.Denied != 700 {
+			t.Errorf("%d allowed, %d denied, want 600 and 700", s.Allowed, s.Denied)
+		}
+	})
 }
 
 func checkNoPointers(t *testing.T, typ reflect.Type) {
@@ -86,7 +82,7 @@ func TestWaitOutlivesEviction(t *testing.T) {
 		require.Equal(t, 1, m.Stats().Waiting, "nobody waits")
 		m.Allow("b")
 		synctest.Wait()
-		require.Nil(t, residentEntry(m.local, "a"))
+		require.Nil(t, inMemory(m.local, "a"))
 		start := time.Now()
 		require.NoError(t, <-done)
 		if d := time.Since(start); d < time.Second || d > 10*time.Second {
@@ -123,7 +119,6 @@ func TestReservationOutlivesItsEntry(t *testing.T) {
 				sync()
 				require.True(t, l.Allow("b"))
 				sync()
-				require.Same(t, r.e, residentEntry(l.local, "b"), "the entry is not used again")
 				if got := r.Delay(); got > time.Second || got < time.Second/2 {
 					t.Errorf("a delay of %v, want what is left of 1s", got)
 				}
@@ -181,29 +176,21 @@ func TestNobodyDecidesOnAnothersEntry(t *testing.T) {
 	}
 }
 
-// TestInsertionAtCapacityMakesNoEntry: a key that takes another's place takes its
-// entry too.
-func TestInsertionAtCapacityMakesNoEntry(t *testing.T) {
-	l := mustLimiter(t, Config{Limit: Per(5, time.Second), MaxKeys: 64})
-	made := func() (n int) {
-		for sh := range l.local.eachShard() {
-			for _, m := range sh.made {
-				n += m
-			}
+// TestInsertionAtCapacityMakesNoAccount: a key that takes another's slot takes its account
+// too, if that has nothing to report.
+func TestInsertionAtCapacityMakesNoAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, Config{Limit: Per(5, time.Second), MaxKeys: 64})
+		defer f.close()
+		l := f.members[0].Limiter
+		sh := &l.local.shards[0].shard
+		for _, key := range benchKeys(1000) {
+			l.AllowN(key, 0)
 		}
-		return n
-	}
-	names := benchKeys(1000)
-	for _, key := range names[:100] {
-		l.Allow(key)
-	}
-	before := made()
-	for _, key := range names {
-		l.Allow(key)
-	}
-	if after := made(); before < 64 || before > 80 || after != before {
-		t.Errorf("%d entries were made for 64 keys, %d when more had come", before, after)
-	}
+		if n := len(*sh.accounts.all.Load()); n < 64 || n > 80 {
+			t.Errorf("%d accounts were made for 64 keys", n)
+		}
+	})
 }
 
 // TestUrgentKeysAreLookedFor: a key that is to be told at once says so when it is in
@@ -214,14 +201,15 @@ func TestUrgentKeysAreLookedFor(t *testing.T) {
 		defer f.close()
 		a := f.members[0]
 		a.Allow("k")
-		resident := residentEntry(a.local, "k")
-		resident.mu.Lock()
-		e := a.local.open(resident, a.now())
-		e.planBy(dueUrgent)
-		if a.local.urgent.Load() {
-			t.Error("looked for before it is in the queue")
+		var k lockedKey
+		if !a.local.find(&k, "k") || a.local.urgent.Load() {
+			t.Fatal("not in memory, or looked for before it is due")
 		}
-		a.local.unlock(e.entry)
+		k.planBy(dueUrgent)
+		k.unlock()
+		if !k.slot.Marked(table.Due) || k.shard.soonest.Load() != dueUrgent {
+			t.Error("urgent, and not found")
+		}
 		if !a.local.urgent.Load() {
 			t.Error("not looked for before the next round")
 		}
@@ -237,15 +225,15 @@ func TestQueueOfEvictedKeysMoves(t *testing.T) {
 		defer f.close()
 		a := f.members[0]
 		until(t, "in step", func() bool { return a.Status().State == Synced })
-		sh, hash := a.local.locate("k")
-		gone := a.local.loneEntry("k", hash, Per(1000, time.Hour), a.now())
+		sh, _ := a.local.locate("k")
+		var k lockedKey
+		sh.makeUp(&k, "k", Per(1000, time.Hour), a.now())
+		k.bucket.charge(a.now(), 3)
+		k.account.count(a.now(), 3, 3, k.bucket.rate, a.local.world.Load())
+		k.save()
 		sh.mu.Lock()
-		gone.mu.Lock()
-		gone.charge(a.now(), 3)
-		e := a.local.withAccount(gone)
-		e.count(a.now(), 3, 3, e.rate, a.local.world.Load())
-		sh.queueLocked(e, a.now()+int64(time.Hour))
-		gone.mu.Unlock()
+		sh.addOrphan(k.orphan)
+		k.planBy(a.now() + int64(time.Hour))
 		sh.mu.Unlock()
 		before := a.Stats().Rounds
 		if err := a.Sync(context.Background()); err != nil {
@@ -280,17 +268,15 @@ func TestDemandOfWhatWaits(t *testing.T) {
 					for range 5000 {
 						time.Sleep(time.Millisecond)
 						m.AllowN("k", cost)
-						e := m.local.find("k")
-						if e.pending.asked != 0 {
+						if inMemory(m.local, "k").buffer.Attempts != 0 {
 							waits++
 						}
-						e.mu.Unlock()
 					}
 					if waits < 4000 {
-						t.Errorf("%d of 5000 decisions were noted in the entry", waits)
+						t.Errorf("%d of 5000 decisions were noted in the buffer", waits)
 					}
-					e := openedEntry(m.Limiter, "k")
-					if got, want := e.demandAfter(m.now(), m.local.world.Load()), 1000*float64(cost); math.Abs(got/want-1) > 0.01 {
+					a := flushed(m.Limiter, "k").account
+					if got, want := a.demandAfter(m.now(), m.local.world.Load()), 1000*float64(cost); math.Abs(got/want-1) > 0.01 {
 						t.Errorf("a demand of %.0f/s, want %.0f", got, want)
 					}
 				})
@@ -355,8 +341,8 @@ func TestNothingWaitsInAnOutage(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		m.Allow("k")
-		if e := residentEntry(m.local, "k"); e.mode != modeStale {
-			t.Errorf("mode %v when the grant can't be renewed", e.mode)
+		if mode := inMemory(m.local, "k").bucket.mode; mode != modeStale {
+			t.Errorf("mode %v when the grant can't be renewed", mode)
 		}
 	})
 }
@@ -385,7 +371,7 @@ func letRest(t *testing.T, a, b *member) {
 		b.Allow("busy")
 		time.Sleep(time.Second)
 	}
-	if !residentEntry(a.local, "k").is(resting) {
+	if inMemory(a.local, "k").account != nil {
 		t.Fatal("a key that nobody asked for does not rest")
 	}
 }
@@ -396,14 +382,14 @@ func letRest(t *testing.T, a, b *member) {
 func TestQuietKeysKeepNoAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
-		if residentEntry(a.local, "busy").accountAt == 0 || residentEntry(b.local, "busy").accountAt == 0 {
+		if inMemory(a.local, "busy").account == nil || inMemory(b.local, "busy").account == nil {
 			t.Error("a key rests that is asked for")
 		}
 		sh, _ := a.local.locate("k")
-		if got := len(sh.free[accounts]); got == 0 {
+		if len(sh.accounts.free) == 0 {
 			t.Error("nothing has become free")
 		}
-		if r := a.Peek("k"); r.Remaining != 60 || r.ResetAfter != 0 || !residentEntry(a.local, "k").is(resting) {
+		if r := a.Peek("k"); r.Remaining != 60 || r.ResetAfter != 0 || inMemory(a.local, "k").account != nil {
 			t.Errorf("Peek = %+v of a key that rests, want a full one", r)
 		}
 		key := a.Key("k")
@@ -473,7 +459,7 @@ func TestKeysAtRestGetNewLimits(t *testing.T) {
 		if a.AllowN("k", 31) || !a.AllowN("k", 30) || a.Allow("k") {
 			t.Error("not decided by the new limit")
 		}
-		if residentEntry(a.local, "k").accountAt == 0 {
+		if inMemory(a.local, "k").account == nil {
 			t.Error("a key of a shared limit has no account")
 		}
 	})
@@ -532,21 +518,5 @@ func TestRefundOutlivesNewsOfKeysAtRest(t *testing.T) {
 		if got := a.Peek("k").Remaining; got < 950 {
 			t.Errorf("%d remain of 1000 that the fleet has", got)
 		}
-	})
-}
-
-// TestKeysAtRestWakeWhereTheyAreMissed: a decision that does not find its key, for
-// the index grows meanwhile, finds it when it is about to make it resident.
-func TestKeysAtRestWakeWhereTheyAreMissed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		_, a, _ := restingFleet(t, Config{Limit: Per(60, time.Minute)})
-		sh, hash := a.local.locate("k")
-		sh.mu.Lock()
-		e := a.applyLocked("k", sh, hash, a.ruleOf("k"), a.now())
-		sh.mu.Unlock()
-		if e.is(resting) || e.accountAt == 0 {
-			t.Error("a key of which the fleet is to hear has no account")
-		}
-		e.mu.Unlock()
 	})
 }

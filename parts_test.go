@@ -199,9 +199,9 @@ func TestPartsOfDenialsConsumeNothing(t *testing.T) {
 			if s := tc.l.Stats(); s.Allowed != tc.stats.Allowed || s.Denied != tc.stats.Denied {
 				t.Errorf("%s: %d allowed, %d denied, want %+v", tc.key, s.Allowed, s.Denied, tc.stats)
 			}
-			e := openedEntry(tc.l, tc.key)
-			if e.asked != tc.asked {
-				t.Errorf("%s: demand of %d tokens, want %d", tc.key, e.asked, tc.asked)
+			a := flushed(tc.l, tc.key).account
+			if a.asked != tc.asked {
+				t.Errorf("%s: demand of %d tokens, want %d", tc.key, a.asked, tc.asked)
 			}
 		}
 	})

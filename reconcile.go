@@ -8,6 +8,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/demand"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/outage"
+	"github.com/seed-e56e777b/limiter/internal/table"
 )
 
 // Constants of docs/design.md; each is argued for there.
@@ -64,47 +65,35 @@ func lazyPeriod(b *bucket) time.Duration {
 	return min(lazyMost, seconds(b.burst/(alarmPart*b.rate)))
 }
 
-// pending is what decisions have noted in an entry, and its account has not been told
-// yet.
-type pending struct {
-	asked, taken uint16 // tokens
-	room         uint16 // for tokens asked for, after which the account has to be told
-	easy         uint16 // tokens, the largest cost that tells it nothing new
-}
-
-// newPending has room for so many tokens, in costs that are as easy.
-func newPending(room int64, easy float64) pending {
-	return pending{
-		room: uint16(max(0, min(room, math.MaxUint16))),
-		easy: uint16(min(easy, math.MaxUint16)),
+// newBuffer has room for so many tokens, in costs that are as easy.
+func newBuffer(room int64, easy float64) table.Buffer {
+	return table.Buffer{
+		Room: uint16(max(0, min(room, math.MaxUint16))),
+		Easy: uint16(min(easy, math.MaxUint16)),
 	}
-}
-
-// add notes a cost above 0, and whether it was taken; false where the account has to
-// be told.
-func (p *pending) add(n int64, ok bool) bool {
-	if uint64(n-1) >= uint64(p.easy) || int64(p.asked)+n > int64(p.room) {
-		return false
-	}
-	p.asked += uint16(n)
-	if ok {
-		p.taken += uint16(n)
-	}
-	return true
 }
 
 // account is what a process keeps of one key for the exchange. Instants are
 // nanoseconds of the limiter's clock, never 0; rates are tokens per second.
 type account struct {
+	// What most decisions read, in one cache line:
+	grant
+	fastUntil int64 // until when decisions need look at nothing else
+	lastEvent int64 // bucket.lastEvent, where that is later than bucket.at
+	identity
+
 	dealings
-	queuedAt int32  // in shard.due, from 1; 0: not queued. Under the shard's lock, not the entry's
-	number   uint32 // of its entry in the shard's blocks, or, of one for one use, in shard.due.lone
-	_        [3]int64
+}
+
+// identity tells which of a shard's accounts an account is.
+type identity struct {
+	number     uint32 // from 1
+	generation uint32 // of the keys that it has been of
+	orphan     uint32 // of the orphan that it is of, from 1; 0: its key is in memory
 }
 
 // dealings are what is between a key and the fleet.
 type dealings struct {
-	// Each group fills a cache line. What is looked at first:
 	usage   int64 // tokens admitted less those given back, not yet reported
 	asked   int64 // tokens asked for, not yet reported
 	until   int64 // when the grant has to be looked at again
@@ -113,7 +102,6 @@ type dealings struct {
 	notedAt int64 // instant of the last decision that is counted here
 	planned int64 // when it is to be exchanged; forever: not at all
 
-	// What a decision needs that does not wait:
 	staleSince int64   // the outage that the grant is for; 0: none
 	chainEnd   int64   // end of this process's own chain of emission intervals
 	fair       int64   // the same for a bucket of rate r/N: is this no more than a fair part?
@@ -180,15 +168,59 @@ func (a *account) setMark(m marks, is bool) {
 }
 
 func newAccount(now int64) account {
-	return account{dealings: dealings{planned: forever, met: now, reported: now, demandAt: now, alarm: maxTokens}}
+	return account{
+		grant:    grant{threshold: 1},
+		dealings: dealings{planned: forever, met: now, reported: now, demandAt: now, alarm: maxTokens},
+	}
 }
 
-// restart forgets what is between the key and the fleet.
-func (a *account) restart(now int64) {
+// reset forgets what is between the key and the fleet, except demand.
+func (a *account) reset(now int64) {
 	kept := a.dealings
 	a.dealings = newAccount(now).dealings
 	a.standing, a.planned, a.staleSince = kept.standing, kept.planned, kept.staleSince
 	a.marks, a.queued = 0, 0
+	a.demand, a.demandAt, a.demandThen = kept.demand, kept.demandAt, float32(kept.demand)
+	a.held, a.heldAt = kept.held, kept.heldAt
+	a.share, a.takenBefore = kept.share, kept.takenBefore+kept.usage
+}
+
+// flush takes in what is in a buffer. Of denials it is not known when they were,
+// except that it was before now, and by fastUntil.
+func (a *account) flush(buffer table.Buffer, b *bucket, now int64, w *world) {
+	attempts, taken := int64(buffer.Attempts), int64(buffer.Taken)
+	from, to := a.notedAt, a.notedAt
+	if taken != 0 {
+		a.usage = addTokens(a.usage, taken)
+		to = max(to, min(b.at, a.fastUntil))
+		latest := later(max(a.chainEnd, to), seconds(float64(taken)/b.rate))
+		a.chain(taken, from, to, b.rate, w)
+		// What came late in a long time stands behind more, but not behind more than all
+		// have taken. The level knows of that as late as the reply was on its way, which
+		// a busy key would be charged for in every round.
+		if b.mode == modePool && to-from > int64(w.interval) {
+			a.chainEnd = max(a.chainEnd, min(latest, later(b.at, delay(b.level-b.burst, b.rate))))
+		}
+	}
+	if attempts != taken {
+		to = max(to, min(now, a.fastUntil))
+	}
+	a.asked = addTokens(a.asked, attempts)
+	a.addDemand(attempts, from, to, w)
+	a.notedAt = to
+}
+
+// alarming is the count that the alarm is about.
+func (a *account) alarming(b *bucket) int64 {
+	if b.mode == modePool {
+		return a.usage
+	}
+	return a.asked
+}
+
+// soonest is when a key may be exchanged again that need not be at once.
+func (a *account) soonest(now int64, w *world) int64 {
+	return max(now, a.exchanged+int64(w.interval/2))
 }
 
 // exchanges reports whether the fleet is told of the key.

@@ -48,21 +48,21 @@ func poissonFrom(k int64, mean float64) float64 {
 func TestNewsOutlivesTheGrant(t *testing.T) {
 	w := newWorld(2, 0, 1, 100*time.Millisecond, time.Millisecond, 500*time.Millisecond)
 	now := int64(time.Hour)
-	lo := newLocal(1, 1, 0)
+	lo := newLocal(1, 1, 0, nil)
 	lo.world.Store(w)
-	a := newAccount(now)
-	e := opened{&entry{bucket: newBucket(Per(6, time.Minute), now)}, &a}
-	e.part = 1
-	e.others, e.exchanged, e.tat = 0.05, now, now+int64(61*time.Second)
-	e.regrant(&e.bucket, now, w)
-	if e.mode != modeShare {
-		t.Fatalf("mode %v: nothing is tried", e.mode)
+	a, sh := newAccount(now), &lo.shards[0].shard
+	k := &lockedKey{bucket: newBucket(Per(6, time.Minute), now), account: &a, shard: sh}
+	a.part = 1
+	a.others, a.exchanged, a.tat = 0.05, now, now+int64(61*time.Second)
+	a.regrant(&k.bucket, now, w)
+	if k.bucket.mode != modeShare {
+		t.Fatalf("mode %v: nothing is tried", k.bucket.mode)
 	}
-	e.hear(&e.bucket, now+int64(2*time.Minute), 0, now, w)
+	a.hear(&k.bucket, now+int64(2*time.Minute), 0, now, w)
 	now += int64(62 * time.Second)
-	lo.renew(e, now)
-	if got := e.levelAt(now); got > 1.1 {
-		t.Errorf("a level of %.1f where the shared bucket has %.1f", got, e.sharedLevel(&e.bucket, now, e.rate))
+	k.renew(now)
+	if got := k.bucket.levelAt(now); got > 1.1 {
+		t.Errorf("a level of %.1f where the shared bucket has %.1f", got, a.sharedLevel(&k.bucket, now, k.bucket.rate))
 	}
 }
 

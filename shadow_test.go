@@ -144,9 +144,9 @@ func TestShadowIsSharedAsADenialIs(t *testing.T) {
 		for range 50 {
 			l.Allow("k")
 		}
-		e := openedEntry(l, "k")
-		if e.asked != 50 || e.usage != 3 {
-			t.Errorf("demand of %d tokens, usage of %d; want 50, 3", e.asked, e.usage)
+		a := flushed(l, "k").account
+		if a.asked != 50 || a.usage != 3 {
+			t.Errorf("demand of %d tokens, usage of %d; want 50, 3", a.asked, a.usage)
 		}
 		require.NoError(t, syncNow(l))
 		if got := f.ToGo("k").Round(time.Minute); got != 1000*time.Hour {

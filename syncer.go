@@ -52,10 +52,17 @@ const (
 )
 
 type (
-	batch   = delivery.Batch[*entry]
-	report  = delivery.Report[*entry]
-	outcome = delivery.Outcome[*entry]
+	batch   = delivery.Batch[reported]
+	report  = delivery.Report[reported]
+	outcome = delivery.Outcome[reported]
 )
+
+// reported is what a record of a report is of: a key, whose account is another's only
+// when the report has ended; or, without one, what was heard of a key.
+type reported struct {
+	shard   *shard
+	account *account
+}
 
 type askKind uint8
 
@@ -67,7 +74,9 @@ const (
 // request is something that a caller waits for.
 type request struct {
 	kind   askKind
-	lone   *entry // of the key to reset: for the report, where it is not resident
+	held   string // the key to reset
+	field  string // of the key
+	limit  Limit  // of the key, where it is not in memory
 	part   int    // its partition
 	at     int64  // when it was made
 	queued bool   // everything there was to tell is on its way
@@ -116,7 +125,7 @@ type syncer struct {
 	// loop
 	ctx       context.Context
 	random    *rand.Rand
-	courier   *delivery.Courier[*entry]
+	courier   *delivery.Courier[reported]
 	fleet     *membership.Fleet
 	regular   *batch     // under way
 	probing   *batch     // under way
@@ -136,9 +145,9 @@ type syncer struct {
 	again     bool  // there is more to tell than went into the last round
 	syncs     []*request
 	resets    []*request
-	retold    []news.Item         // what was heard, to be told again after a loss
-	resetting map[*entry]*request // in a report
-	crowded   map[int]bool        // partitions without room for more, in this round
+	retold    []news.Item           // what was heard, to be told again after a loss
+	resetting map[*account]*request // in a report
+	crowded   map[int]bool          // partitions without room for more, in this round
 	answered  []*request
 	err       error // why the last call failed; nil once nothing is failing
 	warnedAt  int64 // when that was last logged; 0: never
@@ -160,7 +169,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		done:      make(chan struct{}),
 		random:    random,
 		fleet:     membership.New(cfg.Processes, cfg.SyncInterval, now),
-		resetting: map[*entry]*request{},
+		resetting: map[*account]*request{},
 		ours:      map[string]bool{},
 		crowded:   map[int]bool{},
 	}
@@ -169,7 +178,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		sy.notices.Call = func(st Status, _ int) { cfg.OnChange(st) }
 	}
 	binary.LittleEndian.PutUint64(sy.process[:], random.Uint64())
-	sy.courier = delivery.New[*entry](len(lo.parts), sy.process, tauIntervals*cfg.SyncInterval, random)
+	sy.courier = delivery.New[reported](len(lo.parts), sy.process, tauIntervals*cfg.SyncInterval, random)
 	for i := range lo.parts {
 		lo.parts[i].staleSince.Store(now)
 	}
@@ -374,14 +383,14 @@ func (s *syncer) tell(fleet *exchange.FleetCall, now int64) {
 
 // concludeTell notes whether the news of a call has arrived. If not, the next call
 // carries it. A key whose news was cut counts as not announced.
-func (s *syncer) concludeTell(b *batch, now int64) {
+func (s *syncer) concludeTell(b *batch) {
 	if b.Fleet != nil && b.Fleet.Err == nil {
 		s.outbox.Told()
 	} else if b.Fleet != nil {
 		s.outbox.Untold()
 	}
 	for _, field := range s.outbox.Cut() {
-		s.local.unsay(field, now)
+		s.local.unsay(field)
 	}
 }
 
@@ -403,59 +412,63 @@ func (s *syncer) queueForced(now int64) {
 	if !fresh {
 		return
 	}
-	s.local.each(now, func(e opened) {
-		if e.exchanges() && !e.frozen {
-			e.planBy(now)
+	s.local.each(now, func(k *lockedKey) {
+		if k.exchanges() && !k.account.frozen {
+			k.planBy(now)
 		}
 	})
 }
 
-// collect takes what is due by an instant out of the shards' queues. What
-// can't be sent now is put back to a later time.
+// collect puts what is due by an instant into reports. What can't be sent now stays
+// planned, or is planned for later.
 func (s *syncer) collect(now, by int64) {
-	w := s.local.world.Load()
 	clear(s.crowded)
 	for sh := range s.local.eachShard() {
-		for len(s.crowded) < len(s.local.parts) && s.collectOne(sh, now, by, w) {
+		if sh.soonest.Load() > by {
+			continue
 		}
+		sh.soonest.Store(forever)
+		sh.eachDue(now, func(k *lockedKey) { s.collectOne(k, now, by) })
 	}
 }
 
-func (s *syncer) collectOne(sh *shard, now, by int64, w *world) bool {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	e, ok := sh.popLocked(now, by)
-	if !ok {
-		return false
+// collectOne puts a key into a report, if it is due by an instant.
+func (s *syncer) collectOne(k *lockedKey, now, by int64) {
+	due := k.account.planned
+	if due > by || len(s.crowded) == len(s.local.parts) {
+		k.shard.wake(due)
+		return
 	}
-	defer sh.unlockPlaced(e)
-	if !e.exchanges() {
-		return true
+	if !k.exchanges() {
+		k.unplan()
+		return
 	}
-	part := int(e.part - 1)
+	part := int(k.account.part - 1)
 	if !s.courier.Usable(part) {
-		e.planBy(now + int64(putBack))
-		return true
+		k.unplan()
+		k.planBy(now + int64(putBack))
+		return
 	}
 	r := s.courier.Room(part, now)
 	if r == nil {
 		s.again = true
 		s.crowded[part] = true
-		e.planBy(now + 1)
-		return true
+		k.shard.wake(now + 1)
+		return
 	}
-	if e.is(awaited) {
-		s.local.countQueue(e)
+	k.unplan()
+	k.flush(now)
+	if k.flags.is(awaited) {
+		k.countQueue()
 	}
-	rec, span := e.report(now, &e.bucket, w)
-	rec.Field = e.field()
-	sh.freezeLocked(e)
-	r.Append(rec, span, e.entry)
-	if e.marked(floorDue) {
-		r.Floor(len(r.Records)-1, e.floor(&e.bucket, now))
-		e.setMark(floorDue, false)
+	rec, span := k.account.report(now, &k.bucket, s.local.world.Load())
+	rec.Field = k.field()
+	k.freeze()
+	r.Append(rec, span, reported{k.shard, k.account})
+	if k.account.marked(floorDue) {
+		r.Floor(len(r.Records)-1, k.account.floor(&k.bucket, now))
+		k.account.setMark(floorDue, false)
 	}
-	return true
 }
 
 // sendResets puts the resets that can go into reports.
@@ -493,7 +506,7 @@ func (s *syncer) sendRetold(now int64) {
 				wait, s.again = append(wait, it), true
 				break
 			}
-			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: forever, Empty: forever}, nil)
+			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: forever, Empty: forever}, reported{})
 			full := time.Duration(it.Limit.Full) * time.Microsecond
 			r.Floor(len(r.Records)-1, min(it.TAT, later(now, full+longestDebt)))
 		}
@@ -504,31 +517,50 @@ func (s *syncer) sendRetold(now int64) {
 // sendReset reports whether there was room for a reset, and no other report of
 // the key under way.
 func (s *syncer) sendReset(q *request, now int64) bool {
-	known := q.lone
-	sh := s.local.shardOf(known)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if resident := sh.residentLocked(known.key(), known.hash); resident != nil && resident.accountAt != 0 {
-		known = resident
+	var k lockedKey
+	found := s.local.find(&k, q.held)
+	if found && k.account == nil {
+		k.unlock()
+		found = false
 	}
-	known.mu.Lock()
-	e := s.local.open(known, now)
-	defer sh.unlockPlaced(e)
-	if e.frozen {
+	switch {
+	case found && k.account.frozen:
+		k.unlock()
 		return false
+	case !found:
+		sh, _ := s.local.locate(q.held)
+		sh.makeUp(&k, q.held, q.limit, now)
+		if k.account == nil {
+			k.takeAccount(now)
+		}
 	}
 	r := s.courier.Room(q.part, now)
 	if r == nil {
+		if found {
+			k.unlock()
+		} else {
+			k.shard.accounts.release(k.account)
+		}
 		return false
 	}
-	sh.unqueueLocked(e)
-	sh.freezeLocked(e)
-	rec := exchange.Record{Field: e.field(), Op: exchange.Reset}
-	if e.shared() {
-		rec.Limit = e.inExchange()
+	k.flush(now)
+	k.unplan()
+	rec := exchange.Record{Field: q.field, Op: exchange.Reset}
+	if k.bucket.shared() {
+		rec.Limit = k.bucket.inExchange()
 	}
-	r.Append(rec, delivery.Span{Begin: now, Late: forever, Empty: forever}, known)
-	s.resetting[known] = q
+	r.Append(rec, delivery.Span{Begin: now, Late: forever, Empty: forever}, reported{k.shard, k.account})
+	s.resetting[k.account] = q
+	if !found {
+		k.shard.mu.Lock()
+		k.shard.addOrphan(k.orphan)
+		k.freeze()
+		k.save()
+		k.shard.mu.Unlock()
+		return true
+	}
+	k.freeze()
+	k.close()
 	return true
 }
 
@@ -550,7 +582,7 @@ func (s *syncer) finish(b *batch, now int64) {
 	for _, o := range res.Outcomes {
 		s.settle(o, now)
 	}
-	s.concludeTell(b, now)
+	s.concludeTell(b)
 	if res.Fleet != nil {
 		s.join(b.Fleet, res.Back, now)
 	}
@@ -613,29 +645,17 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 // instant, and has it told in the next round.
 func (s *syncer) untold(at int64) bool {
 	found := false
-	check := func(e opened) {
-		if !e.exchanges() || !e.frozen && (e.queuedAt == 0 || e.reported > at) {
-			return
-		}
-		found = true
-		if !e.frozen {
-			e.planBy(at)
+	check := func(k *lockedKey) {
+		if a := k.account; k.exchanges() && (a.frozen || a.planned != forever && a.reported <= at) {
+			found = true
+			if !a.frozen {
+				k.planBy(at)
+			}
 		}
 	}
 	s.local.each(at, check)
 	for sh := range s.local.eachShard() {
-		sh.mu.Lock()
-		if sh.orphans > 0 {
-			for _, q := range slices.Clone(sh.due.all) {
-				e := sh.due.entryOf(q)
-				e.mu.Lock()
-				if e.is(evicted) {
-					check(e)
-				}
-				sh.unlockPlaced(e)
-			}
-		}
-		sh.mu.Unlock()
+		sh.eachOrphan(check)
 	}
 	return found
 }
@@ -676,19 +696,19 @@ func (s *syncer) measure(b *batch, now int64) {
 // failResets answers the resets of a report that failed. They are sent again
 // with it all the same.
 func (s *syncer) failResets(r *report) {
-	for _, e := range r.Cargo {
-		s.concludeReset(e, s.named(fmt.Errorf("limiter: reset: %w", r.Err)))
+	for _, of := range r.Cargo {
+		s.concludeReset(of.account, s.named(fmt.Errorf("limiter: reset: %w", r.Err)))
 	}
 }
 
-func (s *syncer) concludeReset(e *entry, err error) {
-	if q := s.resetting[e]; q != nil {
+func (s *syncer) concludeReset(a *account, err error) {
+	if q := s.resetting[a]; q != nil {
 		if err == nil {
-			it := news.Item{Field: q.lone.field(), Reset: true}
+			it := news.Item{Field: q.field, Reset: true}
 			s.local.heard.Put(it) // what comes back of our own words is passed over
 			s.outbox.Put(it)
 		}
-		delete(s.resetting, e)
+		delete(s.resetting, a)
 		s.answer(q, err)
 	}
 }
@@ -696,34 +716,33 @@ func (s *syncer) concludeReset(e *entry, err error) {
 // giveUp lets go of a report of which nobody knows any more whether it was
 // applied.
 func (s *syncer) giveUp(r *report, now int64) {
-	for _, told := range r.Cargo {
-		if told == nil {
+	for i, of := range r.Cargo {
+		if of.account == nil {
 			continue
 		}
-		sh := s.local.shardOf(told)
-		sh.mu.Lock()
-		told.mu.Lock()
-		e := s.local.open(told, now)
-		s.counts.dropped.Add(uint64(max(0, e.inflight)))
-		e.inflight = 0
-		s.local.thawLocked(e, now)
-		sh.unlockPlaced(e)
-		sh.mu.Unlock()
+		var k lockedKey
+		s.local.reopen(&k, of, r.Records[i].Field)
+		k.flush(now)
+		s.counts.dropped.Add(uint64(max(0, k.account.inflight)))
+		k.account.inflight = 0
+		k.thaw(now)
+		k.release()
 	}
 }
 
 // addFloors makes a report that was refused because Redis has lost state one
 // that heals it.
 func (s *syncer) addFloors(r *report, now int64) {
-	for i, told := range r.Cargo {
-		if told == nil { // of a key that is not resident: it has its floor
+	for i, of := range r.Cargo {
+		if of.account == nil { // what was heard of a key: it has its floor
 			continue
 		}
-		told.mu.Lock()
-		e := s.local.open(told, now)
-		r.Floor(i, underLimit(e.floor(&e.bucket, now), now, e.inExchange(), r.Records[i].Limit))
-		e.setMark(floorDue, false)
-		told.mu.Unlock()
+		var k lockedKey
+		s.local.reopen(&k, of, r.Records[i].Field)
+		k.flush(now)
+		r.Floor(i, underLimit(k.account.floor(&k.bucket, now), now, k.bucket.inExchange(), r.Records[i].Limit))
+		k.account.setMark(floorDue, false)
+		k.release()
 	}
 }
 
@@ -742,15 +761,16 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 	}
 	w := s.local.world.Load()
 	s.fleet.Regain(s.hold(), now)
-	s.local.each(now, func(e opened) {
-		if !e.exchanges() || !lost[int(e.part-1)] {
+	s.local.each(now, func(k *lockedKey) {
+		a := k.account
+		if !k.exchanges() || !lost[int(a.part-1)] {
 			return
 		}
-		e.forget(&e.bucket, now, w)
-		if e.outlasts(now) {
-			e.setMark(floorDue, true)
-			if !e.frozen {
-				e.planBy(now)
+		a.forget(&k.bucket, now, w)
+		if a.outlasts(now) {
+			a.setMark(floorDue, true)
+			if !a.frozen {
+				k.planBy(now)
 			}
 		}
 	})
@@ -762,56 +782,56 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 // acknowledge gives every key of a report its new grant.
 func (s *syncer) acknowledge(r *report, now int64) {
 	w := s.local.world.Load()
-	for i, told := range r.Cargo {
-		if told == nil {
+	for i, of := range r.Cargo {
+		if of.account == nil {
 			continue
 		}
-		sh := s.local.shardOf(told)
-		sh.mu.Lock()
-		told.mu.Lock()
-		e := s.local.open(told, now)
-		if e.exchanges() {
-			e.endOutage(now, w)
-			if rec := &r.Records[i]; e.marked(floorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
-				e.tat = later(e.tat, e.timeOf(rec)) // Redis may have added it to what it has lost: the floor has to hold it
+		rec := &r.Records[i]
+		var k lockedKey
+		s.local.reopen(&k, of, rec.Field)
+		k.flush(now)
+		if a := k.account; k.exchanges() {
+			k.endOutage(now, w)
+			if a.marked(floorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
+				a.tat = later(a.tat, k.bucket.timeOf(rec)) // Redis may have added it to what it has lost: the floor has to hold it
 			}
-			byNews := e.metByNews()
-			e.settle(&e.bucket, r.Reply.Keys[i], r.Reply.Now, &r.Records[i], now, w)
-			e.redraw(w)
-			s.judgeCharge(e, &r.Records[i], r.Reply.Keys[i].Demand, byNews, now, w)
+			byNews := a.metByNews()
+			a.settle(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, w)
+			k.redraw(w)
+			s.judgeCharge(&k, rec, r.Reply.Keys[i].Demand, byNews, now, w)
 		}
-		s.local.thawLocked(e, now)
-		sh.unlockPlaced(e)
-		sh.mu.Unlock()
-		s.concludeReset(told, nil)
+		k.thaw(now)
+		k.release()
+		s.concludeReset(of.account, nil)
 	}
 	s.counts.keys.Add(uint64(len(r.Cargo)))
 }
 
 // judgeCharge notes what a charge has shown: a key that runs low, a debt.
-func (s *syncer) judgeCharge(e opened, rec *exchange.Record, demand int64, byNews bool, now int64, w *world) {
-	if e.tat+int64(w.interval+w.rtt) < e.said { // given back, or reset: by no less than instants differ with the way that they came
-		e.said = 0
-		s.outbox.Drop(e.field())
-		s.local.heard.Put(news.Item{Field: e.field(), Reset: true})
+func (s *syncer) judgeCharge(k *lockedKey, rec *exchange.Record, demand int64, byNews bool, now int64, w *world) {
+	a, b := k.account, &k.bucket
+	if a.tat+int64(w.interval+w.rtt) < a.said { // given back, or reset: by no less than instants differ with the way that they came
+		a.said = 0
+		s.outbox.Drop(rec.Field)
+		s.local.heard.Put(news.Item{Field: rec.Field, Reset: true})
 	}
 	if !rec.Op.Charges() {
 		return
 	}
-	charged := e.timeOf(rec)
-	s.overshoot += e.overshoot(&e.bucket, charged, now)
+	charged := b.timeOf(rec)
+	s.overshoot += a.overshoot(b, charged, now)
 	s.counts.overshoot.Store(uint64(s.overshoot))
-	if e.worthTelling(&e.bucket, charged, byNews, now, w) {
-		it := news.Item{Field: strings.Clone(e.field()), TAT: e.tat, Demand: demand, Limit: e.inExchange(), Level: e.sharedLevel(&e.bucket, now, e.rate) / e.burst}
+	if a.worthTelling(b, charged, byNews, now, w) {
+		it := news.Item{Field: rec.Field, TAT: a.tat, Demand: demand, Limit: b.inExchange(), Level: a.sharedLevel(b, now, b.rate) / b.burst}
 		if s.outbox.Put(it) {
-			e.said = e.tat
+			a.said = a.tat
 		}
 	}
 }
 
 // timeOf is the time that a record charges, by the limit that the key has by now.
-func (e opened) timeOf(rec *exchange.Record) time.Duration {
-	return time.Duration(rec.Limit.Time(rec.Delta, e.inExchange())) * time.Microsecond
+func (b *bucket) timeOf(rec *exchange.Record) time.Duration {
+	return time.Duration(rec.Limit.Time(rec.Delta, b.inExchange())) * time.Microsecond
 }
 
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
@@ -931,8 +951,8 @@ func (s *syncer) leave(tick *time.Ticker) {
 	s.answerAll(s.syncs, closed)
 	s.answerAll(s.forced, closed)
 	s.answerAll(s.resets, closed)
-	for e := range s.resetting {
-		s.concludeReset(e, closed)
+	for a := range s.resetting {
+		s.concludeReset(a, closed)
 	}
 	for i := range s.local.parts {
 		s.local.parts[i].staleSince.CompareAndSwap(0, now)

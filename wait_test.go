@@ -758,9 +758,10 @@ func TestNoWaiterStalls(t *testing.T) {
 			var resv []Reservation
 			ids := 0
 			level := func(l *Limiter) float64 {
-				e := l.acquire("k", l.now())
-				defer e.mu.Unlock()
-				return e.levelAt(l.now())
+				var k lockedKey
+				l.acquire(&k, "k", l.now())
+				defer k.unlock()
+				return k.bucket.levelAt(l.now())
 			}
 			check := func() {
 				synctest.Wait()

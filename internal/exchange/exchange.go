@@ -153,7 +153,7 @@ type Simulated interface {
 }
 
 // Hash is the hash that places a field: FNV-1a, 64 bit.
-func Hash(field string) uint64 {
+func Hash[T string | []byte](field T) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(field) {
 		h = (h ^ uint64(field[i])) * 1099511628211

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
@@ -188,46 +190,41 @@ func (p *Pace) Latest(number int64) {
 // tableSize is the number of keys in a Table: as many as the fleet keeps news.
 const tableSize = exchange.NewsKept
 
-// Table is what was heard of keys that are not resident. It is safe for
-// concurrent use; only a first contact asks it.
+// Table is what was heard of keys, of the latest tableSize of them: an LRU. It is safe for
+// concurrent use.
 type Table struct {
 	used  atomic.Bool
 	mu    sync.Mutex
-	items map[string]Item
-	order []string // fields, at most tableSize; then the oldest is at next
-	next  int
+	items *simplelru.LRU[string, Item] // by field
 }
 
 // NewTable returns an empty table.
-func NewTable() *Table { return &Table{items: map[string]Item{}} }
+func NewTable() *Table {
+	items, _ := simplelru.NewLRU[string, Item](tableSize, nil) // its one error is a size below 1
+	return &Table{items: items}
+}
 
-// Put remembers an item, and forgets the oldest where there is no room.
+// Put remembers an item, in place of an older one of its key, or forgets the key: after a
+// Reset.
 func (t *Table) Put(it Item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if it.Reset {
+		t.items.Remove(it.Field)
+		return
+	}
+	t.items.Add(it.Field, it)
 	t.used.Store(true)
-	_, known := t.items[it.Field]
-	switch {
-	case it.Reset && known:
-		it.TAT = 0 // it keeps its place in order
-	case it.Reset, known:
-	case len(t.order) < tableSize:
-		t.order = append(t.order, it.Field)
-	default:
-		delete(t.items, t.order[t.next])
-		t.order[t.next] = it.Field
-		t.next = (t.next + 1) % tableSize
-	}
-	if known || !it.Reset {
-		t.items[it.Field] = it
-	}
 }
+
+// Empty reports whether nothing was ever heard.
+func (t *Table) Empty() bool { return !t.used.Load() }
 
 // All returns what was heard that still holds.
 func (t *Table) All(now int64) (list []Item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, it := range t.items {
+	for _, it := range t.items.Values() {
 		if it.TAT > now {
 			list = append(list, it)
 		}
@@ -238,11 +235,8 @@ func (t *Table) All(now int64) (list []Item) {
 
 // Get returns what was heard of a key, if it still holds.
 func (t *Table) Get(field string, now int64) (Item, bool) {
-	if !t.used.Load() {
-		return Item{}, false
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	it, ok := t.items[field]
+	it, ok := t.items.Get(field)
 	return it, ok && it.TAT > now
 }

@@ -1,0 +1,432 @@
+// Package table holds keys in memory: a bounded number of them, each in a slot of one
+// cache line, in groups of sixteen. Whoever looks for a key takes no lock but that of
+// its slot (docs/design.md §9).
+package table
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"unsafe"
+)
+
+const (
+	group     = 16 // slots
+	fullGroup = 14 // keys a group holds on the mean before the table grows: beyond, keys pass many full groups
+	growth    = 4  // the table grows by 1/growth of its groups
+)
+
+// Table holds at most a fixed number of keys. Any number of goroutines may call Find,
+// At, Each and EachMarked; calls of the other methods need a lock of the caller's.
+// The zero Table has to
+// be made ready by Init.
+type Table struct {
+	array atomic.Pointer[array]
+	seeds *Seeds
+	size  int           // keys that there is room for
+	skip  int           // bytes of a text beside a slot that come before the key
+	used  int           // keys in the table
+	met   atomic.Uint64 // searches that met keys which were moved
+}
+
+// array is the memory of a table until it grows.
+type array struct {
+	headers []header // of the groups
+	slots   []Slot
+	texts   []string // beside the slots; nil until there is one
+}
+
+// header is what a search reads of a group.
+type header struct {
+	tags   [2]atomic.Uint64 // of the slots, one byte each; 0: empty
+	marks  atomic.Uint64    // 16 bits of each mark
+	passed atomic.Uint32    // keys that a search finds in a later group, because this one was full
+	hand   uint32           // the slot at which the search for a victim goes on
+}
+
+// Mark is something that is noted of a key where it can be seen without its slot.
+type Mark uint
+
+// The marks of a key.
+const (
+	Used   Mark = iota // the key was looked up since it came, or since the last search for a victim passed it
+	Due                // the key is looked for by EachMarked
+	Pinned             // the key is evicted only where all keys of its group are pinned
+)
+
+const eachMark = 1<<(Used*group) | 1<<(Due*group) | 1<<(Pinned*group) // of the first slot
+
+// Ref is a key in the table, from Find or Insert until its slot is unlocked.
+type Ref struct {
+	*Slot
+	array *array
+	index uint32
+}
+
+// Init makes t an empty table for at most size keys, at least 1. What is kept beside a
+// slot is skip bytes and the key.
+func (t *Table) Init(size, skip int, seeds *Seeds) { t.seeds, t.size, t.skip = seeds, size, skip }
+
+// Len is the number of keys in the table.
+func (t *Table) Len() int { return t.used }
+
+// Size is the number of keys that the table has room for.
+func (t *Table) Size() int { return t.size }
+
+// tag is a byte of a hash, never 0.
+func tag(hash uint64) uint64 { return hash>>24&0xff | 0x80 }
+
+const (
+	lowBits  = 0x0101010101010101
+	highBits = 0x8080808080808080
+)
+
+// zeros marks the bytes of x that are 0 in their highest bit, and, rarely, others above
+// one of those.
+func zeros(x uint64) uint64 { return (x - lowBits) & ^x & highBits }
+
+// home is the number of the group at which a search for a hash begins.
+func (a *array) home(hash uint64) uint32 {
+	return uint32(hash & 0xffffff * uint64(len(a.headers)) >> 24)
+}
+
+func (a *array) next(g uint32) uint32 {
+	if g++; g == uint32(len(a.headers)) {
+		return 0
+	}
+	return g
+}
+
+// Find returns a key, its slot locked. Only a key that is inserted meanwhile may be
+// missed. With use the key gets the mark Used.
+func (t *Table) Find(hash uint64, key string, use bool) (Ref, bool) {
+	a := t.array.Load()
+	if a == nil {
+		return Ref{}, false
+	}
+	want, g, moved := tag(hash)*lowBits, a.home(hash), false
+	for {
+		h := a.header(g)
+		i := g * group
+		a.slot(i + uint32(hash>>32)%group).touch()
+		m := zeros(h.tags[0].Load() ^ want)
+		for word := uint32(0); ; {
+			for ; m != 0; m &= m - 1 {
+				j := word + uint32(bits.TrailingZeros64(m)/8)
+				s := a.slot(i + j)
+				s.mu.Lock()
+				if len(key) <= inSlot && int(s.size) == len(key)+1 && string(s.text[:len(key)]) == key ||
+					len(key) > inSlot && s.holdsLong(t.seeds, hash, key) {
+					if use && h.marks.Load()>>j&1 == 0 {
+						h.marks.Or(1 << j)
+					}
+					return Ref{s, a, i + j}, true
+				}
+				moved = moved || s.empty()
+				s.mu.Unlock()
+			}
+			if word != 0 {
+				break
+			}
+			word = group / 2
+			m = zeros(h.tags[1].Load() ^ want)
+		}
+		if h.passed.Load() != 0 {
+			g = a.next(g)
+		}
+		if h.passed.Load() == 0 || g == a.home(hash) {
+			break
+		}
+	}
+	if moved {
+		t.awaitGrowth(a)
+		return t.Find(hash, key, use)
+	}
+	return Ref{}, false
+}
+
+// awaitGrowth waits until an array from which keys have moved is replaced.
+func (t *Table) awaitGrowth(old *array) {
+	for t.met.Add(1); t.array.Load() == old; {
+		runtime.Gosched()
+	}
+}
+
+// header and slot are those of an index that is in the array.
+func (a *array) header(g uint32) *header {
+	return (*header)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(a.headers)), uintptr(g)*unsafe.Sizeof(header{})))
+}
+
+func (a *array) slot(i uint32) *Slot {
+	return (*Slot)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(a.slots)), uintptr(i)*unsafe.Sizeof(Slot{})))
+}
+
+// At is Find for who knows the index that the key had, and uses it.
+func (t *Table) At(index uint32, hash uint64, key string) (Ref, bool) {
+	a := t.array.Load()
+	if a == nil || index >= uint32(len(a.slots)) {
+		return Ref{}, false
+	}
+	s := a.slot(index)
+	s.mu.Lock()
+	if s.holds(t.seeds, hash, key) {
+		if h := a.header(index / group); h.marks.Load()>>(index%group)&1 == 0 {
+			h.marks.Or(1 << (index % group))
+		}
+		return Ref{s, a, index}, true
+	}
+	s.mu.Unlock()
+	return Ref{}, false
+}
+
+// Insert adds a key that is not in the table, and returns its slot locked, with nothing
+// in it. A text that is not empty is kept beside the slot. Where there is no room the key
+// takes the slot of another one, of which evict is told before, while that is locked.
+func (t *Table) Insert(hash uint64, key, text string, evict func(Ref)) Ref {
+	a := t.array.Load()
+	var r Ref
+	if t.used < t.size {
+		if a == nil || t.used == a.room() && len(a.headers) < t.last() {
+			a = t.grow(a)
+		}
+		i := a.take(hash)
+		r = Ref{&a.slots[i], a, i}
+		r.mu.Lock() // who has found the slot by its last key may hold it still
+		t.used++
+	} else {
+		r = a.victim(hash)
+		evict(r)
+		a.leave(r.index, r.hash(t.seeds))
+	}
+	h, j := &a.headers[r.index/group], r.index%group
+	h.marks.And(^(uint64(eachMark) << j))
+	r.reset(t.seeds, hash, key)
+	if text == "" && r.long() {
+		text = strings.Clone(key)
+	}
+	if a.texts == nil && text != "" {
+		a.texts = make([]string, len(a.slots))
+	}
+	if a.texts != nil {
+		a.texts[r.index] = text
+	}
+	word := &h.tags[j/8]
+	word.Store(word.Load()&^(0xff<<(j%8*8)) | tag(hash)<<(j%8*8))
+	return r
+}
+
+// last is the number of groups of a table that grows no more.
+func (t *Table) last() int { return (t.size + fullGroup - 1) / fullGroup }
+
+// room is the number of keys with which an array has to grow, if it can.
+func (a *array) room() int { return fullGroup * len(a.headers) }
+
+// grow moves all keys to a larger array, which it returns.
+func (t *Table) grow(old *array) *array {
+	groups := 1
+	if old != nil {
+		groups = min(t.last(), len(old.headers)+max(1, len(old.headers)/growth))
+	}
+	a := &array{headers: make([]header, groups), slots: make([]Slot, groups*group)}
+	if old != nil {
+		if old.texts != nil {
+			a.texts = make([]string, len(a.slots))
+		}
+		for i := range old.slots {
+			t.move(old, uint32(i), a)
+		}
+	}
+	t.array.Store(a)
+	return a
+}
+
+// move moves the key of a slot, if there is one, to another array.
+func (t *Table) move(old *array, i uint32, a *array) {
+	from := &old.headers[i/group]
+	kept := from.tags[i%group/8].Load() >> (i % 8 * 8) & 0xff
+	if kept == 0 {
+		return
+	}
+	s := &old.slots[i]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := a.take(s.hash(t.seeds))
+	s.moveTo(&a.slots[j])
+	to := &a.headers[j/group]
+	to.tags[j%group/8].Or(kept << (j % 8 * 8))
+	to.marks.Or(from.marks.Load() >> (i % group) & eachMark << (j % group))
+	if old.texts != nil {
+		a.texts[j] = old.texts[i]
+	}
+}
+
+// take returns the index of an empty slot for a hash, in the first group from its home
+// on that has one.
+func (a *array) take(hash uint64) uint32 {
+	for g := a.home(hash); ; g = a.next(g) {
+		h := &a.headers[g]
+		for word := range h.tags {
+			if m := zeros(h.tags[word].Load()); m != 0 {
+				return g*group + uint32(word*8+bits.TrailingZeros64(m)/8)
+			}
+		}
+		h.passed.Add(1)
+	}
+}
+
+// leave notes that the key of a hash is no longer at an index.
+func (a *array) leave(index uint32, hash uint64) {
+	for g := a.home(hash); g != index/group; g = a.next(g) {
+		a.headers[g].passed.Add(^uint32(0))
+	}
+}
+
+// victim returns the key that is to make room for one of a hash, locked. In the first
+// group from the hash's home on that has keys it is the first that is neither used
+// nor pinned from the hand on (the CLOCK algorithm).
+func (a *array) victim(hash uint64) Ref {
+	g := a.home(hash)
+	for a.headers[g].occupied() == 0 {
+		g = a.next(g)
+	}
+	i := g*group + a.headers[g].victim()
+	s := &a.slots[i]
+	s.mu.Lock()
+	return Ref{s, a, i}
+}
+
+func (h *header) victim() uint32 {
+	occupied, marks := h.occupied(), h.marks.Load()
+	free := occupied &^ uint32(marks>>(uint(Pinned)*group)) // to be evicted
+	if free == 0 {
+		free = occupied
+	}
+	for range group {
+		j := h.next()
+		switch {
+		case free>>j&1 == 0:
+		case h.marks.Load()>>j&1 == 0:
+			return j
+		default:
+			h.marks.And(^(uint64(1) << j))
+		}
+	}
+	for {
+		if j := h.next(); free>>j&1 != 0 {
+			return j
+		}
+	}
+}
+
+// next moves the hand on, and returns where it was.
+func (h *header) next() uint32 {
+	j := h.hand
+	h.hand = (j + 1) % group
+	return j
+}
+
+// occupied is the slots of the group that have a key, as bits.
+func (h *header) occupied() (slots uint32) {
+	for j := range uint32(group) {
+		if h.tags[j/8].Load()>>(j%8*8)&0xff != 0 {
+			slots |= 1 << j
+		}
+	}
+	return slots
+}
+
+// Each calls f with every key, its slot locked; f unlocks it. A key that comes or goes
+// meanwhile may be passed over; where the table grows meanwhile, keys are visited twice.
+func (t *Table) Each(f func(Ref)) {
+	t.each(f, func(h *header) uint32 { return h.occupied() })
+}
+
+// EachMarked is Each for keys with a mark.
+func (t *Table) EachMarked(m Mark, f func(Ref)) {
+	t.each(f, func(h *header) uint32 { return uint32(h.marks.Load()>>(uint(m)*group)) & (1<<group - 1) })
+}
+
+func (t *Table) each(f func(Ref), among func(*header) uint32) {
+	for a, done := t.array.Load(), (*array)(nil); a != done; a = t.array.Load() {
+		done = a
+		for g := range a.headers {
+			for m := among(&a.headers[g]); m != 0; m &= m - 1 {
+				i := uint32(g*group + bits.TrailingZeros32(m))
+				s := &a.slots[i]
+				s.mu.Lock()
+				if s.empty() {
+					s.mu.Unlock()
+					continue
+				}
+				f(Ref{s, a, i})
+			}
+		}
+	}
+}
+
+// Count is the number of keys with a mark.
+func (t *Table) Count(m Mark) (n int) {
+	if a := t.array.Load(); a != nil {
+		for g := range a.headers {
+			n += bits.OnesCount16(uint16(a.headers[g].marks.Load() >> (uint(m) * group)))
+		}
+	}
+	return n
+}
+
+// Index is where the key is, for At.
+func (r Ref) Index() uint32 { return r.index }
+
+// SetMark sets a mark of the key, or takes it away. It writes only where that is a
+// change: others may read beside it.
+func (r Ref) SetMark(m Mark, is bool) {
+	marks, bit := &r.array.headers[r.index/group].marks, uint64(1)<<(uint(m)*group+uint(r.index%group))
+	switch {
+	case marks.Load()&bit != 0 == is:
+	case is:
+		marks.Or(bit)
+	default:
+		marks.And(^bit)
+	}
+}
+
+// Marked reports whether the key has a mark.
+func (r Ref) Marked(m Mark) bool {
+	return r.array.headers[r.index/group].marks.Load()>>(uint(m)*group+uint(r.index%group))&1 != 0
+}
+
+// Text is the text beside the slot, for who knows that there is one.
+func (r Ref) Text() string { return r.array.texts[r.index] }
+
+// Key is a key of the table.
+func (t *Table) Key(r Ref) string {
+	if r.long() {
+		return r.Text()[t.skip:]
+	}
+	return string(r.text[:r.size-1])
+}
+
+// AppendKey appends a key of the table.
+func (t *Table) AppendKey(b []byte, r Ref) []byte {
+	if r.long() {
+		return append(b, r.Text()[t.skip:]...)
+	}
+	return append(b, r.text[:r.size-1]...)
+}
+
+// Hash is the hash of a key of the table.
+func (t *Table) Hash(r Ref) uint64 { return r.hash(t.seeds) }
+
+// Holds reports whether a slot that was unlocked and locked again still has a key.
+func (t *Table) Holds(r Ref, hash uint64, key string) bool { return r.holds(t.seeds, hash, key) }
+
+// Seeds make hashes that nobody outside can foresee.
+type Seeds struct{ first, second maphash.Seed }
+
+// NewSeeds returns new ones.
+func NewSeeds() *Seeds { return &Seeds{maphash.MakeSeed(), maphash.MakeSeed()} }
+
+// Hash is the hash of a key.
+func (s *Seeds) Hash(key string) uint64 { return maphash.String(s.first, key) }

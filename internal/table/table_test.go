@@ -1,0 +1,283 @@
+package table
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"pgregory.net/rapid"
+)
+
+// newTable is an empty table of so many keys.
+func newTable(size int) *Table {
+	t := new(Table)
+	t.Init(size, 0, NewSeeds())
+	return t
+}
+
+// put inserts a key, whose slot it unlocks, and returns the key that was evicted.
+func (t *Table) put(key string, at int64) (evicted string) {
+	r := t.Insert(t.seeds.Hash(key), key, "", func(r Ref) { evicted = t.Key(r) })
+	r.At = at
+	r.Unlock()
+	return evicted
+}
+
+// get is what a key was put with.
+func (t *Table) get(key string, use bool) (at int64, ok bool) {
+	r, ok := t.Find(t.seeds.Hash(key), key, use)
+	if ok {
+		at = r.At
+		r.Unlock()
+	}
+	return at, ok
+}
+
+// anyKeys are keys of all lengths that a slot can hold, and longer ones.
+func anyKeys(n int) (keys []string) {
+	for i := range n {
+		keys = append(keys, fmt.Sprint(i)+strings.Repeat("x", i%40))
+	}
+	return append(keys, "")
+}
+
+// TestSlotsFillACacheLine: and no pointers are in them.
+func TestSlotsFillACacheLine(t *testing.T) {
+	if size := unsafe.Sizeof(Slot{}); size != 64 {
+		t.Errorf("a slot takes %d bytes", size)
+	}
+	a := newTable(100)
+	a.put("k", 1)
+	if first := uintptr(unsafe.Pointer(&a.array.Load().slots[0])); first%64 != 0 {
+		t.Errorf("slots begin at %x", first)
+	}
+}
+
+// TestTwin: the table does what a plain map does, for any sizes, and of keys of all
+// lengths: it has what was put and not evicted, evicts when it is full and not before,
+// and keeps marks, while it grows.
+func TestTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		size := rapid.IntRange(1, 200).Draw(t, "size")
+		keys := anyKeys(rapid.IntRange(1, 400).Draw(t, "keys"))
+		table, twin, due := newTable(size), map[string]int64{}, map[string]bool{}
+		for n := range rapid.IntRange(1, 600).Draw(t, "steps") {
+			key := rapid.SampledFrom(keys).Draw(t, "key")
+			at, ok := table.get(key, rapid.Bool().Draw(t, "use"))
+			if want, has := twin[key]; ok != has || at != want {
+				t.Fatalf("%q: %d %v, want %d %v", key, at, ok, want, has)
+			}
+			if !ok {
+				full := len(twin) == size
+				evicted := table.put(key, int64(n))
+				if _, had := twin[evicted]; full != had && !(evicted == "" && !full) {
+					t.Fatalf("%q made room for %q, of %d keys of %d", evicted, key, len(twin), size)
+				}
+				if full {
+					delete(twin, evicted)
+					delete(due, evicted)
+				}
+				twin[key] = int64(n)
+			}
+			if is := rapid.Bool().Draw(t, "due"); is != due[key] {
+				r, _ := table.Find(table.seeds.Hash(key), key, false)
+				r.SetMark(Due, is)
+				r.Unlock()
+				due[key] = is
+			}
+			table.check(t, twin, due)
+		}
+	})
+}
+
+// check compares all keys, and the marked ones, with a twin's.
+func (t *Table) check(to *rapid.T, twin map[string]int64, due map[string]bool) {
+	seen, marked := map[string]int64{}, 0
+	t.Each(func(r Ref) { seen[t.Key(r)] = r.At; r.Unlock() })
+	t.EachMarked(Due, func(r Ref) {
+		if marked++; !due[t.Key(r)] {
+			to.Fatalf("%q is marked", t.Key(r))
+		}
+		r.Unlock()
+	})
+	if len(seen) != len(twin) || t.Len() != len(twin) {
+		to.Fatalf("%d keys, counted as %d, want %d", len(seen), t.Len(), len(twin))
+	}
+	for key, at := range twin {
+		if seen[key] != at {
+			to.Fatalf("%q has %d, want %d", key, seen[key], at)
+		}
+		if due[key] {
+			marked--
+		}
+	}
+	if marked != 0 || t.Count(Due) != len(due)-countFalse(due) {
+		to.Fatalf("%d keys too many are marked; %d counted", marked, t.Count(Due))
+	}
+	passed := 0
+	if a := t.array.Load(); a != nil {
+		for g := range a.headers {
+			passed += int(a.headers[g].passed.Load())
+		}
+		t.Each(func(r Ref) {
+			for g := a.home(t.Hash(r)); g != r.index/group; g = a.next(g) {
+				passed--
+			}
+			r.Unlock()
+		})
+	}
+	if passed != 0 {
+		to.Fatalf("groups count %d keys too many that have passed them", passed)
+	}
+}
+
+func countFalse(m map[string]bool) (n int) {
+	for _, is := range m {
+		if !is {
+			n++
+		}
+	}
+	return n
+}
+
+// TestGrowthMeetsDecisions: nothing that is noted in slots is lost while the table grows,
+// and searches that met keys on their way are among those that were made meanwhile.
+func TestGrowthMeetsDecisions(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(4, runtime.NumCPU())))
+	const keys, goroutines = 20_000, 4
+	met := uint64(0)
+	for round := 0; met == 0; round++ {
+		if round == 50 {
+			t.Fatal("no search has met a growing table")
+		}
+		table, names := newTable(2*keys), anyKeys(keys)
+		var (
+			mu     sync.Mutex // of insertions
+			all    sync.WaitGroup
+			counts atomic.Int64
+		)
+		note := func(key string) {
+			r, ok := table.Find(table.seeds.Hash(key), key, true)
+			if !ok {
+				mu.Lock()
+				defer mu.Unlock()
+				if r, ok = table.Find(table.seeds.Hash(key), key, true); !ok {
+					r = table.Insert(table.seeds.Hash(key), key, "", func(Ref) { t.Error("a key was evicted") })
+				}
+			}
+			r.At++
+			counts.Add(1)
+			r.Unlock()
+		}
+		for g := range goroutines {
+			all.Go(func() {
+				rng := rand.New(rand.NewPCG(uint64(round), uint64(g)))
+				for i := range names {
+					note(names[i])
+					note(names[rng.IntN(i+1)])
+				}
+			})
+		}
+		all.Wait()
+		sum := int64(0)
+		table.Each(func(r Ref) { sum += r.At; r.Unlock() })
+		if sum != counts.Load() || table.Len() != len(names) {
+			t.Fatalf("%d of %d are noted, of %d keys of %d", sum, counts.Load(), table.Len(), len(names))
+		}
+		met = table.met.Load()
+	}
+	t.Logf("%d searches met keys that were being moved", met)
+}
+
+// TestLongKeysAreNotMistaken: keys of which a slot has hashes only.
+func TestLongKeysAreNotMistaken(t *testing.T) {
+	table := newTable(10)
+	long := strings.Repeat("long", 10)
+	table.put(long, 1)
+	for _, key := range []string{long[1:], long + "x", strings.Repeat("gnol", 10), long[:inSlot]} {
+		if _, ok := table.get(key, false); ok {
+			t.Errorf("%q is taken for %q", key, long)
+		}
+	}
+	if at, ok := table.get(long, false); !ok || at != 1 {
+		t.Errorf("%q: %d %v", long, at, ok)
+	}
+}
+
+// TestPinnedKeysStay: as long as there is another one in their group.
+func TestPinnedKeysStay(t *testing.T) {
+	table := newTable(4)
+	for _, key := range []string{"a", "b", "c"} {
+		table.put(key, 1)
+		r, _ := table.Find(table.seeds.Hash(key), key, false)
+		r.SetMark(Pinned, true)
+		r.Unlock()
+	}
+	table.put("d", 1)
+	for i, last := 0, "d"; i < 100; i++ {
+		key := fmt.Sprint(i)
+		if evicted := table.put(key, 1); evicted != last {
+			t.Fatalf("%q was evicted, want %q", evicted, last)
+		}
+		last = key
+	}
+}
+
+// TestHits: of keys by Zipf's law, beside four times as many that come once, no fewer are
+// found than in an exact LRU.
+func TestHits(t *testing.T) {
+	const size, requests = 10_000, 400_000
+	rng := rand.New(rand.NewPCG(1, 1))
+	zipf := rand.NewZipf(rng, 1.1, 1, 100_000)
+	table, exact := newTable(size), newExact(size)
+	ours, theirs, asked := 0, 0, 0
+	for i := range requests {
+		key := fmt.Sprint(zipf.Uint64())
+		if i%5 != 0 {
+			key = fmt.Sprint("flood", i)
+		}
+		if _, ok := table.get(key, true); !ok {
+			table.put(key, 0)
+		} else {
+			ours++
+		}
+		if exact.get(key) {
+			theirs++
+		}
+		asked++
+	}
+	t.Logf("%.1f %% of requests found their key, %.1f %% in an exact LRU", 100*float64(ours)/float64(asked), 100*float64(theirs)/float64(asked))
+	if float64(ours) < float64(theirs) {
+		t.Errorf("%d of %d requests found their key, %d in an exact LRU", ours, asked, theirs)
+	}
+}
+
+// FuzzFind: any two keys are one if they are equal, and two if not.
+func FuzzFind(f *testing.F) {
+	f.Add("a", "b")
+	f.Add("", "\x00")
+	f.Add(strings.Repeat("k", inSlot), strings.Repeat("k", inSlot+1))
+	f.Fuzz(func(t *testing.T, a, b string) {
+		table := newTable(2)
+		table.put(a, 1)
+		if _, ok := table.get(b, true); ok != (a == b) {
+			t.Fatalf("%q is found as %q: %v", a, b, ok)
+		}
+		if a != b {
+			table.put(b, 2)
+		}
+		if at, ok := table.get(a, true); !ok || at != 1 {
+			t.Fatalf("%q: %d %v", a, at, ok)
+		}
+		r, _ := table.Find(table.seeds.Hash(a), a, false)
+		if got := table.Key(r); got != a || string(table.AppendKey(nil, r)) != a {
+			t.Fatalf("%q is the key of %q", got, a)
+		}
+		r.Unlock()
+	})
+}
