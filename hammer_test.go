@@ -328,7 +328,7 @@ func TestHammer(t *testing.T) {
 			h := newHammer(t, wipes)
 			h.Charge(conserved, 1e6)
 			h.settled()
-			f := &fleet{t: t, Net: &simnet.Net{State: h.store.state}}
+			f := &fleet{Net: &simnet.Net{State: h.store.state}}
 			begin, debt := time.Now(), f.ToGo(conserved)
 			h.store.on.Store(true)
 			h.storm(longtest.Choose[time.Duration](400, 800, 800) * time.Millisecond)
@@ -377,18 +377,30 @@ func (h *hammer) checkShards(idle bool) {
 }
 
 func (sh *shard) checkKeys(idle bool) (err error) {
+	if sh.keys.Len() == 0 && len(sh.orphans) == 0 {
+		return nil
+	}
 	n, due, soonest, used := 0, sh.keys.Count(table.Due), forever, map[*account]bool{}
 	sh.keys.Each(func(ref table.Ref) {
 		defer ref.Unlock()
 		var k lockedKey
-		k.load(sh, ref)
+		k.load(sh, ref, clock(sh.local.base))
 		n++
 		if fault := errors.Join(k.checkPlace(), k.bucket.checkBucket(), k.account.checkAccount(idle)); fault != nil {
 			err = fmt.Errorf("%q: %w: %+v %+v", k.field(), fault, k.bucket, k.account)
 		}
-		if k.account != nil {
+		if k.flags.is(contended) {
 			used[k.account] = true
+		}
+		switch {
+		case k.account == nil || k.light && k.bucket.mode == modeStale:
+		case k.light:
+			soonest = min(soonest, later(k.account.planned, lazyPeriod(&k.bucket)/lazyScans))
+		default:
 			soonest = min(soonest, k.account.planned)
+		}
+		if k.light {
+			sh.accounts.release(k.account)
 		}
 	})
 	for _, o := range sh.orphans {
@@ -398,7 +410,7 @@ func (sh *shard) checkKeys(idle bool) (err error) {
 	switch {
 	case n != sh.keys.Len() || n > sh.keys.Size():
 		return fmt.Errorf("%d keys visited, %d counted, of %d", n, sh.keys.Len(), sh.keys.Size())
-	case soonest < sh.soonest.Load():
+	case max(soonest, clock(sh.local.base)) < sh.soonest.Load():
 		return fmt.Errorf("a key is due at %d, and the shard is not looked through before %d", soonest, sh.soonest.Load())
 	case idle && due != 0:
 		return fmt.Errorf("%d keys are due when all is exchanged", due)
@@ -416,7 +428,7 @@ func (p *accounts) check(used map[*account]bool) error {
 			return fmt.Errorf("an account is free and in use: %+v", a)
 		}
 	}
-	if made := len(*p.all.Load()); made != len(p.free)+len(used) {
+	if made := len(*p.all.Load()) - len(p.gone); made != len(p.free)+len(used) {
 		return fmt.Errorf("%d accounts made, %d free, %d in use", made, len(p.free), len(used))
 	}
 	return nil

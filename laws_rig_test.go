@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/table"
 )
 
 // rig is a fleet of real limiters whose loops are turned by hand: what happens,
@@ -34,7 +35,6 @@ type rig struct {
 	applied map[number]bool // that the state remembers
 	ever    map[number]bool // that were applied, though the state may have lost them
 	stray   []*exchange.Chunk
-	entries map[*account]tenant // by their accounts, free ones included, but those of processes that have gone
 
 	// All µs here are by the limit with which the rig began.
 	due    books            // µs that keys are to be charged with for what the fleet has taken
@@ -63,32 +63,6 @@ type number struct {
 	seq  int64
 }
 
-// tenant is the last key seen with an account, with its field and rate at that time. A
-// free account keeps its count.
-type tenant struct {
-	*proc
-	key        string
-	generation uint32
-	field      string
-	rate       float64 // tokens per second
-}
-
-// freed reports whether an account has no key any more.
-func (t tenant) freed(a *account) bool { return a.generation != t.generation }
-
-// untold is the tokens that an account has not reported.
-func (t tenant) untold(a *account) int64 {
-	if k := inMemory(t.local, t.key); k != nil && k.account == a {
-		return a.usage + int64(k.buffer.Taken)
-	}
-	return a.usage
-}
-
-// due is the charge of the tokens that an account has not reported, in µs.
-func (t tenant) due(a *account) float64 {
-	return t.rig.worth(float64(t.untold(a))) + t.rig.worth(a.carry*t.rate/1e6)
-}
-
 // worth is what tokens take of a key's time, in µs.
 func (r *rig) worth(tokens float64) float64 { return tokens * 1e6 / float64(r.cfg.Limit.Rate) }
 
@@ -106,7 +80,7 @@ type proc struct {
 	direct  bool // calls are answered at once
 	arrived map[*batch]bool
 	least   map[string]int64 // TATs that it knows the state to have had
-	lost    uint64           // tokens that evicted keys had to tell whose entries are others' now
+	lost    uint64           // tokens that evicted keys had to report, and nobody ever will
 }
 
 func newRig(t *rapid.T, cfg Config) *rig {
@@ -118,7 +92,7 @@ func newRig(t *rapid.T, cfg Config) *rig {
 	return &rig{
 		t: t, cfg: cfg, equal: true, state: exchange.NewMemory(1, time.Now),
 		sent: map[number][]exchange.Record{}, applied: map[number]bool{}, ever: map[number]bool{},
-		entries: map[*account]tenant{}, due: books{}, spent: books{}, origin: map[string]int64{},
+		due: books{}, spent: books{}, origin: map[string]int64{},
 	}
 }
 
@@ -505,8 +479,36 @@ func (r *rig) charged() books {
 // untold is what is neither charged nor in a report.
 func (r *rig) untold() books {
 	sum := books{}
-	for a, of := range r.entries {
-		sum[of.field] += of.due(a)
+	for _, p := range r.procs {
+		sum.add(p.untold(), 1)
+	}
+	return sum
+}
+
+// untold is what the process has to report, of keys in memory and of orphans.
+func (p *proc) untold() books {
+	sum := books{}
+	add := func(k *lockedKey) {
+		if k.account != nil {
+			tokens := float64(k.account.usage) + float64(k.buffer.Taken) + k.account.carry*k.bucket.rate/1e6
+			sum[k.field()] += p.rig.worth(tokens)
+		}
+	}
+	for sh := range p.local.eachShard() {
+		if sh.keys.Len() == 0 && len(sh.orphans) == 0 {
+			continue
+		}
+		sh.keys.Each(func(ref table.Ref) {
+			var k lockedKey
+			k.load(sh, ref, p.now())
+			add(&k)
+			k.unlock()
+		})
+		for _, o := range sh.orphans {
+			var k lockedKey
+			k.loadOrphan(sh, o, p.now())
+			add(&k)
+		}
 	}
 	return sum
 }
@@ -523,65 +525,34 @@ func (r *rig) underWay() books {
 }
 
 // dropped are the tokens of evicted keys that nobody will ever report.
-func (r *rig) dropped() uint64 {
-	var sum uint64
+func (r *rig) dropped() (sum uint64) {
 	for _, p := range r.procs {
 		sum += p.lost
-	}
-	for a, of := range r.entries {
-		if of.freed(a) {
-			sum += uint64(max(0, a.usage))
-		}
 	}
 	return sum
 }
 
-// remnant is the unreported part of an account, before the account is given to
-// a key.
-type remnant struct {
-	tenant
-	generation uint32
-	tokens     int64
-	due        float64 // µs
-	freed      bool
-}
-
-// remnants are the accounts with an unreported part.
-func (r *rig) remnants() map[*account]remnant {
-	all := map[*account]remnant{}
-	for a, of := range r.entries {
-		if tokens := of.untold(a); tokens != 0 || a.carry != 0 {
-			all[a] = remnant{of, a.generation, tokens, of.due(a), of.freed(a)}
-		}
-	}
-	return all
-}
-
-// touch brings a key into memory, with an account and a fresh grant. The remnant
-// of an account that is given to the key is no longer due.
+// touch brings a key into memory, with a fresh grant. What others had to report that are
+// dropped for it is no longer due.
 func (p *proc) touch(key string) *lockedKey {
-	if k := p.find(key); k != nil && k.account != nil { // which the key keeps
+	if p.find(key) != nil { // nobody is evicted for it
 		p.AllowN(key, 0)
 		return p.inUse(key)
 	}
-	before := p.rig.remnants()
+	before := p.untold()
 	p.AllowN(key, 0)
-	k := p.inUse(key)
-	if was, ok := before[k.account]; ok && (was.freed || k.account.generation != was.generation) {
-		p.rig.due[was.field] -= was.due
-		p.lost += uint64(max(0, was.tokens))
+	after := p.untold()
+	for field, was := range before {
+		if lost := was - after[field]; lost != 0 {
+			p.rig.due[field] -= lost
+			p.lost += uint64(max(0, math.Round(lost*float64(p.rig.cfg.Limit.Rate)/1e6)))
+		}
 	}
-	return k
+	return p.inUse(key)
 }
 
-// find is a key in memory, nil where it is not; an idle key has no account.
-func (p *proc) find(key string) *lockedKey {
-	k := inMemory(p.local, key)
-	if k != nil && k.account != nil {
-		p.rig.entries[k.account] = tenant{p, key, k.account.generation, k.field(), k.bucket.rate}
-	}
-	return k
-}
+// find is a copy of a key in memory, nil where it is not.
+func (p *proc) find(key string) *lockedKey { return inMemory(p.local, key) }
 
 // inUse is a key after a decision: in memory, with an account.
 func (p *proc) inUse(key string) *lockedKey {
@@ -678,12 +649,6 @@ func (p *proc) relimit(lim Limit) {
 	if err := p.SetLimit(lim); err != nil {
 		p.rig.t.Fatal(err)
 	}
-	for a, of := range p.rig.entries {
-		if k := inMemory(of.local, of.key); k != nil && k.account == a && !of.freed(a) {
-			of.rate = k.bucket.rate
-			p.rig.entries[a] = of
-		}
-	}
 }
 
 // ask makes a request of the loop, of which nobody waits for the answer.
@@ -736,9 +701,7 @@ func (p *proc) crash() {
 			delete(r.sent, n)
 		}
 	}
-	r.due.add(r.untold(), -1)
-	maps.DeleteFunc(r.entries, func(_ *account, of tenant) bool { return of.proc == p })
-	r.due.add(r.untold(), 1)
+	r.due.add(p.untold(), -1)
 	r.procs = slices.DeleteFunc(r.procs, func(q *proc) bool { return q == p })
 }
 
@@ -775,7 +738,7 @@ func (p *proc) leave() {
 		p.rig.t.Fatalf("left with %d keys in reports", n)
 	}
 	for sh := range p.local.eachShard() {
-		sh.eachDue(p.now(), p.checkReported)
+		sh.eachDue(p.now(), forever-1, false, p.checkReported)
 	}
 	if p.rig.isMember(p.syncer.process) {
 		p.rig.t.Fatal("left without a word")

@@ -311,7 +311,7 @@ func TestLawsOfIdleKeys(t *testing.T) {
 				r.settleNow()
 				time.Sleep(restAfter + retireEvery)
 				p.exchange()
-				if k := p.find("a"); k == nil || k.account != nil {
+				if k := p.find("a"); k == nil || k.flags.is(contended) {
 					t.Fatal("the key has kept its account")
 				}
 				r.count(hotKeys)

@@ -358,9 +358,10 @@ func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
 func (l *Limiter) AllowN(key string, n int) bool {
 	now, cost := l.now(), tokens(n)
 	held := heldKey(key)
-	sh, hash := l.local.locate(held)
+	hash := l.local.seeds.Hash(held)
+	sh := l.local.shardOf(hash)
 	if ref, ok := sh.keys.Find(hash, held, true); ok {
-		if ok, done := sh.decideFast(ref.Slot, now, cost); done {
+		if ok, done := sh.decideFast(ref, now, cost); done {
 			return ok
 		}
 	}
@@ -409,9 +410,6 @@ func (l *Limiter) Peek(key string) Result {
 		seen account
 	)
 	waiting := l.glimpse(&k, key, now, &seen)
-	if !k.fresh(now) {
-		k.renew(now)
-	}
 	ok := k.admits(k.bucket.levelAt(now)-waiting, 1)
 	return k.result(now, 1, ok, waiting)
 }
@@ -421,11 +419,11 @@ func (l *Limiter) Peek(key string) Result {
 // the key too.
 func (l *Limiter) glimpse(k *lockedKey, key string, now int64, seen *account) (waiting float64) {
 	held := heldKey(key)
-	found := l.local.find(k, held)
+	found := l.local.find(k, held, now)
 	if found && k.flags.is(relimited) {
 		k.unlock()
 		l.relimit(held, l.ruleOf(key), now)
-		found = l.local.find(k, held)
+		found = l.local.find(k, held, now)
 	}
 	if !found {
 		r := l.ruleOf(key)
@@ -437,21 +435,23 @@ func (l *Limiter) glimpse(k *lockedKey, key string, now int64, seen *account) (w
 			sh.accounts.release(k.account)
 			k.account = seen
 		}
+		if !k.fresh(now) {
+			k.renew(now)
+		}
 		return 0
 	}
 	waiting = k.waiting()
-	switch {
-	case k.account != nil:
-		*seen = *k.account
-		k.account = seen
-	case k.needsAccount():
-		k.join(now)
-		*seen = *k.account
-		k.dropAccount()
-		k.account = seen
+	if a := k.account; a != nil {
+		*seen = *a
+		if k.account = seen; k.light {
+			k.shard.accounts.release(a)
+		}
+	}
+	k.flush(now)
+	if !k.fresh(now) {
+		k.renew(now)
 	}
 	k.slot.Unlock()
-	k.flush(now)
 	return waiting
 }
 
@@ -475,7 +475,7 @@ func (l *Limiter) acquire(k *lockedKey, key string, now int64) {
 // load is acquire of a key that was looked for.
 func (l *Limiter) load(k *lockedKey, key, held string, sh *shard, hash uint64, ref table.Ref, found bool, now int64) {
 	if found && !flags(ref.Flags).is(relimited) {
-		k.load(sh, ref)
+		k.load(sh, ref, now)
 	} else {
 		if found {
 			ref.Unlock()
@@ -506,9 +506,8 @@ func (l *Limiter) meet(k *lockedKey, key, held string, sh *shard, hash uint64, n
 // there and has to have its limit requested. It loads the key.
 func (l *Limiter) applyLocked(k *lockedKey, held string, sh *shard, hash uint64, r rule, now int64) {
 	if ref, ok := sh.keys.Find(hash, held, true); ok {
-		k.load(sh, ref)
+		k.load(sh, ref, now)
 		if k.flags.is(relimited) {
-			k.flush(now)
 			k.obey(r, now)
 		}
 		return
@@ -610,7 +609,7 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	sh.mu.Lock()
 	if ref, ok := sh.keys.Find(hash, held, false); ok {
 		var k lockedKey
-		k.load(sh, ref)
+		k.load(sh, ref, now)
 		k.flush(now)
 		k.reset(now)
 		k.close()
@@ -680,11 +679,10 @@ func (l *Limiter) Reload() {
 // limits have changed again meanwhile, the next decision asks.
 func (l *Limiter) relimit(held string, r rule, now int64) {
 	var k lockedKey
-	if !l.local.find(&k, held) {
+	if !l.local.find(&k, held, now) {
 		return
 	}
 	if k.flags.is(relimited) && l.limits.Load() == r.version {
-		k.flush(now)
 		k.obey(r, now)
 	}
 	k.close()
@@ -767,7 +765,7 @@ func (k *lockedKey) result(now, n int64, taken bool, waiting float64) Result {
 type Reservation struct {
 	l          *Limiter
 	key        string
-	account    *account // of the key; nil: not OK, or nothing to give back
+	account    *account // of the key; nil: it need not have one
 	generation uint32   // of the account: by now it may be another key's
 	id         uint64   // in l.reservations: copies of a reservation have the same
 	n          int64
@@ -775,6 +773,7 @@ type Reservation struct {
 	ahead      int64  // tokens that waited then
 	act        int64  // when the tokens may be used; a grant may bring it nearer
 	taken      int64  // lockedKey.taken with this reservation
+	given      bool   // true if there are tokens to give back
 	ok         bool
 }
 
@@ -815,6 +814,10 @@ func (l *Limiter) Reserve(key string) Reservation { return l.ReserveN(key, 1) }
 // as it was at the last exchange. The reservation is not OK if n exceeds the burst.
 func (l *Limiter) ReserveN(key string, n int) Reservation {
 	now := l.now()
+	if l.syncer == nil {
+		sh, _ := l.local.locate(heldKey(key))
+		sh.sweep(now)
+	}
 	var k lockedKey
 	l.acquire(&k, key, now)
 	return l.reserve(&k, key, now, tokens(n))
@@ -845,15 +848,17 @@ func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Dura
 	if k.flags.is(open) {
 		return Reservation{l: l, act: now, ok: true}
 	}
-	if k.account == nil {
+	r := Reservation{l: l, key: key, id: l.reservations.last.Add(1), n: n, act: later(now, d), given: true, ok: true}
+	if k.account == nil && d > 0 {
 		k.takeAccount(now)
 	}
+	k.promote()
 	k.bucket.charge(now, float64(n))
-	k.bucket.lastEvent = later(now, d)
+	k.bucket.lastEvent = r.act
 	k.note(now, n, true)
-	r := Reservation{
-		l: l, key: key, account: k.account, generation: k.account.generation, id: l.reservations.last.Add(1),
-		n: n, act: later(now, d), taken: k.taken(), ok: true,
+	if a := k.account; a != nil {
+		a.reserved = max(a.reserved, r.act)
+		r.account, r.generation, r.taken = a, a.generation, k.taken()
 	}
 	if k.flags.is(awaited) {
 		r.order, r.ahead = l.local.queues.Reserve(k.key(), n)
@@ -877,9 +882,9 @@ func (r Reservation) Delay() time.Duration {
 func (r *Reservation) left() time.Duration {
 	now := r.l.now()
 	var k lockedKey
-	if r.act > now && r.account != nil && r.l.local.find(&k, heldKey(r.key)) {
+	if r.act > now && r.account != nil && r.l.local.find(&k, heldKey(r.key), now) {
 		r.shorten(&k, now)
-		k.slot.Unlock()
+		k.unlock()
 	}
 	return time.Duration(max(0, r.act-now))
 }
@@ -898,14 +903,14 @@ func (r *Reservation) shorten(k *lockedKey, now int64) {
 // isOf reports whether the key's bucket knows of the reservation: the key has not been
 // evicted since.
 func (r *Reservation) isOf(k *lockedKey) bool {
-	return k.account == r.account && k.account.generation == r.generation
+	return r.account == nil || k.account == r.account && k.account.generation == r.generation
 }
 
 // Cancel gives back the tokens that later reservations have not overtaken, if
 // the reservation has not acted yet. Copies are one reservation: cancelling it
 // again, or another copy, does nothing.
 func (r Reservation) Cancel() {
-	if r.account == nil {
+	if !r.given {
 		return
 	}
 	now := r.l.now()
@@ -999,10 +1004,10 @@ func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now, n int
 // refusal is the error of a wait for more than the burst that a key has by now.
 func (lo *local) refusal(key string, n int64) error {
 	var k lockedKey
-	if !lo.find(&k, heldKey(key)) { // evicted since: which limit it was is not known any more
+	if !lo.find(&k, heldKey(key), clock(lo.base)) { // evicted since: which limit it was is not known any more
 		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)}
 	}
-	defer k.slot.Unlock()
+	defer k.unlock()
 	return k.waitError(key, n, -1)
 }
 
@@ -1085,7 +1090,7 @@ func (k *Key) Allow() bool { return k.AllowN(1) }
 func (k *Key) AllowN(n int) bool {
 	now, cost := k.l.now(), tokens(n)
 	if ref, ok := k.find(); ok {
-		if ok, done := k.shard.decideFast(ref.Slot, now, cost); done {
+		if ok, done := k.shard.decideFast(ref, now, cost); done {
 			return ok
 		}
 	}
@@ -1425,7 +1430,7 @@ func lockAll(stakes []stake) []stake {
 	for i := range stakes {
 		s := &stakes[i]
 		if s.locked.orphan == nil {
-			s.locked.load(s.shard, s.slot)
+			s.locked.load(s.shard, s.slot, s.now)
 		}
 		s.locked.prepare(s.now)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
@@ -899,4 +900,25 @@ func TestLimitForThatChangesLimitsEnds(t *testing.T) {
 	if asked != 0 {
 		t.Error("a settled limit is asked for again")
 	}
+}
+
+// TestCancelAfterAFasterLimit: as with x/time/rate, though there were decisions meanwhile.
+func TestCancelAfterAFasterLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, theirs := newTestLocal(t, Limit{Rate: 1, Burst: 10}), rate.NewLimiter(1, 10)
+		require.True(t, l.AllowN("k", 10) && theirs.AllowN(time.Now(), 10))
+		r, want := l.ReserveN("k", 5), theirs.ReserveN(time.Now(), 5)
+		require.Equal(t, want.Delay(), r.Delay())
+		require.NoError(t, l.SetLimit(Limit{Rate: 2, Burst: 10}))
+		theirs.SetLimit(2)
+		time.Sleep(3*time.Second + time.Millisecond)
+		require.True(t, l.Allow("k") && theirs.Allow())
+		time.Sleep(100 * time.Millisecond)
+		require.False(t, l.Allow("k") || theirs.Allow())
+		r.Cancel()
+		want.Cancel()
+		if got, want := l.AllowN("k", 5), theirs.AllowN(time.Now(), 5); got != want {
+			t.Errorf("after a Cancel 5 tokens: %v, with x/time %v", got, want)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"iter"
+	"math"
 	"math/bits"
 	"slices"
 	"strings"
@@ -22,13 +23,16 @@ import (
 )
 
 const (
-	maxKey     = 64 // bytes; a longer key is held and sent as a digest
-	digestSize = 16
-	fieldSize  = 1 + digestSize // of a field that is a digest
-	shardKeys  = 1024           // keys a shard should hold at least: fewer, and chance fills one long before the others
-	maxShards  = 1024
-	dueUrgent  = 0 // the due time of a key that is to be told at once
-	lazyScans  = 8 // in the lazy period of a key: a shard is not looked through for each key that is due
+	maxKey      = 64 // bytes; a longer key is held and sent as a digest
+	digestSize  = 16
+	fieldSize   = 1 + digestSize // of a field that is a digest
+	keptFree    = 16             // accounts that a shard keeps for its next keys
+	countTries  = 3              // of counting what slots have counted
+	goneOrphans = 64             // that a shard keeps the memory of, and as many as it has
+	shardKeys   = 1024           // keys a shard should hold at least: fewer, and chance fills one long before the others
+	maxShards   = 8192
+	dueUrgent   = 0 // the due time of a key that is to be told at once
+	lazyScans   = 8 // in the lazy period of a key: a shard is not looked through for each key that is due
 )
 
 // flags are facts about a key that decisions need.
@@ -43,6 +47,10 @@ const (
 	shut                        // true if nothing is admitted: likewise
 	allows                      // true if an admission need only be noted in the buffer
 	denies                      // true if a denial need be
+	contended                   // true if the slot's Account is the number of an account; otherwise it is what others request, as a float32
+	owesFloor                   // floorDue of a key without an account
+	owesLimit                   // limitDue of one
+	partBits                    // the lowest of the bits that have the partition's number, from 0
 
 	special = shadow | relimited | awaited | open | shut // true if a decision is more than arithmetic
 )
@@ -63,6 +71,8 @@ type lockedKey struct {
 	bucket  bucket
 	flags   flags
 	account *account // nil: the fleet has nothing to hear of the key
+	light   bool     // true if the account is made of its short form
+	now     int64    // when it was loaded
 	buffer  table.Buffer
 	slot    table.Ref
 	orphan  *orphan // nil: the key is in memory, in the slot
@@ -97,6 +107,7 @@ type shard struct {
 	local    *local
 	keys     table.Table
 	accounts accounts
+	phase    int64        // of the instants at which lazy keys are due, so that not all shards have them at once
 	soonest  atomic.Int64 // no key that is marked due is planned for an earlier instant
 
 	allowed, denied atomic.Uint64 // except what slots have counted
@@ -104,51 +115,61 @@ type shard struct {
 
 	mu      sync.Mutex
 	orphans []*orphan // at account.orphan − 1
+	gone    []*orphan // for newOrphan
 	untold  int       // orphans that are not in a report; at most twice the size
 	met     int64     // when the last key came
 
 	evictions, dropped uint64
+	counted            [2]uint64 // allowed and denied, as last told
+	swept              int64     // when retire last looked through all keys
 }
 
 // accounts are the accounts of a shard, numbered from 1. A key refers to its own by the
 // number, for which there is room in its slot.
 type accounts struct {
-	all  atomic.Pointer[[]*account]
-	mu   sync.Mutex // taken after all others
-	free []*account
+	all   atomic.Pointer[[]*account]
+	spare *spares
+	mu    sync.Mutex // taken after all others except that of spares
+	free  []*account // at most keptFree
+	gone  []uint32   // numbers that nobody has
+}
+
+// spares are accounts that no key has, of all shards, which are kept for a while.
+type spares struct {
+	mu   sync.Mutex
+	list []*account
+	idle int // how many nobody has needed since the last trim
 }
 
 func (p *accounts) at(number uint32) *account { return (*p.all.Load())[number-1] }
 
-// take returns an account that nobody uses.
-func (p *accounts) take(now int64) *account {
+// take returns an account that nobody uses, as it was left.
+func (p *accounts) take() (a *account) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.free) == 0 {
-		p.make()
+	if last := len(p.free) - 1; last >= 0 {
+		a, p.free = p.free[last], p.free[:last]
+	} else {
+		a = p.add(p.spare.take())
 	}
-	last := len(p.free) - 1
-	a := p.free[last]
-	p.free = p.free[:last]
-	kept := a.identity
-	*a = newAccount(now)
-	a.identity = kept
+	p.mu.Unlock()
 	return a
 }
 
-// make allocates an eighth of the accounts that there are.
-func (p *accounts) make() {
+// add gives an account a number.
+func (p *accounts) add(a *account) *account {
 	var all []*account
 	if old := p.all.Load(); old != nil {
 		all = *old
 	}
-	block := make([]account, 1+len(all)/8)
-	for i := range block {
-		all = append(all, &block[i])
-		block[i].number = uint32(len(all))
-		p.free = append(p.free, &block[i])
+	if last := len(p.gone) - 1; last >= 0 {
+		a.number, p.gone = p.gone[last], p.gone[:last]
+		all[a.number-1] = a // nobody reads it yet
+		return a
 	}
+	all = append(all, a)
+	a.number = uint32(len(all))
 	p.all.Store(&all)
+	return a
 }
 
 // release has an account used by another key.
@@ -156,7 +177,41 @@ func (p *accounts) release(a *account) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a.generation++
-	p.free = append(p.free, a)
+	if len(p.free) < keptFree {
+		p.free = append(p.free, a)
+		return
+	}
+	(*p.all.Load())[a.number-1] = nil
+	p.gone = append(p.gone, a.number)
+	p.spare.put(a)
+}
+
+// take returns an account, which is made if there is none.
+func (s *spares) take() *account {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := len(s.list) - 1
+	if last < 0 {
+		return new(account)
+	}
+	a := s.list[last]
+	s.list = s.list[:last]
+	s.idle = min(s.idle, last)
+	return a
+}
+
+func (s *spares) put(a *account) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, a)
+}
+
+// trim lets go of the accounts that nobody has needed since the last trim.
+func (s *spares) trim() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = slices.Delete(s.list, 0, s.idle)
+	s.idle = len(s.list)
 }
 
 // local holds the buckets of this process.
@@ -166,6 +221,7 @@ type local struct {
 	stale  atomic.Bool // of some partition grants can't be renewed
 	seeds  *table.Seeds
 	limits table.Limits
+	spare  spares
 	random uint64                // seed of the thresholds
 	limit  atomic.Pointer[Limit] // Config.Limit
 	prefix string                // Config.Prefix
@@ -198,9 +254,11 @@ func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
 		skip = fieldSize
 	}
 	lo.shards = make([]paddedShard, n)
-	for sh := range lo.eachShard() {
-		sh.local = lo
-		sh.keys.Init(maxKeys/n, skip, lo.seeds)
+	for i := range lo.shards {
+		sh := &lo.shards[i].shard
+		sh.local, sh.phase = lo, int64(i)*int64(lazyMost)/lazyScans/int64(n)
+		sh.accounts.spare = &lo.spare
+		sh.keys.Init(maxKeys/n, skip, partitions > 0, lo.seeds)
 		sh.soonest.Store(forever)
 	}
 	lo.shift = uint8(64 - bits.TrailingZeros(uint(n)))
@@ -245,8 +303,10 @@ func keyedDigest(secret []byte, held string) string {
 // locate returns the shard of a held key, and its hash.
 func (lo *local) locate(held string) (*shard, uint64) {
 	h := lo.seeds.Hash(held)
-	return &lo.shards[h>>lo.shift].shard, h
+	return lo.shardOf(h), h
 }
+
+func (lo *local) shardOf(hash uint64) *shard { return &lo.shards[hash>>lo.shift].shard }
 
 func (lo *local) eachShard() iter.Seq[*shard] {
 	return func(yield func(*shard) bool) {
@@ -308,23 +368,103 @@ func (k *lockedKey) recallHash() uint64 {
 }
 
 // load makes k a copy of a key in memory, whose slot is locked.
-func (k *lockedKey) load(sh *shard, ref table.Ref) {
+func (k *lockedKey) load(sh *shard, ref table.Ref, now int64) {
 	lim := sh.local.limits.At(ref.Limit)
-	k.shard, k.slot, k.orphan, k.account, k.flags = sh, ref, nil, nil, flags(ref.Flags)
-	k.buffer = ref.Buffer
-	k.bucket = bucket{rate: lim.Rate, burst: lim.Burst, level: ref.Level, at: ref.At, lastEvent: ref.At}
-	if ref.Account == 0 {
-		k.bucket.grant = k.bucket.alone()
-		return
+	*k = lockedKey{
+		bucket: bucket{rate: lim.Rate, burst: lim.Burst, level: ref.Level, at: ref.At, lastEvent: ref.At},
+		flags:  flags(ref.Flags), buffer: ref.Buffer, slot: ref, shard: sh, now: now,
 	}
-	k.account = sh.accounts.at(ref.Account)
-	k.bucket.grant = k.account.grant
-	k.bucket.lastEvent = max(ref.At, k.account.lastEvent)
+	switch {
+	case k.flags.is(contended):
+		k.account = sh.accounts.at(ref.Account)
+		k.bucket.grant = k.account.grant
+		k.bucket.lastEvent = max(ref.At, k.account.lastEvent)
+	case k.needsAccount():
+		k.lengthen()
+	default:
+		k.bucket.grant = k.bucket.alone()
+	}
+}
+
+// lengthen makes the key an account of its short form.
+func (k *lockedKey) lengthen() {
+	lo := k.shard.local
+	k.account, k.light = k.shard.accounts.take(), true
+	a := k.account
+	a.part = uint16(k.flags/partBits) + 1
+	l := table.Beside[light](k.slot)
+	if k.buffer.Taken == 0 && l.stale == 0 && k.now > later(max(l.epoch(), l.tat, k.bucket.at), restAfter) {
+		*l = light{met: uint32(k.now >> metShift)} // what it says is as good as gone
+		k.bucket.level, k.bucket.at, k.bucket.lastEvent = k.bucket.burst, k.now, k.now
+		k.slot.Level, k.slot.At, k.slot.Account = k.bucket.level, k.now, 0
+	}
+	l.open(a, &k.bucket, math.Float32frombits(k.slot.Account), k.staleSince(), lo.world.Load())
+	a.alarm = poolAlarm(min(k.bucket.burst, k.bucket.level+float64(k.buffer.Taken)), lo.world.Load())
+	a.setMark(floorDue, k.flags.is(owesFloor))
+	a.setMark(limitDue, k.flags.is(owesLimit))
+	switch {
+	case a.marked(limitDue):
+		a.planned = dueUrgent
+	case a.marked(floorDue), k.buffer.Taken != 0 && k.bucket.mode == modeStale:
+		a.planned = dueUrgent + 1
+	case k.buffer.Taken != 0:
+		a.planned = a.lazyDue(&k.bucket, k.shard.phase)
+	}
+}
+
+// promote has the key keep its account.
+func (k *lockedKey) promote() {
+	if k.light {
+		k.flush(k.now)
+		k.flags |= contended
+		k.slot.Account, k.light = k.account.number, false
+		if due := k.account.planned; due != forever {
+			k.account.planned = forever
+			k.planBy(due)
+		}
+	}
+}
+
+// shorten puts the account back into its short form, if that has all that matters.
+func (k *lockedKey) shorten() bool {
+	a := k.account
+	if a.usage != 0 || a.asked != 0 {
+		return k.unflush()
+	}
+	late := a.planned == dueUrgent || k.buffer.Taken == 0 && a.planned != forever
+	if late && a.marks == 0 || k.flags.is(awaited) || !a.shorten(table.Beside[light](k.slot), &k.bucket, k.buffer, k.now, k.shard.local.world.Load()) {
+		return false
+	}
+	k.flags.mark(owesFloor, a.marked(floorDue))
+	k.flags.mark(owesLimit, a.marked(limitDue))
+	k.slot.Account = math.Float32bits(float32(a.others))
+	return true
+}
+
+// unflush is shorten just after a reply, with tokens taken while that was on its way: they
+// go back into the buffer.
+func (k *lockedKey) unflush() bool {
+	a, b := k.account, &k.bucket
+	if a.usage != a.asked || a.usage <= 0 || a.usage > math.MaxUint16 || a.exchanged != k.now || k.buffer.Attempts != 0 || a.alarm == maxTokens {
+		return false
+	}
+	kept, w := *a, k.shard.local.world.Load()
+	taken := a.usage
+	a.unfold(b.rate, w)
+	k.buffer = newBuffer(max(taken, min(a.alarm-1, a.fairRoom(k.now, b, w)+taken)), min(a.request(), b.capacity))
+	k.buffer.Attempts, k.buffer.Taken = uint16(taken), uint16(taken)
+	if a.planned < later(k.now, w.interval) || !k.shorten() {
+		*a, k.buffer = kept, table.Buffer{}
+		return false
+	}
+	k.flags.mark(allows, true)
+	k.flags.mark(denies, false)
+	return true
 }
 
 // loadOrphan makes k a copy of an orphan, whose shard is locked.
-func (k *lockedKey) loadOrphan(sh *shard, o *orphan) {
-	*k = lockedKey{bucket: o.bucket, flags: o.flags, account: o.account, orphan: o, shard: sh}
+func (k *lockedKey) loadOrphan(sh *shard, o *orphan, now int64) {
+	*k = lockedKey{bucket: o.bucket, flags: o.flags, account: o.account, orphan: o, shard: sh, now: now}
 }
 
 // save writes back what is known.
@@ -333,11 +473,18 @@ func (k *lockedKey) save() {
 		k.orphan.bucket, k.orphan.flags = k.bucket, k.flags
 		return
 	}
+	if a := k.account; a != nil {
+		switch {
+		case k.light && k.shorten():
+			k.flags &^= contended
+			k.shard.accounts.release(a)
+		default:
+			k.promote()
+			a.grant, a.lastEvent = k.bucket.grant, k.bucket.lastEvent
+		}
+	}
 	s := k.slot.Slot
 	s.Level, s.At, s.Flags, s.Buffer = k.bucket.level, k.bucket.at, uint16(k.flags), k.buffer
-	if k.account != nil {
-		k.account.grant, k.account.lastEvent = k.bucket.grant, k.bucket.lastEvent
-	}
 }
 
 // close ends what was done to a key: callers that wait for it and may go on do so, the
@@ -358,12 +505,6 @@ func (k *lockedKey) close() {
 func (k *lockedKey) unlock() {
 	k.save()
 	k.slot.Unlock()
-}
-
-// setLimit makes the key's bucket one of a limit, full.
-func (k *lockedKey) setLimit(lim Limit, now int64) {
-	k.bucket = newBucket(lim, now)
-	k.numberLimit()
 }
 
 // numberLimit has the slot refer to the limit of the bucket.
@@ -401,10 +542,10 @@ func (k *lockedKey) applied() Limit {
 	return k.bucket.limit()
 }
 
-// needsAccount reports whether the key does, and has none: its limit is one that the
-// fleet shares.
+// needsAccount reports whether the key does, and has none for the exchange: its limit is
+// one that the fleet shares.
 func (k *lockedKey) needsAccount() bool {
-	return k.account == nil && len(k.shard.local.parts) > 0 && k.bucket.shared()
+	return !k.exchanges() && len(k.shard.local.parts) > 0 && k.bucket.shared()
 }
 
 // exchanges reports whether the fleet is told of the key.
@@ -413,8 +554,8 @@ func (k *lockedKey) exchanges() bool { return k.account.exchanges() }
 // begin makes a key, which has a limit, one of which only that is known which is
 // remembered of the key, and reports whether that is a debt. Another key's memory may
 // be taken for its own, but no debt.
-func (k *lockedKey) begin(held string, now int64) (owes bool) {
-	lo := k.shard.local
+func (k *lockedKey) begin(held string) (owes bool) {
+	lo, now := k.shard.local, k.now
 	k.flags.mark(open, k.bucket.unlimited())
 	k.flags.mark(shut, k.bucket.burst == 0)
 	if k.orphan == nil && lo.queues.Has(held) {
@@ -465,10 +606,13 @@ func (lo *local) heardOf(k *lockedKey, now int64) (news.Item, bool) {
 // join gives a key that has none an account, and tells that what was heard of the key.
 func (k *lockedKey) join(now int64) {
 	lo := k.shard.local
-	k.takeAccount(now)
-	h := k.fieldHash()
-	k.account.part = 1 + uint16(h%uint64(len(lo.parts)))
-	k.account.rng = lo.random ^ h
+	if k.account == nil { // else it has one for its reservations
+		k.takeAccount(now)
+		k.light = k.orphan == nil
+	}
+	part := k.fieldHash() % uint64(len(lo.parts))
+	k.account.part = 1 + uint16(part)
+	k.flags = k.flags&(partBits-1) | flags(part)*partBits
 	if it, ok := lo.heardOf(k, now); ok {
 		w := lo.world.Load()
 		k.account.tat = k.bucket.believed(it, now)
@@ -480,17 +624,30 @@ func (k *lockedKey) join(now int64) {
 
 // takeAccount gives a key that has none an account.
 func (k *lockedKey) takeAccount(now int64) {
-	k.account = k.shard.accounts.take(now)
+	k.account = k.shard.accounts.take()
+	kept := k.account.identity
+	*k.account = newAccount(now)
+	k.account.identity = kept
 	if k.orphan != nil {
 		k.orphan.account = k.account
 		return
 	}
+	k.flags |= contended
 	k.slot.Account = k.account.number
 }
 
-// dropAccount takes its account from a key.
+// dropReserved takes from a key that has nothing to do with the exchange the account that
+// it has for its reservations, if they may have acted.
+func (k *lockedKey) dropReserved(now int64) {
+	if max(k.bucket.lastEvent, k.account.reserved) < now && !k.account.frozen {
+		k.dropAccount()
+	}
+}
+
+// dropAccount takes its account from a key that has nothing to do with the exchange.
 func (k *lockedKey) dropAccount() {
 	k.shard.accounts.release(k.account)
+	k.flags &^= contended
 	k.slot.Account, k.account = 0, nil
 }
 
@@ -566,7 +723,7 @@ func (k *lockedKey) inDebt(now int64) bool {
 // hear takes in news: into a key in memory, else into the table.
 func (lo *local) hear(it news.Item, now int64) {
 	var k lockedKey
-	if !lo.resident(&k, it.Field) {
+	if !lo.resident(&k, it.Field, now) {
 		if it.Reset {
 			lo.recall.forget(lo.recallHashOf(it.Field))
 			lo.queues.Wake(heldOf(it.Field))
@@ -600,9 +757,9 @@ func (lo *local) recallHashOf(field string) uint64 {
 
 // unsay notes that the news of a key was cut. The next report that finds the key low
 // puts it again.
-func (lo *local) unsay(field string) {
+func (lo *local) unsay(field string, now int64) {
 	var k lockedKey
-	if lo.resident(&k, field) {
+	if lo.resident(&k, field, now) {
 		if k.exchanges() {
 			k.account.said = 0
 		}
@@ -611,7 +768,7 @@ func (lo *local) unsay(field string) {
 }
 
 // resident locks and loads the key of a field, if it is in memory.
-func (lo *local) resident(k *lockedKey, field string) bool {
+func (lo *local) resident(k *lockedKey, field string, now int64) bool {
 	held := ""
 	if lo.secret == nil {
 		held = heldOf(field)
@@ -620,13 +777,13 @@ func (lo *local) resident(k *lockedKey, field string) bool {
 	} else {
 		return false
 	}
-	return lo.find(k, held)
+	return lo.find(k, held, now)
 }
 
 // repliedSince reports whether a key is in memory, and the last word of it was a reply.
-func (lo *local) repliedSince(field string) bool {
+func (lo *local) repliedSince(field string, now int64) bool {
 	var k lockedKey
-	if !lo.resident(&k, field) {
+	if !lo.resident(&k, field, now) {
 		return false
 	}
 	defer k.unlock()
@@ -634,16 +791,11 @@ func (lo *local) repliedSince(field string) bool {
 }
 
 // find locks and loads a held key, if it is in memory.
-func (lo *local) find(k *lockedKey, held string) bool {
+func (lo *local) find(k *lockedKey, held string, now int64) bool {
 	sh, hash := lo.locate(held)
 	ref, ok := sh.keys.Find(hash, held, false)
-	if !ok {
-		sh.mu.Lock()
-		ref, ok = sh.keys.Find(hash, held, false)
-		sh.mu.Unlock()
-	}
 	if ok {
-		k.load(sh, ref)
+		k.load(sh, ref, now)
 	}
 	return ok
 }
@@ -676,12 +828,12 @@ func (sh *shard) insertLocked(k *lockedKey, held string, hash uint64, lim Limit,
 		field = lo.fieldOf(held)
 		text = field + held
 	}
-	*k = lockedKey{shard: sh}
+	*k = lockedKey{shard: sh, now: now}
 	sh.met = now
 	k.slot = sh.keys.Insert(hash, held, text, sh.evictLocked)
 	k.bucket = newBucket(lim, now)
 	k.slot.Limit = lo.limits.Take(table.Limit{Rate: k.bucket.rate, Burst: k.bucket.burst})
-	if k.begin(held, now) {
+	if k.begin(held) {
 		lo.heard.Put(news.Item{Field: k.field(), Reset: true}) // until it is evicted again
 	}
 	if field != "" {
@@ -693,7 +845,7 @@ func (sh *shard) insertLocked(k *lockedKey, held string, hash uint64, lim Limit,
 // reported goes to the next round all the same, up to a bound.
 func (sh *shard) evictLocked(ref table.Ref) {
 	var k lockedKey
-	k.load(sh, ref)
+	k.load(sh, ref, sh.met)
 	k.flush(sh.met)
 	if sh.local.secret != nil {
 		sh.local.hidden.Delete(k.field())
@@ -714,7 +866,9 @@ func (sh *shard) evictLocked(ref table.Ref) {
 		sh.accounts.release(a)
 		return
 	}
-	sh.addOrphan(&orphan{field: k.field(), hash: sh.keys.Hash(ref), bucket: k.bucket, flags: k.flags &^ awaited, account: a})
+	o := sh.newOrphan()
+	*o = orphan{field: k.field(), hash: sh.keys.Hash(ref), bucket: k.bucket, flags: k.flags &^ awaited, account: a}
+	sh.addOrphan(o)
 	if !a.frozen {
 		a.planned = forever
 		sh.plan(a, sh.orphanDue(a), nil)
@@ -724,8 +878,8 @@ func (sh *shard) evictLocked(ref table.Ref) {
 // makeUp makes a held key that is not in memory: an orphan that its shard does not have.
 func (sh *shard) makeUp(k *lockedKey, held string, lim Limit, now int64) {
 	o := &orphan{held: strings.Clone(held), field: sh.local.fieldOf(held), hash: sh.local.seeds.Hash(held), bucket: newBucket(lim, now)}
-	k.loadOrphan(sh, o)
-	k.begin(held, now)
+	k.loadOrphan(sh, o, now)
+	k.begin(held)
 }
 
 // adopt takes over an orphan that was made up, after a decision on it.
@@ -748,6 +902,17 @@ func (sh *shard) adopt(k *lockedKey, now int64) {
 	sh.keepOrphan(k)
 }
 
+// newOrphan returns the memory of an orphan that has gone, or new memory.
+func (sh *shard) newOrphan() *orphan {
+	last := len(sh.gone) - 1
+	if last < 0 {
+		return new(orphan)
+	}
+	o := sh.gone[last]
+	sh.gone = sh.gone[:last]
+	return o
+}
+
 // addOrphan keeps an orphan until it is reported.
 func (sh *shard) addOrphan(o *orphan) {
 	sh.orphans = append(sh.orphans, o)
@@ -766,6 +931,9 @@ func (sh *shard) removeOrphan(o *orphan) {
 	sh.orphans = sh.orphans[:last]
 	o.account.orphan = 0
 	sh.accounts.release(o.account)
+	if len(sh.gone) < len(sh.orphans)+goneOrphans {
+		sh.gone = append(sh.gone, o)
+	}
 }
 
 // keepOrphan lets go of an orphan that is not in a report, and has no usage to report.
@@ -843,37 +1011,51 @@ func (k *lockedKey) unplan() {
 	}
 }
 
-// retire has the accounts of idle keys used by others.
+// sweep is retire, once in a while, of a limiter that has no syncer for it.
+func (sh *shard) sweep(now int64) {
+	sh.mu.Lock()
+	due := now-sh.swept > int64(retireEvery)
+	if due {
+		sh.swept = now
+	}
+	sh.mu.Unlock()
+	if due {
+		sh.retire(now)
+		sh.local.spare.trim()
+	}
+}
+
+// retire has the accounts of keys that are idle, and far from their limits by now, put
+// into their short form.
 func (sh *shard) retire(now int64) {
-	w := sh.local.world.Load()
 	sh.keys.Each(func(ref table.Ref) {
-		if ref.Account != 0 {
+		if flags(ref.Flags).is(contended) {
 			var k lockedKey
-			k.load(sh, ref)
-			if k.idle(now, w) {
-				k.bucket.level, k.bucket.at = k.bucket.burst, now
-				k.dropAccount()
-				k.save()
+			k.load(sh, ref, now)
+			if !k.account.exchanges() {
+				k.dropReserved(now)
+			} else if k.idle(now) {
+				k.bucket.grant, k.bucket.level, k.bucket.at, k.bucket.lastEvent = k.bucket.alone(), k.bucket.burst, now, now
+				k.account.forgetGrant()
+				k.light = true
 			}
+			k.save()
 		}
 		ref.Unlock()
 	})
 }
 
-// idle reports whether the key's account says no more than a new one would: there
-// is nothing to tell, the bucket is full, the grant has expired long ago, and hardly
-// anybody asked.
-func (k *lockedKey) idle(now int64, w *world) bool {
+// idle reports whether the key has nothing to report, its bucket is full, and its grant has
+// expired.
+func (k *lockedKey) idle(now int64) bool {
 	a := k.account
 	switch {
-	case !a.exchanges() || a.planned != forever || a.frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
+	case a.planned != forever || a.frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
 		return false
-	case now < later(max(a.notedAt, a.exchanged, a.met, k.bucket.lastEvent), restAfter) || now < max(a.expires, a.tat, a.replied, a.said, a.holdUntil):
-		return false
-	case k.bucket.mode == modeStale || k.staleSince() != 0 || a.marked(floorDue) || a.somethingToReport():
+	case now < max(a.expires, a.tat, a.replied, a.said, a.holdUntil, k.bucket.lastEvent+1, a.reserved+1):
 		return false
 	}
-	return max(a.others, float64(a.meanOthers))+a.ownMean(now, w) < restDemand*k.bucket.rate
+	return k.staleSince() == 0 && !a.marked(floorDue) && !a.somethingToReport()
 }
 
 // fresh reports whether a key's grant holds at now.
@@ -896,17 +1078,34 @@ func (k *lockedKey) prepare(now int64) {
 	case a == nil:
 		return
 	case !a.exchanges():
-		if k.bucket.lastEvent < now && !a.frozen { // its reservations may have acted
-			k.dropAccount()
-		}
+		k.dropReserved(now)
 		return
-	case now < a.fastUntil && !k.shard.local.stale.Load():
+	case k.light && k.fresh(now), !k.light && now < a.fastUntil && !k.shard.local.stale.Load():
+		return
+	case k.light:
+		k.renewLight(now)
 		return
 	}
 	k.flush(now)
 	if !k.fresh(now) {
 		k.renew(now)
 	}
+}
+
+// renewLight is renew of a key whose buffer is to stay as it is.
+func (k *lockedKey) renewLight(now int64) {
+	kept, buffer := *k.account, k.buffer
+	k.flush(now)
+	if k.renew(now); k.bucket.mode == modeShare {
+		k.promote()
+		return
+	}
+	if k.bucket.mode == modeStale {
+		buffer.Room = 0 // until the first reply no decision goes by the slot alone
+	}
+	kept.share, kept.staleSince = k.account.share, k.account.staleSince
+	kept.until, kept.expires, kept.alarm, kept.rng = k.account.until, k.account.expires, k.account.alarm, k.account.rng
+	*k.account, k.buffer = kept, buffer
 }
 
 // renew brings the grant up to date: the outage has begun or goes on, or it
@@ -958,6 +1157,12 @@ func (k *lockedKey) redraw(w *world) {
 		k.bucket.threshold = 1
 		return
 	}
+	if k.account.rng == 0 {
+		k.account.rng = k.shard.local.random ^ k.fieldHash()
+		if k.light { // it is not remembered
+			k.account.rng ^= uint64(k.now)
+		}
+	}
 	k.account.rng += 0x9e3779b97f4a7c15 // splitmix64
 	z := k.account.rng
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
@@ -968,22 +1173,23 @@ func (k *lockedKey) redraw(w *world) {
 
 // decideFast decides on a key by its slot and its account's first cache line, as far as
 // they say all that a decision needs, and unlocks it; done is false where they don't.
-func (sh *shard) decideFast(s *table.Slot, now, n int64) (ok, done bool) {
+func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 	lo := sh.local
 	lim, cost, f := lo.limits.At(s.Limit), float64(n), flags(s.Flags)
 	refill, capacity, needed := lim.Rate, lim.Burst, cost
 	done = !f.is(special)
-	if s.Account != 0 {
+	if f.is(contended) {
 		a := sh.accounts.at(s.Account)
 		refill, capacity, needed = a.grant.refill, a.grant.capacity, float64(a.grant.threshold)*cost
 		done = done && now < a.fastUntil && !lo.stale.Load()
 	} else if len(lo.parts) != 0 {
-		done = false
+		refill = max(0, refill-float64(math.Float32frombits(s.Account)))
+		done = done && now-s.At < lo.world.Load().grantTime && !lo.stale.Load()
 	}
 	level := levelAfter(s.Level, now-s.At, refill, capacity)
 	ok = cost <= lim.Burst && enough(level, needed, refill)
-	if done && s.Account != 0 {
-		done = f.is(allowsOrDenies(ok)) && s.Buffer.Add(n, ok)
+	if done && len(lo.parts) != 0 {
+		done = f.is(allowsOrDenies(ok)) && s.Buffer.Add(n, ok) || ok && s.Buffer.Attempts == 0 && !f.is(contended) && sh.begin(s, level, now, n)
 	}
 	switch {
 	case !done:
@@ -999,6 +1205,28 @@ func (sh *shard) decideFast(s *table.Slot, now, n int64) (ok, done bool) {
 	}
 	s.Unlock()
 	return ok, done
+}
+
+// begin notes the first tokens that are taken of a key since its last report, at the given
+// level: noteLight in short. It returns false where that does not do.
+func (sh *shard) begin(s table.Ref, level float64, now, n int64) bool {
+	l, w := table.Beside[light](s), sh.local.world.Load()
+	lim := sh.local.limits.At(s.Limit)
+	b := bucket{rate: lim.Rate, burst: lim.Burst}
+	epoch := l.epoch()
+	most := min(poolAlarm(level, w)-1, int64(clampTokens(b.burst/2/w.fleet)))
+	cost := math.Float32frombits(uint32(l.cost) << 16)
+	if flags(s.Flags).is(owesFloor|owesLimit) || l.stale != 0 || n == 0 || n > most || float32(n) != cost ||
+		now >= max(later(epoch, max(expiry*w.interval, lazyPeriod(&b))), l.tat) || now-epoch > tickRange {
+		return false
+	}
+	l.first = ticksOf(now, epoch)
+	s.Buffer = newBuffer(most, float64(max(1, cost)))
+	s.Buffer.Add(n, true)
+	s.Flags = s.Flags&^uint16(denies) | uint16(allows)
+	s.SetMark(table.Due, true)
+	sh.wake(lazyDue(&b, max(l.first.after(epoch), epoch), sh.phase))
+	return true
 }
 
 // allowsOrDenies is the flag by which a decision need only be noted in the buffer.
@@ -1045,10 +1273,15 @@ func (sh *shard) addTo(s *Stats) {
 	s.DroppedTokens += sh.dropped
 }
 
-// countedLocked is what the shard and its keys have counted. It begins again
-// where a slot has passed on what it counted: it may have been visited before.
+// countedLocked is what the shard and its keys have counted. It begins again, a few
+// times, where a slot has passed on what it counted: it may have been visited before, and
+// what it passed on is missing until the next count.
 func (sh *shard) countedLocked() (allowed, denied uint64) {
-	for {
+	defer func() {
+		sh.counted[0], sh.counted[1] = max(sh.counted[0], allowed), max(sh.counted[1], denied)
+		allowed, denied = sh.counted[0], sh.counted[1]
+	}()
+	for range countTries {
 		passed := [...]uint64{sh.allowed.Load(), sh.denied.Load()}
 		allowed, denied = passed[0], passed[1]
 		sh.keys.Each(func(ref table.Ref) {
@@ -1057,9 +1290,10 @@ func (sh *shard) countedLocked() (allowed, denied uint64) {
 			ref.Unlock()
 		})
 		if passed == [...]uint64{sh.allowed.Load(), sh.denied.Load()} {
-			return allowed, denied
+			break
 		}
 	}
+	return allowed, denied
 }
 
 // decide takes n tokens and says so, or counts a denial; one that is admitted where the
@@ -1077,7 +1311,6 @@ func (k *lockedKey) decide(now, n int64) bool {
 	k.count(ok)
 	k.note(now, n, ok)
 	if ok && k.account != nil && k.bucket.mode == modeStale {
-		k.flush(now)
 		k.redraw(k.shard.local.world.Load())
 	}
 	return ok
@@ -1093,15 +1326,52 @@ func (k *lockedKey) pass(now, n int64) {
 // note writes down what was requested, and taken if ok, for the syncer: in the buffer
 // while that is as good, or in the account.
 func (k *lockedKey) note(now, n int64, ok bool) {
-	if k.account == nil || now < k.account.fastUntil && k.flags.is(allowsOrDenies(ok)) && k.buffer.Add(n, ok) {
+	if k.account == nil || !k.light && now < k.account.fastUntil && k.flags.is(allowsOrDenies(ok)) && k.buffer.Add(n, ok) {
 		return
 	}
 	if n == 0 || k.flags.is(open) || k.flags.is(shut) && !ok {
 		return
 	}
+	if k.light {
+		if ok && k.noteLight(now, n) {
+			return
+		}
+		k.promote()
+	}
 	if k.flush(now); k.exchanges() {
 		k.enter(now, n, ok)
 	}
+}
+
+// noteLight notes tokens taken of a key far from its limit, which it leaves so. It returns
+// false where the account has to be told.
+func (k *lockedKey) noteLight(now, n int64) bool {
+	a, b, w := k.account, &k.bucket, k.shard.local.world.Load()
+	taken := int64(k.buffer.Taken) + n
+	if float64(n) > b.burst || taken > math.MaxUint16 || a.usage != 0 || a.asked != 0 {
+		return false
+	}
+	first := a.first
+	if first == 0 {
+		first = now
+	}
+	fair := int64(clampTokens((elapsed(now-first)*b.rate + b.burst/2) / w.fleet))
+	if b.mode != modeStale && (taken >= a.alarm || taken > fair || a.metByNews()) {
+		return false
+	}
+	a.requested(n)
+	a.first = first
+	k.buffer = newBuffer(min(a.alarm-1, fair), min(a.request(), b.capacity))
+	k.buffer.Attempts, k.buffer.Taken = uint16(taken), uint16(taken)
+	k.flags.mark(allows, true)
+	k.flags.mark(denies, false)
+	if b.mode == modeStale {
+		k.buffer.Room = 0
+		k.planBy(a.soonest(now, w))
+	} else {
+		k.planBy(a.lazyDue(b, k.shard.phase))
+	}
+	return true
 }
 
 // enter writes a cost above 0 into the account, and sees to it that it is told.
@@ -1127,7 +1397,7 @@ func (k *lockedKey) enter(now, n int64, ok bool) {
 // account by for a while.
 func (k *lockedKey) makeFast(now int64, w *world) {
 	a, b := k.account, &k.bucket
-	if k.orphan != nil || b.mode == modeStale || a.planned == forever && !a.frozen {
+	if k.light || k.orphan != nil || b.mode == modeStale || a.planned == forever && !a.frozen {
 		return
 	}
 	until, room := later(a.notedAt, w.interval), a.alarm-a.alarming(b)-1
@@ -1159,7 +1429,7 @@ func (k *lockedKey) plan(now int64, fits bool, w *world) {
 	case !fits || b.mode != modePool || a.said > now && w.fleet > 1 || !a.withinFair(now, b):
 		k.planBy(due)
 	case a.planned == forever:
-		k.planBy(max(due, later(max(a.first, a.reported), lazyPeriod(b))))
+		k.planBy(max(due, a.lazyDue(b, k.shard.phase)))
 	}
 }
 
@@ -1291,10 +1561,12 @@ func (k *lockedKey) freeze() {
 	}
 }
 
-// thaw lets a key be reported again.
+// thaw lets a key be reported again. One that is far from its limit needs no account any
+// more.
 func (k *lockedKey) thaw(now int64) {
 	a := k.account
 	a.frozen = false
+	k.light = k.orphan == nil && k.exchanges() && k.bucket.mode == modePool
 	k.shard.local.frozen.Add(-1)
 	if k.orphan != nil {
 		k.shard.untold++
@@ -1329,6 +1601,9 @@ func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 	switch {
 	case b.shared() && next.shared():
 		if k.exchanges() {
+			if !k.light {
+				k.flush(now)
+			}
 			k.tellLimit(now)
 			k.account.relimit(b, &next, now)
 		}
@@ -1382,48 +1657,90 @@ func (sh *shard) forgetOrphanLocked(field string) {
 	}
 }
 
-// eachDue calls f for every key that is marked due, which it locks and loads, and for
-// every orphan that is not in a report.
-func (sh *shard) eachDue(now int64, f func(*lockedKey)) {
-	sh.keys.EachMarked(table.Due, func(ref table.Ref) {
-		var k lockedKey
-		k.load(sh, ref)
-		if k.account == nil || k.account.planned == forever { // unplanned since
+// eachDue calls f for every key that is due by an instant, or, if every, for all, which it
+// locks and loads, and for every orphan that is due and not in a report. Of the others the
+// shard knows when they are.
+func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
+	sh.soonest.Store(forever)
+	var k lockedKey // one, for it is on the heap
+	visit := func(ref table.Ref) {
+		if due := sh.dueOf(ref); due > by && !every {
+			sh.wake(due)
 			ref.Unlock()
 			return
 		}
-		f(&k)
-		k.close()
-	})
-	sh.eachOrphan(func(k *lockedKey) {
-		if !k.account.frozen {
-			f(k)
+		k.load(sh, ref, now)
+		if k.account != nil {
+			f(&k)
 		}
-	})
-}
-
-// eachOrphan calls f for every orphan.
-func (sh *shard) eachOrphan(f func(*lockedKey)) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	for i := len(sh.orphans) - 1; i >= 0; i-- { // the last takes the place of one that goes
-		var k lockedKey
-		k.loadOrphan(sh, sh.orphans[i])
-		f(&k)
 		k.close()
 	}
+	if every {
+		sh.keys.Each(visit)
+	} else {
+		sh.keys.EachMarked(table.Due, visit)
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, o := range slices.Backward(sh.orphans) { // the last takes the place of one that goes
+		switch {
+		case o.account.frozen:
+		case o.account.planned > by && !every:
+			sh.wake(o.account.planned)
+		default:
+			k.loadOrphan(sh, o, now)
+			f(&k)
+			k.close()
+		}
+	}
+}
+
+// dueOf is when a key that is marked due is, without its account where it has none.
+func (sh *shard) dueOf(ref table.Ref) int64 {
+	if f := flags(ref.Flags); f.is(contended) {
+		return sh.accounts.at(ref.Account).planned
+	} else if f.is(owesFloor | owesLimit) {
+		return dueUrgent
+	}
+	l := table.Beside[light](ref)
+	if l.stale != 0 {
+		return dueUrgent + 1
+	}
+	lim := sh.local.limits.At(ref.Limit)
+	return lazyDue(&bucket{rate: lim.Rate, burst: lim.Burst}, max(l.first.after(l.epoch()), l.epoch()), sh.phase)
+}
+
+// unreported reports whether the shard has a key with usage until an instant that is not
+// reported and answered, or that was not exchanged since.
+func (sh *shard) unreported(at int64) (found bool) {
+	sh.keys.Each(func(ref table.Ref) {
+		if flags(ref.Flags).is(contended) {
+			a := sh.accounts.at(ref.Account)
+			found = found || a.exchanges() && (a.frozen || a.reported < at || (a.planned != forever || ref.Buffer.Taken != 0) && a.before(at))
+		} else if b := (bucket{rate: sh.local.limits.At(ref.Limit).Rate}); len(sh.local.parts) > 0 && b.shared() {
+			l := table.Beside[light](ref)
+			found = found || l.epoch() < at || ref.Buffer.Taken != 0 && (l.epoch() <= at || l.first.after(l.epoch()) <= at)
+		}
+		ref.Unlock()
+	})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, o := range sh.orphans {
+		found = found || o.account.frozen || o.account.before(at)
+	}
+	return found
 }
 
 // reopen locks and loads a key that is in a report, under the given field.
-func (lo *local) reopen(k *lockedKey, of reported, field string) {
-	if lo.resident(k, field) {
+func (lo *local) reopen(k *lockedKey, of reported, field string, now int64) {
+	if lo.resident(k, field, now) {
 		if k.account == of.account {
 			return
 		}
-		k.slot.Unlock()
+		k.unlock()
 	}
 	of.shard.mu.Lock()
-	k.loadOrphan(of.shard, of.shard.orphans[of.account.orphan-1])
+	k.loadOrphan(of.shard, of.shard.orphans[of.account.orphan-1], now)
 }
 
 // release is close of a key that was reopened.
@@ -1514,14 +1831,16 @@ func (k *lockedKey) resetAfter(now int64, waiting float64) time.Duration {
 	return delay(b.levelAt(now)-waiting-b.burst, b.rate)
 }
 
-// each calls f for every key in memory, which it locks and loads, with nothing in its
-// buffer. Deciders never wait for more than one of them.
+// each calls f for every key in memory, which it locks and loads. Deciders never wait for
+// more than one of them.
 func (lo *local) each(now int64, f func(*lockedKey)) {
+	var k lockedKey // one, for it is on the heap
 	for sh := range lo.eachShard() {
 		sh.keys.Each(func(ref table.Ref) {
-			var k lockedKey
-			k.load(sh, ref)
-			k.flush(now)
+			k.load(sh, ref, now)
+			if !k.light {
+				k.flush(now)
+			}
 			f(&k)
 			k.close()
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"reflect"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,23 +18,29 @@ import (
 
 // TestAccountsHaveNoPointers: the GC has nothing to follow in what is kept of a key.
 func TestAccountsHaveNoPointers(t *testing.T) {
-	checkNoPointers(t, reflect.TypeOf(account{}))
+	checkNoPointers(t, reflect.TypeFor[account]())
 }
 
 // inMemory is a copy of a key in memory, nil where it is not.
 func inMemory(lo *local, key string) *lockedKey {
 	var k lockedKey
-	if !lo.find(&k, heldKey(key)) {
+	if !lo.find(&k, heldKey(key), clock(lo.base)) {
 		return nil
 	}
-	k.slot.Unlock()
-	return &k
+	seen := k
+	if k.account != nil {
+		a := *k.account
+		seen.account = &a
+	}
+	k.unlock()
+	return &seen
 }
 
 // flushed is a copy of a key in memory, whose account has been told everything.
 func flushed(l *Limiter, key string) *lockedKey {
 	var k lockedKey
-	l.local.find(&k, heldKey(key))
+	l.local.find(&k, heldKey(key), l.now())
+	k.promote()
 	k.flush(l.now())
 	k.unlock()
 	return &k
@@ -185,9 +192,9 @@ func TestInsertionAtCapacityMakesNoAccount(t *testing.T) {
 		l := f.members[0].Limiter
 		sh := &l.local.shards[0].shard
 		for _, key := range benchKeys(1000) {
-			l.AllowN(key, 0)
+			l.AllowN(key, 6) // denied: it has an account
 		}
-		if n := len(*sh.accounts.all.Load()); n < 64 || n > 80 {
+		if n := len(*sh.accounts.all.Load()); n < 60 || n > 80 {
 			t.Errorf("%d accounts were made for 64 keys", n)
 		}
 	})
@@ -202,7 +209,7 @@ func TestUrgentKeysAreLookedFor(t *testing.T) {
 		a := f.members[0]
 		a.Allow("k")
 		var k lockedKey
-		if !a.local.find(&k, "k") || a.local.urgent.Load() {
+		if !a.local.find(&k, "k", a.now()) || a.local.urgent.Load() {
 			t.Fatal("not in memory, or looked for before it is due")
 		}
 		k.planBy(dueUrgent)
@@ -371,7 +378,7 @@ func letRest(t *testing.T, a, b *member) {
 		b.Allow("busy")
 		time.Sleep(time.Second)
 	}
-	if inMemory(a.local, "k").account != nil {
+	if inMemory(a.local, "k").flags.is(contended) {
 		t.Fatal("a key that nobody asked for does not rest")
 	}
 }
@@ -381,15 +388,12 @@ func letRest(t *testing.T, a, b *member) {
 // that of a key that is asked for, here or elsewhere.
 func TestQuietKeysKeepNoAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
-		if inMemory(a.local, "busy").account == nil || inMemory(b.local, "busy").account == nil {
-			t.Error("a key rests that is asked for")
-		}
+		f, a, _ := restingFleet(t, Config{Limit: Per(60, time.Minute)})
 		sh, _ := a.local.locate("k")
-		if len(sh.accounts.free) == 0 {
+		if len(sh.accounts.free)+len(a.local.spare.list) == 0 {
 			t.Error("nothing has become free")
 		}
-		if r := a.Peek("k"); r.Remaining != 60 || r.ResetAfter != 0 || inMemory(a.local, "k").account != nil {
+		if r := a.Peek("k"); r.Remaining != 60 || r.ResetAfter != 0 || inMemory(a.local, "k").flags.is(contended) {
 			t.Errorf("Peek = %+v of a key that rests, want a full one", r)
 		}
 		key := a.Key("k")
@@ -519,4 +523,148 @@ func TestRefundOutlivesNewsOfKeysAtRest(t *testing.T) {
 			t.Errorf("%d remain of 1000 that the fleet has", got)
 		}
 	})
+}
+
+// inUse is the number of accounts that keys have.
+func (lo *local) inUse() (n int) {
+	for sh := range lo.eachShard() {
+		if all := sh.accounts.all.Load(); all != nil {
+			n += len(*all) - len(sh.accounts.gone) - len(sh.accounts.free)
+		}
+	}
+	return n
+}
+
+// TestAccountsGoAfterAnOutage: also those of keys that were looked at in it, and not used.
+func TestAccountsGoAfterAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Limit{Rate: 10, Burst: 20}})
+		defer f.close()
+		m, keys := f.members[0], benchKeys(100)
+		until(t, "synced", func() bool { return m.Status().State == Synced })
+		for range 50 {
+			for _, key := range keys {
+				m.Allow(key)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.NoError(t, syncNow(m.Limiter))
+		require.Positive(t, m.local.inUse(), "no key is near its limit")
+		m.Cut.Store(true)
+		m.Allow("other")
+		until(t, "cut off", func() bool { return m.Status().State == Degraded })
+		for _, key := range keys {
+			m.AllowN(key, 0)
+		}
+		m.Cut.Store(false)
+		until(t, "synced again", func() bool { return m.Status().State == Synced })
+		time.Sleep(5 * time.Minute)
+		if n := m.local.inUse(); n > 10 {
+			t.Errorf("%d accounts are kept", n)
+		}
+	})
+}
+
+// TestAccountsOfReservationsGo: without Redis, when they have acted.
+func TestAccountsOfReservationsGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := mustLimiter(t, Config{Limit: Limit{Rate: 10, Burst: 20}, MaxKeys: 2000})
+		keys := benchKeys(1000)
+		for _, key := range keys {
+			l.Reserve(key)
+			l.ReserveN(key, 20)
+		}
+		require.Len(t, keys, l.local.inUse())
+		time.Sleep(2 * retireEvery)
+		l.Reserve("other")
+		if n := l.local.inUse(); n > 1 {
+			t.Errorf("%d accounts are kept", n)
+		}
+	})
+}
+
+// TestAccountsServeALimitThatIsSharedLater: what is taken of a key whose limit was none,
+// and that has been reserved, is reported, and to its own partition.
+func TestAccountsServeALimitThatIsSharedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var limit Limit
+		f := newFleet(t, 1, Config{Limit: Limit{Rate: rate.Inf}, LimitFor: func(string) (Limit, bool) { return limit, true }})
+		defer f.close()
+		l := f.members[0].Limiter
+		until(t, "synced", func() bool { return l.Status().State == Synced })
+		for _, key := range benchKeys(20) {
+			limit = Limit{}
+			require.True(t, l.ReserveN(key, 0).OK())
+			time.Sleep(time.Second)
+			limit = Limit{Rate: 1, Burst: 100}
+			l.Reload()
+			for _, n := range []int{50, 20} {
+				time.Sleep(time.Second)
+				before := f.ToGo(key)
+				require.True(t, l.AllowN(key, n))
+				require.NoError(t, syncNow(l))
+				if got := f.ToGo(key) - max(0, before); got < time.Duration(n-1)*time.Second {
+					t.Errorf("%q: %d tokens were charged as %v", key, n, got)
+				}
+			}
+		}
+	})
+}
+
+// TestSyncEndsInAFlood: what came after it was called is not its concern.
+func TestSyncEndsInAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, Config{Limit: Limit{Rate: 1, Burst: 100}, MaxKeys: 32})
+		defer f.close()
+		l := f.members[0].Limiter
+		until(t, "synced", func() bool { return l.Status().State == Synced })
+		ctx, stop := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				l.Allow(strconv.Itoa(i))
+				time.Sleep(20 * time.Microsecond)
+			}
+		})
+		time.Sleep(time.Second)
+		begin := time.Now()
+		if err := syncNow(l); err != nil || time.Since(begin) > time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		stop()
+		all.Wait()
+	})
+}
+
+// TestPeekBesideEvictions: in an outage, where what is seen is brought up to date.
+func TestPeekBesideEvictions(t *testing.T) {
+	onAllCores(t)
+	p, f := newTap(), &fleet{t: t}
+	cfg := Config{Limit: Limit{Rate: 100, Burst: 100}, MaxKeys: 200, Processes: 2, SyncInterval: 50 * time.Millisecond}
+	l, other := p.join(f, cfg), p.join(f, cfg)
+	defer l.Close()
+	defer other.Close()
+	until(t, "in contact", func() bool { return l.Status().State == Synced && l.Status().Processes == 2 })
+	names := benchKeys(2000)
+	for _, key := range names[:10] {
+		l.Allow(key)
+	}
+	require.NoError(t, syncNow(l))
+	p.cut()
+	l.Allow(names[0])
+	until(t, "cut off", func() bool { return l.Status().State == Degraded })
+	var all sync.WaitGroup
+	all.Go(func() {
+		for i := range 3000 {
+			if r := l.Peek(names[i%10]); r.Limit.Burst != 100 {
+				t.Errorf("a limit of %v", r.Limit)
+			}
+		}
+	})
+	all.Go(func() {
+		for _, key := range names {
+			l.Allow(key)
+		}
+	})
+	all.Wait()
 }

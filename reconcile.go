@@ -27,29 +27,31 @@ const (
 	restAfter      = 4 * demand.SlowTau // without a decision or an exchange: what averages say is as good as gone
 	restDemand     = 0.01               // of the rate, below which it matters to nobody who asks
 	lateRounds     = 2                  // in T; a report of older usage is late
+	unlimitedPart  = 0.125              // of the rate, for which a key need not remember who fell silent
 	untoldPart     = 0.6                // of a round's refill, the mean that others have taken since they last reported
 )
 
 // world is what a process knows of its fleet and of its way to Redis.
 // It is replaced as a whole, never changed.
 type world struct {
-	fleet    float64       // N, processes, the silent ones included
-	scale    float64       // (N − s)/N: the least that the s silent ones leave of a rate
-	silentAt int64         // since when some are silent, a minute at most: those that were before are gone; 0: none is
-	silence  time.Duration // after which one is
-	lost     float64       // processes that are gone and never left: in an outage their demand counts
-	interval time.Duration // T_eff
-	rtt      time.Duration // running mean of the round trip
-	tau      time.Duration // time constant of demand: of the slowest process
-	hold     time.Duration // for which share mode stays after a loss or an outage: by this process's own interval
-	perTau   float64       // 1/τ, per nanosecond
-	without  outage.Rules  // none, outside of simulations
+	fleet     float64       // N, processes, the silent ones included
+	scale     float64       // (N − s)/N: the least that the s silent ones leave of a rate
+	silentAt  int64         // since when some are silent, a minute at most: those that were before are gone; 0: none is
+	silence   time.Duration // after which one is
+	lost      float64       // processes that are gone and never left: in an outage their demand counts
+	interval  time.Duration // T_eff
+	rtt       time.Duration // running mean of the round trip
+	tau       time.Duration // time constant of demand: of the slowest process
+	hold      time.Duration // for which share mode stays after a loss or an outage: by this process's own interval
+	perTau    float64       // 1/τ, per nanosecond
+	grantTime int64         // nanoseconds for which a grant lasts at least
+	without   outage.Rules  // none, outside of simulations
 }
 
 func newWorld(fleet, lost, scale float64, interval, rtt, tau time.Duration) *world {
 	return &world{
 		fleet: fleet, lost: lost, scale: scale, interval: interval, rtt: rtt, tau: tau, hold: holdTaus * tau,
-		perTau: 1 / float64(tau),
+		perTau: 1 / float64(tau), grantTime: int64(expiry * interval),
 	}
 }
 
@@ -80,6 +82,7 @@ type account struct {
 	grant
 	fastUntil int64 // until when decisions need look at nothing else
 	lastEvent int64 // bucket.lastEvent, where that is later than bucket.at
+	reserved  int64 // when the latest reservation that there was may act
 	identity
 
 	dealings
@@ -90,6 +93,133 @@ type identity struct {
 	number     uint32 // from 1
 	generation uint32 // of the keys that it has been of
 	orphan     uint32 // of the orphan that it is of, from 1; 0: its key is in memory
+}
+
+// light is the account of a key far from its limit, in short: 64 bytes beside its slot.
+// What is not here follows from the slot, or matters near the limit alone.
+type light struct {
+	exchanged int64
+	tat       int64 // account.tat and replied; before the first reply, replied
+	heldAt    int64
+	first     ticks
+	chainEnd  ticks
+	stale     ticks  // account.staleSince
+	met       uint32 // account.met, in 2^metShift ns
+	held      float32
+	demand    float32 // when it was exchanged
+	meanOwn   float32
+	meanOther float32
+	share     float32
+	cost      uint16 // the upper half of account.cost
+	carry     int8   // account.carry, in 1/128 µs
+	threshold uint8  // bucket.threshold in an outage, in 1/256, less 1
+}
+
+// ticks are an instant, in 2^tickShift ns (131 µs) after the last exchange, or, before
+// the first one, after the key came; 0: none.
+type ticks int32
+
+const (
+	tickShift = 17
+	tickRange = 1 << (31 + tickShift - 1) // 39 hours
+	metShift  = 24
+)
+
+func ticksOf(at, epoch int64) ticks {
+	d := (at - epoch) >> tickShift
+	switch {
+	case at == 0:
+		return 0
+	case d == 0:
+		return -1
+	}
+	return ticks(d)
+}
+
+func (t ticks) after(epoch int64) int64 {
+	if t == 0 {
+		return 0
+	}
+	return epoch + int64(t)<<tickShift
+}
+
+func (l *light) epoch() int64 {
+	if l.exchanged != 0 {
+		return l.exchanged
+	}
+	return int64(l.met) << metShift
+}
+
+// open makes an account what it was when it was shortened. staleSince is that of the
+// key's partition.
+func (l *light) open(a *account, b *bucket, others float32, staleSince int64, w *world) {
+	epoch := l.epoch()
+	*a = account{
+		fastUntil: forever, identity: a.identity,
+		dealings: dealings{
+			first: l.first.after(epoch), notedAt: l.first.after(epoch), planned: forever, chainEnd: l.chainEnd.after(epoch),
+			demand: float64(l.demand), demandAt: epoch, exchanged: l.exchanged, carry: float64(l.carry) / 128,
+			reported: epoch, demandThen: l.demand, ownThen: l.demand, steadyThen: l.meanOwn,
+			cost: math.Float32frombits(uint32(l.cost) << 16), meanOthers: l.meanOther, held: l.held,
+			others: float64(others), meanOwn: float64(l.meanOwn), heldAt: l.heldAt, met: int64(l.met) << metShift,
+			replied: l.tat, standing: standing{part: a.part},
+		},
+	}
+	if l.exchanged != 0 {
+		a.tat = l.tat
+	}
+	b.grant = grant{refill: max(0, b.rate-a.others), capacity: b.burst, threshold: 1, mode: modePool}
+	a.expires = max(later(epoch, max(expiry*w.interval, lazyPeriod(b))), a.tat)
+	a.until = a.expires
+	if l.stale != 0 {
+		a.share, a.staleSince, a.until = float64(l.share), l.stale.after(epoch), 0
+		if ticksOf(staleSince, epoch) == l.stale {
+			a.staleSince = staleSince
+		}
+		b.threshold = (float32(l.threshold) + 1) / 256
+		a.outageGrant(b, a.drifted(a.staleSince, b.at, w), w)
+	}
+}
+
+// shorten writes a short form of an account with an empty ledger, but for what is in the
+// buffer, and reports whether that has all that matters.
+func (a *account) shorten(l *light, b *bucket, buffer table.Buffer, now int64, w *world) bool {
+	full := seconds(b.burst / b.rate)
+	switch {
+	case a.frozen, a.queued != 0, a.inflight != 0, a.usage != 0, a.asked != 0, a.marks&^inShort != 0:
+		return false
+	case a.said > now, a.holdUntil > now, a.reserved >= now, b.lastEvent > b.at, buffer.Attempts != buffer.Taken:
+		return false
+	case a.exchanged == 0 && a.tat != 0, a.exchanged != 0 && a.replied != a.tat && max(a.replied, a.tat) > now:
+		return false
+	case b.mode == modeShare, b.mode == modePool && a.staleSince != 0, b.mode == modeStale && a.staleSince == 0:
+		return false
+	case b.mode == modePool && (a.tat > later(now, full/2) || a.scale(w) != 1):
+		return false
+	case (a.silence != outage.Silence{}) && a.meanOwn+float64(a.meanOthers) > b.rate*unlimitedPart:
+		return false
+	}
+	epoch := a.exchanged
+	if epoch == 0 {
+		epoch = a.met >> metShift << metShift
+	}
+	for _, at := range []int64{a.first, a.chainEnd, a.staleSince} {
+		if at != 0 && (at-epoch > tickRange || epoch-at > tickRange) {
+			return false
+		}
+	}
+	*l = light{
+		exchanged: a.exchanged, tat: a.replied, heldAt: a.heldAt,
+		first: ticksOf(a.first, epoch), chainEnd: ticksOf(a.chainEnd, epoch), stale: ticksOf(a.staleSince, epoch),
+		met: uint32(a.met >> metShift), held: a.held,
+		demand:  float32(demand.Decay(a.demand, time.Duration(epoch-a.demandAt), w.tau)),
+		meanOwn: float32(a.meanOwn), meanOther: a.meanOthers, share: float32(a.share),
+		cost: uint16(math.Float32bits(a.cost) >> 16), carry: int8(max(-127, min(a.carry*128, 127))),
+	}
+	if b.mode == modeStale {
+		l.threshold = uint8(max(0, min(b.threshold*256-1, 255)))
+	}
+	return true
 }
 
 // dealings are what is between a key and the fleet.
@@ -155,6 +285,8 @@ const (
 	gaveBack                    // tokens were given back: a charge says little of what was asked for
 	toldQueue                   // the last report had demand of waiting callers in it
 	limitDue                    // the limit has changed: until Redis knows, it goes on refilling by the old one
+
+	inShort = floorDue | limitDue // those that a key far from its limit can have
 )
 
 func (a *account) marked(m marks) bool { return a.marks&m != 0 }
@@ -185,6 +317,12 @@ func (a *account) reset(now int64) {
 	a.share, a.takenBefore = kept.share, kept.takenBefore+kept.usage
 }
 
+// forgetGrant makes the account that of a key of which only averages matter.
+func (a *account) forgetGrant() {
+	a.said, a.holdUntil, a.staleSince, a.marks = 0, 0, 0, 0
+	a.silence = outage.Silence{}
+}
+
 // flush takes in what is in a buffer. Of denials it is not known when they were,
 // except that it was before now, and by fastUntil.
 func (a *account) flush(buffer table.Buffer, b *bucket, now int64, w *world) {
@@ -210,12 +348,44 @@ func (a *account) flush(buffer table.Buffer, b *bucket, now int64, w *world) {
 	a.notedAt = to
 }
 
+// unfold takes out of the demand, and out of the process's own chain, what was taken since
+// a reply that came just now, as if it had come evenly.
+func (a *account) unfold(rate float64, w *world) {
+	x := float64(a.exchanged-a.first) * w.perTau
+	part := 1.
+	if x > demandStep {
+		part = -math.Expm1(-x) / x
+	}
+	d := demand.Decay(a.demand, time.Duration(a.exchanged-a.demandAt), w.tau)
+	a.demand, a.demandAt = max(0, d-part*float64(a.usage)/w.tau.Seconds()), a.exchanged
+	a.chainEnd = max(0, a.chainEnd-int64(seconds(float64(a.usage)/rate)))
+	a.usage, a.asked = 0, 0
+}
+
+// before reports whether the last report of the key was made by an instant, or does not
+// have all usage until then.
+func (a *account) before(at int64) bool { return a.reported <= at || a.first != 0 && a.first <= at }
+
 // alarming is the count that the alarm is about.
 func (a *account) alarming(b *bucket) int64 {
 	if b.mode == modePool {
 		return a.usage
 	}
 	return a.asked
+}
+
+// lazyDue is when a key far from its limit is to be exchanged: a lazy period after its
+// first usage, or, so that a shard is not looked through for each of its keys, up to an
+// eighth of that later.
+func (a *account) lazyDue(b *bucket, phase int64) int64 {
+	return lazyDue(b, max(a.first, a.reported), phase)
+}
+
+func lazyDue(b *bucket, first, phase int64) int64 {
+	period := lazyPeriod(b)
+	step := max(1, int64(period/lazyScans))
+	due := later(first, period)
+	return due + (step - (due+phase)%step)
 }
 
 // soonest is when a key may be exchanged again that need not be at once.
@@ -244,15 +414,20 @@ func (a *account) count(now, asked, taken int64, rate float64, w *world) {
 	a.notedAt = now
 	a.asked = addTokens(a.asked, asked)
 	a.addDemand(asked, now, now, w)
-	if cost := float32(asked); asked != 0 && a.cost != cost {
-		a.cost = max(cost, a.cost-(a.cost-cost)*meanWeight)
-	}
+	a.requested(asked)
 	if taken != 0 {
 		a.usage = addTokens(a.usage, taken)
 		a.chain(taken, now, now, rate, w)
 		if a.first == 0 {
 			a.first = now
 		}
+	}
+}
+
+// requested takes in the cost of a request.
+func (a *account) requested(n int64) {
+	if cost := float32(n); n != 0 && a.cost != cost {
+		a.cost = max(cost, a.cost-(a.cost-cost)*meanWeight)
 	}
 }
 
@@ -826,7 +1001,13 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 	} else {
 		b.set(now, b.levelAt(now))
 	}
-	share := a.drifted(since, now, w)
+	a.outageGrant(b, a.drifted(since, now, w), w)
+	a.alarm = maxTokens // there is nobody to tell
+	a.until = later(now, time.Second)
+}
+
+// outageGrant gives the bucket a share for an outage.
+func (a *account) outageGrant(b *bucket, share float64, w *world) {
 	b.grant = grant{
 		refill:    share * b.rate,
 		capacity:  min(b.burst, share*b.burst+a.saved(share*b.rate, w)),
@@ -836,8 +1017,6 @@ func (a *account) stale(b *bucket, since, now int64, w *world) {
 	if w.fleet+w.lost <= 1 {
 		b.grant = grant{refill: b.rate, capacity: b.burst, threshold: 1, mode: modeStale}
 	}
-	a.alarm = maxTokens // there is nobody to tell
-	a.until = later(now, time.Second)
 }
 
 // saved is the number of tokens that the bucket may hold beyond its part of the burst,

@@ -51,6 +51,7 @@ func TestNewsOutlivesTheGrant(t *testing.T) {
 	lo := newLocal(1, 1, 0, nil)
 	lo.world.Store(w)
 	a, sh := newAccount(now), &lo.shards[0].shard
+	a.rng = 1
 	k := &lockedKey{bucket: newBucket(Per(6, time.Minute), now), account: &a, shard: sh}
 	a.part = 1
 	a.others, a.exchanged, a.tat = 0.05, now, now+int64(61*time.Second)

@@ -142,6 +142,7 @@ type syncer struct {
 	healed    int64 // when a loss was last seen
 	retired   int   // the shard that was last looked through for quiet keys
 	retiredAt int64 // and when
+	forcedAt  int64 // all keys that were last reported by then are due; 0: only those that are planned
 	again     bool  // there is more to tell than went into the last round
 	syncs     []*request
 	resets    []*request
@@ -368,7 +369,9 @@ func (s *syncer) retire(now int64) {
 	due := int(float64(now-s.retiredAt) / float64(retireEvery) * float64(len(shards)))
 	for range min(due, len(shards)) {
 		s.retiredAt = now
-		s.retired = (s.retired + 1) % len(shards)
+		if s.retired = (s.retired + 1) % len(shards); s.retired == 0 {
+			s.local.spare.trim()
+		}
 		shards[s.retired].retire(now)
 	}
 }
@@ -383,14 +386,14 @@ func (s *syncer) tell(fleet *exchange.FleetCall, now int64) {
 
 // concludeTell notes whether the news of a call has arrived. If not, the next call
 // carries it. A key whose news was cut counts as not announced.
-func (s *syncer) concludeTell(b *batch) {
+func (s *syncer) concludeTell(b *batch, now int64) {
 	if b.Fleet != nil && b.Fleet.Err == nil {
 		s.outbox.Told()
 	} else if b.Fleet != nil {
 		s.outbox.Untold()
 	}
 	for _, field := range s.outbox.Cut() {
-		s.local.unsay(field)
+		s.local.unsay(field, now)
 	}
 }
 
@@ -402,7 +405,7 @@ func (s *syncer) send(b *batch) {
 	}()
 }
 
-// queueForced queues every resident key for those that wait for a full round.
+// queueForced has every key exchanged for those that wait for a full round.
 func (s *syncer) queueForced(now int64) {
 	fresh := false
 	for _, q := range s.syncs {
@@ -412,11 +415,7 @@ func (s *syncer) queueForced(now int64) {
 	if !fresh {
 		return
 	}
-	s.local.each(now, func(k *lockedKey) {
-		if k.exchanges() && !k.account.frozen {
-			k.planBy(now)
-		}
-	})
+	s.forcedAt = now
 }
 
 // collect puts what is due by an instant into reports. What can't be sent now stays
@@ -424,29 +423,36 @@ func (s *syncer) queueForced(now int64) {
 func (s *syncer) collect(now, by int64) {
 	clear(s.crowded)
 	for sh := range s.local.eachShard() {
-		if sh.soonest.Load() > by {
+		if s.forcedAt == 0 && sh.soonest.Load() > by {
 			continue
 		}
-		sh.soonest.Store(forever)
-		sh.eachDue(now, func(k *lockedKey) { s.collectOne(k, now, by) })
+		sh.eachDue(now, by, s.forcedAt != 0, func(k *lockedKey) { s.collectOne(k, now, by) })
+	}
+	if len(s.crowded) == 0 {
+		s.forcedAt = 0
 	}
 }
 
 // collectOne puts a key into a report, if it is due by an instant.
 func (s *syncer) collectOne(k *lockedKey, now, by int64) {
-	due := k.account.planned
-	if due > by || len(s.crowded) == len(s.local.parts) {
+	a := k.account
+	due := a.planned
+	switch {
+	case a.frozen:
+		return
+	case due > by && (!k.exchanges() || !a.before(s.forcedAt)), len(s.crowded) == len(s.local.parts):
 		k.shard.wake(due)
 		return
-	}
-	if !k.exchanges() {
+	case !k.exchanges():
 		k.unplan()
 		return
 	}
 	part := int(k.account.part - 1)
 	if !s.courier.Usable(part) {
-		k.unplan()
-		k.planBy(now + int64(putBack))
+		if due != forever {
+			k.unplan()
+			k.planBy(now + int64(putBack))
+		}
 		return
 	}
 	r := s.courier.Room(part, now)
@@ -457,18 +463,28 @@ func (s *syncer) collectOne(k *lockedKey, now, by int64) {
 		return
 	}
 	k.unplan()
+	k.promote()
 	k.flush(now)
 	if k.flags.is(awaited) {
 		k.countQueue()
 	}
 	rec, span := k.account.report(now, &k.bucket, s.local.world.Load())
-	rec.Field = k.field()
+	rec.Field = k.fieldIn(r)
 	k.freeze()
 	r.Append(rec, span, reported{k.shard, k.account})
 	if k.account.marked(floorDue) {
 		r.Floor(len(r.Records)-1, k.account.floor(&k.bucket, now))
 		k.account.setMark(floorDue, false)
 	}
+}
+
+// fieldIn is the key's field, in the text of a report.
+func (k *lockedKey) fieldIn(r *report) string {
+	if k.orphan != nil || k.shard.local.secret != nil {
+		return k.field()
+	}
+	var room [1 + maxKey + 1]byte
+	return r.Text(k.appendField(room[:0]))
 }
 
 // sendResets puts the resets that can go into reports.
@@ -489,7 +505,7 @@ func (s *syncer) sendResets(now int64) {
 // retell has what is known by news alone told again, whatever partition has lost its
 // state: this process may have no lane there that would see it.
 func (s *syncer) retell(now int64) {
-	s.retold = slices.DeleteFunc(s.local.heard.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field) })
+	s.retold = slices.DeleteFunc(s.local.heard.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
 }
 
 // sendRetold tells the TATs that were heard, as far as there is room.
@@ -518,7 +534,7 @@ func (s *syncer) sendRetold(now int64) {
 // the key under way.
 func (s *syncer) sendReset(q *request, now int64) bool {
 	var k lockedKey
-	found := s.local.find(&k, q.held)
+	found := s.local.find(&k, q.held, now)
 	if found && k.account == nil {
 		k.unlock()
 		found = false
@@ -543,6 +559,7 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 		}
 		return false
 	}
+	k.promote()
 	k.flush(now)
 	k.unplan()
 	rec := exchange.Record{Field: q.field, Op: exchange.Reset}
@@ -582,7 +599,7 @@ func (s *syncer) finish(b *batch, now int64) {
 	for _, o := range res.Outcomes {
 		s.settle(o, now)
 	}
-	s.concludeTell(b)
+	s.concludeTell(b, now)
 	if res.Fleet != nil {
 		s.join(b.Fleet, res.Back, now)
 	}
@@ -644,20 +661,13 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 // untold reports whether anything is left of what there was to tell at an
 // instant, and has it told in the next round.
 func (s *syncer) untold(at int64) bool {
-	found := false
-	check := func(k *lockedKey) {
-		if a := k.account; k.exchanges() && (a.frozen || a.planned != forever && a.reported <= at) {
-			found = true
-			if !a.frozen {
-				k.planBy(at)
-			}
+	for sh := range s.local.eachShard() {
+		if sh.unreported(at) {
+			s.forcedAt = at
+			return true
 		}
 	}
-	s.local.each(at, check)
-	for sh := range s.local.eachShard() {
-		sh.eachOrphan(check)
-	}
-	return found
+	return false
 }
 
 // answer has a request answered at the end of the step, when the status tells
@@ -721,7 +731,7 @@ func (s *syncer) giveUp(r *report, now int64) {
 			continue
 		}
 		var k lockedKey
-		s.local.reopen(&k, of, r.Records[i].Field)
+		s.local.reopen(&k, of, r.Records[i].Field, now)
 		k.flush(now)
 		s.counts.dropped.Add(uint64(max(0, k.account.inflight)))
 		k.account.inflight = 0
@@ -738,7 +748,7 @@ func (s *syncer) addFloors(r *report, now int64) {
 			continue
 		}
 		var k lockedKey
-		s.local.reopen(&k, of, r.Records[i].Field)
+		s.local.reopen(&k, of, r.Records[i].Field, now)
 		k.flush(now)
 		r.Floor(i, underLimit(k.account.floor(&k.bucket, now), now, k.bucket.inExchange(), r.Records[i].Limit))
 		k.account.setMark(floorDue, false)
@@ -788,7 +798,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 		}
 		rec := &r.Records[i]
 		var k lockedKey
-		s.local.reopen(&k, of, rec.Field)
+		s.local.reopen(&k, of, rec.Field, now)
 		k.flush(now)
 		if a := k.account; k.exchanges() {
 			k.endOutage(now, w)
@@ -822,7 +832,7 @@ func (s *syncer) judgeCharge(k *lockedKey, rec *exchange.Record, demand int64, b
 	s.overshoot += a.overshoot(b, charged, now)
 	s.counts.overshoot.Store(uint64(s.overshoot))
 	if a.worthTelling(b, charged, byNews, now, w) {
-		it := news.Item{Field: rec.Field, TAT: a.tat, Demand: demand, Limit: b.inExchange(), Level: a.sharedLevel(b, now, b.rate) / b.burst}
+		it := news.Item{Field: strings.Clone(rec.Field), TAT: a.tat, Demand: demand, Limit: b.inExchange(), Level: a.sharedLevel(b, now, b.rate) / b.burst}
 		if s.outbox.Put(it) {
 			a.said = a.tat
 		}

@@ -14,13 +14,14 @@ import (
 var (
 	ample = limiter.Limit{Rate: 1e9, Burst: 1e9} // admits all that one key can be asked
 	usual = limiter.Per(1000, time.Minute)       // admits all that each of a million can be
+	roomy = limiter.Limit{Rate: 1e6, Burst: 1e9} // admits all that one key can be asked, and is exchanged every 15 s
 	tight = limiter.Limit{Rate: 1e-6, Burst: 1}  // admits the first
 )
 
 // population is who asks, and in which order.
 type population struct {
 	name  string // as it stands in a benchmark's name
-	keys  int
+	keys  int    // resident
 	lim   limiter.Limit
 	asked int // length of the sequence; a power of two
 	order func(n int, seed uint64) keys.Order
@@ -31,14 +32,23 @@ type population struct {
 // once, as in continuous integration, a million keys would take minutes.
 func populations() []population {
 	many := population{"keys=1e6/dist=uniform", 1e6, usual, 1 << 20, keys.Uniform, true}
+	among := population{"keys=1e4/resident=1e6/dist=zipf", 1e6, roomy, 1 << 17, hot, false}
 	if once() {
 		many = population{"keys=1e4/dist=uniform", 1e4, usual, 1 << 17, keys.Uniform, true}
+		among = population{"keys=1e4/resident=2e4/dist=zipf", 2e4, roomy, 1 << 17, hot, false}
 	}
 	return []population{
 		{"keys=1", 1, ample, 1 << 10, keys.Uniform, false},
 		{"keys=1e4/dist=zipf", 1e4, ample, 1 << 17, keys.Zipf, false},
 		many,
+		among,
 	}
+}
+
+// hot asks for 10,000 keys among n.
+func hot(n int, seed uint64) keys.Order {
+	next := keys.Zipf(1e4, seed)
+	return func() int { return next() * (n / 1e4) }
 }
 
 // once says that times do not matter.

@@ -2,10 +2,13 @@ package delivery
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
+
+const textSize = 2 << 10 // bytes
 
 // Report is a chunk with what it was made of. Once it is under way it stays as
 // it is until Redis has answered, but for age, weight and floors. Its lane uses
@@ -17,6 +20,7 @@ type Report[T any] struct {
 	floors []int64 // least TATs to tell where the partition has lost state; 0: none
 	asked  []int64 // thousandths of attempts, when they were new
 	made   int64
+	text   strings.Builder
 
 	refused bool
 }
@@ -32,6 +36,18 @@ type Span struct {
 
 // Full reports whether no record fits any more.
 func (r *Report[T]) Full() bool { return len(r.Records) == exchange.MaxRecords }
+
+// Text returns a text that lasts as long as the report is in use, and longer if it has to:
+// with its neighbours' it takes one allocation in many.
+func (r *Report[T]) Text(b []byte) string {
+	if r.text.Cap()-r.text.Len() < len(b) {
+		r.text = strings.Builder{}
+		r.text.Grow(textSize)
+	}
+	begin := r.text.Len()
+	r.text.Write(b)
+	return r.text.String()[begin:]
+}
 
 // Append adds a record with the span of its charge.
 func (r *Report[T]) Append(rec exchange.Record, span Span, cargo T) {

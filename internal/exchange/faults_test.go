@@ -400,7 +400,7 @@ func TestSweepLooksAtFewFields(t *testing.T) {
 		c = charge(id(1, 0), 2, second) // nothing is added
 		one(t, client, c)
 		left := client.rdb.HLen(ctx, name).Val()
-		require.InDelta(t, keys-want, float64(left), 100+want/2, since)
+		require.InDelta(t, keys-want, float64(left), 300+want/2, since) // a call sees whole buckets of the table
 		require.InDelta(t, float64(400*second)*150/keys, float64(c.Reply.Wait.Microseconds()), 200_000)
 	}
 }

@@ -53,7 +53,9 @@ const (
 	longKey = 0xff // text is two hashes
 )
 
-var _ = [1]struct{}{}[unsafe.Sizeof(Slot{})-64] // it does not compile otherwise
+const slotSize = 64 // bytes
+
+var _ = [1]struct{}{}[unsafe.Sizeof(Slot{})-slotSize] // it does not compile otherwise
 
 // Lock locks the slot again, which by now may hold another key: see [Ref.Holds].
 func (s *Slot) Lock() { s.mu.Lock() }

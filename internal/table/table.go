@@ -25,8 +25,9 @@ const (
 type Table struct {
 	array atomic.Pointer[array]
 	seeds *Seeds
-	size  int           // keys that there is room for
-	skip  int           // bytes of a text beside a slot that come before the key
+	size  int // keys that there is room for
+	skip  int // bytes of a text beside a slot that come before the key
+	shift uint32
 	used  int           // keys in the table
 	met   atomic.Uint64 // searches that met keys which were moved
 }
@@ -34,7 +35,8 @@ type Table struct {
 // array is the memory of a table until it grows.
 type array struct {
 	headers []header // of the groups
-	slots   []Slot
+	slots   []Slot   // one a key, or two: see Init
+	shift   uint32   // 1 if there are two
 	texts   []string // beside the slots; nil until there is one
 }
 
@@ -65,9 +67,15 @@ type Ref struct {
 	index uint32
 }
 
-// Init makes t an empty table for at most size keys, at least 1. What is kept beside a
-// slot is skip bytes and the key.
-func (t *Table) Init(size, skip int, seeds *Seeds) { t.seeds, t.size, t.skip = seeds, size, skip }
+// Init makes t an empty table for at most size keys, at least 1. A text beside a
+// slot is skip bytes and the key. If beside, there are 64 bytes beside each slot too: see
+// [Beside].
+func (t *Table) Init(size, skip int, beside bool, seeds *Seeds) {
+	t.seeds, t.size, t.skip = seeds, size, skip
+	if beside {
+		t.shift = 1
+	}
+}
 
 // Len is the number of keys in the table.
 func (t *Table) Len() int { return t.used }
@@ -91,6 +99,9 @@ func zeros(x uint64) uint64 { return (x - lowBits) & ^x & highBits }
 func (a *array) home(hash uint64) uint32 {
 	return uint32(hash & 0xffffff * uint64(len(a.headers)) >> 24)
 }
+
+// size is the number of keys that there are slots for.
+func (a *array) size() uint32 { return uint32(len(a.headers)) * group }
 
 func (a *array) next(g uint32) uint32 {
 	if g++; g == uint32(len(a.headers)) {
@@ -160,13 +171,13 @@ func (a *array) header(g uint32) *header {
 }
 
 func (a *array) slot(i uint32) *Slot {
-	return (*Slot)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(a.slots)), uintptr(i)*unsafe.Sizeof(Slot{})))
+	return (*Slot)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(a.slots)), uintptr(i)<<a.shift*unsafe.Sizeof(Slot{})))
 }
 
 // At is Find for who knows the index that the key had, and uses it.
 func (t *Table) At(index uint32, hash uint64, key string) (Ref, bool) {
 	a := t.array.Load()
-	if a == nil || index >= uint32(len(a.slots)) {
+	if a == nil || index >= a.size() {
 		return Ref{}, false
 	}
 	s := a.slot(index)
@@ -192,22 +203,26 @@ func (t *Table) Insert(hash uint64, key, text string, evict func(Ref)) Ref {
 			a = t.grow(a)
 		}
 		i := a.take(hash)
-		r = Ref{&a.slots[i], a, i}
+		r = Ref{a.slot(i), a, i}
 		r.mu.Lock() // who has found the slot by its last key may hold it still
 		t.used++
 	} else {
 		r = a.victim(hash)
 		evict(r)
 		a.leave(r.index, r.hash(t.seeds))
+		a.pass(r.index, hash)
 	}
 	h, j := &a.headers[r.index/group], r.index%group
 	h.marks.And(^(uint64(eachMark) << j))
 	r.reset(t.seeds, hash, key)
+	if a.shift != 0 {
+		*Beside[[slotSize]byte](r) = [slotSize]byte{}
+	}
 	if text == "" && r.long() {
 		text = strings.Clone(key)
 	}
 	if a.texts == nil && text != "" {
-		a.texts = make([]string, len(a.slots))
+		a.texts = make([]string, a.size())
 	}
 	if a.texts != nil {
 		a.texts[r.index] = text
@@ -229,13 +244,13 @@ func (t *Table) grow(old *array) *array {
 	if old != nil {
 		groups = min(t.last(), len(old.headers)+max(1, len(old.headers)/growth))
 	}
-	a := &array{headers: make([]header, groups), slots: make([]Slot, groups*group)}
+	a := &array{headers: make([]header, groups), slots: make([]Slot, groups*group<<t.shift), shift: t.shift}
 	if old != nil {
 		if old.texts != nil {
-			a.texts = make([]string, len(a.slots))
+			a.texts = make([]string, a.size())
 		}
-		for i := range old.slots {
-			t.move(old, uint32(i), a)
+		for i := range old.size() {
+			t.move(old, i, a)
 		}
 	}
 	t.array.Store(a)
@@ -249,11 +264,14 @@ func (t *Table) move(old *array, i uint32, a *array) {
 	if kept == 0 {
 		return
 	}
-	s := &old.slots[i]
+	s := old.slot(i)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	j := a.take(s.hash(t.seeds))
-	s.moveTo(&a.slots[j])
+	if a.shift != 0 {
+		*Beside[[slotSize]byte](Ref{a.slot(j), a, j}) = *Beside[[slotSize]byte](Ref{s, old, i})
+	}
+	s.moveTo(a.slot(j))
 	to := &a.headers[j/group]
 	to.tags[j%group/8].Or(kept << (j % 8 * 8))
 	to.marks.Or(from.marks.Load() >> (i % group) & eachMark << (j % group))
@@ -276,6 +294,13 @@ func (a *array) take(hash uint64) uint32 {
 	}
 }
 
+// pass notes that the key of a hash is at an index.
+func (a *array) pass(index uint32, hash uint64) {
+	for g := a.home(hash); g != index/group; g = a.next(g) {
+		a.headers[g].passed.Add(1)
+	}
+}
+
 // leave notes that the key of a hash is no longer at an index.
 func (a *array) leave(index uint32, hash uint64) {
 	for g := a.home(hash); g != index/group; g = a.next(g) {
@@ -292,7 +317,7 @@ func (a *array) victim(hash uint64) Ref {
 		g = a.next(g)
 	}
 	i := g*group + a.headers[g].victim()
-	s := &a.slots[i]
+	s := a.slot(i)
 	s.mu.Lock()
 	return Ref{s, a, i}
 }
@@ -351,17 +376,22 @@ func (t *Table) EachMarked(m Mark, f func(Ref)) {
 func (t *Table) each(f func(Ref), among func(*header) uint32) {
 	for a, done := t.array.Load(), (*array)(nil); a != done; a = t.array.Load() {
 		done = a
+		moved := false
 		for g := range a.headers {
 			for m := among(&a.headers[g]); m != 0; m &= m - 1 {
 				i := uint32(g*group + bits.TrailingZeros32(m))
-				s := &a.slots[i]
+				s := a.slot(i)
 				s.mu.Lock()
 				if s.empty() {
 					s.mu.Unlock()
+					moved = true
 					continue
 				}
 				f(Ref{s, a, i})
 			}
+		}
+		if moved {
+			t.awaitGrowth(a)
 		}
 	}
 }
@@ -374,6 +404,12 @@ func (t *Table) Count(m Mark) (n int) {
 		}
 	}
 	return n
+}
+
+// Beside returns what is beside the slot of a key, in a table that has that: up to 64
+// bytes without pointers, which are zero at first.
+func Beside[T any](r Ref) *T {
+	return (*T)(unsafe.Add(unsafe.Pointer(r.Slot), slotSize))
 }
 
 // Index is where the key is, for At.

@@ -16,7 +16,7 @@ import (
 // newTable is an empty table of so many keys.
 func newTable(size int) *Table {
 	t := new(Table)
-	t.Init(size, 0, NewSeeds())
+	t.Init(size, 0, size%2 == 1, NewSeeds())
 	return t
 }
 
@@ -24,6 +24,9 @@ func newTable(size int) *Table {
 func (t *Table) put(key string, at int64) (evicted string) {
 	r := t.Insert(t.seeds.Hash(key), key, "", func(r Ref) { evicted = t.Key(r) })
 	r.At = at
+	if t.shift != 0 {
+		*Beside[int64](r) += at // of nothing, or else it is another key's
+	}
 	r.Unlock()
 	return evicted
 }
@@ -32,7 +35,9 @@ func (t *Table) put(key string, at int64) (evicted string) {
 func (t *Table) get(key string, use bool) (at int64, ok bool) {
 	r, ok := t.Find(t.seeds.Hash(key), key, use)
 	if ok {
-		at = r.At
+		if at = r.At; t.shift != 0 {
+			at = *Beside[int64](r)
+		}
 		r.Unlock()
 	}
 	return at, ok
@@ -48,9 +53,6 @@ func anyKeys(n int) (keys []string) {
 
 // TestSlotsFillACacheLine: and no pointers are in them.
 func TestSlotsFillACacheLine(t *testing.T) {
-	if size := unsafe.Sizeof(Slot{}); size != 64 {
-		t.Errorf("a slot takes %d bytes", size)
-	}
 	a := newTable(100)
 	a.put("k", 1)
 	if first := uintptr(unsafe.Pointer(&a.array.Load().slots[0])); first%64 != 0 {
@@ -192,6 +194,70 @@ func TestGrowthMeetsDecisions(t *testing.T) {
 		met = table.met.Load()
 	}
 	t.Logf("%d searches met keys that were being moved", met)
+}
+
+// TestEachWaitsForGrowth: a visit of all keys passes over none that is being moved.
+func TestEachWaitsForGrowth(t *testing.T) {
+	table, keys := newTable(100), anyKeys(fullGroup-1)
+	var last Ref
+	for _, key := range keys {
+		table.put(key, 1)
+		r, _ := table.Find(table.seeds.Hash(key), key, false)
+		r.SetMark(Due, true)
+		if last.Slot == nil || r.index > last.index {
+			last = r
+		}
+		r.Unlock()
+	}
+	last.Lock() // it is moved last
+	last.SetMark(Due, false)
+	grown, visited, n := make(chan bool), make(chan bool), 0
+	go func() { table.put("one more", 1); close(grown) }()
+	first := last.array.slot(0)
+	for moved := false; !moved; runtime.Gosched() {
+		first.Lock()
+		moved = first.empty()
+		first.Unlock()
+	}
+	go func() { table.EachMarked(Due, func(r Ref) { n++; r.Unlock() }); close(visited) }()
+	for waits := false; !waits; runtime.Gosched() {
+		select {
+		case <-visited:
+			waits = true
+		default:
+			waits = table.met.Load() > 0
+		}
+	}
+	last.Unlock()
+	<-grown
+	if <-visited; n != len(keys)-1 {
+		t.Errorf("%d of %d keys were visited", n, len(keys)-1)
+	}
+}
+
+// TestEmptyGroup: a key whose group is empty while the table is full takes the slot of
+// another group's key, and is found there.
+func TestEmptyGroup(t *testing.T) {
+	table := newTable(fullGroup + 1)
+	table.put("first", 1)
+	for i := 0; table.Len() < table.size; i++ {
+		if key := fmt.Sprint("k", i); table.homeOf(key, 2) == 1 {
+			table.put(key, 1)
+		}
+	}
+	for i := range 100 {
+		if key := fmt.Sprint("x", i); table.homeOf(key, 2) == 0 {
+			table.put(key, int64(i))
+			if at, ok := table.get(key, true); !ok || at != int64(i) {
+				t.Fatalf("%q: %d %v", key, at, ok)
+			}
+		}
+	}
+}
+
+// homeOf is the group of a key in a table of so many.
+func (t *Table) homeOf(key string, groups int) uint32 {
+	return (&array{headers: make([]header, groups)}).home(t.seeds.Hash(key))
 }
 
 // TestLongKeysAreNotMistaken: keys of which a slot has hashes only.

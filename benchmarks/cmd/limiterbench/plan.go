@@ -20,6 +20,10 @@ const (
 	oneKey   = "Allow/keys=1"
 	fewKeys  = "Allow/keys=1e4/dist=zipf"
 	manyKeys = "Allow/keys=1e6/dist=uniform"
+	amongAll = "Allow/keys=1e4/resident=1e6/dist=zipf"
+	nearFew  = "Near/near=1_%"
+	nearAll  = "Near/near=all"
+	growth   = "Growth/keys=2048"
 	denied   = "Deny/keys=1"
 	handle   = "Key/keys=1"
 	insert   = "Insert/keys=65536"
@@ -41,6 +45,7 @@ const (
 const (
 	ns    = "ns/op"
 	p9999 = "p99.99-ns"
+	most  = "slowest-ns"
 )
 
 // peers decide in the process.
@@ -117,6 +122,12 @@ func plan() []job {
 		{bench: by(tail, clock), every: 1, time: "1s"},
 		{bench: by(round, ours), every: 1},
 		{bench: by(handle, ours), every: 1},
+		{bench: by(growth, ours), every: 1},
+		{bench: by(nearFew, ours), every: seldom},
+		{bench: by(nearAll, ours), every: seldom},
+	}
+	for _, subject := range []string{ours, local, "go-limiter"} {
+		jobs = append(jobs, job{bench: by(amongAll, subject), every: 1})
 	}
 	for _, p := range peers {
 		jobs = append(jobs, jobsOf(p)...)

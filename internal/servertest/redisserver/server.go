@@ -46,7 +46,7 @@ func Version() string {
 const addrInUse = "Address already in use"
 
 // patience is how long a server may take to start or to stop.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // ErrNotFound says that there is no such server.
 var ErrNotFound = errors.New("redis-server is not on the PATH")
