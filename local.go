@@ -66,7 +66,7 @@ func (f *flags) mark(either flags, is bool) {
 }
 
 // lockedKey is a copy of what is known of a key that is locked: in its slot, or, if it
-// is evicted, as an orphan. Close writes it back.
+// is evicted, as an orphan: save writes it back, close and unlock do so too.
 type lockedKey struct {
 	bucket  bucket
 	flags   flags
@@ -402,13 +402,8 @@ func (k *lockedKey) lengthen() {
 	a.alarm = poolAlarm(min(k.bucket.burst, k.bucket.level+float64(k.buffer.Taken)), lo.world.Load())
 	a.setMark(floorDue, k.flags.is(owesFloor))
 	a.setMark(limitDue, k.flags.is(owesLimit))
-	switch {
-	case a.marked(limitDue):
-		a.planned = dueUrgent
-	case a.marked(floorDue), k.buffer.Taken != 0 && k.bucket.mode == modeStale:
-		a.planned = dueUrgent + 1
-	case k.buffer.Taken != 0:
-		a.planned = a.lazyDue(&k.bucket, k.shard.phase)
+	if a.marks != 0 || k.buffer.Taken != 0 {
+		a.planned = k.shard.dueOf(k.slot)
 	}
 }
 
@@ -1697,13 +1692,13 @@ func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
 
 // dueOf is when a key that is marked due is, without its account where it has none.
 func (sh *shard) dueOf(ref table.Ref) int64 {
-	if f := flags(ref.Flags); f.is(contended) {
+	f, l := flags(ref.Flags), table.Beside[light](ref)
+	switch {
+	case f.is(contended):
 		return sh.accounts.at(ref.Account).planned
-	} else if f.is(owesFloor | owesLimit) {
+	case f.is(owesLimit):
 		return dueUrgent
-	}
-	l := table.Beside[light](ref)
-	if l.stale != 0 {
+	case f.is(owesFloor), l.stale != 0: // in the next round
 		return dueUrgent + 1
 	}
 	lim := sh.local.limits.At(ref.Limit)

@@ -25,7 +25,6 @@ const (
 	demandStep     = 1. / 16            // of τ, for which demand is not brought forward
 	evenly         = 0.25               // of τ: what comes in less counts as of its middle, to 0.3 %
 	restAfter      = 4 * demand.SlowTau // without a decision or an exchange: what averages say is as good as gone
-	restDemand     = 0.01               // of the rate, below which it matters to nobody who asks
 	lateRounds     = 2                  // in T; a report of older usage is late
 	unlimitedPart  = 0.125              // of the rate, for which a key need not remember who fell silent
 	untoldPart     = 0.6                // of a round's refill, the mean that others have taken since they last reported
