@@ -161,10 +161,12 @@ func TestFloodGivesNoFreshBurst(t *testing.T) {
 	}
 }
 
-// TestFloodSparesFreshKeys: whoever comes for the first time while keys are
-// being evicted has the whole of its burst, whatever those keys have taken.
+// TestFloodSparesFreshKeys: a key that is new while others are being evicted has
+// its whole burst, whatever those others have taken. One key may be mistaken for an
+// evicted one: that happens to one in two million (package recall), so in one of
+// 3,000 runs of a case, and to two keys in one of 20 million.
 func TestFloodSparesFreshKeys(t *testing.T) {
-	const innocents, most = 20, 1e-3 // fresh keys in each of the flood's steps; part of their tokens
+	const innocents, most = 20, 1 // fresh keys in each of the flood's steps; of them all, mistaken
 	for name, tc := range map[string]struct {
 		limit Limit
 		cost  int // that each key of the flood asks for
@@ -195,8 +197,8 @@ func TestFloodSparesFreshKeys(t *testing.T) {
 						}
 					}
 					t.Logf("%d of the %d tokens of fresh keys were denied", denied, asked)
-					if float64(denied) > most*float64(asked) {
-						t.Errorf("%d of the %d tokens of fresh keys were denied, want at most %v of them", denied, asked, most)
+					if denied > most*tc.limit.Burst {
+						t.Errorf("%d of the %d tokens of fresh keys were denied, want at most those of %d key", denied, asked, most)
 					}
 				})
 			})
