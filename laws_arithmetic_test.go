@@ -12,8 +12,11 @@ import (
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/demand"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
@@ -24,7 +27,7 @@ const noise = 1e-6 // some are float32
 // each other's demand.
 type peers struct {
 	lim    Limit
-	world  *world
+	world  *account.Params
 	now    int64
 	tat    int64
 	demand []float64 // tokens per second
@@ -38,9 +41,9 @@ func drawPeers(t *rapid.T) *peers {
 	p := &peers{
 		lim:   Limit{Rate: rate.Limit(rapid.Float64Range(1e-3, 1e6).Draw(t, "rate")), Burst: rapid.IntRange(1, 1e6).Draw(t, "burst")},
 		now:   int64(time.Hour),
-		world: newWorld(float64(n), 0, float64(n-silent)/float64(n), interval, time.Duration(rapid.IntRange(0, 1e9).Draw(t, "rtt")), tauIntervals*interval),
+		world: account.NewParams(float64(n), 0, float64(n-silent)/float64(n), interval, time.Duration(rapid.IntRange(0, 1e9).Draw(t, "rtt")), account.TauIntervals*interval),
 	}
-	full := seconds(float64(p.lim.Burst) / float64(p.lim.Rate))
+	full := mono.Seconds(float64(p.lim.Burst) / float64(p.lim.Rate))
 	p.tat = p.now + int64(rapid.Float64Range(-2, 3).Draw(t, "bursts to go")*float64(min(full, 1000*time.Hour)))
 	total := 0.
 	for range n {
@@ -54,13 +57,13 @@ func drawPeers(t *rapid.T) *peers {
 }
 
 // account is what process i keeps of the key.
-func (p *peers) account(i int) (account, bucket) {
-	a, b := newAccount(p.now), newBucket(p.lim, p.now)
-	a.tat, a.exchanged = p.tat, p.now
-	a.demand, a.others = p.demand[i], p.others[i]
-	a.meanOwn, a.steadyThen, a.meanOthers = p.demand[i], float32(p.demand[i]), float32(p.others[i])
-	if p.world.scale < 1 {
-		a.silence.Then = 1 // all of the demand has gone silent: each of the silent is left an equal share
+func (p *peers) account(i int) (account.Account, bucket.Bucket) {
+	a, b := account.New(p.now), newBucket(p.lim, p.now)
+	a.TAT, a.RepliedAt = p.tat, p.now
+	a.Demand, a.Others = p.demand[i], p.others[i]
+	a.MeanOwn, a.MeanOwnAtReply, a.MeanOthers = p.demand[i], float32(p.demand[i]), float32(p.others[i])
+	if p.world.Scale < 1 {
+		a.Silence.Then = 1 // all of the demand has gone silent: each of the silent is left an equal share
 	}
 	return a, b
 }
@@ -72,23 +75,23 @@ func (p *peers) account(i int) (account, bucket) {
 func TestLawGrantsSumToTheRate(t *testing.T) {
 	check(t, draws{normal: 100}, func(t *rapid.T) {
 		p := drawPeers(t)
-		r := float64(p.lim.Rate) * p.world.scale
+		r := float64(p.lim.Rate) * p.world.Scale
 		held := rapid.Bool().Draw(t, "held")
 		shares, refills, levels, shared := 0., 0., 0., 0.
 		for i := range p.demand {
 			a, b := p.account(i)
 			if held {
-				a.heldShare, a.holdUntil = rapid.Float32Range(0, 1).Draw(t, "share before"), p.now+1
+				a.FrozenShare, a.HoldUntil = rapid.Float32Range(0, 1).Draw(t, "share before"), p.now+1
 			}
-			a.regrant(&b, p.now, p.world)
-			if b.mode == modePool {
-				if want := max(0, r-p.others[i]); b.refill != want {
-					t.Fatalf("in pool mode a refill of %v, where the others leave %v", b.refill, want)
+			a.Regrant(&b, p.now, p.world)
+			if b.Mode == bucket.Pool {
+				if want := max(0, r-p.others[i]); b.Refill != want {
+					t.Fatalf("in pool mode a refill of %v, where the others leave %v", b.Refill, want)
 				}
 				continue
 			}
-			shares, refills, levels = shares+a.share, refills+b.refill, levels+max(0, b.level)
-			shared = max(shared, a.sharedLevel(&b, p.now, r))
+			shares, refills, levels = shares+a.Share, refills+b.Refill, levels+max(0, b.Level)
+			shared = max(shared, a.SharedLevel(&b, p.now, r))
 		}
 		switch {
 		case shares > 1+noise:
@@ -112,12 +115,12 @@ func TestLawOutageSharesSumToTheRate(t *testing.T) {
 		refills, drifted, levels := 0., 0., 0.
 		for i := range p.demand {
 			a, b := p.account(i)
-			a.met = p.now - int64(time.Minute)
-			a.demandThen, a.ownThen = float32(a.demand), float32(a.demand)
-			a.stale(&b, since, since, p.world)
-			levels, refills = levels+max(0, b.level), refills+b.refill
-			a.stale(&b, since, later, p.world)
-			drifted += b.refill
+			a.ResidentSince = p.now - int64(time.Minute)
+			a.DemandAtReport, a.OwnAtReply = float32(a.Demand), float32(a.Demand)
+			a.ApplyOutage(&b, since, since, p.world)
+			levels, refills = levels+max(0, b.Level), refills+b.Refill
+			a.ApplyOutage(&b, since, later, p.world)
+			drifted += b.Refill
 		}
 		if r := float64(p.lim.Rate); refills > r*(1+noise) || drifted > r*(1+outage.IdlePart)*(1+noise) {
 			t.Fatalf("refills sum to %v, later to %v, of %v", refills, drifted, r)
@@ -134,13 +137,13 @@ func TestLawDebtHoldsBack(t *testing.T) {
 	check(t, draws{normal: 100}, func(t *rapid.T) {
 		now := int64(time.Hour)
 		b := newBucket(Limit{Rate: rate.Limit(rapid.Float64Range(1e-2, 1e5).Draw(t, "rate")), Burst: rapid.IntRange(1, 1000).Draw(t, "burst")}, now)
-		b.mode = rapid.SampledFrom([]mode{modePool, modeShare, modeStale}).Draw(t, "mode")
-		b.threshold = rapid.Float32Range(0.001, 1).Draw(t, "threshold")
-		b.refill *= rapid.Float64Range(0.01, 1).Draw(t, "part of the rate")
-		b.capacity *= rapid.Float64Range(0.1, 1).Draw(t, "part of the burst")
-		n := rapid.Float64Range(0, b.capacity).Draw(t, "cost")
-		b.charge(now, b.levelAt(now)+rapid.Float64Range(0, 1e9*b.refill).Draw(t, "debt"))
-		due := now + int64(delay(b.level-b.need(n), b.refill))
+		b.Mode = rapid.SampledFrom([]bucket.Mode{bucket.Pool, bucket.Share, bucket.Stale}).Draw(t, "mode")
+		b.Threshold = rapid.Float32Range(0.001, 1).Draw(t, "threshold")
+		b.Refill *= rapid.Float64Range(0.01, 1).Draw(t, "part of the rate")
+		b.Capacity *= rapid.Float64Range(0.1, 1).Draw(t, "part of the burst")
+		n := rapid.Float64Range(0, b.Capacity).Draw(t, "cost")
+		b.Charge(now, b.LevelAt(now)+rapid.Float64Range(0, 1e9*b.Refill).Draw(t, "debt"))
+		due := now + int64(bucket.Delay(b.Level-b.Need(n), b.Refill))
 		edge := 4 + (due-now)/(1<<40) // nanoseconds: of rounding, and what counts as nothing
 		early, late := b, b
 		if due-edge > now && admitsAt(early, due-edge, n) {
@@ -341,7 +344,7 @@ func FuzzMerge(f *testing.F) {
 // fleet shares.
 func validShared(lim Limit) bool {
 	b := newBucket(lim, 1)
-	return lim.validate() == nil && b.shared()
+	return lim.validate() == nil && b.Shared()
 }
 
 // FuzzRelimit: under another limit a bucket keeps what is left, at most the new burst,
@@ -357,33 +360,33 @@ func FuzzRelimit(f *testing.F) {
 			t.Skip()
 		}
 		b := newBucket(from, 1)
-		b.level = max(-maxTokens, min(level, b.burst))
-		b.capacity, b.refill = b.burst/3, b.rate/3
-		a := newAccount(1)
-		a.usage = int64(clampTokens(float64(usage)))
-		a.carry = 5
+		b.Level = max(-bucket.MaxTokens, min(level, b.Burst))
+		b.Capacity, b.Refill = b.Burst/3, b.Rate/3
+		a := account.New(1)
+		a.Usage = int64(bucket.Clamp(float64(usage)))
+		a.Carry = 5
 		const now = int64(1e9)
-		a.exchanged, a.tat = now, now+int64(max(0, min((b.burst-b.level)/b.rate*1e9, 1e18)))
-		left, shared, untold := min(b.levelAt(now), float64(to.Burst)), min(a.sharedLevel(&b, now, b.rate), float64(to.Burst)), float64(a.usage)+a.carry*b.rate/1e6
+		a.RepliedAt, a.TAT = now, now+int64(max(0, min((b.Burst-b.Level)/b.Rate*1e9, 1e18)))
+		left, shared, untold := min(b.LevelAt(now), float64(to.Burst)), min(a.SharedLevel(&b, now, b.Rate), float64(to.Burst)), float64(a.Usage)+a.Carry*b.Rate/1e6
 		next := newBucket(to, now)
-		a.relimit(&b, &next, now)
-		b.relimit(now, to)
-		if b.rate != next.rate || b.burst != next.burst {
-			t.Errorf("%v to %v: has become %v", from, to, b.limit())
+		a.Relimit(&b, &next, now)
+		b.Relimit(now, &next)
+		if b.Rate != next.Rate || b.Burst != next.Burst {
+			t.Errorf("%v to %v: has become %v", from, to, limitOf(&b))
 		}
-		if got := b.levelAt(now); math.Abs(got-left) > noise*math.Abs(left) {
+		if got := b.LevelAt(now); math.Abs(got-left) > noise*math.Abs(left) {
 			t.Errorf("%v to %v: %v tokens are left instead of %v", from, to, got, left)
 		}
-		rounding := 1e-6*(float64(from.Rate)+b.rate) + noise*(math.Abs(shared)+float64(from.Burst)+b.burst)
-		coarse := math.Abs(shared) * 1e-6 * (float64(from.Rate)/float64(from.Burst) + b.rate/b.burst) // of Full, a whole number of µs
-		if got := min(a.sharedLevel(&b, now, b.rate), b.burst); math.Abs(got-shared) > rounding+coarse && a.tat-now < 1e18 {
+		rounding := 1e-6*(float64(from.Rate)+b.Rate) + noise*(math.Abs(shared)+float64(from.Burst)+b.Burst)
+		coarse := math.Abs(shared) * 1e-6 * (float64(from.Rate)/float64(from.Burst) + b.Rate/b.Burst) // of Full, a whole number of µs
+		if got := min(a.SharedLevel(&b, now, b.Rate), b.Burst); math.Abs(got-shared) > rounding+coarse && a.TAT-now < 1e18 {
 			t.Errorf("%v to %v: the fleet's bucket has %v tokens instead of %v", from, to, got, shared)
 		}
-		if got := float64(a.usage) + a.carry*b.rate/1e6; math.Abs(got-untold) > noise*math.Abs(untold) {
+		if got := float64(a.Usage) + a.Carry*b.Rate/1e6; math.Abs(got-untold) > noise*math.Abs(untold) {
 			t.Errorf("%v to %v: %v tokens are unreported instead of %v", from, to, got, untold)
 		}
-		if !(b.capacity > 0 && b.capacity <= b.burst && b.refill >= 0 && b.refill <= b.rate) {
-			t.Errorf("%v to %v: a grant of %+v", from, to, b.grant)
+		if !(b.Capacity > 0 && b.Capacity <= b.Burst && b.Refill >= 0 && b.Refill <= b.Rate) {
+			t.Errorf("%v to %v: a grant of %+v", from, to, b.Grant)
 		}
 	})
 }
@@ -411,30 +414,30 @@ func FuzzGrant(f *testing.F) {
 		}
 		now := int64(time.Hour)
 		every := time.Duration(max(int64(minInterval), min(interval, int64(time.Hour))))
-		w := newWorld(n, 0, max(1, n-float64(silent))/n, every, time.Duration(max(0, min(rtt, int64(time.Hour)))), tauIntervals*every)
-		b, a := newBucket(lim, now), newAccount(now)
-		a.demand, a.others, a.meanOwn, a.meanOthers, a.heldShare = own, others, own, float32(others), float32(share)
-		a.usage, a.inflight = int64(clampTokens(float64(usage))), 1
-		a.exchanged, a.tat = now, now+max(-now, min(toGo, forever-now))
+		w := account.NewParams(n, 0, max(1, n-float64(silent))/n, every, time.Duration(max(0, min(rtt, int64(time.Hour)))), account.TauIntervals*every)
+		b, a := newBucket(lim, now), account.New(now)
+		a.Demand, a.Others, a.MeanOwn, a.MeanOthers, a.FrozenShare = own, others, own, float32(others), float32(share)
+		a.Usage, a.InFlight = int64(bucket.Clamp(float64(usage))), 1
+		a.RepliedAt, a.TAT = now, now+max(-now, min(toGo, mono.Never-now))
 		if held {
-			a.holdUntil = now + 1
+			a.HoldUntil = now + 1
 		}
 		if s := demand.Share(own, others, r, n); !(s >= 0 && s <= 1) {
 			t.Errorf("a share of %v", s)
 		}
 		check := func(what string) {
-			if err := errors.Join(b.checkBucket(), a.checkAccount(false)); err != nil || !(b.refill <= b.rate) || !(b.capacity <= b.burst) || !(b.capacity >= 0) {
+			if err := errors.Join(b.Check(), a.Check(false)); err != nil || !(b.Refill <= b.Rate) || !(b.Capacity <= b.Burst) || !(b.Capacity >= 0) {
 				t.Errorf("%s: %v: %+v %+v", what, err, b, a)
 			}
 		}
-		a.regrant(&b, now, w)
+		a.Regrant(&b, now, w)
 		check("connected")
-		a.stale(&b, now, now+int64(w.rtt), w)
+		a.ApplyOutage(&b, now, now+int64(w.Rtt), w)
 		check("in an outage")
 	})
 }
 
 // admitsAt reports whether a bucket admits a cost of n at an instant.
-func admitsAt(b bucket, now int64, n float64) bool {
-	return b.unlimited() || b.admits(b.levelAt(now), n)
+func admitsAt(b bucket.Bucket, now int64, n float64) bool {
+	return b.Unlimited() || b.Admits(b.LevelAt(now), n)
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
@@ -251,7 +252,7 @@ func conserve(t *testing.T, d draws, rates *rapid.Generator[float64], tolerance 
 		r.count(allKeys)
 		actions := r.actions(
 			r.decisions(), r.giveBacks(), r.calls(), r.lives(),
-			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, 16*time.Second, restAfter+retireEvery),
+			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, 16*time.Second, account.IdleAfter+retireEvery),
 			map[string]func(*rapid.T){"relimit": relimit},
 		)
 		check := actions[""]
@@ -309,7 +310,7 @@ func TestLawsOfIdleKeys(t *testing.T) {
 				p := r.procs[0]
 				p.allow("a", 3)
 				r.settleNow()
-				time.Sleep(restAfter + retireEvery)
+				time.Sleep(account.IdleAfter + retireEvery)
 				p.exchange()
 				if k := p.find("a"); k == nil || k.flags.is(contended) {
 					t.Fatal("the key has kept its account")
@@ -429,7 +430,7 @@ func TestLawTATNeverGoesBack(t *testing.T) {
 	}}, Config{Limit: Limit{Rate: 10, Burst: 20}}, func(_ *rapid.T, r *rig) {
 		r.repeat(
 			r.decisions(), r.giveBacks(), r.calls(), r.lives(), r.losses(),
-			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, time.Second, time.Minute, restAfter+retireEvery),
+			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, time.Second, time.Minute, account.IdleAfter+retireEvery),
 		)
 	})
 }

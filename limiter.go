@@ -19,7 +19,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/table"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
@@ -78,7 +81,7 @@ func (l Limit) String() string {
 	if l.Rate == rate.Inf {
 		return "unlimited"
 	}
-	if d := seconds(float64(l.Burst) / float64(l.Rate)).Round(time.Millisecond); d > 0 && Per(l.Burst, d) == l {
+	if d := mono.Seconds(float64(l.Burst) / float64(l.Rate)).Round(time.Millisecond); d > 0 && Per(l.Burst, d) == l {
 		return fmt.Sprintf("%d/%v", l.Burst, d)
 	}
 	return strconv.FormatFloat(float64(l.Rate), 'g', -1, 64) + "/s burst " + strconv.Itoa(l.Burst)
@@ -122,7 +125,7 @@ func parseLimit(s string) (Limit, error) {
 		return Limit{}, fmt.Errorf("%q is no time", per)
 	}
 	if len(words) == 1 {
-		if n < 1 || n != math.Trunc(n) || n > maxTokens {
+		if n < 1 || n != math.Trunc(n) || n > bucket.MaxTokens {
 			return Limit{}, fmt.Errorf("%q is no whole number from 1, and no burst is given", count)
 		}
 		return Per(int(n), d), nil
@@ -137,7 +140,7 @@ func parseLimit(s string) (Limit, error) {
 // fillable is the limit of a bucket whose time to fill can be told in Redis.
 func (l Limit) fillable() Limit {
 	if l.Rate > 0 {
-		l.Rate = max(l.Rate, rate.Limit(min(float64(l.Burst), hugeBurst)*1e6/maxMicros))
+		l.Rate = max(l.Rate, rate.Limit(min(float64(l.Burst), hugeBurst)*1e6/bucket.MaxMicros))
 	}
 	return l
 }
@@ -344,10 +347,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 	return l
 }
 
-// clock is the limiter's time: nanoseconds that never go back and are never 0.
-func clock(base time.Time) int64 { return int64(time.Since(base)) + int64(time.Second) }
-
-func (l *Limiter) now() int64 { return clock(l.base) }
+func (l *Limiter) now() int64 { return mono.Now(l.base) }
 
 // Allow reports whether one token may be taken, and takes it.
 func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
@@ -407,17 +407,17 @@ func (l *Limiter) Peek(key string) Result {
 	now := l.now()
 	var (
 		k    lockedKey
-		seen account
+		seen account.Account
 	)
 	waiting := l.glimpse(&k, key, now, &seen)
-	ok := k.admits(k.bucket.levelAt(now)-waiting, 1)
+	ok := k.admits(k.bucket.LevelAt(now)-waiting, 1)
 	return k.result(now, 1, ok, waiting)
 }
 
 // glimpse makes k a copy of a key that nobody else sees, with an account in seen if it
 // needs one. A key that is not in memory is made up. It returns the tokens that wait for
 // the key too.
-func (l *Limiter) glimpse(k *lockedKey, key string, now int64, seen *account) (waiting float64) {
+func (l *Limiter) glimpse(k *lockedKey, key string, now int64, seen *account.Account) (waiting float64) {
 	held := heldKey(key)
 	found := l.local.find(k, held, now)
 	if found && k.flags.is(relimited) {
@@ -432,7 +432,7 @@ func (l *Limiter) glimpse(k *lockedKey, key string, now int64, seen *account) (w
 		k.flags.mark(shadow, r.shadow)
 		if k.account != nil {
 			*seen = *k.account
-			sh.accounts.release(k.account)
+			sh.accounts.Release(k.account)
 			k.account = seen
 		}
 		if !k.fresh(now) {
@@ -444,7 +444,7 @@ func (l *Limiter) glimpse(k *lockedKey, key string, now int64, seen *account) (w
 	if a := k.account; a != nil {
 		*seen = *a
 		if k.account = seen; k.light {
-			k.shard.accounts.release(a)
+			k.shard.accounts.Release(a)
 		}
 	}
 	k.flush(now)
@@ -554,7 +554,7 @@ func (l *Limiter) ruleOf(key string) rule {
 }
 
 // tokens is a cost as it is counted.
-func tokens(n int) int64 { return max(0, min(int64(n), maxTokens)) }
+func tokens(n int) int64 { return max(0, min(int64(n), bucket.MaxTokens)) }
 
 // Refund gives back n tokens that were taken: a job that did not run, a cost
 // estimated too high. It never fills a bucket above full. An n of 0 or less
@@ -573,7 +573,7 @@ func (k *lockedKey) refund(now, n int64) {
 	if !k.flags.is(open) {
 		k.flush(now)
 		k.giveBack(now, n)
-		k.bucket.refund(now, float64(n))
+		k.bucket.Refund(now, float64(n))
 	}
 	k.close()
 }
@@ -591,8 +591,8 @@ func (l *Limiter) Charge(key string, n int) {
 
 // charge takes n tokens without asking, and closes the key.
 func (k *lockedKey) charge(now, n int64) {
-	if k.bucket.shared() && !k.flags.is(open) {
-		k.bucket.charge(now, float64(n))
+	if k.bucket.Shared() && !k.flags.is(open) {
+		k.bucket.Charge(now, float64(n))
 		k.note(now, n, true)
 	}
 	k.unlock()
@@ -751,7 +751,7 @@ func (k *lockedKey) result(now, n int64, taken bool, waiting float64) Result {
 		return r
 	}
 	if !k.flags.is(shut) {
-		r.Remaining = k.bucket.remaining(now, waiting)
+		r.Remaining = k.bucket.Remaining(now, waiting)
 	}
 	if !r.Allowed {
 		r.RetryAfter = k.retryAfter(now, float64(n), waiting)
@@ -765,9 +765,9 @@ func (k *lockedKey) result(now, n int64, taken bool, waiting float64) Result {
 type Reservation struct {
 	l          *Limiter
 	key        string
-	account    *account // of the key; nil: it need not have one
-	generation uint32   // of the account: by now it may be another key's
-	id         uint64   // in l.reservations: copies of a reservation have the same
+	account    *account.Account // of the key; nil: it need not have one
+	generation uint32           // of the account: by now it may be another key's
+	id         uint64           // in l.reservations: copies of a reservation have the same
 	n          int64
 	order      uint64 // in the order of arrival of waiters; 0: none waited
 	ahead      int64  // tokens that waited then
@@ -831,8 +831,8 @@ func (l *Limiter) reserve(k *lockedKey, key string, now, n int64) Reservation {
 		k.count(false)
 		return Reservation{l: l}
 	}
-	if d > 0 && k.exchanges() && now < k.account.holdUntil { // the others may not have reported yet
-		d = delay(k.bucket.levelAt(now)-float64(n)-k.waiting(), k.bucket.refill)
+	if d > 0 && k.exchanges() && now < k.account.HoldUntil { // the others may not have reported yet
+		d = bucket.Delay(k.bucket.LevelAt(now)-float64(n)-k.waiting(), k.bucket.Refill)
 	}
 	return l.reserveFor(k, key, now, n, d)
 }
@@ -848,17 +848,17 @@ func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Dura
 	if k.flags.is(open) {
 		return Reservation{l: l, act: now, ok: true}
 	}
-	r := Reservation{l: l, key: key, id: l.reservations.last.Add(1), n: n, act: later(now, d), given: true, ok: true}
+	r := Reservation{l: l, key: key, id: l.reservations.last.Add(1), n: n, act: mono.Add(now, d), given: true, ok: true}
 	if k.account == nil && d > 0 {
 		k.takeAccount(now)
 	}
 	k.promote()
-	k.bucket.charge(now, float64(n))
-	k.bucket.lastEvent = r.act
+	k.bucket.Charge(now, float64(n))
+	k.bucket.LastEvent = r.act
 	k.note(now, n, true)
 	if a := k.account; a != nil {
-		a.reserved = max(a.reserved, r.act)
-		r.account, r.generation, r.taken = a, a.generation, k.taken()
+		a.Reserved = max(a.Reserved, r.act)
+		r.account, r.generation, r.taken = a, a.Generation, k.taken()
 	}
 	if k.flags.is(awaited) {
 		r.order, r.ahead = l.local.queues.Reserve(k.key(), n)
@@ -894,16 +894,16 @@ func (r *Reservation) shorten(k *lockedKey, now int64) {
 	if !r.isOf(k) || !k.exchanges() || k.flags.is(awaited) {
 		return
 	}
-	if a := k.account; a.exchanged != 0 && k.bucket.mode != modeStale && now >= a.holdUntil {
-		d := a.sharedDelay(&k.bucket, float64(k.buffer.Taken)-float64(r.overtaken(k)), now)
-		r.act = min(r.act, later(now, d))
+	if a := k.account; a.RepliedAt != 0 && k.bucket.Mode != bucket.Stale && now >= a.HoldUntil {
+		d := a.SharedDelay(&k.bucket, float64(k.buffer.Taken)-float64(r.overtaken(k)), now)
+		r.act = min(r.act, mono.Add(now, d))
 	}
 }
 
 // isOf reports whether the key's bucket knows of the reservation: the key has not been
 // evicted since.
 func (r *Reservation) isOf(k *lockedKey) bool {
-	return r.account == nil || k.account == r.account && k.account.generation == r.generation
+	return r.account == nil || k.account == r.account && k.account.Generation == r.generation
 }
 
 // Cancel gives back the tokens that later reservations have not overtaken, if
@@ -922,15 +922,15 @@ func (r Reservation) Cancel() {
 	k.flush(now)
 	switch {
 	case !r.isOf(&k):
-		if r.n > 0 && !k.bucket.unlimited() { // its bucket was not charged: the fleet alone is told
+		if r.n > 0 && !k.bucket.Unlimited() { // its bucket was not charged: the fleet alone is told
 			k.giveBack(now, r.n)
 		}
-	case !k.exchanges() && !k.bucket.unlimited():
-		r.unreserve(&k, int64(k.bucket.unreserve(now, float64(r.n), r.act)))
+	case !k.exchanges() && !k.bucket.Unlimited():
+		r.unreserve(&k, int64(k.bucket.Unreserve(now, float64(r.n), r.act)))
 	default:
-		if n := min(r.n, r.n-r.overtaken(&k)); n > 0 && !k.bucket.unlimited() {
+		if n := min(r.n, r.n-r.overtaken(&k)); n > 0 && !k.bucket.Unlimited() {
 			k.giveBack(now, n)
-			k.bucket.refund(now, float64(n))
+			k.bucket.Refund(now, float64(n))
 			r.unreserve(&k, n)
 		}
 	}
@@ -1004,7 +1004,7 @@ func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now, n int
 // refusal is the error of a wait for more than the burst that a key has by now.
 func (lo *local) refusal(key string, n int64) error {
 	var k lockedKey
-	if !lo.find(&k, heldKey(key), clock(lo.base)) { // evicted since: which limit it was is not known any more
+	if !lo.find(&k, heldKey(key), mono.Now(lo.base)) { // evicted since: which limit it was is not known any more
 		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)}
 	}
 	defer k.unlock()
@@ -1398,7 +1398,7 @@ func stakesOf(parts []Part, room []stake) []stake {
 			room = append(room, stake{Part: p, index: i, now: now + int64(first.base.Sub(p.l.base))})
 			room[j].shard, room[j].hash = p.l.local.locate(room[j].held())
 		}
-		room[j].cost = addTokens(room[j].cost, tokens(p.n))
+		room[j].cost = bucket.AddTokens(room[j].cost, tokens(p.n))
 	}
 	return room
 }

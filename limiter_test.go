@@ -579,8 +579,8 @@ func TestHugeBurstAsksForWhatItTakes(t *testing.T) {
 		defer f.close()
 		f.members[0].AllowN("k", 3)
 		a := flushed(f.members[0].Limiter, "k").account
-		if a.asked != 3 || a.demand <= 0 {
-			t.Errorf("asked for %d tokens, demand %v, want 3 and more than 0", a.asked, a.demand)
+		if a.Attempts != 3 || a.Demand <= 0 {
+			t.Errorf("asked for %d tokens, demand %v, want 3 and more than 0", a.Attempts, a.Demand)
 		}
 	})
 }

@@ -14,7 +14,10 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/outage"
 	"github.com/seed-e56e777b/limiter/internal/recall"
@@ -23,16 +26,16 @@ import (
 )
 
 const (
-	maxKey      = 64 // bytes; a longer key is held and sent as a digest
-	digestSize  = 16
-	fieldSize   = 1 + digestSize // of a field that is a digest
-	keptFree    = 16             // accounts that a shard keeps for its next keys
-	countTries  = 3              // of counting what slots have counted
-	goneOrphans = 64             // that a shard keeps the memory of, and as many as it has
-	shardKeys   = 1024           // keys a shard should hold at least: fewer, and chance fills one long before the others
+	maxKey     = 64 // bytes; a longer key is held and sent as a digest
+	digestSize = 16
+	fieldSize  = 1 + digestSize // of a field that is a digest
+
+	countTries  = 3    // of counting what slots have counted
+	goneOrphans = 64   // that a shard keeps the memory of, and as many as it has
+	shardKeys   = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
 	maxShards   = 8192
 	dueUrgent   = 0 // the due time of a key that is to be told at once
-	lazyScans   = 8 // in the lazy period of a key: a shard is not looked through for each key that is due
+
 )
 
 // flags are facts about a key that decisions need.
@@ -68,11 +71,11 @@ func (f *flags) mark(either flags, is bool) {
 // lockedKey is a copy of what is known of a key that is locked: in its slot, or, if it
 // is evicted, as an orphan: save writes it back, close and unlock do so too.
 type lockedKey struct {
-	bucket  bucket
+	bucket  bucket.Bucket
 	flags   flags
-	account *account // nil: the fleet has nothing to hear of the key
-	light   bool     // true if the account is made of its short form
-	now     int64    // when it was loaded
+	account *account.Account // nil: the fleet has nothing to hear of the key
+	light   bool             // true if the account is made of its short form
+	now     int64            // when it was loaded
 	buffer  table.Buffer
 	slot    table.Ref
 	orphan  *orphan // nil: the key is in memory, in the slot
@@ -85,9 +88,9 @@ type orphan struct {
 	held    string // the key, where it was never in memory
 	field   string
 	hash    uint64
-	bucket  bucket
+	bucket  bucket.Bucket
 	flags   flags
-	account *account
+	account *account.Account
 }
 
 // partition is what deciders see of one partition of the keys.
@@ -106,7 +109,7 @@ type paddedShard struct {
 type shard struct {
 	local    *local
 	keys     table.Table
-	accounts accounts
+	accounts account.Pool
 	phase    int64        // of the instants at which lazy keys are due, so that not all shards have them at once
 	soonest  atomic.Int64 // no key that is marked due is planned for an earlier instant
 
@@ -124,96 +127,6 @@ type shard struct {
 	swept              int64     // when retire last looked through all keys
 }
 
-// accounts are the accounts of a shard, numbered from 1. A key refers to its own by the
-// number, for which there is room in its slot.
-type accounts struct {
-	all   atomic.Pointer[[]*account]
-	spare *spares
-	mu    sync.Mutex // taken after all others except that of spares
-	free  []*account // at most keptFree
-	gone  []uint32   // numbers that nobody has
-}
-
-// spares are accounts that no key has, of all shards, which are kept for a while.
-type spares struct {
-	mu   sync.Mutex
-	list []*account
-	idle int // how many nobody has needed since the last trim
-}
-
-func (p *accounts) at(number uint32) *account { return (*p.all.Load())[number-1] }
-
-// take returns an account that nobody uses, as it was left.
-func (p *accounts) take() (a *account) {
-	p.mu.Lock()
-	if last := len(p.free) - 1; last >= 0 {
-		a, p.free = p.free[last], p.free[:last]
-	} else {
-		a = p.add(p.spare.take())
-	}
-	p.mu.Unlock()
-	return a
-}
-
-// add gives an account a number.
-func (p *accounts) add(a *account) *account {
-	var all []*account
-	if old := p.all.Load(); old != nil {
-		all = *old
-	}
-	if last := len(p.gone) - 1; last >= 0 {
-		a.number, p.gone = p.gone[last], p.gone[:last]
-		all[a.number-1] = a // nobody reads it yet
-		return a
-	}
-	all = append(all, a)
-	a.number = uint32(len(all))
-	p.all.Store(&all)
-	return a
-}
-
-// release has an account used by another key.
-func (p *accounts) release(a *account) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	a.generation++
-	if len(p.free) < keptFree {
-		p.free = append(p.free, a)
-		return
-	}
-	(*p.all.Load())[a.number-1] = nil
-	p.gone = append(p.gone, a.number)
-	p.spare.put(a)
-}
-
-// take returns an account, which is made if there is none.
-func (s *spares) take() *account {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	last := len(s.list) - 1
-	if last < 0 {
-		return new(account)
-	}
-	a := s.list[last]
-	s.list = s.list[:last]
-	s.idle = min(s.idle, last)
-	return a
-}
-
-func (s *spares) put(a *account) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.list = append(s.list, a)
-}
-
-// trim lets go of the accounts that nobody has needed since the last trim.
-func (s *spares) trim() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.list = slices.Delete(s.list, 0, s.idle)
-	s.idle = len(s.list)
-}
-
 // local holds the buckets of this process.
 type local struct {
 	shards []paddedShard
@@ -221,13 +134,13 @@ type local struct {
 	stale  atomic.Bool // of some partition grants can't be renewed
 	seeds  *table.Seeds
 	limits table.Limits
-	spare  spares
+	spare  account.Spares
 	random uint64                // seed of the thresholds
 	limit  atomic.Pointer[Limit] // Config.Limit
 	prefix string                // Config.Prefix
 	secret []byte                // of the digests that stand for keys in Redis; nil: none
 	parts  []partition
-	world  atomic.Pointer[world]
+	world  atomic.Pointer[account.Params]
 	urgent atomic.Bool       // some key is to be told at once
 	frozen atomic.Int64      // keys in a report without a reply yet
 	heard  *news.Table       // of any keys, and debts of those that were resident
@@ -256,10 +169,10 @@ func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
 	lo.shards = make([]paddedShard, n)
 	for i := range lo.shards {
 		sh := &lo.shards[i].shard
-		sh.local, sh.phase = lo, int64(i)*int64(lazyMost)/lazyScans/int64(n)
-		sh.accounts.spare = &lo.spare
+		sh.local, sh.phase = lo, int64(i)*int64(account.LazyMost)/account.LazyScans/int64(n)
+		sh.accounts.Spare = &lo.spare
 		sh.keys.Init(maxKeys/n, skip, partitions > 0, lo.seeds)
-		sh.soonest.Store(forever)
+		sh.soonest.Store(mono.Never)
 	}
 	lo.shift = uint8(64 - bits.TrailingZeros(uint(n)))
 	return lo
@@ -371,39 +284,39 @@ func (k *lockedKey) recallHash() uint64 {
 func (k *lockedKey) load(sh *shard, ref table.Ref, now int64) {
 	lim := sh.local.limits.At(ref.Limit)
 	*k = lockedKey{
-		bucket: bucket{rate: lim.Rate, burst: lim.Burst, level: ref.Level, at: ref.At, lastEvent: ref.At},
+		bucket: bucket.Bucket{Rate: lim.Rate, Burst: lim.Burst, Level: ref.Level, At: ref.At, LastEvent: ref.At},
 		flags:  flags(ref.Flags), buffer: ref.Buffer, slot: ref, shard: sh, now: now,
 	}
 	switch {
 	case k.flags.is(contended):
-		k.account = sh.accounts.at(ref.Account)
-		k.bucket.grant = k.account.grant
-		k.bucket.lastEvent = max(ref.At, k.account.lastEvent)
+		k.account = sh.accounts.At(ref.Account)
+		k.bucket.Grant = k.account.Grant
+		k.bucket.LastEvent = max(ref.At, k.account.LastEvent)
 	case k.needsAccount():
 		k.lengthen()
 	default:
-		k.bucket.grant = k.bucket.alone()
+		k.bucket.Grant = k.bucket.Alone()
 	}
 }
 
 // lengthen makes the key an account of its short form.
 func (k *lockedKey) lengthen() {
 	lo := k.shard.local
-	k.account, k.light = k.shard.accounts.take(), true
+	k.account, k.light = k.shard.accounts.Take(), true
 	a := k.account
-	a.part = uint16(k.flags/partBits) + 1
-	l := table.Beside[light](k.slot)
-	if k.buffer.Taken == 0 && l.stale == 0 && k.now > later(max(l.epoch(), l.tat, k.bucket.at), restAfter) {
-		*l = light{met: uint32(k.now >> metShift)} // what it says is as good as gone
-		k.bucket.level, k.bucket.at, k.bucket.lastEvent = k.bucket.burst, k.now, k.now
-		k.slot.Level, k.slot.At, k.slot.Account = k.bucket.level, k.now, 0
+	a.Partition = uint16(k.flags/partBits) + 1
+	l := table.Beside[account.Short](k.slot)
+	if k.buffer.Taken == 0 && l.Stale == 0 && k.now > mono.Add(max(l.Epoch(), l.Tat, k.bucket.At), account.IdleAfter) {
+		*l = account.Short{ResidentSince: uint32(k.now >> account.MetShift)} // what it says is as good as gone
+		k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Burst, k.now, k.now
+		k.slot.Level, k.slot.At, k.slot.Account = k.bucket.Level, k.now, 0
 	}
-	l.open(a, &k.bucket, math.Float32frombits(k.slot.Account), k.staleSince(), lo.world.Load())
-	a.alarm = poolAlarm(min(k.bucket.burst, k.bucket.level+float64(k.buffer.Taken)), lo.world.Load())
-	a.setMark(floorDue, k.flags.is(owesFloor))
-	a.setMark(limitDue, k.flags.is(owesLimit))
-	if a.marks != 0 || k.buffer.Taken != 0 {
-		a.planned = k.shard.dueOf(k.slot)
+	l.Lengthen(a, &k.bucket, math.Float32frombits(k.slot.Account), k.staleSince(), lo.world.Load())
+	a.Alarm = account.PoolAlarm(min(k.bucket.Burst, k.bucket.Level+float64(k.buffer.Taken)), lo.world.Load())
+	a.Mark(account.FloorDue, k.flags.is(owesFloor))
+	a.Mark(account.LimitDue, k.flags.is(owesLimit))
+	if a.Marks != 0 || k.buffer.Taken != 0 {
+		a.Due = k.shard.dueOf(k.slot)
 	}
 }
 
@@ -412,9 +325,9 @@ func (k *lockedKey) promote() {
 	if k.light {
 		k.flush(k.now)
 		k.flags |= contended
-		k.slot.Account, k.light = k.account.number, false
-		if due := k.account.planned; due != forever {
-			k.account.planned = forever
+		k.slot.Account, k.light = k.account.Number, false
+		if due := k.account.Due; due != mono.Never {
+			k.account.Due = mono.Never
 			k.planBy(due)
 		}
 	}
@@ -423,16 +336,16 @@ func (k *lockedKey) promote() {
 // shorten puts the account back into its short form, if that has all that matters.
 func (k *lockedKey) shorten() bool {
 	a := k.account
-	if a.usage != 0 || a.asked != 0 {
+	if a.Usage != 0 || a.Attempts != 0 {
 		return k.unflush()
 	}
-	late := a.planned == dueUrgent || k.buffer.Taken == 0 && a.planned != forever
-	if late && a.marks == 0 || k.flags.is(awaited) || !a.shorten(table.Beside[light](k.slot), &k.bucket, k.buffer, k.now, k.shard.local.world.Load()) {
+	late := a.Due == dueUrgent || k.buffer.Taken == 0 && a.Due != mono.Never
+	if late && a.Marks == 0 || k.flags.is(awaited) || !a.Shorten(table.Beside[account.Short](k.slot), &k.bucket, k.buffer, k.now, k.shard.local.world.Load()) {
 		return false
 	}
-	k.flags.mark(owesFloor, a.marked(floorDue))
-	k.flags.mark(owesLimit, a.marked(limitDue))
-	k.slot.Account = math.Float32bits(float32(a.others))
+	k.flags.mark(owesFloor, a.Is(account.FloorDue))
+	k.flags.mark(owesLimit, a.Is(account.LimitDue))
+	k.slot.Account = math.Float32bits(float32(a.Others))
 	return true
 }
 
@@ -440,15 +353,15 @@ func (k *lockedKey) shorten() bool {
 // go back into the buffer.
 func (k *lockedKey) unflush() bool {
 	a, b := k.account, &k.bucket
-	if a.usage != a.asked || a.usage <= 0 || a.usage > math.MaxUint16 || a.exchanged != k.now || k.buffer.Attempts != 0 || a.alarm == maxTokens {
+	if a.Usage != a.Attempts || a.Usage <= 0 || a.Usage > math.MaxUint16 || a.RepliedAt != k.now || k.buffer.Attempts != 0 || a.Alarm == bucket.MaxTokens {
 		return false
 	}
 	kept, w := *a, k.shard.local.world.Load()
-	taken := a.usage
-	a.unfold(b.rate, w)
-	k.buffer = newBuffer(max(taken, min(a.alarm-1, a.fairRoom(k.now, b, w)+taken)), min(a.request(), b.capacity))
+	taken := a.Usage
+	a.UnfoldSinceReply(b.Rate, w)
+	k.buffer = account.NewBuffer(max(taken, min(a.Alarm-1, a.FairRoom(k.now, b, w)+taken)), min(a.Request(), b.Capacity))
 	k.buffer.Attempts, k.buffer.Taken = uint16(taken), uint16(taken)
-	if a.planned < later(k.now, w.interval) || !k.shorten() {
+	if a.Due < mono.Add(k.now, w.Interval) || !k.shorten() {
 		*a, k.buffer = kept, table.Buffer{}
 		return false
 	}
@@ -472,14 +385,14 @@ func (k *lockedKey) save() {
 		switch {
 		case k.light && k.shorten():
 			k.flags &^= contended
-			k.shard.accounts.release(a)
+			k.shard.accounts.Release(a)
 		default:
 			k.promote()
-			a.grant, a.lastEvent = k.bucket.grant, k.bucket.lastEvent
+			a.Grant, a.LastEvent = k.bucket.Grant, k.bucket.LastEvent
 		}
 	}
 	s := k.slot.Slot
-	s.Level, s.At, s.Flags, s.Buffer = k.bucket.level, k.bucket.at, uint16(k.flags), k.buffer
+	s.Level, s.At, s.Flags, s.Buffer = k.bucket.Level, k.bucket.At, uint16(k.flags), k.buffer
 }
 
 // close ends what was done to a key: callers that wait for it and may go on do so, the
@@ -509,7 +422,7 @@ func (k *lockedKey) numberLimit() {
 	}
 	limits := &k.shard.local.limits
 	old := k.slot.Limit
-	k.slot.Limit = limits.Take(table.Limit{Rate: k.bucket.rate, Burst: k.bucket.burst})
+	k.slot.Limit = limits.Take(table.Limit{Rate: k.bucket.Rate, Burst: k.bucket.Burst})
 	limits.Release(old)
 }
 
@@ -518,12 +431,12 @@ func (k *lockedKey) admits(level, n float64) bool {
 	if k.flags.is(open | shut) {
 		return k.flags.is(open) || n == 0
 	}
-	return k.bucket.admits(level, n)
+	return k.bucket.Admits(level, n)
 }
 
 // exceeds reports whether no level admits a cost of n.
 func (k *lockedKey) exceeds(n float64) bool {
-	return !k.flags.is(open) && (n > k.bucket.burst || k.flags.is(shut) && n > 0)
+	return !k.flags.is(open) && (n > k.bucket.Burst || k.flags.is(shut) && n > 0)
 }
 
 // applied is the limit that decisions go by.
@@ -534,25 +447,25 @@ func (k *lockedKey) applied() Limit {
 	case k.flags.is(shut):
 		return Limit{}
 	}
-	return k.bucket.limit()
+	return limitOf(&k.bucket)
 }
 
 // needsAccount reports whether the key does, and has none for the exchange: its limit is
 // one that the fleet shares.
 func (k *lockedKey) needsAccount() bool {
-	return !k.exchanges() && len(k.shard.local.parts) > 0 && k.bucket.shared()
+	return !k.exchanges() && len(k.shard.local.parts) > 0 && k.bucket.Shared()
 }
 
 // exchanges reports whether the fleet is told of the key.
-func (k *lockedKey) exchanges() bool { return k.account.exchanges() }
+func (k *lockedKey) exchanges() bool { return k.account.Exchanges() }
 
 // begin makes a key, which has a limit, one of which only that is known which is
 // remembered of the key, and reports whether that is a debt. Another key's memory may
 // be taken for its own, but no debt.
 func (k *lockedKey) begin(held string) (owes bool) {
 	lo, now := k.shard.local, k.now
-	k.flags.mark(open, k.bucket.unlimited())
-	k.flags.mark(shut, k.bucket.burst == 0)
+	k.flags.mark(open, k.bucket.Unlimited())
+	k.flags.mark(shut, k.bucket.Burst == 0)
 	if k.orphan == nil && lo.queues.Has(held) {
 		k.setAwaited(true)
 		lo.queues.Forget(held) // the bucket knows of no reservation
@@ -574,18 +487,18 @@ func (k *lockedKey) setAwaited(is bool) {
 // resume sets a bucket that is about to be shared by what is remembered of its key, and
 // reports whether that is a debt.
 func (k *lockedKey) resume(now int64) (owes bool) {
-	if !k.bucket.shared() {
+	if !k.bucket.Shared() {
 		return false
 	}
 	lo := k.shard.local
-	remembered := min(lo.recall.of(k.recallHash()), later(now, seconds(k.bucket.burst/k.bucket.rate)))
+	remembered := min(lo.recall.of(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
 	if it, ok := lo.heardOf(k, now); ok && it.Own {
 		owes = true
-		remembered = max(remembered, k.bucket.believed(it, now))
+		remembered = max(remembered, believed(&k.bucket, it, now))
 	}
-	k.bucket.level = k.bucket.levelUntil(remembered, now)
+	k.bucket.Level = k.bucket.LevelUntil(remembered, now)
 	if k.account != nil && remembered > now {
-		k.account.replied = remembered
+		k.account.RepliedTAT = remembered
 	}
 	return owes
 }
@@ -606,54 +519,52 @@ func (k *lockedKey) join(now int64) {
 		k.light = k.orphan == nil
 	}
 	part := k.fieldHash() % uint64(len(lo.parts))
-	k.account.part = 1 + uint16(part)
+	k.account.Partition = 1 + uint16(part)
 	k.flags = k.flags&(partBits-1) | flags(part)*partBits
 	if it, ok := lo.heardOf(k, now); ok {
 		w := lo.world.Load()
-		k.account.tat = k.bucket.believed(it, now)
-		k.account.said = k.account.tat
-		k.account.others = float64(it.Demand) / attemptsMilli / w.tau.Seconds()
-		k.account.meanOthers = float32(k.account.others)
+		k.account.TAT = believed(&k.bucket, it, now)
+		k.account.AnnouncedTAT = k.account.TAT
+		k.account.Others = float64(it.Demand) / account.AttemptsMilli / w.Tau.Seconds()
+		k.account.MeanOthers = float32(k.account.Others)
 	}
 }
 
 // takeAccount gives a key that has none an account.
 func (k *lockedKey) takeAccount(now int64) {
-	k.account = k.shard.accounts.take()
-	kept := k.account.identity
-	*k.account = newAccount(now)
-	k.account.identity = kept
+	k.account = k.shard.accounts.Take()
+	k.account.Begin(now)
 	if k.orphan != nil {
 		k.orphan.account = k.account
 		return
 	}
 	k.flags |= contended
-	k.slot.Account = k.account.number
+	k.slot.Account = k.account.Number
 }
 
 // dropReserved takes from a key that has nothing to do with the exchange the account that
 // it has for its reservations, if they may have acted.
 func (k *lockedKey) dropReserved(now int64) {
-	if max(k.bucket.lastEvent, k.account.reserved) < now && !k.account.frozen {
+	if max(k.bucket.LastEvent, k.account.Reserved) < now && !k.account.Frozen {
 		k.dropAccount()
 	}
 }
 
 // dropAccount takes its account from a key that has nothing to do with the exchange.
 func (k *lockedKey) dropAccount() {
-	k.shard.accounts.release(k.account)
+	k.shard.accounts.Release(k.account)
 	k.flags &^= contended
 	k.slot.Account, k.account = 0, nil
 }
 
 // believed is the TAT of an item, by the limit that the key has here, as far as it is
 // believed.
-func (b *bucket) believed(it news.Item, now int64) int64 {
-	tat := underLimit(it.TAT, now, it.Limit, b.inExchange())
+func believed(b *bucket.Bucket, it news.Item, now int64) int64 {
+	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.Wire())
 	if it.Own {
 		return tat
 	}
-	return min(tat, b.furthest(now, longestDebt))
+	return min(tat, b.Furthest(now, bucket.LongestDebt))
 }
 
 // recaller keeps what evicted keys have taken from coming back as a fresh burst, and
@@ -662,18 +573,18 @@ func (b *bucket) believed(it news.Item, now int64) int64 {
 type recaller struct {
 	table *recall.Table // by the hashes of keys
 	debts *news.Table
-	limit bucket // the last default limit that is one; under Limiter.changing
+	limit bucket.Bucket // the last default limit that is one; under Limiter.changing
 }
 
 // from remembers a key that goes.
 func (r *recaller) from(k *lockedKey, now int64) {
-	if !k.bucket.shared() {
+	if !k.bucket.Shared() {
 		return
 	}
 	full := k.fullAt()
 	r.table.Put(k.recallHash(), full, now)
 	if k.inDebt(now) {
-		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.inExchange(), Own: true})
+		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.Wire(), Own: true})
 	}
 }
 
@@ -682,11 +593,11 @@ func (r *recaller) from(k *lockedKey, now int64) {
 // are taken for others: they may come back with less than they had, never below empty.
 func (r *recaller) relimit(lim Limit, now int64) {
 	from, to := r.limit, newBucket(lim, now)
-	if !to.shared() {
+	if !to.Shared() {
 		return
 	}
-	if r.limit = to; from.shared() {
-		r.table.PutOff(func(tat int64) int64 { return underLimit(tat, now, from.inExchange(), to.inExchange()) }, now)
+	if r.limit = to; from.Shared() {
+		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.Wire(), to.Wire()) }, now)
 	}
 }
 
@@ -701,18 +612,18 @@ func (k *lockedKey) fullAt() int64 {
 	b, a := &k.bucket, k.account
 	switch {
 	case a == nil:
-		return later(b.at, delay(b.level-b.burst, b.rate))
-	case b.mode == modeShare:
-		return later(max(a.tat, b.at), delay(-a.unreported(b.rate), b.rate))
-	case b.mode == modeStale:
-		return later(b.at, delay(b.level-b.capacity, b.refill))
+		return mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate))
+	case b.Mode == bucket.Share:
+		return mono.Add(max(a.TAT, b.At), bucket.Delay(-a.Unreported(b.Rate), b.Rate))
+	case b.Mode == bucket.Stale:
+		return mono.Add(b.At, bucket.Delay(b.Level-b.Capacity, b.Refill))
 	}
-	return max(a.tat, later(b.at, delay(b.level-b.burst, b.rate)))
+	return max(a.TAT, mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate)))
 }
 
 // inDebt reports whether the key's bucket is below empty.
 func (k *lockedKey) inDebt(now int64) bool {
-	return k.fullAt() > later(now, seconds(k.bucket.burst/k.bucket.rate))
+	return k.fullAt() > mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate))
 }
 
 // hear takes in news: into a key in memory, else into the table.
@@ -732,11 +643,11 @@ func (lo *local) hear(it news.Item, now int64) {
 	switch w := lo.world.Load(); {
 	case !k.exchanges():
 	case it.Reset:
-		k.account.hearReset(&k.bucket, now, w)
+		k.account.ReceiveReset(&k.bucket, now, w)
 	default:
-		pool := k.bucket.mode == modePool
-		k.account.hear(&k.bucket, underLimit(it.TAT, now, it.Limit, k.bucket.inExchange()), it.Demand, now, w)
-		if pool && k.bucket.mode == modeShare {
+		pool := k.bucket.Mode == bucket.Pool
+		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.Wire()), it.Demand, now, w)
+		if pool && k.bucket.Mode == bucket.Share {
 			k.redraw(w)
 		}
 	}
@@ -756,7 +667,7 @@ func (lo *local) unsay(field string, now int64) {
 	var k lockedKey
 	if lo.resident(&k, field, now) {
 		if k.exchanges() {
-			k.account.said = 0
+			k.account.AnnouncedTAT = 0
 		}
 		k.unlock()
 	}
@@ -782,7 +693,7 @@ func (lo *local) repliedSince(field string, now int64) bool {
 		return false
 	}
 	defer k.unlock()
-	return k.account != nil && k.account.tat <= k.account.replied
+	return k.account != nil && k.account.TAT <= k.account.RepliedTAT
 }
 
 // find locks and loads a held key, if it is in memory.
@@ -802,9 +713,9 @@ func (k *lockedKey) flush(now int64) {
 		return
 	}
 	if k.buffer.Attempts != 0 {
-		k.account.flush(k.buffer, &k.bucket, now, k.shard.local.world.Load())
+		k.account.Flush(k.buffer, &k.bucket, now, k.shard.local.world.Load())
 	}
-	k.account.fastUntil, k.buffer = 0, table.Buffer{}
+	k.account.FastUntil, k.buffer = 0, table.Buffer{}
 }
 
 // taken is the tokens admitted less those given back, ever.
@@ -812,7 +723,7 @@ func (k *lockedKey) taken() int64 {
 	if k.account == nil {
 		return 0
 	}
-	return k.account.taken() + int64(k.buffer.Taken)
+	return k.account.Taken() + int64(k.buffer.Taken)
 }
 
 // insertLocked brings a held key into memory, for which another one may be evicted, and
@@ -827,7 +738,7 @@ func (sh *shard) insertLocked(k *lockedKey, held string, hash uint64, lim Limit,
 	sh.met = now
 	k.slot = sh.keys.Insert(hash, held, text, sh.evictLocked)
 	k.bucket = newBucket(lim, now)
-	k.slot.Limit = lo.limits.Take(table.Limit{Rate: k.bucket.rate, Burst: k.bucket.burst})
+	k.slot.Limit = lo.limits.Take(table.Limit{Rate: k.bucket.Rate, Burst: k.bucket.Burst})
 	if k.begin(held) {
 		lo.heard.Put(news.Item{Field: k.field(), Reset: true}) // until it is evicted again
 	}
@@ -854,18 +765,18 @@ func (sh *shard) evictLocked(ref table.Ref) {
 	if a == nil {
 		return // the timer of the queue, if there is one, brings the key back when a turn comes
 	}
-	a.queued = 0
-	a.setMark(toldQueue, false) // no later report can take the demand back: it decays
-	if !a.frozen && (a.usage == 0 || sh.untold >= sh.roomFor(&k)) {
-		sh.dropped += uint64(max(0, a.usage))
-		sh.accounts.release(a)
+	a.Queued = 0
+	a.Mark(account.ReportedQueue, false) // no later report can take the demand back: it decays
+	if !a.Frozen && (a.Usage == 0 || sh.untold >= sh.roomFor(&k)) {
+		sh.dropped += uint64(max(0, a.Usage))
+		sh.accounts.Release(a)
 		return
 	}
 	o := sh.newOrphan()
 	*o = orphan{field: k.field(), hash: sh.keys.Hash(ref), bucket: k.bucket, flags: k.flags &^ awaited, account: a}
 	sh.addOrphan(o)
-	if !a.frozen {
-		a.planned = forever
+	if !a.Frozen {
+		a.Due = mono.Never
 		sh.plan(a, sh.orphanDue(a), nil)
 	}
 }
@@ -885,12 +796,12 @@ func (sh *shard) adopt(k *lockedKey, now int64) {
 	if k.account == nil {
 		return
 	}
-	k.account.planned = forever
+	k.account.Due = mono.Never
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if sh.untold >= sh.roomFor(k) {
-		sh.dropped += uint64(max(0, k.account.usage))
-		sh.accounts.release(k.account)
+		sh.dropped += uint64(max(0, k.account.Usage))
+		sh.accounts.Release(k.account)
 		return
 	}
 	sh.addOrphan(k.orphan)
@@ -911,21 +822,21 @@ func (sh *shard) newOrphan() *orphan {
 // addOrphan keeps an orphan until it is reported.
 func (sh *shard) addOrphan(o *orphan) {
 	sh.orphans = append(sh.orphans, o)
-	o.account.orphan = uint32(len(sh.orphans))
-	if !o.account.frozen {
+	o.account.Orphan = uint32(len(sh.orphans))
+	if !o.account.Frozen {
 		sh.untold++
 	}
 }
 
 // removeOrphan lets go of an orphan.
 func (sh *shard) removeOrphan(o *orphan) {
-	i, last := o.account.orphan-1, len(sh.orphans)-1
+	i, last := o.account.Orphan-1, len(sh.orphans)-1
 	sh.orphans[i] = sh.orphans[last]
-	sh.orphans[i].account.orphan = i + 1
+	sh.orphans[i].account.Orphan = i + 1
 	sh.orphans[last] = nil
 	sh.orphans = sh.orphans[:last]
-	o.account.orphan = 0
-	sh.accounts.release(o.account)
+	o.account.Orphan = 0
+	sh.accounts.Release(o.account)
 	if len(sh.gone) < len(sh.orphans)+goneOrphans {
 		sh.gone = append(sh.gone, o)
 	}
@@ -935,12 +846,12 @@ func (sh *shard) removeOrphan(o *orphan) {
 func (sh *shard) keepOrphan(k *lockedKey) {
 	a := k.account
 	switch {
-	case a.orphan == 0: // it has gone
-	case a.frozen:
-	case a.usage == 0:
+	case a.Orphan == 0: // it has gone
+	case a.Frozen:
+	case a.Usage == 0:
 		sh.untold--
 		sh.removeOrphan(k.orphan)
-	case a.planned == forever:
+	case a.Due == mono.Never:
 		sh.plan(a, sh.orphanDue(a), nil)
 	}
 }
@@ -957,19 +868,19 @@ func (sh *shard) roomFor(k *lockedKey) int {
 
 // orphanDue is when an orphan is to be exchanged: in the next round, or, in a flood,
 // before.
-func (sh *shard) orphanDue(a *account) int64 {
+func (sh *shard) orphanDue(a *account.Account) int64 {
 	if sh.untold < sh.keys.Size()/2 {
-		return a.reported
+		return a.ReportedAt
 	}
 	return dueUrgent
 }
 
 // plan has a key exchanged at an instant, if it isn't earlier.
-func (sh *shard) plan(a *account, due int64, slot *table.Ref) {
-	if due >= a.planned {
+func (sh *shard) plan(a *account.Account, due int64, slot *table.Ref) {
+	if due >= a.Due {
 		return
 	}
-	a.planned = due
+	a.Due = due
 	if slot != nil {
 		slot.SetMark(table.Due, true)
 	}
@@ -1000,7 +911,7 @@ func (k *lockedKey) planBy(due int64) {
 
 // unplan takes a key out of the plan.
 func (k *lockedKey) unplan() {
-	k.account.planned = forever
+	k.account.Due = mono.Never
 	if k.orphan == nil {
 		k.slot.SetMark(table.Due, false)
 	}
@@ -1016,7 +927,7 @@ func (sh *shard) sweep(now int64) {
 	sh.mu.Unlock()
 	if due {
 		sh.retire(now)
-		sh.local.spare.trim()
+		sh.local.spare.Trim()
 	}
 }
 
@@ -1027,11 +938,11 @@ func (sh *shard) retire(now int64) {
 		if flags(ref.Flags).is(contended) {
 			var k lockedKey
 			k.load(sh, ref, now)
-			if !k.account.exchanges() {
+			if !k.account.Exchanges() {
 				k.dropReserved(now)
 			} else if k.idle(now) {
-				k.bucket.grant, k.bucket.level, k.bucket.at, k.bucket.lastEvent = k.bucket.alone(), k.bucket.burst, now, now
-				k.account.forgetGrant()
+				k.bucket.Grant, k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Alone(), k.bucket.Burst, now, now
+				k.account.ForgetGrant()
 				k.light = true
 			}
 			k.save()
@@ -1045,23 +956,23 @@ func (sh *shard) retire(now int64) {
 func (k *lockedKey) idle(now int64) bool {
 	a := k.account
 	switch {
-	case a.planned != forever || a.frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
+	case a.Due != mono.Never || a.Frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
 		return false
-	case now < max(a.expires, a.tat, a.replied, a.said, a.holdUntil, k.bucket.lastEvent+1, a.reserved+1):
+	case now < max(a.Expires, a.TAT, a.RepliedTAT, a.AnnouncedTAT, a.HoldUntil, k.bucket.LastEvent+1, a.Reserved+1):
 		return false
 	}
-	return k.staleSince() == 0 && !a.marked(floorDue) && !a.somethingToReport()
+	return k.staleSince() == 0 && !a.Is(account.FloorDue) && !a.SomethingToReport()
 }
 
 // fresh reports whether a key's grant holds at now.
 func (k *lockedKey) fresh(now int64) bool {
-	return !k.exchanges() || now < k.account.until && k.account.staleSince == k.staleSince()
+	return !k.exchanges() || now < k.account.Until && k.account.StaleSince == k.staleSince()
 }
 
 // staleSince is when the grants of the key's partition could no longer be
 // renewed; 0: they can.
 func (k *lockedKey) staleSince() int64 {
-	return k.shard.local.parts[k.account.part-1].staleSince.Load()
+	return k.shard.local.parts[k.account.Partition-1].staleSince.Load()
 }
 
 // prepare brings the key's grant up to date, for a decision: it has an account if it
@@ -1072,10 +983,10 @@ func (k *lockedKey) prepare(now int64) {
 		k.join(now)
 	case a == nil:
 		return
-	case !a.exchanges():
+	case !a.Exchanges():
 		k.dropReserved(now)
 		return
-	case k.light && k.fresh(now), !k.light && now < a.fastUntil && !k.shard.local.stale.Load():
+	case k.light && k.fresh(now), !k.light && now < a.FastUntil && !k.shard.local.stale.Load():
 		return
 	case k.light:
 		k.renewLight(now)
@@ -1091,15 +1002,15 @@ func (k *lockedKey) prepare(now int64) {
 func (k *lockedKey) renewLight(now int64) {
 	kept, buffer := *k.account, k.buffer
 	k.flush(now)
-	if k.renew(now); k.bucket.mode == modeShare {
+	if k.renew(now); k.bucket.Mode == bucket.Share {
 		k.promote()
 		return
 	}
-	if k.bucket.mode == modeStale {
+	if k.bucket.Mode == bucket.Stale {
 		buffer.Room = 0 // until the first reply no decision goes by the slot alone
 	}
-	kept.share, kept.staleSince = k.account.share, k.account.staleSince
-	kept.until, kept.expires, kept.alarm, kept.rng = k.account.until, k.account.expires, k.account.alarm, k.account.rng
+	kept.Share, kept.StaleSince = k.account.Share, k.account.StaleSince
+	kept.Until, kept.Expires, kept.Alarm, kept.Rng = k.account.Until, k.account.Expires, k.account.Alarm, k.account.Rng
 	*k.account, k.buffer = kept, buffer
 }
 
@@ -1110,60 +1021,60 @@ func (k *lockedKey) renew(now int64) {
 	w, since := k.shard.local.world.Load(), k.staleSince()
 	switch {
 	case since != 0:
-		if a.staleSince != since {
+		if a.StaleSince != since {
 			k.endOutage(now, w) // one outage after another, with no reply between them
 		}
-		entered := b.mode != modeStale
-		a.staleSince = since
-		a.stale(b, since, now, w)
+		entered := b.Mode != bucket.Stale
+		a.StaleSince = since
+		a.ApplyOutage(b, since, now, w)
 		if entered {
 			k.redraw(w)
 		}
-	case b.mode == modeStale:
+	case b.Mode == bucket.Stale:
 		k.endOutage(now, w)
-		a.until = later(now, expiry*w.interval) // until the reply, which is to come
+		a.Until = mono.Add(now, account.GrantIntervals*w.Interval) // until the reply, which is to come
 	default:
-		a.staleSince = 0
-		pool := b.mode == modePool
+		a.StaleSince = 0
+		pool := b.Mode == bucket.Pool
 		switch {
-		case a.lapse(b, now, w):
+		case a.ExtendByMeans(b, now, w):
 			if pool {
 				k.redraw(w)
 			}
-		case now >= a.expires:
-			a.meet(b, now, w)
+		case now >= a.Expires:
+			a.AssumeFull(b, now, w)
 			k.redraw(w)
 		}
 	}
 }
 
 // endOutage keeps the share that the key had at the end of an outage.
-func (k *lockedKey) endOutage(now int64, w *world) {
+func (k *lockedKey) endOutage(now int64, w *account.Params) {
 	a := k.account
-	if k.bucket.mode == modeStale && a.staleSince != 0 {
-		a.share = a.drifted(a.staleSince, now, w)
+	if k.bucket.Mode == bucket.Stale && a.StaleSince != 0 {
+		a.Share = a.ShareAfter(a.StaleSince, now, w)
 	}
-	a.staleSince = 0
+	a.StaleSince = 0
 }
 
 // redraw draws the threshold anew where there is one to draw.
-func (k *lockedKey) redraw(w *world) {
-	if k.bucket.mode == modePool || w.fleet <= 1 || w.without.Has(outage.Threshold) {
-		k.bucket.threshold = 1
+func (k *lockedKey) redraw(w *account.Params) {
+	if k.bucket.Mode == bucket.Pool || w.Fleet <= 1 || w.Without.Has(outage.Threshold) {
+		k.bucket.Threshold = 1
 		return
 	}
-	if k.account.rng == 0 {
-		k.account.rng = k.shard.local.random ^ k.fieldHash()
+	if k.account.Rng == 0 {
+		k.account.Rng = k.shard.local.random ^ k.fieldHash()
 		if k.light { // it is not remembered
-			k.account.rng ^= uint64(k.now)
+			k.account.Rng ^= uint64(k.now)
 		}
 	}
-	k.account.rng += 0x9e3779b97f4a7c15 // splitmix64
-	z := k.account.rng
+	k.account.Rng += 0x9e3779b97f4a7c15 // splitmix64
+	z := k.account.Rng
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	z ^= z >> 31
-	k.bucket.threshold = float32(float64(z>>11+1) / (1 << 53))
+	k.bucket.Threshold = float32(float64(z>>11+1) / (1 << 53))
 }
 
 // decideFast decides on a key by its slot and its account's first cache line, as far as
@@ -1174,15 +1085,15 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 	refill, capacity, needed := lim.Rate, lim.Burst, cost
 	done = !f.is(special)
 	if f.is(contended) {
-		a := sh.accounts.at(s.Account)
-		refill, capacity, needed = a.grant.refill, a.grant.capacity, float64(a.grant.threshold)*cost
-		done = done && now < a.fastUntil && !lo.stale.Load()
+		a := sh.accounts.At(s.Account)
+		refill, capacity, needed = a.Grant.Refill, a.Grant.Capacity, float64(a.Grant.Threshold)*cost
+		done = done && now < a.FastUntil && !lo.stale.Load()
 	} else if len(lo.parts) != 0 {
 		refill = max(0, refill-float64(math.Float32frombits(s.Account)))
-		done = done && now-s.At < lo.world.Load().grantTime && !lo.stale.Load()
+		done = done && now-s.At < lo.world.Load().GrantTime && !lo.stale.Load()
 	}
-	level := levelAfter(s.Level, now-s.At, refill, capacity)
-	ok = cost <= lim.Burst && enough(level, needed, refill)
+	level := bucket.LevelAfter(s.Level, now-s.At, refill, capacity)
+	ok = cost <= lim.Burst && bucket.Enough(level, needed, refill)
 	if done && len(lo.parts) != 0 {
 		done = f.is(allowsOrDenies(ok)) && s.Buffer.Add(n, ok) || ok && s.Buffer.Attempts == 0 && !f.is(contended) && sh.begin(s, level, now, n)
 	}
@@ -1205,22 +1116,22 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 // begin notes the first tokens that are taken of a key since its last report, at the given
 // level: noteLight in short. It returns false where that does not do.
 func (sh *shard) begin(s table.Ref, level float64, now, n int64) bool {
-	l, w := table.Beside[light](s), sh.local.world.Load()
+	l, w := table.Beside[account.Short](s), sh.local.world.Load()
 	lim := sh.local.limits.At(s.Limit)
-	b := bucket{rate: lim.Rate, burst: lim.Burst}
-	epoch := l.epoch()
-	most := min(poolAlarm(level, w)-1, int64(clampTokens(b.burst/2/w.fleet)))
-	cost := math.Float32frombits(uint32(l.cost) << 16)
-	if flags(s.Flags).is(owesFloor|owesLimit) || l.stale != 0 || n == 0 || n > most || float32(n) != cost ||
-		now >= max(later(epoch, max(expiry*w.interval, lazyPeriod(&b))), l.tat) || now-epoch > tickRange {
+	b := bucket.Bucket{Rate: lim.Rate, Burst: lim.Burst}
+	epoch := l.Epoch()
+	most := min(account.PoolAlarm(level, w)-1, int64(bucket.Clamp(b.Burst/2/w.Fleet)))
+	cost := math.Float32frombits(uint32(l.Cost) << 16)
+	if flags(s.Flags).is(owesFloor|owesLimit) || l.Stale != 0 || n == 0 || n > most || float32(n) != cost ||
+		now >= max(mono.Add(epoch, max(account.GrantIntervals*w.Interval, account.LazyPeriod(&b))), l.Tat) || now-epoch > account.TickRange {
 		return false
 	}
-	l.first = ticksOf(now, epoch)
-	s.Buffer = newBuffer(most, float64(max(1, cost)))
+	l.First = account.TicksOf(now, epoch)
+	s.Buffer = account.NewBuffer(most, float64(max(1, cost)))
 	s.Buffer.Add(n, true)
 	s.Flags = s.Flags&^uint16(denies) | uint16(allows)
 	s.SetMark(table.Due, true)
-	sh.wake(lazyDue(&b, max(l.first.after(epoch), epoch), sh.phase))
+	sh.wake(account.LazyDue(&b, max(l.First.After(epoch), epoch), sh.phase))
 	return true
 }
 
@@ -1296,8 +1207,8 @@ func (sh *shard) countedLocked() (allowed, denied uint64) {
 func (k *lockedKey) decide(now, n int64) bool {
 	ok := k.admitted(now, n)
 	if ok && !k.flags.is(open|shut) {
-		k.bucket.set(now, k.bucket.levelAt(now)-float64(n))
-		k.bucket.lastEvent = now
+		k.bucket.Set(now, k.bucket.LevelAt(now)-float64(n))
+		k.bucket.LastEvent = now
 	}
 	if !ok && k.flags.is(shadow) {
 		k.pass(now, n)
@@ -1305,7 +1216,7 @@ func (k *lockedKey) decide(now, n int64) bool {
 	}
 	k.count(ok)
 	k.note(now, n, ok)
-	if ok && k.account != nil && k.bucket.mode == modeStale {
+	if ok && k.account != nil && k.bucket.Mode == bucket.Stale {
 		k.redraw(k.shard.local.world.Load())
 	}
 	return ok
@@ -1321,7 +1232,7 @@ func (k *lockedKey) pass(now, n int64) {
 // note writes down what was requested, and taken if ok, for the syncer: in the buffer
 // while that is as good, or in the account.
 func (k *lockedKey) note(now, n int64, ok bool) {
-	if k.account == nil || !k.light && now < k.account.fastUntil && k.flags.is(allowsOrDenies(ok)) && k.buffer.Add(n, ok) {
+	if k.account == nil || !k.light && now < k.account.FastUntil && k.flags.is(allowsOrDenies(ok)) && k.buffer.Add(n, ok) {
 		return
 	}
 	if n == 0 || k.flags.is(open) || k.flags.is(shut) && !ok {
@@ -1343,28 +1254,28 @@ func (k *lockedKey) note(now, n int64, ok bool) {
 func (k *lockedKey) noteLight(now, n int64) bool {
 	a, b, w := k.account, &k.bucket, k.shard.local.world.Load()
 	taken := int64(k.buffer.Taken) + n
-	if float64(n) > b.burst || taken > math.MaxUint16 || a.usage != 0 || a.asked != 0 {
+	if float64(n) > b.Burst || taken > math.MaxUint16 || a.Usage != 0 || a.Attempts != 0 {
 		return false
 	}
-	first := a.first
+	first := a.FirstUse
 	if first == 0 {
 		first = now
 	}
-	fair := int64(clampTokens((elapsed(now-first)*b.rate + b.burst/2) / w.fleet))
-	if b.mode != modeStale && (taken >= a.alarm || taken > fair || a.metByNews()) {
+	fair := int64(bucket.Clamp((mono.Elapsed(now-first)*b.Rate + b.Burst/2) / w.Fleet))
+	if b.Mode != bucket.Stale && (taken >= a.Alarm || taken > fair || a.KnownByNews()) {
 		return false
 	}
-	a.requested(n)
-	a.first = first
-	k.buffer = newBuffer(min(a.alarm-1, fair), min(a.request(), b.capacity))
+	a.ObserveCost(n)
+	a.FirstUse = first
+	k.buffer = account.NewBuffer(min(a.Alarm-1, fair), min(a.Request(), b.Capacity))
 	k.buffer.Attempts, k.buffer.Taken = uint16(taken), uint16(taken)
 	k.flags.mark(allows, true)
 	k.flags.mark(denies, false)
-	if b.mode == modeStale {
+	if b.Mode == bucket.Stale {
 		k.buffer.Room = 0
-		k.planBy(a.soonest(now, w))
+		k.planBy(a.Soonest(now, w))
 	} else {
-		k.planBy(a.lazyDue(b, k.shard.phase))
+		k.planBy(a.LazyDue(b, k.shard.phase))
 	}
 	return true
 }
@@ -1375,62 +1286,62 @@ func (k *lockedKey) noteLight(now, n int64) bool {
 func (k *lockedKey) enter(now, n int64, ok bool) {
 	w, b := k.shard.local.world.Load(), &k.bucket
 	asked, taken := n, int64(0)
-	if float64(n) > b.burst {
+	if float64(n) > b.Burst {
 		asked = 0
-	} else if b.mode != modePool {
-		asked = min(n, int64(max(1, toInt(b.capacity))))
+	} else if b.Mode != bucket.Pool {
+		asked = min(n, int64(max(1, bucket.ToInt(b.Capacity))))
 	}
 	if ok {
 		taken = n
 	}
-	k.account.count(now, asked, taken, b.rate, w)
+	k.account.Count(now, asked, taken, b.Rate, w)
 	k.plan(now, ok, w)
 	k.makeFast(now, w)
 }
 
 // makeFast lets decisions that change nothing of what is known and planned pass the
 // account by for a while.
-func (k *lockedKey) makeFast(now int64, w *world) {
+func (k *lockedKey) makeFast(now int64, w *account.Params) {
 	a, b := k.account, &k.bucket
-	if k.light || k.orphan != nil || b.mode == modeStale || a.planned == forever && !a.frozen {
+	if k.light || k.orphan != nil || b.Mode == bucket.Stale || a.Due == mono.Never && !a.Frozen {
 		return
 	}
-	until, room := later(a.notedAt, w.interval), a.alarm-a.alarming(b)-1
-	if b.mode == modePool && !a.frozen && a.planned > a.soonest(now, w) {
-		until, room = a.planned, min(room, a.fairRoom(now, b, w))
+	until, room := mono.Add(a.CountedAt, w.Interval), a.Alarm-a.AlarmCount(b)-1
+	if b.Mode == bucket.Pool && !a.Frozen && a.Due > a.Soonest(now, w) {
+		until, room = a.Due, min(room, a.FairRoom(now, b, w))
 	}
-	a.fastUntil = min(a.until, until)
-	k.buffer = newBuffer(room, min(a.request(), b.capacity))
-	k.flags.mark(denies, a.frozen || a.planned <= a.soonest(now, w))
-	k.flags.mark(allows, a.first != 0)
+	a.FastUntil = min(a.Until, until)
+	k.buffer = account.NewBuffer(room, min(a.Request(), b.Capacity))
+	k.flags.mark(denies, a.Frozen || a.Due <= a.Soonest(now, w))
+	k.flags.mark(allows, a.FirstUse != 0)
 }
 
 // plan sees to it that a key with something to report is exchanged no
 // later than it should be; lately where its use fits.
-func (k *lockedKey) plan(now int64, fits bool, w *world) {
+func (k *lockedKey) plan(now int64, fits bool, w *account.Params) {
 	a, b := k.account, &k.bucket
-	if a.frozen || !a.somethingToReport() {
+	if a.Frozen || !a.SomethingToReport() {
 		return
 	}
-	byNews := a.usage > 0 && a.alarm < maxTokens && a.metByNews()
-	if a.alarming(b) >= a.alarm || byNews {
-		a.alarm = maxTokens // once is enough
+	byNews := a.Usage > 0 && a.Alarm < bucket.MaxTokens && a.KnownByNews()
+	if a.AlarmCount(b) >= a.Alarm || byNews {
+		a.Alarm = bucket.MaxTokens // once is enough
 		k.planBy(dueUrgent)
 		return
 	}
-	due := a.soonest(now, w)
+	due := a.Soonest(now, w)
 	switch {
-	case a.planned <= due:
-	case !fits || b.mode != modePool || a.said > now && w.fleet > 1 || !a.withinFair(now, b):
+	case a.Due <= due:
+	case !fits || b.Mode != bucket.Pool || a.AnnouncedTAT > now && w.Fleet > 1 || !a.WithinFair(now, b):
 		k.planBy(due)
-	case a.planned == forever:
-		k.planBy(max(due, a.lazyDue(b, k.shard.phase)))
+	case a.Due == mono.Never:
+		k.planBy(max(due, a.LazyDue(b, k.shard.phase)))
 	}
 }
 
 // admitted reports whether a decision would admit a cost of n now.
 func (k *lockedKey) admitted(now, n int64) bool {
-	level, cost := k.bucket.levelAt(now), float64(n)
+	level, cost := k.bucket.LevelAt(now), float64(n)
 	return k.admits(level, cost) && (!k.flags.is(awaited) || k.admits(level-k.waiting(), cost))
 }
 
@@ -1455,7 +1366,7 @@ func (k *lockedKey) joinQueue(name string, now, n int64) *waitqueue.Waiter {
 // change that may let them go on, and when a turn has come.
 func (k *lockedKey) serve() {
 	lo := k.shard.local
-	now := clock(lo.base)
+	now := mono.Now(lo.base)
 	k.prepare(now)
 	k.flush(now)
 	b := k.awaited(now)
@@ -1463,8 +1374,8 @@ func (k *lockedKey) serve() {
 	*k = b.k
 	k.countQueue()
 	k.setAwaited(left)
-	if k.exchanges() && !k.account.frozen && (left || k.account.marked(toldQueue)) {
-		k.planBy(k.account.soonest(now, lo.world.Load()))
+	if k.exchanges() && !k.account.Frozen && (left || k.account.Is(account.ReportedQueue)) {
+		k.planBy(k.account.Soonest(now, lo.world.Load()))
 	}
 }
 
@@ -1481,8 +1392,8 @@ func (k *lockedKey) awaited(now int64) *awaitedBucket { return &awaitedBucket{*k
 // again in every interval, so that shares follow queues.
 func (k *lockedKey) countQueue() {
 	if k.exchanges() {
-		interval := k.shard.local.world.Load().tau / tauIntervals
-		k.account.queued = float32(k.waiting() / interval.Seconds())
+		interval := k.shard.local.world.Load().Tau / account.TauIntervals
+		k.account.Queued = float32(k.waiting() / interval.Seconds())
 	}
 }
 
@@ -1497,22 +1408,22 @@ func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
 	if k.flags.is(open | shadow) {
 		return from
 	}
-	from = max(from, k.bucket.at)
+	from = max(from, k.bucket.At)
 	more := float64(extra)
-	if more > 0 && k.bucket.mode == modeShare {
-		more *= k.account.share // the rest of what was reserved is the others' to wait for
+	if more > 0 && k.bucket.Mode == bucket.Share {
+		more *= k.account.Share // the rest of what was reserved is the others' to wait for
 	}
-	level, cost := k.bucket.levelAt(from)+more, float64(n)
+	level, cost := k.bucket.LevelAt(from)+more, float64(n)
 	if k.admits(level, cost) {
 		return from
 	}
-	if !k.admits(k.bucket.capacity+more, cost) {
+	if !k.admits(k.bucket.Capacity+more, cost) {
 		if k.account != nil {
-			k.account.cost = max(k.account.cost, float32(n)) // for the next grant to have room for it
+			k.account.Cost = max(k.account.Cost, float32(n)) // for the next grant to have room for it
 		}
 		return waitqueue.Never
 	}
-	return later(from, delay(level-k.bucket.need(cost), k.bucket.refill))
+	return mono.Add(from, bucket.Delay(level-k.bucket.Need(cost), k.bucket.Refill))
 }
 
 // Take takes a cost as of an instant that Turn returned.
@@ -1526,15 +1437,15 @@ func (b *awaitedBucket) Take(at, n int64) {
 	if k.flags.is(open) {
 		return
 	}
-	k.bucket.set(at, k.bucket.levelAt(at)-float64(n))
-	k.bucket.lastEvent = max(k.bucket.lastEvent, at)
+	k.bucket.Set(at, k.bucket.LevelAt(at)-float64(n))
+	k.bucket.LastEvent = max(k.bucket.LastEvent, at)
 	if n == 0 || !k.exchanges() {
 		return
 	}
 	w := k.shard.local.world.Load()
-	k.account.count(max(at, k.account.notedAt), 0, n, k.bucket.rate, w)
+	k.account.Count(max(at, k.account.CountedAt), 0, n, k.bucket.Rate, w)
 	k.plan(b.now, true, w)
-	if k.bucket.mode == modeStale {
+	if k.bucket.Mode == bucket.Stale {
 		k.redraw(w)
 	}
 }
@@ -1544,12 +1455,12 @@ func (b *awaitedBucket) Until() int64 {
 	if !b.k.exchanges() {
 		return waitqueue.Never
 	}
-	return max(b.k.account.until, b.now+int64(time.Millisecond))
+	return max(b.k.account.Until, b.now+int64(time.Millisecond))
 }
 
 // freeze keeps a key out of other reports while it is in one.
 func (k *lockedKey) freeze() {
-	k.account.frozen = true
+	k.account.Frozen = true
 	k.shard.local.frozen.Add(1)
 	if k.orphan != nil {
 		k.shard.untold--
@@ -1560,14 +1471,14 @@ func (k *lockedKey) freeze() {
 // more.
 func (k *lockedKey) thaw(now int64) {
 	a := k.account
-	a.frozen = false
-	k.light = k.orphan == nil && k.exchanges() && k.bucket.mode == modePool
+	a.Frozen = false
+	k.light = k.orphan == nil && k.exchanges() && k.bucket.Mode == bucket.Pool
 	k.shard.local.frozen.Add(-1)
 	if k.orphan != nil {
 		k.shard.untold++
 		return
 	}
-	if a.marked(floorDue | limitDue) {
+	if a.Is(account.FloorDue | account.LimitDue) {
 		k.planBy(now)
 	}
 	if k.exchanges() {
@@ -1580,7 +1491,7 @@ func (k *lockedKey) giveBack(now, n int64) {
 	if !k.exchanges() {
 		return
 	}
-	k.account.giveBack(k.account.refundable(&k.bucket, n, now), k.bucket.rate)
+	k.account.GiveBack(k.account.Refundable(&k.bucket, n, now), k.bucket.Rate)
 	k.plan(now, false, k.shard.local.world.Load())
 }
 
@@ -1591,19 +1502,19 @@ func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 		return
 	}
 	next, b := newBucket(lim, now), &k.bucket
-	k.flags.mark(open, next.unlimited())
-	k.flags.mark(shut, next.burst == 0)
+	k.flags.mark(open, next.Unlimited())
+	k.flags.mark(shut, next.Burst == 0)
 	switch {
-	case b.shared() && next.shared():
+	case b.Shared() && next.Shared():
 		if k.exchanges() {
 			if !k.light {
 				k.flush(now)
 			}
 			k.tellLimit(now)
-			k.account.relimit(b, &next, now)
+			k.account.Relimit(b, &next, now)
 		}
-		b.relimit(now, lim)
-	case !b.shared():
+		b.Relimit(now, &next)
+	case !b.Shared():
 		if *b = next; k.needsAccount() {
 			k.join(now)
 		}
@@ -1619,22 +1530,22 @@ func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 // state of it.
 func (k *lockedKey) tellLimit(now int64) {
 	a := k.account
-	a.setMark(limitDue, a.frozen || a.tat != 0 && a.tat > now-int64(exchange.KeepState))
-	if a.marked(limitDue) && !a.frozen {
+	a.Mark(account.LimitDue, a.Frozen || a.TAT != 0 && a.TAT > now-int64(exchange.KeepState))
+	if a.Is(account.LimitDue) && !a.Frozen {
 		k.planBy(dueUrgent)
 	}
 }
 
 // reset makes the key full, and forgets what it had to report.
 func (k *lockedKey) reset(now int64) {
-	k.bucket = newBucket(k.bucket.limit(), now)
+	k.bucket = bucket.New(k.bucket.Rate, k.bucket.Burst, now)
 	if k.flags.is(awaited) {
 		k.shard.local.queues.Forget(k.key())
 	}
 	if a := k.account; a != nil {
 		k.unplan()
-		a.reset(now)
-		a.fastUntil, k.buffer = 0, table.Buffer{}
+		a.Reset(now)
+		a.FastUntil, k.buffer = 0, table.Buffer{}
 	}
 }
 
@@ -1644,8 +1555,8 @@ func (sh *shard) forgetOrphanLocked(field string) {
 	sh.local.recall.forget(sh.local.recallHashOf(field))
 	sh.local.heard.Put(news.Item{Field: field, Reset: true})
 	for _, o := range slices.Clone(sh.orphans) {
-		if o.field == field && !o.account.frozen {
-			o.account.usage = 0 // nothing was dropped
+		if o.field == field && !o.account.Frozen {
+			o.account.Usage = 0 // nothing was dropped
 			sh.untold--
 			sh.removeOrphan(o)
 		}
@@ -1656,7 +1567,7 @@ func (sh *shard) forgetOrphanLocked(field string) {
 // locks and loads, and for every orphan that is due and not in a report. Of the others the
 // shard knows when they are.
 func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
-	sh.soonest.Store(forever)
+	sh.soonest.Store(mono.Never)
 	var k lockedKey // one, for it is on the heap
 	visit := func(ref table.Ref) {
 		if due := sh.dueOf(ref); due > by && !every {
@@ -1679,9 +1590,9 @@ func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
 	defer sh.mu.Unlock()
 	for _, o := range slices.Backward(sh.orphans) { // the last takes the place of one that goes
 		switch {
-		case o.account.frozen:
-		case o.account.planned > by && !every:
-			sh.wake(o.account.planned)
+		case o.account.Frozen:
+		case o.account.Due > by && !every:
+			sh.wake(o.account.Due)
 		default:
 			k.loadOrphan(sh, o, now)
 			f(&k)
@@ -1692,17 +1603,17 @@ func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
 
 // dueOf is when a key that is marked due is, without its account where it has none.
 func (sh *shard) dueOf(ref table.Ref) int64 {
-	f, l := flags(ref.Flags), table.Beside[light](ref)
+	f, l := flags(ref.Flags), table.Beside[account.Short](ref)
 	switch {
 	case f.is(contended):
-		return sh.accounts.at(ref.Account).planned
+		return sh.accounts.At(ref.Account).Due
 	case f.is(owesLimit):
 		return dueUrgent
-	case f.is(owesFloor), l.stale != 0: // in the next round
+	case f.is(owesFloor), l.Stale != 0: // in the next round
 		return dueUrgent + 1
 	}
 	lim := sh.local.limits.At(ref.Limit)
-	return lazyDue(&bucket{rate: lim.Rate, burst: lim.Burst}, max(l.first.after(l.epoch()), l.epoch()), sh.phase)
+	return account.LazyDue(&bucket.Bucket{Rate: lim.Rate, Burst: lim.Burst}, max(l.First.After(l.Epoch()), l.Epoch()), sh.phase)
 }
 
 // unreported reports whether the shard has a key with usage until an instant that is not
@@ -1710,18 +1621,18 @@ func (sh *shard) dueOf(ref table.Ref) int64 {
 func (sh *shard) unreported(at int64) (found bool) {
 	sh.keys.Each(func(ref table.Ref) {
 		if flags(ref.Flags).is(contended) {
-			a := sh.accounts.at(ref.Account)
-			found = found || a.exchanges() && (a.frozen || a.reported < at || (a.planned != forever || ref.Buffer.Taken != 0) && a.before(at))
-		} else if b := (bucket{rate: sh.local.limits.At(ref.Limit).Rate}); len(sh.local.parts) > 0 && b.shared() {
-			l := table.Beside[light](ref)
-			found = found || l.epoch() < at || ref.Buffer.Taken != 0 && (l.epoch() <= at || l.first.after(l.epoch()) <= at)
+			a := sh.accounts.At(ref.Account)
+			found = found || a.Exchanges() && (a.Frozen || a.ReportedAt < at || (a.Due != mono.Never || ref.Buffer.Taken != 0) && a.UnreportedAt(at))
+		} else if b := (bucket.Bucket{Rate: sh.local.limits.At(ref.Limit).Rate}); len(sh.local.parts) > 0 && b.Shared() {
+			l := table.Beside[account.Short](ref)
+			found = found || l.Epoch() < at || ref.Buffer.Taken != 0 && (l.Epoch() <= at || l.First.After(l.Epoch()) <= at)
 		}
 		ref.Unlock()
 	})
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for _, o := range sh.orphans {
-		found = found || o.account.frozen || o.account.before(at)
+		found = found || o.account.Frozen || o.account.UnreportedAt(at)
 	}
 	return found
 }
@@ -1735,7 +1646,7 @@ func (lo *local) reopen(k *lockedKey, of reported, field string, now int64) {
 		k.unlock()
 	}
 	of.shard.mu.Lock()
-	k.loadOrphan(of.shard, of.shard.orphans[of.account.orphan-1], now)
+	k.loadOrphan(of.shard, of.shard.orphans[of.account.Orphan-1], now)
 }
 
 // release is close of a key that was reopened.
@@ -1761,12 +1672,12 @@ func (lo *local) pending() int {
 // Among several processes the shared bucket is asked too: by the share of the
 // moment alone a small one would wait for hours.
 func (k *lockedKey) delay(now int64, cost float64) time.Duration {
-	d := delay(k.bucket.levelAt(now)-cost, k.bucket.refill)
+	d := bucket.Delay(k.bucket.LevelAt(now)-cost, k.bucket.Refill)
 	if d == 0 || !k.fleetKnown() {
 		return d
 	}
 	a, w := k.account, k.shard.local.world.Load()
-	return min(d, max(a.sharedDelay(&k.bucket, float64(k.buffer.Taken)+cost, now), a.nextGrant(now, w)))
+	return min(d, max(a.SharedDelay(&k.bucket, float64(k.buffer.Taken)+cost, now), a.NextGrant(now, w)))
 }
 
 // expectedWait is the expected wait for n tokens, behind all callers that wait
@@ -1784,7 +1695,7 @@ func (k *lockedKey) expectedWait(now, n int64) time.Duration {
 // fleetKnown reports whether the key's level is part of a bucket that others
 // share and whose state is known.
 func (k *lockedKey) fleetKnown() bool {
-	return k.exchanges() && k.bucket.mode != modeStale && k.account.exchanged != 0 && k.shard.local.world.Load().fleet > 1
+	return k.exchanges() && k.bucket.Mode != bucket.Stale && k.account.RepliedAt != 0 && k.shard.local.world.Load().Fleet > 1
 }
 
 // retryAfter is the time after which n tokens that were denied are expected to
@@ -1794,11 +1705,11 @@ func (k *lockedKey) retryAfter(now int64, n, waiting float64) time.Duration {
 		return rate.InfDuration
 	}
 	if !k.fleetKnown() {
-		d := delay(k.bucket.levelAt(now)-waiting-k.bucket.need(n), k.bucket.refill)
+		d := bucket.Delay(k.bucket.LevelAt(now)-waiting-k.bucket.Need(n), k.bucket.Refill)
 		return min(d, rate.InfDuration-1) + 1
 	}
 	a := k.account
-	return max(a.sharedDelay(&k.bucket, n+waiting+float64(k.buffer.Taken), now), a.nextGrant(now, k.shard.local.world.Load()))
+	return max(a.SharedDelay(&k.bucket, n+waiting+float64(k.buffer.Taken), now), a.NextGrant(now, k.shard.local.world.Load()))
 }
 
 // age is the time since the last exchange of the key; -1: there was none.
@@ -1808,22 +1719,22 @@ func (k *lockedKey) age(now int64) time.Duration {
 		return -1
 	case !k.exchanges():
 		return 0
-	case k.account.exchanged == 0:
+	case k.account.RepliedAt == 0:
 		return -1
 	}
-	return time.Duration(max(0, now-k.account.exchanged))
+	return time.Duration(max(0, now-k.account.RepliedAt))
 }
 
 // resetAfter is the time until the bucket is full, after the tokens that wait.
 func (k *lockedKey) resetAfter(now int64, waiting float64) time.Duration {
 	b := &k.bucket
-	if k.exchanges() && k.account.exchanged != 0 {
-		return k.account.sharedDelay(b, b.burst+waiting+float64(k.buffer.Taken), now)
+	if k.exchanges() && k.account.RepliedAt != 0 {
+		return k.account.SharedDelay(b, b.Burst+waiting+float64(k.buffer.Taken), now)
 	}
-	if b.mode == modeStale { // all that is known is the share
-		return delay(b.levelAt(now)-waiting-b.capacity, b.refill)
+	if b.Mode == bucket.Stale { // all that is known is the share
+		return bucket.Delay(b.LevelAt(now)-waiting-b.Capacity, b.Refill)
 	}
-	return delay(b.levelAt(now)-waiting-b.burst, b.rate)
+	return bucket.Delay(b.LevelAt(now)-waiting-b.Burst, b.Rate)
 }
 
 // each calls f for every key in memory, which it locks and loads. Deciders never wait for

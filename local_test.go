@@ -13,18 +13,21 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/table"
 )
 
 // TestAccountsHaveNoPointers: the GC has nothing to follow in what is kept of a key.
 func TestAccountsHaveNoPointers(t *testing.T) {
-	checkNoPointers(t, reflect.TypeFor[account]())
+	checkNoPointers(t, reflect.TypeFor[account.Account]())
 }
 
 // inMemory is a copy of a key in memory, nil where it is not.
 func inMemory(lo *local, key string) *lockedKey {
 	var k lockedKey
-	if !lo.find(&k, heldKey(key), clock(lo.base)) {
+	if !lo.find(&k, heldKey(key), mono.Now(lo.base)) {
 		return nil
 	}
 	seen := k
@@ -194,7 +197,7 @@ func TestInsertionAtCapacityMakesNoAccount(t *testing.T) {
 		for _, key := range benchKeys(1000) {
 			l.AllowN(key, 6) // denied: it has an account
 		}
-		if n := len(*sh.accounts.all.Load()); n < 60 || n > 80 {
+		if n := len(*sh.accounts.All.Load()); n < 60 || n > 80 {
 			t.Errorf("%d accounts were made for 64 keys", n)
 		}
 	})
@@ -235,8 +238,8 @@ func TestQueueOfEvictedKeysMoves(t *testing.T) {
 		sh, _ := a.local.locate("k")
 		var k lockedKey
 		sh.makeUp(&k, "k", Per(1000, time.Hour), a.now())
-		k.bucket.charge(a.now(), 3)
-		k.account.count(a.now(), 3, 3, k.bucket.rate, a.local.world.Load())
+		k.bucket.Charge(a.now(), 3)
+		k.account.Count(a.now(), 3, 3, k.bucket.Rate, a.local.world.Load())
 		k.save()
 		sh.mu.Lock()
 		sh.addOrphan(k.orphan)
@@ -283,7 +286,7 @@ func TestDemandOfWhatWaits(t *testing.T) {
 						t.Errorf("%d of 5000 decisions were noted in the buffer", waits)
 					}
 					a := flushed(m.Limiter, "k").account
-					if got, want := a.demandAfter(m.now(), m.local.world.Load()), 1000*float64(cost); math.Abs(got/want-1) > 0.01 {
+					if got, want := a.DemandAfter(m.now(), m.local.world.Load()), 1000*float64(cost); math.Abs(got/want-1) > 0.01 {
 						t.Errorf("a demand of %.0f/s, want %.0f", got, want)
 					}
 				})
@@ -348,7 +351,7 @@ func TestNothingWaitsInAnOutage(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		m.Allow("k")
-		if mode := inMemory(m.local, "k").bucket.mode; mode != modeStale {
+		if mode := inMemory(m.local, "k").bucket.Mode; mode != bucket.Stale {
 			t.Errorf("mode %v when the grant can't be renewed", mode)
 		}
 	})
@@ -373,7 +376,7 @@ func restingFleet(t *testing.T, cfg Config) (f *fleet, a, b *member) {
 // letRest asks for "busy" until the key "k" rests in the first of two processes.
 func letRest(t *testing.T, a, b *member) {
 	t.Helper()
-	for range restAfter/time.Second + 2*retireEvery/time.Second {
+	for range account.IdleAfter/time.Second + 2*retireEvery/time.Second {
 		a.Allow("busy")
 		b.Allow("busy")
 		time.Sleep(time.Second)
@@ -390,7 +393,7 @@ func TestQuietKeysKeepNoAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, a, _ := restingFleet(t, Config{Limit: Per(60, time.Minute)})
 		sh, _ := a.local.locate("k")
-		if len(sh.accounts.free)+len(a.local.spare.list) == 0 {
+		if len(sh.accounts.Free)+len(a.local.spare.List) == 0 {
 			t.Error("nothing has become free")
 		}
 		if r := a.Peek("k"); r.Remaining != 60 || r.ResetAfter != 0 || inMemory(a.local, "k").flags.is(contended) {
@@ -528,8 +531,8 @@ func TestRefundOutlivesNewsOfKeysAtRest(t *testing.T) {
 // inUse is the number of accounts that keys have.
 func (lo *local) inUse() (n int) {
 	for sh := range lo.eachShard() {
-		if all := sh.accounts.all.Load(); all != nil {
-			n += len(*all) - len(sh.accounts.gone) - len(sh.accounts.free)
+		if all := sh.accounts.All.Load(); all != nil {
+			n += len(*all) - len(sh.accounts.Gone) - len(sh.accounts.Free)
 		}
 	}
 	return n

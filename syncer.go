@@ -13,9 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/delivery"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/membership"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/notify"
 )
@@ -27,8 +30,8 @@ const (
 	putBack      = 500 * time.Millisecond // when a key whose partition does not answer is looked at again
 	tellPart     = 4                      // of an interval, after which news may be told again
 	retireEvery  = time.Minute            // all keys are looked at, whether they are quiet
-	meanWeight   = 1. / 8                 // of the newest in the mean of round trips
-	closeFlush   = time.Second            // for the last round of Close
+
+	closeFlush   = time.Second // for the last round of Close
 	closeMost    = 1800 * time.Millisecond
 	closeLines   = 100 * time.Millisecond // for log lines that are still to be written
 	disagreeMost = 10 * time.Second       // that limits may differ within the fleet, unsaid
@@ -61,7 +64,7 @@ type (
 // when the report has ended; or, without one, what was heard of a key.
 type reported struct {
 	shard   *shard
-	account *account
+	account *account.Account
 }
 
 type askKind uint8
@@ -146,9 +149,9 @@ type syncer struct {
 	again     bool  // there is more to tell than went into the last round
 	syncs     []*request
 	resets    []*request
-	retold    []news.Item           // what was heard, to be told again after a loss
-	resetting map[*account]*request // in a report
-	crowded   map[int]bool          // partitions without room for more, in this round
+	retold    []news.Item                   // what was heard, to be told again after a loss
+	resetting map[*account.Account]*request // in a report
+	crowded   map[int]bool                  // partitions without room for more, in this round
 	answered  []*request
 	err       error // why the last call failed; nil once nothing is failing
 	warnedAt  int64 // when that was last logged; 0: never
@@ -160,7 +163,7 @@ type syncer struct {
 
 func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed uint64) *syncer {
 	random := rand.New(rand.NewPCG(seed, 0))
-	now := clock(base)
+	now := mono.Now(base)
 	sy := &syncer{
 		store: s, local: lo, base: base, interval: cfg.SyncInterval,
 		logger:    notify.NewLog(cfg.Logger, slog.String("prefix", lo.prefix)),
@@ -170,7 +173,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		done:      make(chan struct{}),
 		random:    random,
 		fleet:     membership.New(cfg.Processes, cfg.SyncInterval, now),
-		resetting: map[*account]*request{},
+		resetting: map[*account.Account]*request{},
 		ours:      map[string]bool{},
 		crowded:   map[int]bool{},
 	}
@@ -179,7 +182,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		sy.notices.Call = func(st Status, _ int) { cfg.OnChange(st) }
 	}
 	binary.LittleEndian.PutUint64(sy.process[:], random.Uint64())
-	sy.courier = delivery.New[reported](len(lo.parts), sy.process, tauIntervals*cfg.SyncInterval, random)
+	sy.courier = delivery.New[reported](len(lo.parts), sy.process, account.TauIntervals*cfg.SyncInterval, random)
 	for i := range lo.parts {
 		lo.parts[i].staleSince.Store(now)
 	}
@@ -237,20 +240,20 @@ func (s *syncer) run() {
 	every := min(s.interval, urgentTick)
 	tick := time.NewTicker(time.Microsecond * time.Duration(1+s.random.Int64N(every.Microseconds()))) // processes started together should not all call together
 	defer tick.Stop()
-	s.step(clock(s.base))
+	s.step(mono.Now(s.base))
 	for {
 		select {
 		case <-tick.C:
 			tick.Reset(every)
 		case b := <-s.results:
-			s.finish(b, clock(s.base))
+			s.finish(b, mono.Now(s.base))
 		case r := <-s.requests:
 			s.accept(r)
 		case <-s.quit:
 			s.leave(tick)
 			return
 		}
-		s.step(clock(s.base))
+		s.step(mono.Now(s.base))
 	}
 }
 
@@ -277,7 +280,7 @@ func (s *syncer) roundDue(now int64) bool {
 // tellDue reports whether there is news that need not wait for the next round.
 func (s *syncer) tellDue(now int64) bool {
 	w := s.local.world.Load()
-	return !s.outbox.Empty() && s.mayTell() && now-s.toldAt >= int64(w.interval/tellPart) && s.pace.Room(w.fleet, now) > 0
+	return !s.outbox.Empty() && s.mayTell() && now-s.toldAt >= int64(w.Interval/tellPart) && s.pace.Room(w.Fleet, now) > 0
 }
 
 // mayTell reports whether a call would carry news. A process that is behind carries
@@ -291,7 +294,7 @@ func (s *syncer) hearDue(now int64) bool {
 
 // judge tells deciders which partitions are stale.
 func (s *syncer) judge(now int64) {
-	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.world.Load().rtt)))
+	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.world.Load().Rtt)))
 	stuck := false
 	for i := range s.local.parts {
 		p, stale := &s.local.parts[i], s.courier.Stale(i)
@@ -312,7 +315,7 @@ func (s *syncer) accept(r *request) {
 	case r.kind == askReset:
 		s.resets = append(s.resets, r)
 	default:
-		r.at = clock(s.base)
+		r.at = mono.Now(s.base)
 		s.syncs = append(s.syncs, r)
 		s.courier.ProbeNow()
 	}
@@ -341,7 +344,7 @@ func (s *syncer) round(now int64) {
 	}
 	if whole {
 		by = now
-		interval := float64(s.local.world.Load().interval)
+		interval := float64(s.local.world.Load().Interval)
 		s.nextRound = now + int64(interval*(1+roundJitter*(2*s.random.Float64()-1)))
 		s.retire(now)
 	}
@@ -370,7 +373,7 @@ func (s *syncer) retire(now int64) {
 	for range min(due, len(shards)) {
 		s.retiredAt = now
 		if s.retired = (s.retired + 1) % len(shards); s.retired == 0 {
-			s.local.spare.trim()
+			s.local.spare.Trim()
 		}
 		shards[s.retired].retire(now)
 	}
@@ -380,7 +383,7 @@ func (s *syncer) retire(now int64) {
 // sent.
 func (s *syncer) tell(fleet *exchange.FleetCall, now int64) {
 	if s.mayTell() {
-		fleet.Tell, s.toldAt = s.outbox.Take(s.pace.Room(s.local.world.Load().fleet, now), now), now
+		fleet.Tell, s.toldAt = s.outbox.Take(s.pace.Room(s.local.world.Load().Fleet, now), now), now
 	}
 }
 
@@ -436,20 +439,20 @@ func (s *syncer) collect(now, by int64) {
 // collectOne puts a key into a report, if it is due by an instant.
 func (s *syncer) collectOne(k *lockedKey, now, by int64) {
 	a := k.account
-	due := a.planned
+	due := a.Due
 	switch {
-	case a.frozen:
+	case a.Frozen:
 		return
-	case due > by && (!k.exchanges() || !a.before(s.forcedAt)), len(s.crowded) == len(s.local.parts):
+	case due > by && (!k.exchanges() || !a.UnreportedAt(s.forcedAt)), len(s.crowded) == len(s.local.parts):
 		k.shard.wake(due)
 		return
 	case !k.exchanges():
 		k.unplan()
 		return
 	}
-	part := int(k.account.part - 1)
+	part := int(k.account.Partition - 1)
 	if !s.courier.Usable(part) {
-		if due != forever {
+		if due != mono.Never {
 			k.unplan()
 			k.planBy(now + int64(putBack))
 		}
@@ -468,13 +471,13 @@ func (s *syncer) collectOne(k *lockedKey, now, by int64) {
 	if k.flags.is(awaited) {
 		k.countQueue()
 	}
-	rec, span := k.account.report(now, &k.bucket, s.local.world.Load())
+	rec, span := k.account.Report(now, &k.bucket, s.local.world.Load())
 	rec.Field = k.fieldIn(r)
 	k.freeze()
 	r.Append(rec, span, reported{k.shard, k.account})
-	if k.account.marked(floorDue) {
-		r.Floor(len(r.Records)-1, k.account.floor(&k.bucket, now))
-		k.account.setMark(floorDue, false)
+	if k.account.Is(account.FloorDue) {
+		r.Floor(len(r.Records)-1, k.account.Floor(&k.bucket, now))
+		k.account.Mark(account.FloorDue, false)
 	}
 }
 
@@ -522,9 +525,9 @@ func (s *syncer) sendRetold(now int64) {
 				wait, s.again = append(wait, it), true
 				break
 			}
-			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: forever, Empty: forever}, reported{})
+			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, reported{})
 			full := time.Duration(it.Limit.Full) * time.Microsecond
-			r.Floor(len(r.Records)-1, min(it.TAT, later(now, full+longestDebt)))
+			r.Floor(len(r.Records)-1, min(it.TAT, mono.Add(now, full+bucket.LongestDebt)))
 		}
 	}
 	s.retold = wait
@@ -540,7 +543,7 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 		found = false
 	}
 	switch {
-	case found && k.account.frozen:
+	case found && k.account.Frozen:
 		k.unlock()
 		return false
 	case !found:
@@ -555,7 +558,7 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 		if found {
 			k.unlock()
 		} else {
-			k.shard.accounts.release(k.account)
+			k.shard.accounts.Release(k.account)
 		}
 		return false
 	}
@@ -563,10 +566,10 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 	k.flush(now)
 	k.unplan()
 	rec := exchange.Record{Field: q.field, Op: exchange.Reset}
-	if k.bucket.shared() {
-		rec.Limit = k.bucket.inExchange()
+	if k.bucket.Shared() {
+		rec.Limit = k.bucket.Wire()
 	}
-	r.Append(rec, delivery.Span{Begin: now, Late: forever, Empty: forever}, reported{k.shard, k.account})
+	r.Append(rec, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, reported{k.shard, k.account})
 	s.resetting[k.account] = q
 	if !found {
 		k.shard.mu.Lock()
@@ -696,10 +699,10 @@ func (s *syncer) measure(b *batch, now int64) {
 		return
 	}
 	w, took := *s.local.world.Load(), time.Duration(now-b.Sent)
-	if w.rtt == 0 {
-		w.rtt = took
+	if w.Rtt == 0 {
+		w.Rtt = took
 	}
-	w.rtt += time.Duration(meanWeight * float64(took-w.rtt))
+	w.Rtt += time.Duration(account.MeanWeight * float64(took-w.Rtt))
 	s.local.world.Store(&w)
 }
 
@@ -711,7 +714,7 @@ func (s *syncer) failResets(r *report) {
 	}
 }
 
-func (s *syncer) concludeReset(a *account, err error) {
+func (s *syncer) concludeReset(a *account.Account, err error) {
 	if q := s.resetting[a]; q != nil {
 		if err == nil {
 			it := news.Item{Field: q.field, Reset: true}
@@ -733,8 +736,8 @@ func (s *syncer) giveUp(r *report, now int64) {
 		var k lockedKey
 		s.local.reopen(&k, of, r.Records[i].Field, now)
 		k.flush(now)
-		s.counts.dropped.Add(uint64(max(0, k.account.inflight)))
-		k.account.inflight = 0
+		s.counts.dropped.Add(uint64(max(0, k.account.InFlight)))
+		k.account.InFlight = 0
 		k.thaw(now)
 		k.release()
 	}
@@ -750,8 +753,8 @@ func (s *syncer) addFloors(r *report, now int64) {
 		var k lockedKey
 		s.local.reopen(&k, of, r.Records[i].Field, now)
 		k.flush(now)
-		r.Floor(i, underLimit(k.account.floor(&k.bucket, now), now, k.bucket.inExchange(), r.Records[i].Limit))
-		k.account.setMark(floorDue, false)
+		r.Floor(i, bucket.UnderLimit(k.account.Floor(&k.bucket, now), now, k.bucket.Wire(), r.Records[i].Limit))
+		k.account.Mark(account.FloorDue, false)
 		k.release()
 	}
 }
@@ -773,13 +776,13 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 	s.fleet.Regain(s.hold(), now)
 	s.local.each(now, func(k *lockedKey) {
 		a := k.account
-		if !k.exchanges() || !lost[int(a.part-1)] {
+		if !k.exchanges() || !lost[int(a.Partition-1)] {
 			return
 		}
-		a.forget(&k.bucket, now, w)
-		if a.outlasts(now) {
-			a.setMark(floorDue, true)
-			if !a.frozen {
+		a.ForgetDemand(&k.bucket, now, w)
+		if a.OutlastsRedis(now) {
+			a.Mark(account.FloorDue, true)
+			if !a.Frozen {
 				k.planBy(now)
 			}
 		}
@@ -802,11 +805,11 @@ func (s *syncer) acknowledge(r *report, now int64) {
 		k.flush(now)
 		if a := k.account; k.exchanges() {
 			k.endOutage(now, w)
-			if a.marked(floorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
-				a.tat = later(a.tat, k.bucket.timeOf(rec)) // Redis may have added it to what it has lost: the floor has to hold it
+			if a.Is(account.FloorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
+				a.TAT = mono.Add(a.TAT, k.bucket.ChargedTime(rec)) // Redis may have added it to what it has lost: the floor has to hold it
 			}
-			byNews := a.metByNews()
-			a.settle(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, w)
+			byNews := a.KnownByNews()
+			a.ApplyReply(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, w)
 			k.redraw(w)
 			s.judgeCharge(&k, rec, r.Reply.Keys[i].Demand, byNews, now, w)
 		}
@@ -818,37 +821,32 @@ func (s *syncer) acknowledge(r *report, now int64) {
 }
 
 // judgeCharge notes what a charge has shown: a key that runs low, a debt.
-func (s *syncer) judgeCharge(k *lockedKey, rec *exchange.Record, demand int64, byNews bool, now int64, w *world) {
+func (s *syncer) judgeCharge(k *lockedKey, rec *exchange.Record, demand int64, byNews bool, now int64, w *account.Params) {
 	a, b := k.account, &k.bucket
-	if a.tat+int64(w.interval+w.rtt) < a.said { // given back, or reset: by no less than instants differ with the way that they came
-		a.said = 0
+	if a.TAT+int64(w.Interval+w.Rtt) < a.AnnouncedTAT { // given back, or reset: by no less than instants differ with the way that they came
+		a.AnnouncedTAT = 0
 		s.outbox.Drop(rec.Field)
 		s.local.heard.Put(news.Item{Field: rec.Field, Reset: true})
 	}
 	if !rec.Op.Charges() {
 		return
 	}
-	charged := b.timeOf(rec)
-	s.overshoot += a.overshoot(b, charged, now)
+	charged := b.ChargedTime(rec)
+	s.overshoot += a.Overshoot(b, charged, now)
 	s.counts.overshoot.Store(uint64(s.overshoot))
-	if a.worthTelling(b, charged, byNews, now, w) {
-		it := news.Item{Field: strings.Clone(rec.Field), TAT: a.tat, Demand: demand, Limit: b.inExchange(), Level: a.sharedLevel(b, now, b.rate) / b.burst}
+	if a.WorthAnnouncing(b, charged, byNews, now, w) {
+		it := news.Item{Field: strings.Clone(rec.Field), TAT: a.TAT, Demand: demand, Limit: b.Wire(), Level: a.SharedLevel(b, now, b.Rate) / b.Burst}
 		if s.outbox.Put(it) {
-			a.said = a.tat
+			a.AnnouncedTAT = a.TAT
 		}
 	}
 }
 
-// timeOf is the time that a record charges, by the limit that the key has by now.
-func (b *bucket) timeOf(rec *exchange.Record) time.Duration {
-	return time.Duration(rec.Limit.Time(rec.Delta, b.inExchange())) * time.Microsecond
-}
-
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
-	c := s.fleet.Call(s.process, s.local.world.Load().rtt, now)
+	c := s.fleet.Call(s.process, s.local.world.Load().Rtt, now)
 	c.Heard = s.heard
-	if lim := newBucket(*s.local.limit.Load(), now); lim.shared() {
-		c.Limit = lim.inExchange()
+	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
+		c.Limit = lim.Wire()
 	}
 	return c
 }
@@ -875,7 +873,7 @@ func (s *syncer) hear(c *exchange.FleetCall, now int64) {
 		}
 		s.local.hear(news.Item{
 			Field: strings.Clone(n.Field), Reset: n.Reset, Demand: n.Demand, Limit: n.Limit,
-			TAT: later(now, time.Duration(min(n.ToGo, maxMicros))*time.Microsecond),
+			TAT: mono.Add(now, time.Duration(min(n.ToGo, bucket.MaxMicros))*time.Microsecond),
 		}, now)
 	}
 	if !s.behind {
@@ -888,11 +886,11 @@ func (s *syncer) hear(c *exchange.FleetCall, now int64) {
 func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
 	w := s.local.world.Load()
 	if back {
-		s.nextRound = now + s.random.Int64N(int64(w.interval)) // not all at the same time
+		s.nextRound = now + s.random.Int64N(int64(w.Interval)) // not all at the same time
 	}
-	s.fleet.Joined(&c.Reply, back, s.hold(), w.rtt, now)
+	s.fleet.Joined(&c.Reply, back, s.hold(), w.Rtt, now)
 	s.courier.Members = s.fleet.Members()
-	s.publishWorld(w.rtt)
+	s.publishWorld(w.Rtt)
 	s.compareIntervals()
 	s.compareLimits(c.Limit, c.Reply.Other, now)
 	s.hear(c, now)
@@ -930,15 +928,15 @@ func asLimit(l exchange.Limit) Limit {
 }
 
 // hold is how long the fleet is learnt anew after a loss or an outage.
-func (s *syncer) hold() time.Duration { return holdTaus * tauIntervals * s.interval }
+func (s *syncer) hold() time.Duration { return account.HoldTaus * account.TauIntervals * s.interval }
 
 // publishWorld tells deciders and grants of the fleet as it is now.
 func (s *syncer) publishWorld(rtt time.Duration) {
-	w := newWorld(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, tauIntervals*s.fleet.Slowest())
-	w.hold = s.hold()
-	w.silentAt, w.silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
+	w := account.NewParams(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, account.TauIntervals*s.fleet.Slowest())
+	w.Hold = s.hold()
+	w.SilentAt, w.Silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
 	if sim, ok := s.store.(exchange.Simulated); ok {
-		w.without = sim.Without()
+		w.Without = sim.Without()
 	}
 	s.local.world.Store(w)
 }
@@ -946,17 +944,17 @@ func (s *syncer) publishWorld(rtt time.Duration) {
 // leave tells what is left to tell, leaves the fleet, and lets every key go on
 // with its share.
 func (s *syncer) leave(tick *time.Ticker) {
-	begin := clock(s.base)
+	begin := mono.Now(s.base)
 	if s.courier.FleetAnswers() {
 		last := &request{kind: askSync, ctx: context.Background(), done: make(chan error, 1)}
 		s.accept(last)
 		s.await(tick, begin+int64(closeFlush), func() bool {
-			s.step(clock(s.base))
+			s.step(mono.Now(s.base))
 			return len(last.done) > 0
 		})
 		s.sayLeave(tick, begin+int64(closeMost))
 	}
-	now := clock(s.base)
+	now := mono.Now(s.base)
 	closed := s.named(ErrClosed)
 	s.answerAll(s.syncs, closed)
 	s.answerAll(s.forced, closed)
@@ -976,11 +974,11 @@ func (s *syncer) leave(tick *time.Ticker) {
 
 // await takes in results until done, or until the clock says end.
 func (s *syncer) await(tick *time.Ticker, end int64, done func() bool) {
-	for !done() && clock(s.base) < end {
+	for !done() && mono.Now(s.base) < end {
 		select {
 		case <-tick.C:
 		case b := <-s.results:
-			s.finish(b, clock(s.base))
+			s.finish(b, mono.Now(s.base))
 		}
 	}
 }
@@ -993,7 +991,7 @@ func (s *syncer) sayLeave(tick *time.Ticker, end int64) {
 	if !idle() {
 		return
 	}
-	now := clock(s.base)
+	now := mono.Now(s.base)
 	last := s.fleetCall(now)
 	s.tell(last, now)
 	s.regular = s.courier.Leave(now, last)
