@@ -162,7 +162,7 @@ func BenchmarkStep(b *testing.B) {
 		}},
 		{"flush", func() {
 			k.account.FastUntil = 0
-			k.note(l.now(), 1, true)
+			k.record(l.now(), 1, true)
 		}},
 		{"none", func() {}},
 	} {
@@ -294,7 +294,7 @@ func BenchmarkResidentKey(b *testing.B) {
 					break
 				}
 				for sh := range l.local.eachShard() {
-					sh.retire(l.now() + int64(account.IdleAfter+retireEvery))
+					sh.demoteIdle(l.now() + int64(account.IdleAfter+demoteEvery))
 				}
 			}
 			if l.syncer != nil {

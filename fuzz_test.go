@@ -47,7 +47,7 @@ func FuzzKeys(f *testing.F) {
 		f.Add(key, oddKeys[(i+1)%len(oddKeys)], i%2 == 0)
 	}
 	long := strings.Repeat("x", maxKey+1)
-	digest := "d" + heldKey(long)[:digestSize]
+	digest := "d" + localKeyOf(long)[:digestSize]
 	f.Add(long, digest[1:], false) // a digest as a key
 	f.Add(long, digest, false)     // with the type byte of one
 	f.Add("m", "\x00m", false)     // the scripts' own fields
@@ -311,8 +311,8 @@ func (x *liars) check(since time.Duration) {
 			sh.mu.Unlock()
 		}
 	}
-	if most := int64(2 * since / urgentTick); x.calls.Load() > most {
-		x.t.Errorf("%d calls in %v, want at most one of each process in %v", x.calls.Load(), since, urgentTick)
+	if most := int64(2 * since / urgentEvery); x.calls.Load() > most {
+		x.t.Errorf("%d calls in %v, want at most one of each process in %v", x.calls.Load(), since, urgentEvery)
 	}
 	x.calls.Store(0)
 }

@@ -391,17 +391,17 @@ func (sh *shard) checkKeys(idle bool) (err error) {
 		if fault := errors.Join(k.checkPlace(), k.bucket.Check(), k.account.Check(idle)); fault != nil {
 			err = fmt.Errorf("%q: %w: %+v %+v", k.field(), fault, k.bucket, k.account)
 		}
-		if k.flags.is(contended) {
+		if k.flags.is(hasAccount) {
 			used[k.account] = true
 		}
 		switch {
-		case k.account == nil || k.light && k.bucket.Mode == bucket.Stale:
-		case k.light:
+		case k.account == nil || k.short && k.bucket.Mode == bucket.Stale:
+		case k.short:
 			soonest = min(soonest, mono.Add(k.account.Due, account.LazyPeriod(&k.bucket)/account.LazyScans))
 		default:
 			soonest = min(soonest, k.account.Due)
 		}
-		if k.light {
+		if k.short {
 			sh.accounts.Release(k.account)
 		}
 	})
@@ -412,8 +412,8 @@ func (sh *shard) checkKeys(idle bool) (err error) {
 	switch {
 	case n != sh.keys.Len() || n > sh.keys.Size():
 		return fmt.Errorf("%d keys visited, %d counted, of %d", n, sh.keys.Len(), sh.keys.Size())
-	case max(soonest, mono.Now(sh.local.base)) < sh.soonest.Load():
-		return fmt.Errorf("a key is due at %d, and the shard is not looked through before %d", soonest, sh.soonest.Load())
+	case max(soonest, mono.Now(sh.local.base)) < sh.nextScan.Load():
+		return fmt.Errorf("a key is due at %d, and the shard is not looked through before %d", soonest, sh.nextScan.Load())
 	case idle && due != 0:
 		return fmt.Errorf("%d keys are due when all is exchanged", due)
 	}
@@ -446,8 +446,8 @@ func (sh *shard) checkOrphans(idle bool) error {
 			untold++
 		}
 	}
-	if untold != sh.untold || idle && untold != 0 {
-		return fmt.Errorf("%d orphans have something to report, %d counted", untold, sh.untold)
+	if untold != sh.unreportedOrphans || idle && untold != 0 {
+		return fmt.Errorf("%d orphans have something to report, %d counted", untold, sh.unreportedOrphans)
 	}
 	return nil
 }

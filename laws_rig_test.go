@@ -305,7 +305,7 @@ func (r *rig) settleNow() {
 
 func (r *rig) idle() bool {
 	for _, p := range r.procs {
-		if p.local.pending() > 0 || len(p.syncer.resets) > 0 {
+		if p.local.unreportedKeys() > 0 || len(p.syncer.resets) > 0 {
 			return false
 		}
 	}
@@ -587,7 +587,7 @@ func (p *proc) allow(key string, n int) bool {
 // known is what there is to report of a key, except demand.
 func (p *proc) known(k *lockedKey) account.Account {
 	a := *k.account
-	a.Flush(k.buffer, &k.bucket, p.now(), p.local.world.Load())
+	a.Flush(k.buffer, &k.bucket, p.now(), p.local.params.Load())
 	return account.Account{
 		Lease: account.Lease{TAT: a.TAT},
 		Ledger: account.Ledger{
@@ -735,7 +735,7 @@ func (p *proc) leave() {
 		p.answer(b)
 	}
 	p.direct = true
-	tick := time.NewTicker(urgentTick)
+	tick := time.NewTicker(urgentEvery)
 	defer tick.Stop()
 	p.syncer.leave(tick)
 	synctest.Wait()

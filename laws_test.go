@@ -252,7 +252,7 @@ func conserve(t *testing.T, d draws, rates *rapid.Generator[float64], tolerance 
 		r.count(allKeys)
 		actions := r.actions(
 			r.decisions(), r.giveBacks(), r.calls(), r.lives(),
-			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, 16*time.Second, account.IdleAfter+retireEvery),
+			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, 16*time.Second, account.IdleAfter+demoteEvery),
 			map[string]func(*rapid.T){"relimit": relimit},
 		)
 		check := actions[""]
@@ -310,9 +310,9 @@ func TestLawsOfIdleKeys(t *testing.T) {
 				p := r.procs[0]
 				p.allow("a", 3)
 				r.settleNow()
-				time.Sleep(account.IdleAfter + retireEvery)
+				time.Sleep(account.IdleAfter + demoteEvery)
 				p.exchange()
-				if k := p.find("a"); k == nil || k.flags.is(contended) {
+				if k := p.find("a"); k == nil || k.flags.is(hasAccount) {
 					t.Fatal("the key has kept its account")
 				}
 				r.count(hotKeys)
@@ -430,7 +430,7 @@ func TestLawTATNeverGoesBack(t *testing.T) {
 	}}, Config{Limit: Limit{Rate: 10, Burst: 20}}, func(_ *rapid.T, r *rig) {
 		r.repeat(
 			r.decisions(), r.giveBacks(), r.calls(), r.lives(), r.losses(),
-			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, time.Second, time.Minute, account.IdleAfter+retireEvery),
+			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, time.Second, time.Minute, account.IdleAfter+demoteEvery),
 		)
 	})
 }

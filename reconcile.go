@@ -1,1 +1,637 @@
 package limiter
+
+import (
+	"math"
+	"strings"
+
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
+	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
+	"github.com/seed-e56e777b/limiter/internal/news"
+	"github.com/seed-e56e777b/limiter/internal/outage"
+	"github.com/seed-e56e777b/limiter/internal/recall"
+	"github.com/seed-e56e777b/limiter/internal/table"
+)
+
+// needsAccount reports whether the key does, and has none for the exchange: its limit is
+// one that the fleet shares.
+func (k *lockedKey) needsAccount() bool {
+	return !k.exchanges() && len(k.shard.local.parts) > 0 && k.bucket.Shared()
+}
+
+// exchanges reports whether the fleet is told of the key.
+func (k *lockedKey) exchanges() bool { return k.account.Exchanges() }
+
+// restore sets a bucket that is about to be shared by what is remembered of its key, and
+// reports whether that is a debt.
+func (k *lockedKey) restore(now int64) (owes bool) {
+	if !k.bucket.Shared() {
+		return false
+	}
+	lo := k.shard.local
+	remembered := min(lo.recall.of(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
+	if it, ok := lo.newsOf(k, now); ok && it.Own {
+		owes = true
+		remembered = max(remembered, believed(&k.bucket, it, now))
+	}
+	k.bucket.Level = k.bucket.LevelUntil(remembered, now)
+	if k.account != nil && remembered > now {
+		k.account.RepliedTAT = remembered
+	}
+	return owes
+}
+
+// newsOf returns what was heard of a key, if it still holds.
+func (lo *local) newsOf(k *lockedKey, now int64) (news.Item, bool) {
+	if lo.news.Empty() {
+		return news.Item{}, false
+	}
+	return lo.news.Get(k.field(), now)
+}
+
+// openAccount gives a key that has none an account, and tells that what was heard of the key.
+func (k *lockedKey) openAccount(now int64) {
+	lo := k.shard.local
+	if k.account == nil { // else it has one for its reservations
+		k.takeAccount(now)
+		k.short = k.orphan == nil
+	}
+	part := k.fieldHash() % uint64(len(lo.parts))
+	k.account.Partition = 1 + uint16(part)
+	k.flags = k.flags&(partBits-1) | flags(part)*partBits
+	if it, ok := lo.newsOf(k, now); ok {
+		p := lo.params.Load()
+		k.account.TAT = believed(&k.bucket, it, now)
+		k.account.AnnouncedTAT = k.account.TAT
+		k.account.Others = float64(it.Demand) / account.AttemptsMilli / p.Tau.Seconds()
+		k.account.MeanOthers = float32(k.account.Others)
+	}
+}
+
+// takeAccount gives a key that has none an account.
+func (k *lockedKey) takeAccount(now int64) {
+	k.account = k.shard.accounts.Take()
+	k.account.Begin(now)
+	if k.orphan != nil {
+		k.orphan.account = k.account
+		return
+	}
+	k.flags |= hasAccount
+	k.slot.Account = k.account.Number
+}
+
+// dropReserved takes from a key that has nothing to do with the exchange the account that
+// it has for its reservations, if they may have acted.
+func (k *lockedKey) dropReserved(now int64) {
+	if max(k.bucket.LastEvent, k.account.Reserved) < now && !k.account.Frozen {
+		k.dropAccount()
+	}
+}
+
+// dropAccount takes its account from a key that has nothing to do with the exchange.
+func (k *lockedKey) dropAccount() {
+	k.shard.accounts.Release(k.account)
+	k.flags &^= hasAccount
+	k.slot.Account, k.account = 0, nil
+}
+
+// believed is the TAT of an item, by the limit that the key has here, as far as it is
+// believed.
+func believed(b *bucket.Bucket, it news.Item, now int64) int64 {
+	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.Wire())
+	if it.Own {
+		return tat
+	}
+	return min(tat, b.Furthest(now, bucket.LongestDebt))
+}
+
+// recaller keeps what evicted keys have taken from coming back as a fresh burst, and
+// what they owe from being forgotten. Of those in debt few are expected, and they are
+// kept by name: two that meet in a cell must not pay for each other.
+type recaller struct {
+	table *recall.Table // by the hashes of keys
+	debts *news.Table
+	limit bucket.Bucket // the last default limit that is one; under Limiter.changing
+}
+
+// from remembers a key that goes.
+func (r *recaller) from(k *lockedKey, now int64) {
+	if !k.bucket.Shared() {
+		return
+	}
+	full := k.fullAt()
+	r.table.Put(k.recallHash(), full, now)
+	if k.inDebt(now) {
+		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.Wire(), Own: true})
+	}
+}
+
+// relimit has keys remembered as what they would be had they been resident when the
+// default limit changed, also by way of one that is none. Those with a limit of their own
+// are taken for others: they may come back with less than they had, never below empty.
+func (r *recaller) relimit(lim Limit, now int64) {
+	from, to := r.limit, newBucket(lim, now)
+	if !to.Shared() {
+		return
+	}
+	if r.limit = to; from.Shared() {
+		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.Wire(), to.Wire()) }, now)
+	}
+}
+
+// of is until when a key's bucket is not full, as far as it is remembered.
+func (r *recaller) of(hash uint64) int64 { return r.table.Get(hash) }
+
+func (r *recaller) forget(hash uint64) { r.table.Forget(hash) }
+
+// fullAt is when the key's bucket is full again, by all that was known of it
+// at the last decision. A share's level says little: it is mostly low.
+func (k *lockedKey) fullAt() int64 {
+	b, a := &k.bucket, k.account
+	switch {
+	case a == nil:
+		return mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate))
+	case b.Mode == bucket.Share:
+		return mono.Add(max(a.TAT, b.At), bucket.Delay(-a.Unreported(b.Rate), b.Rate))
+	case b.Mode == bucket.Stale:
+		return mono.Add(b.At, bucket.Delay(b.Level-b.Capacity, b.Refill))
+	}
+	return max(a.TAT, mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate)))
+}
+
+// inDebt reports whether the key's bucket is below empty.
+func (k *lockedKey) inDebt(now int64) bool {
+	return k.fullAt() > mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate))
+}
+
+// receive takes in news: into a key in memory, else into the table.
+func (lo *local) receive(it news.Item, now int64) {
+	var k lockedKey
+	if !lo.resident(&k, it.Field, now) {
+		if it.Reset {
+			lo.recall.forget(lo.recallHashOf(it.Field))
+			lo.queues.Wake(localKeyOfField(it.Field))
+		}
+		lo.news.Put(it)
+		return
+	}
+	defer k.close()
+	k.flush(now)
+	lo.news.Put(it) // more than the key here believes, until its next reply; or what was heard before the key was met would outlive its eviction
+	switch p := lo.params.Load(); {
+	case !k.exchanges():
+	case it.Reset:
+		k.account.ReceiveReset(&k.bucket, now, p)
+	default:
+		pool := k.bucket.Mode == bucket.Pool
+		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.Wire()), it.Demand, now, p)
+		if pool && k.bucket.Mode == bucket.Share {
+			k.redrawThreshold(p)
+		}
+	}
+}
+
+// recallHashOf is the hash by which the key of a field is remembered.
+func (lo *local) recallHashOf(field string) uint64 {
+	if lo.secret != nil {
+		return lo.seeds.Hash(field)
+	}
+	return lo.seeds.Hash(localKeyOfField(field))
+}
+
+// unannounce notes that the news of a key was cut. The next report that finds the key low
+// puts it again.
+func (lo *local) unannounce(field string, now int64) {
+	var k lockedKey
+	if lo.resident(&k, field, now) {
+		if k.exchanges() {
+			k.account.AnnouncedTAT = 0
+		}
+		k.unlock()
+	}
+}
+
+// repliedSince reports whether a key is in memory, and the last word of it was a reply.
+func (lo *local) repliedSince(field string, now int64) bool {
+	var k lockedKey
+	if !lo.resident(&k, field, now) {
+		return false
+	}
+	defer k.unlock()
+	return k.account != nil && k.account.TAT <= k.account.RepliedTAT
+}
+
+// flush tells the key's account what is in its buffer. The next decision looks at the
+// account too.
+func (k *lockedKey) flush(now int64) {
+	if k.account == nil {
+		return
+	}
+	if k.buffer.Attempts != 0 {
+		k.account.Flush(k.buffer, &k.bucket, now, k.shard.local.params.Load())
+	}
+	k.account.FastUntil, k.buffer = 0, table.Buffer{}
+}
+
+// demoteRarely is retire, once in a while, of a limiter that has no syncer for it.
+func (sh *shard) demoteRarely(now int64) {
+	sh.mu.Lock()
+	due := now-sh.demotedAt > int64(demoteEvery)
+	if due {
+		sh.demotedAt = now
+	}
+	sh.mu.Unlock()
+	if due {
+		sh.demoteIdle(now)
+		sh.local.spares.Trim()
+	}
+}
+
+// demoteIdle has the accounts of keys that are idle, and far from their limits by now, put
+// into their short form.
+func (sh *shard) demoteIdle(now int64) {
+	sh.keys.Each(func(ref table.Ref) {
+		if flags(ref.Flags).is(hasAccount) {
+			var k lockedKey
+			k.load(sh, ref, now)
+			if !k.account.Exchanges() {
+				k.dropReserved(now)
+			} else if k.idle(now) {
+				k.bucket.Grant, k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Alone(), k.bucket.Burst, now, now
+				k.account.ForgetGrant()
+				k.short = true
+			}
+			k.save()
+		}
+		ref.Unlock()
+	})
+}
+
+// idle reports whether the key has nothing to report, its bucket is full, and its grant has
+// expired.
+func (k *lockedKey) idle(now int64) bool {
+	a := k.account
+	switch {
+	case a.Due != mono.Never || a.Frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
+		return false
+	case now < max(a.Expires, a.TAT, a.RepliedTAT, a.AnnouncedTAT, a.HoldUntil, k.bucket.LastEvent+1, a.Reserved+1):
+		return false
+	}
+	return k.staleSince() == 0 && !a.Is(account.FloorDue) && !a.SomethingToReport()
+}
+
+// fresh reports whether a key's grant holds at now.
+func (k *lockedKey) fresh(now int64) bool {
+	return !k.exchanges() || now < k.account.Until && k.account.StaleSince == k.staleSince()
+}
+
+// staleSince is when the grants of the key's partition could no longer be
+// renewed; 0: they can.
+func (k *lockedKey) staleSince() int64 {
+	return k.shard.local.parts[k.account.Partition-1].staleSince.Load()
+}
+
+// refresh brings the key's grant up to date, for a decision: it has an account if it
+// needs one, and the grant holds.
+func (k *lockedKey) refresh(now int64) {
+	switch a := k.account; {
+	case k.needsAccount():
+		k.openAccount(now)
+	case a == nil:
+		return
+	case !a.Exchanges():
+		k.dropReserved(now)
+		return
+	case k.short && k.fresh(now), !k.short && now < a.FastUntil && !k.shard.local.stale.Load():
+		return
+	case k.short:
+		k.renewShort(now)
+		return
+	}
+	k.flush(now)
+	if !k.fresh(now) {
+		k.renew(now)
+	}
+}
+
+// renewShort is renew of a key whose buffer is to stay as it is.
+func (k *lockedKey) renewShort(now int64) {
+	kept, buffer := *k.account, k.buffer
+	k.flush(now)
+	if k.renew(now); k.bucket.Mode == bucket.Share {
+		k.promote()
+		return
+	}
+	if k.bucket.Mode == bucket.Stale {
+		buffer.Room = 0 // until the first reply no decision goes by the slot alone
+	}
+	kept.Share, kept.StaleSince = k.account.Share, k.account.StaleSince
+	kept.Until, kept.Expires, kept.Alarm, kept.Rng = k.account.Until, k.account.Expires, k.account.Alarm, k.account.Rng
+	*k.account, k.buffer = kept, buffer
+}
+
+// renew brings the grant up to date: the outage has begun or goes on, or it
+// has expired.
+func (k *lockedKey) renew(now int64) {
+	a, b := k.account, &k.bucket
+	p, since := k.shard.local.params.Load(), k.staleSince()
+	switch {
+	case since != 0:
+		if a.StaleSince != since {
+			k.endOutage(now, p) // one outage after another, with no reply between them
+		}
+		entered := b.Mode != bucket.Stale
+		a.StaleSince = since
+		a.ApplyOutage(b, since, now, p)
+		if entered {
+			k.redrawThreshold(p)
+		}
+	case b.Mode == bucket.Stale:
+		k.endOutage(now, p)
+		a.Until = mono.Add(now, account.GrantIntervals*p.Interval) // until the reply, which is to come
+	default:
+		a.StaleSince = 0
+		pool := b.Mode == bucket.Pool
+		switch {
+		case a.ExtendByMeans(b, now, p):
+			if pool {
+				k.redrawThreshold(p)
+			}
+		case now >= a.Expires:
+			a.AssumeFull(b, now, p)
+			k.redrawThreshold(p)
+		}
+	}
+}
+
+// endOutage keeps the share that the key had at the end of an outage.
+func (k *lockedKey) endOutage(now int64, p *account.Params) {
+	a := k.account
+	if k.bucket.Mode == bucket.Stale && a.StaleSince != 0 {
+		a.Share = a.ShareAfter(a.StaleSince, now, p)
+	}
+	a.StaleSince = 0
+}
+
+// redrawThreshold draws the threshold anew where there is one to draw.
+func (k *lockedKey) redrawThreshold(p *account.Params) {
+	if k.bucket.Mode == bucket.Pool || p.Fleet <= 1 || p.Without.Has(outage.Threshold) {
+		k.bucket.Threshold = 1
+		return
+	}
+	if k.account.Rng == 0 {
+		k.account.Rng = k.shard.local.random ^ k.fieldHash()
+		if k.short { // it is not remembered
+			k.account.Rng ^= uint64(k.now)
+		}
+	}
+	k.account.Rng += 0x9e3779b97f4a7c15 // splitmix64
+	z := k.account.Rng
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	z ^= z >> 31
+	k.bucket.Threshold = float32(float64(z>>11+1) / (1 << 53))
+}
+
+// record writes down what was requested, and taken if ok, for the syncer: in the buffer
+// while that is as good, or in the account.
+func (k *lockedKey) record(now, n int64, ok bool) {
+	if k.account == nil || !k.short && now < k.account.FastUntil && k.flags.is(allowsOrDenies(ok)) && k.buffer.Add(n, ok) {
+		return
+	}
+	if n == 0 || k.flags.is(unlimited) || k.flags.is(blocked) && !ok {
+		return
+	}
+	if k.short {
+		if ok && k.recordShort(now, n) {
+			return
+		}
+		k.promote()
+	}
+	if k.flush(now); k.exchanges() {
+		k.recordInAccount(now, n, ok)
+	}
+}
+
+// recordShort notes tokens taken of a key far from its limit, which it leaves so. It returns
+// false where the account has to be told.
+func (k *lockedKey) recordShort(now, n int64) bool {
+	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
+	taken := int64(k.buffer.Taken) + n
+	if float64(n) > b.Burst || taken > math.MaxUint16 || a.Usage != 0 || a.Attempts != 0 {
+		return false
+	}
+	first := a.FirstUse
+	if first == 0 {
+		first = now
+	}
+	fair := int64(bucket.Clamp((mono.Elapsed(now-first)*b.Rate + b.Burst/2) / p.Fleet))
+	if b.Mode != bucket.Stale && (taken >= a.Alarm || taken > fair || a.KnownByNews()) {
+		return false
+	}
+	a.ObserveCost(n)
+	a.FirstUse = first
+	k.buffer = account.NewBuffer(min(a.Alarm-1, fair), min(a.Request(), b.Capacity))
+	k.buffer.Attempts, k.buffer.Taken = uint16(taken), uint16(taken)
+	k.flags.mark(allows, true)
+	k.flags.mark(denies, false)
+	if b.Mode == bucket.Stale {
+		k.buffer.Room = 0
+		k.scheduleBy(a.Soonest(now, p))
+	} else {
+		k.scheduleBy(a.LazyDue(b, k.shard.phase))
+	}
+	return true
+}
+
+// recordInAccount writes a cost above 0 into the account, and sees to it that it is told.
+// A cost above the burst asks for nothing: otherwise one absurd call would take
+// every share.
+func (k *lockedKey) recordInAccount(now, n int64, ok bool) {
+	p, b := k.shard.local.params.Load(), &k.bucket
+	asked, taken := n, int64(0)
+	if float64(n) > b.Burst {
+		asked = 0
+	} else if b.Mode != bucket.Pool {
+		asked = min(n, int64(max(1, bucket.ToInt(b.Capacity))))
+	}
+	if ok {
+		taken = n
+	}
+	k.account.Count(now, asked, taken, b.Rate, p)
+	k.schedule(now, ok, p)
+	k.openBuffer(now, p)
+}
+
+// openBuffer lets decisions that change nothing of what is known and planned pass the
+// account by for a while.
+func (k *lockedKey) openBuffer(now int64, p *account.Params) {
+	a, b := k.account, &k.bucket
+	if k.short || k.orphan != nil || b.Mode == bucket.Stale || a.Due == mono.Never && !a.Frozen {
+		return
+	}
+	until, room := mono.Add(a.CountedAt, p.Interval), a.Alarm-a.AlarmCount(b)-1
+	if b.Mode == bucket.Pool && !a.Frozen && a.Due > a.Soonest(now, p) {
+		until, room = a.Due, min(room, a.FairRoom(now, b, p))
+	}
+	a.FastUntil = min(a.Until, until)
+	k.buffer = account.NewBuffer(room, min(a.Request(), b.Capacity))
+	k.flags.mark(denies, a.Frozen || a.Due <= a.Soonest(now, p))
+	k.flags.mark(allows, a.FirstUse != 0)
+}
+
+// schedule sees to it that a key with something to report is exchanged no
+// later than it should be; lately where its use fits.
+func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
+	a, b := k.account, &k.bucket
+	if a.Frozen || !a.SomethingToReport() {
+		return
+	}
+	byNews := a.Usage > 0 && a.Alarm < bucket.MaxTokens && a.KnownByNews()
+	if a.AlarmCount(b) >= a.Alarm || byNews {
+		a.Alarm = bucket.MaxTokens // once is enough
+		k.scheduleBy(dueUrgent)
+		return
+	}
+	due := a.Soonest(now, p)
+	switch {
+	case a.Due <= due:
+	case !fits || b.Mode != bucket.Pool || a.AnnouncedTAT > now && p.Fleet > 1 || !a.WithinFair(now, b):
+		k.scheduleBy(due)
+	case a.Due == mono.Never:
+		k.scheduleBy(max(due, a.LazyDue(b, k.shard.phase)))
+	}
+}
+
+// freeze keeps a key out of other reports while it is in one.
+func (k *lockedKey) freeze() {
+	k.account.Frozen = true
+	k.shard.local.frozen.Add(1)
+	if k.orphan != nil {
+		k.shard.unreportedOrphans--
+	}
+}
+
+// thaw lets a key be reported again. One that is far from its limit needs no account any
+// more.
+func (k *lockedKey) thaw(now int64) {
+	a := k.account
+	a.Frozen = false
+	k.short = k.orphan == nil && k.exchanges() && k.bucket.Mode == bucket.Pool
+	k.shard.local.frozen.Add(-1)
+	if k.orphan != nil {
+		k.shard.unreportedOrphans++
+		return
+	}
+	if a.Is(account.FloorDue | account.LimitDue) {
+		k.scheduleBy(now)
+	}
+	if k.exchanges() {
+		k.schedule(now, true, k.shard.local.params.Load())
+	}
+}
+
+// giveBack uncounts n tokens that are about to be put back into the bucket.
+func (k *lockedKey) giveBack(now, n int64) {
+	if !k.exchanges() {
+		return
+	}
+	k.account.GiveBack(k.account.Refundable(&k.bucket, n, now), k.bucket.Rate)
+	k.schedule(now, false, k.shard.local.params.Load())
+}
+
+// relimit changes the key's limit.
+func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
+	k.flags.mark(byDefault, isDefault)
+	if lim == k.applied() {
+		return
+	}
+	next, b := newBucket(lim, now), &k.bucket
+	k.flags.mark(unlimited, next.Unlimited())
+	k.flags.mark(blocked, next.Burst == 0)
+	switch {
+	case b.Shared() && next.Shared():
+		if k.exchanges() {
+			if !k.short {
+				k.flush(now)
+			}
+			k.reportLimit(now)
+			k.account.Relimit(b, &next, now)
+		}
+		b.Relimit(now, &next)
+	case !b.Shared():
+		if *b = next; k.needsAccount() {
+			k.openAccount(now)
+		}
+		k.restore(now)
+	}
+	k.numberLimit()
+	if k.flags.is(awaited) {
+		k.shard.local.queues.Refuse(k.key(), k.awaited(now))
+	}
+}
+
+// reportLimit has a key whose limit is about to change exchanged at once, if Redis has a
+// state of it.
+func (k *lockedKey) reportLimit(now int64) {
+	a := k.account
+	a.Mark(account.LimitDue, a.Frozen || a.TAT != 0 && a.TAT > now-int64(exchange.KeepState))
+	if a.Is(account.LimitDue) && !a.Frozen {
+		k.scheduleBy(dueUrgent)
+	}
+}
+
+// resetBucket makes the key full, and forgets what it had to report.
+func (k *lockedKey) resetBucket(now int64) {
+	k.bucket = bucket.New(k.bucket.Rate, k.bucket.Burst, now)
+	if k.flags.is(awaited) {
+		k.shard.local.queues.Forget(k.key())
+	}
+	if a := k.account; a != nil {
+		k.unschedule()
+		a.Reset(now)
+		a.FastUntil, k.buffer = 0, table.Buffer{}
+	}
+}
+
+// hasUnreported reports whether the shard has a key with usage until an instant that is not
+// reported and answered, or that was not exchanged since.
+func (sh *shard) hasUnreported(at int64) (found bool) {
+	sh.keys.Each(func(ref table.Ref) {
+		if flags(ref.Flags).is(hasAccount) {
+			a := sh.accounts.At(ref.Account)
+			found = found || a.Exchanges() && (a.Frozen || a.ReportedAt < at || (a.Due != mono.Never || ref.Buffer.Taken != 0) && a.UnreportedAt(at))
+		} else if b := (bucket.Bucket{Rate: sh.local.limits.At(ref.Limit).Rate}); len(sh.local.parts) > 0 && b.Shared() {
+			l := table.Beside[account.Short](ref)
+			found = found || l.Epoch() < at || ref.Buffer.Taken != 0 && (l.Epoch() <= at || l.First.After(l.Epoch()) <= at)
+		}
+		ref.Unlock()
+	})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, o := range sh.orphans {
+		found = found || o.account.Frozen || o.account.UnreportedAt(at)
+	}
+	return found
+}
+
+// reopen locks and loads a key that is in a report, under the given field.
+func (lo *local) reopen(k *lockedKey, of cargo, field string, now int64) {
+	if lo.resident(k, field, now) {
+		if k.account == of.account {
+			return
+		}
+		k.unlock()
+	}
+	of.shard.mu.Lock()
+	k.loadOrphan(of.shard, of.shard.orphans[of.account.Orphan-1], now)
+}
+
+// release is close of a key that was reopened.
+func (k *lockedKey) release() {
+	sh := k.shard
+	if k.close(); k.orphan != nil {
+		sh.mu.Unlock()
+	}
+}

@@ -52,7 +52,7 @@ func TestNewsOutlivesTheGrant(t *testing.T) {
 	w := account.NewParams(2, 0, 1, 100*time.Millisecond, time.Millisecond, 500*time.Millisecond)
 	now := int64(time.Hour)
 	lo := newLocal(1, 1, 0, nil)
-	lo.world.Store(w)
+	lo.params.Store(w)
 	a, sh := account.New(now), &lo.shards[0].shard
 	a.Rng = 1
 	k := &lockedKey{bucket: newBucket(Per(6, time.Minute), now), account: &a, shard: sh}

@@ -205,7 +205,7 @@ func TestBlockedLoggerStopsNothing(t *testing.T) {
 		}
 		for range 50 {
 			f.wantWorking(m)
-			m.Sleep(warnCalm)
+			m.Sleep(warnPause)
 		}
 		f.wantClosed(m)
 		close(out.open)
@@ -666,7 +666,7 @@ func TestLiesAreForgotten(t *testing.T) {
 					}
 				})
 				f.askFor(time.Second)
-				if most := int64(2 * time.Second / urgentTick); calls.Load() > most {
+				if most := int64(2 * time.Second / urgentEvery); calls.Load() > most {
 					t.Errorf("%d calls in a second of lies, want at most %d", calls.Load(), most)
 				}
 				p.listen(nil, nil)
