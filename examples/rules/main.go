@@ -1,5 +1,5 @@
 // Rules is limits from a file, or a hash in Redis, that change while the
-// program runs, one of them on trial.
+// program runs, one of them in shadow mode.
 //
 //	echo '{"*": "2/s", "partner:*": "1/s shadow"}' > limits.json
 //	go run ./examples/rules
@@ -96,7 +96,7 @@ func ask(l *limiter.Limiter, key string, n int) string {
 	}
 	text := fmt.Sprintf("%-10s limit %v: %d of %d admitted", key, limit, admitted, n)
 	if over > 0 {
-		text += fmt.Sprintf(", %d only because it is on trial", over)
+		text += fmt.Sprintf(", %d only in shadow mode", over)
 	}
 	return text
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
 )
 
-// Chart draws what each policy admitted per second over time, as an SVG with a
-// background of its own: the page may be light or dark.
+// Chart draws the tokens that each policy admitted per second over time, as an
+// SVG with a background of its own, which is dark where the page is.
 func Chart(r model.Result) ([]byte, error) {
 	all := seriesOf(r)
 	p := newPlot(r)
@@ -205,7 +205,12 @@ func render(p *plot.Plot, legend plot.Legend) ([]byte, error) {
 	if _, err := svg.WriteTo(&b); err != nil {
 		return nil, err
 	}
-	return anySansSerif(b.Bytes()), nil
+	return withStyle(anySansSerif(b.Bytes()), darkStyle()), nil
+}
+
+// withStyle puts a style sheet before the first element of an SVG.
+func withStyle(svg []byte, style string) []byte {
+	return bytes.Replace(svg, []byte("<g "), []byte(style+"<g "), 1)
 }
 
 // anySansSerif has a reader without the font that the chart was measured with
