@@ -14,6 +14,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 	"golang.org/x/time/rate"
@@ -407,7 +408,7 @@ func (r Reservation) Delay() time.Duration {
 func (r *Reservation) left() time.Duration {
 	now := r.l.now()
 	var k lockedKey
-	if r.act > now && r.account != nil && r.l.local.find(&k, localKeyOf(r.key), now) {
+	if r.act > now && r.account != nil && r.l.local.find(&k, keyform.Local(r.key), now) {
 		r.shorten(&k, now)
 		k.unlock()
 	}

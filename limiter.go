@@ -21,6 +21,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/table"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
@@ -248,7 +249,7 @@ func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
 // not in debt; a negative n is as 0.
 func (l *Limiter) AllowN(key string, n int) bool {
 	now, cost := l.now(), tokens(n)
-	localKey := localKeyOf(key)
+	localKey := keyform.Local(key)
 	hash := l.local.seeds.Hash(localKey)
 	sh := l.local.shardOf(hash)
 	if ref, ok := sh.keys.Find(hash, localKey, true); ok {
@@ -363,7 +364,7 @@ func (k *lockedKey) charge(now, n int64) {
 // The other processes follow within a round or two. [ErrClosed] after Close.
 func (l *Limiter) Reset(ctx context.Context, key string) error {
 	now := l.now()
-	localKey := localKeyOf(key)
+	localKey := keyform.Local(key)
 	sh, hash := l.local.locate(localKey)
 	lim, field := l.ruleOf(key).limit, l.local.fieldOf(localKey)
 	sh.mu.Lock()
@@ -423,7 +424,7 @@ func (l *Limiter) Reload() {
 	now := l.now()
 	l.local.each(now, func(k *lockedKey) {
 		k.flags.mark(relimited, true)
-		if l.local.secret == nil && len(k.key()) <= maxKey {
+		if l.local.secret == nil && len(k.key()) <= keyform.MaxKey {
 			keys = append(keys, k.key())
 		}
 	})
@@ -475,7 +476,7 @@ func (l *Limiter) Reserve(key string) Reservation { return l.ReserveN(key, 1) }
 func (l *Limiter) ReserveN(key string, n int) Reservation {
 	now := l.now()
 	if l.syncer == nil {
-		sh, _ := l.local.locate(localKeyOf(key))
+		sh, _ := l.local.locate(keyform.Local(key))
 		sh.demoteRarely(now)
 	}
 	var k lockedKey
@@ -539,7 +540,7 @@ func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now, n int
 // refusal is the error of a wait for more than the burst that a key has by now.
 func (lo *local) refusal(key string, n int64) error {
 	var k lockedKey
-	if !lo.find(&k, localKeyOf(key), mono.Now(lo.base)) { // evicted since: which limit it was is not known any more
+	if !lo.find(&k, keyform.Local(key), mono.Now(lo.base)) { // evicted since: which limit it was is not known any more
 		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)}
 	}
 	defer k.unlock()
@@ -594,7 +595,7 @@ type Key struct {
 // where the key has made room for others, or has got another limit, the next
 // decision looks it up. Making one makes nothing resident.
 func (l *Limiter) Key(key string) *Key {
-	localKey := localKeyOf(key)
+	localKey := keyform.Local(key)
 	sh, hash := l.local.locate(localKey)
 	return &Key{l: l, key: key, localKey: localKey, shard: sh, hash: hash}
 }
@@ -893,7 +894,7 @@ const lockTries = 3
 // stake is what a decision on several keeps of one key.
 type stake struct {
 	Part
-	digest [maxKey + 1]byte // of a long key
+	digest [keyform.MaxKey + 1]byte // of a long key
 	shard  *shard
 	hash   uint64
 	index  int   // of the first part on the key
@@ -909,8 +910,8 @@ type stake struct {
 
 // localKey is the key in the form in which it is held.
 func (s *stake) localKey() string {
-	if len(s.key) > maxKey {
-		return table.Digest(s.key, digestSize, s.digest[:])
+	if len(s.key) > keyform.MaxKey {
+		return table.Digest(s.key, keyform.DigestSize, s.digest[:])
 	}
 	return s.key
 }

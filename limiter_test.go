@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
 )
 
 // local returns a limiter without Redis.
@@ -605,7 +606,7 @@ func TestPeekAsksForTheLimitAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := strings.Repeat("k", maxKey+1)
+	key := strings.Repeat("k", keyform.MaxKey+1)
 	l.Allow(key)
 	lim = Per(20, time.Minute)
 	l.Reload()

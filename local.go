@@ -1,8 +1,6 @@
 package limiter
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"iter"
 	"math"
 	"math/bits"
@@ -15,6 +13,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/recall"
@@ -23,11 +22,6 @@ import (
 )
 
 const (
-	maxKey     = 64 // bytes; a longer key is localKey and sent as a digest
-	digestSize = 16
-	fieldSize  = 1 + digestSize // of a field that is a digest
-
-	countTries  = 3    // of counting what slots have counted
 	keptOrphans = 64   // that a shard keeps the memory of, and as many as it has
 	shardKeys   = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
 	maxShards   = 8192
@@ -110,8 +104,7 @@ type shard struct {
 	phase    int64        // of the instants at which lazy keys are due, so that not all shards have them at once
 	nextScan atomic.Int64 // no key that is marked due is planned for an earlier instant
 
-	allowed, denied atomic.Uint64 // except what slots have counted
-	shadowed        atomic.Uint64
+	shadowed atomic.Uint64
 
 	mu                sync.Mutex
 	orphans           []*orphan // at account.orphan − 1
@@ -120,8 +113,7 @@ type shard struct {
 	insertedAt        int64     // when the last key came
 
 	evictions, dropped uint64
-	counted            [2]uint64 // allowed and denied, as last told
-	demotedAt          int64     // when retire last looked through all keys
+	demotedAt          int64 // when retire last looked through all keys
 }
 
 // local holds the buckets of this process.
@@ -161,7 +153,7 @@ func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
 	}
 	skip := 0
 	if secret != nil {
-		skip = fieldSize
+		skip = keyform.FieldSize
 	}
 	lo.shards = make([]paddedShard, n)
 	for i := range lo.shards {
@@ -175,40 +167,8 @@ func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
 	return lo
 }
 
-// localKeyOf is the form in which a key is held: itself, or, above maxKey bytes,
-// its digest.
-func localKeyOf(key string) string {
-	if len(key) > maxKey {
-		return table.Digest(key, digestSize, new([maxKey + 1]byte)[:])
-	}
-	return key
-}
-
-// localKeyOfField is the held form of a key whose field in Redis is given.
-func localKeyOfField(field string) string {
-	if field[0] == 'd' {
-		return field[1:] + string(make([]byte, maxKey+1-digestSize))
-	}
-	return field[1:]
-}
-
-// fieldOf is the field in Redis of a held key: a type byte, then the key or its digest.
-func (lo *local) fieldOf(localKey string) string {
-	switch {
-	case lo.secret != nil:
-		return "d" + keyedDigest(lo.secret, localKey)
-	case len(localKey) > maxKey:
-		return "d" + localKey[:digestSize]
-	}
-	return "k" + localKey
-}
-
-// keyedDigest says nothing of a key to those who don't have the secret.
-func keyedDigest(secret []byte, localKey string) string {
-	mac := hmac.New(sha256.New, secret)
-	mac.Write([]byte(localKey))
-	return string(mac.Sum(nil)[:digestSize])
-}
+// fieldOf returns the field in Redis of a local key.
+func (lo *local) fieldOf(localKey string) string { return keyform.Field(lo.secret, localKey) }
 
 // locate returns the shard of a held key, and its hash.
 func (lo *local) locate(localKey string) (*shard, uint64) {
@@ -242,7 +202,7 @@ func (k *lockedKey) field() string {
 	case k.orphan != nil:
 		return k.orphan.field
 	case k.shard.local.secret != nil:
-		return k.slot.Text()[:fieldSize]
+		return k.slot.Text()[:keyform.FieldSize]
 	}
 	return string(k.appendField(nil))
 }
@@ -250,9 +210,9 @@ func (k *lockedKey) field() string {
 // appendField appends the field of a key in memory, without a secret.
 func (k *lockedKey) appendField(b []byte) []byte {
 	b = k.shard.keys.AppendKey(append(b, 'k'), k.slot)
-	if len(b) > 1+maxKey {
+	if len(b) > 1+keyform.MaxKey {
 		b[0] = 'd'
-		b = b[:fieldSize]
+		b = b[:keyform.FieldSize]
 	}
 	return b
 }
@@ -262,7 +222,7 @@ func (k *lockedKey) fieldHash() uint64 {
 	if k.orphan != nil || k.shard.local.secret != nil {
 		return exchange.Hash(k.field())
 	}
-	var room [1 + maxKey + 1]byte
+	var room [1 + keyform.MaxKey + 1]byte
 	return exchange.Hash(k.appendField(room[:0]))
 }
 
@@ -452,7 +412,7 @@ func (k *lockedKey) setAwaited(is bool) {
 func (lo *local) resident(k *lockedKey, field string, now int64) bool {
 	localKey := ""
 	if lo.secret == nil {
-		localKey = localKeyOfField(field)
+		localKey = keyform.FromField(field)
 	} else if v, ok := lo.localKeys.Load(field); ok {
 		localKey = v.(string)
 	} else {
@@ -496,7 +456,7 @@ func (sh *shard) insertShardLocked(k *lockedKey, localKey string, hash uint64, l
 		lo.news.Put(news.Item{Field: k.field(), Reset: true}) // until it is evicted again
 	}
 	if field != "" {
-		lo.localKeys.Store(field, text[fieldSize:])
+		lo.localKeys.Store(field, text[keyform.FieldSize:])
 	}
 }
 
@@ -511,8 +471,6 @@ func (sh *shard) evictShardLocked(ref table.Ref) {
 	}
 	sh.local.recall.from(&k, sh.insertedAt)
 	sh.evictions++
-	sh.allowed.Add(uint64(ref.Allowed))
-	sh.denied.Add(uint64(ref.Denied))
 	sh.local.limits.Release(ref.Limit)
 	a := k.account
 	if a == nil {
@@ -694,13 +652,9 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 	case !done:
 	case ok:
 		s.Level, s.At = level-cost, max(s.At, now)
-		if s.Allowed++; s.Allowed == 0 {
-			sh.allowed.Add(1 << 8)
-		}
+		sh.keys.Allow(s.Slot)
 	default:
-		if s.Denied++; s.Denied == 0 {
-			sh.denied.Add(1 << 8)
-		}
+		sh.keys.Deny(s.Slot)
 	}
 	s.Unlock()
 	return ok, done
@@ -736,26 +690,15 @@ func allowsOrDenies(ok bool) flags {
 	return denies
 }
 
-// count counts a decision: in the slot, which passes on what it has no room for.
-func (sh *shard) count(s *table.Slot, ok bool) {
-	if ok {
-		if s.Allowed++; s.Allowed == 0 {
-			sh.allowed.Add(1 << 8)
-		}
-	} else if s.Denied++; s.Denied == 0 {
-		sh.denied.Add(1 << 8)
-	}
-}
-
 // count counts a decision on the key.
 func (k *lockedKey) count(ok bool) {
-	switch {
-	case k.orphan == nil:
-		k.shard.count(k.slot.Slot, ok)
+	switch keys := &k.shard.keys; {
+	case k.orphan != nil:
+		keys.CountOutside(ok)
 	case ok:
-		k.shard.allowed.Add(1)
+		keys.Allow(k.slot.Slot)
 	default:
-		k.shard.denied.Add(1)
+		keys.Deny(k.slot.Slot)
 	}
 }
 
@@ -763,36 +706,13 @@ func (k *lockedKey) count(ok bool) {
 func (sh *shard) addTo(s *Stats) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	allowed, denied := sh.countedShardLocked()
+	allowed, denied := sh.keys.Decisions()
 	s.Allowed += allowed
 	s.Denied += denied
 	s.Shadowed += sh.shadowed.Load()
 	s.Keys += sh.keys.Len()
 	s.Evicted += sh.evictions
 	s.DroppedTokens += sh.dropped
-}
-
-// countedShardLocked is what the shard and its keys have counted. It begins again, a few
-// times, where a slot has passed on what it counted: it may have been visited before, and
-// what it passed on is missing until the next count.
-func (sh *shard) countedShardLocked() (allowed, denied uint64) {
-	defer func() {
-		sh.counted[0], sh.counted[1] = max(sh.counted[0], allowed), max(sh.counted[1], denied)
-		allowed, denied = sh.counted[0], sh.counted[1]
-	}()
-	for range countTries {
-		passed := [...]uint64{sh.allowed.Load(), sh.denied.Load()}
-		allowed, denied = passed[0], passed[1]
-		sh.keys.Each(func(ref table.Ref) {
-			allowed += uint64(ref.Allowed)
-			denied += uint64(ref.Denied)
-			ref.Unlock()
-		})
-		if passed == [...]uint64{sh.allowed.Load(), sh.denied.Load()} {
-			break
-		}
-	}
-	return allowed, denied
 }
 
 // decide takes n tokens and says so, or counts a denial; one that is admitted where the
@@ -920,7 +840,7 @@ func (lo *local) each(now int64, f func(*lockedKey)) {
 // needs one. A key that is not in memory is made up. It returns the tokens that wait for
 // the key too.
 func (l *Limiter) copyOf(k *lockedKey, key string, now int64, seen *account.Account) (waiting float64) {
-	localKey := localKeyOf(key)
+	localKey := keyform.Local(key)
 	found := l.local.find(k, localKey, now)
 	if found && k.flags.is(relimited) {
 		k.unlock()
@@ -960,7 +880,7 @@ func (l *Limiter) copyOf(k *lockedKey, key string, now int64, seen *account.Acco
 // acquire locks and loads a key, which it brings into memory if need be, its grant up
 // to date.
 func (l *Limiter) acquire(k *lockedKey, key string, now int64) {
-	localKey := localKeyOf(key)
+	localKey := keyform.Local(key)
 	sh, hash := l.local.locate(localKey)
 	ref, ok := sh.keys.Find(hash, localKey, true)
 	l.load(k, key, localKey, sh, hash, ref, ok, now)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/table"
 )
@@ -27,7 +28,7 @@ func TestAccountsHaveNoPointers(t *testing.T) {
 // inMemory is a copy of a key in memory, nil where it is not.
 func inMemory(lo *local, key string) *lockedKey {
 	var k lockedKey
-	if !lo.find(&k, localKeyOf(key), mono.Now(lo.base)) {
+	if !lo.find(&k, keyform.Local(key), mono.Now(lo.base)) {
 		return nil
 	}
 	seen := k
@@ -42,7 +43,7 @@ func inMemory(lo *local, key string) *lockedKey {
 // flushed is a copy of a key in memory, whose account has been told everything.
 func flushed(l *Limiter, key string) *lockedKey {
 	var k lockedKey
-	l.local.find(&k, localKeyOf(key), l.now())
+	l.local.find(&k, keyform.Local(key), l.now())
 	k.promote()
 	k.flush(l.now())
 	k.unlock()

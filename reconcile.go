@@ -7,6 +7,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/outage"
@@ -171,7 +172,7 @@ func (lo *local) receive(it news.Item, now int64) {
 	if !lo.resident(&k, it.Field, now) {
 		if it.Reset {
 			lo.recall.forget(lo.recallHashOf(it.Field))
-			lo.queues.Wake(localKeyOfField(it.Field))
+			lo.queues.Wake(keyform.FromField(it.Field))
 		}
 		lo.news.Put(it)
 		return
@@ -197,7 +198,7 @@ func (lo *local) recallHashOf(field string) uint64 {
 	if lo.secret != nil {
 		return lo.seeds.Hash(field)
 	}
-	return lo.seeds.Hash(localKeyOfField(field))
+	return lo.seeds.Hash(keyform.FromField(field))
 }
 
 // unannounce notes that the news of a key was cut. The next report that finds the key low

@@ -17,6 +17,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/delivery"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/membership"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/news"
@@ -486,7 +487,7 @@ func (k *lockedKey) fieldIn(r *report) string {
 	if k.orphan != nil || k.shard.local.secret != nil {
 		return k.field()
 	}
-	var room [1 + maxKey + 1]byte
+	var room [1 + keyform.MaxKey + 1]byte
 	return r.Text(k.appendField(room[:0]))
 }
 

@@ -30,6 +30,9 @@ type Table struct {
 	shift uint32
 	used  int           // keys in the table
 	met   atomic.Uint64 // searches that met keys which were moved
+
+	allowed, denied atomic.Uint64 // decisions that slots have no room for, or that were of keys which are gone
+	counted         [2]uint64     // result of the last Decisions
 }
 
 // array is the memory of a table until it grows.
@@ -208,6 +211,7 @@ func (t *Table) Insert(hash uint64, key, text string, evict func(Ref)) Ref {
 		t.used++
 	} else {
 		r = a.victim(hash)
+		t.keep(r.Slot)
 		evict(r)
 		a.leave(r.index, r.hash(t.seeds))
 		a.pass(r.index, hash)
