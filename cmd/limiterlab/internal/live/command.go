@@ -148,7 +148,7 @@ func (l *Lab) stopProcess(_ context.Context, c Command) (string, error) {
 	if left := len(l.runningLocked()); left > 0 {
 		return fmt.Sprintf("Process %d stops: its load goes to the remaining %d.", c.Process, left), nil
 	}
-	return fmt.Sprintf("Process %d, the last one, stops: there are no more requests.", c.Process), nil
+	return fmt.Sprintf("Process %d stops, the last one: there are no more requests.", c.Process), nil
 }
 
 func (l *Lab) moveLoad(_ context.Context, c Command) (string, error) {

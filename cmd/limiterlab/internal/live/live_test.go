@@ -196,7 +196,7 @@ func TestStoppedProcessesLoadGoesToTheOthers(t *testing.T) {
 	require.Equal(t, "Process 3 stops: its load goes to the remaining 2.", do(t, lab, Command{Do: "stop", Process: 3}))
 	require.Equal(t, []float64{300, 0}, rates(by, 2))
 	do(t, lab, Command{Do: "stop", Process: 2})
-	require.Equal(t, "Process 1, the last one, stops: there are no more requests.", do(t, lab, Command{Do: "stop", Process: 1}))
+	require.Equal(t, "Process 1 stops, the last one: there are no more requests.", do(t, lab, Command{Do: "stop", Process: 1}))
 	require.Eventually(t, func() bool { return len(lab.State(0).Processes) == 0 }, 10*time.Second, time.Millisecond)
 	for _, c := range []Command{{Do: "stop", Process: 1}, {Do: "move", Load: Even}} {
 		_, err := lab.Do(t.Context(), c)
@@ -350,7 +350,7 @@ func TestRealFleet(t *testing.T) {
 		return s.Processes[0].Waiting > 0 && s.Processes[1].Waiting > 0 && last.Waiting > 0 && last.Admitted > 0
 	}, 30*time.Second, 10*time.Millisecond)
 	do(t, lab, Command{Do: "kill"})
-	degraded := regexp.MustCompile(`^(2 processes|process \d) degraded( in \d+ ms)?: connection`)
+	degraded := regexp.MustCompile(`^(2 processes|process \d) degraded( in \S+ m?s)?: connection`)
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(lab.State(0).Events, func(e Event) bool { return degraded.MatchString(e.Text) })
 	}, 30*time.Second, 10*time.Millisecond)

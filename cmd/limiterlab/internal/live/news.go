@@ -12,7 +12,7 @@ import (
 
 const (
 	maxNews  = 50              // events kept
-	together = 2 * time.Second // length of a group of notes, at most
+	together = 5 * time.Second // length of a group of notes, at most
 )
 
 // Event is a line of the run's log.
@@ -38,19 +38,34 @@ func (n *news) say(at time.Duration, text string) {
 	n.insert(&item{from: at, to: at, text: text})
 }
 
-// note adds a note of a process, to a group if there is a like one.
+// note adds a note of a process, to a group if there is a like one between the
+// same two sentences.
 func (n *news) note(at time.Duration, p *process, note worker.Note) {
 	text := headline(p, note)
-	for _, group := range slices.Backward(*n) {
-		if group.takes(at, p, text) {
-			group.from, group.to = min(group.from, at), max(group.to, at)
-			group.by = append(group.by, p)
-			group.causes = append(group.causes, note.Cause)
-			n.sort()
-			return
+	group := n.group(at, p, text)
+	if group == nil {
+		n.insert(&item{from: at, to: at, text: text, by: []*process{p}, causes: []string{note.Cause}})
+		return
+	}
+	group.from, group.to = min(group.from, at), max(group.to, at)
+	group.by = append(group.by, p)
+	group.causes = append(group.causes, note.Cause)
+	n.sort()
+}
+
+// group returns the group to which a note belongs, nil if there is none.
+func (n news) group(at time.Duration, p *process, text string) (found *item) {
+	for _, i := range slices.Backward(n) {
+		switch {
+		case i.by == nil && i.from <= at:
+			return found
+		case i.by == nil:
+			found = nil // the note came late: it is older than this sentence
+		case found == nil && i.takes(at, p, text):
+			found = i
 		}
 	}
-	n.insert(&item{from: at, to: at, text: text, by: []*process{p}, causes: []string{note.Cause}})
+	return found
 }
 
 // headline returns the text of a note's event, without the process and the cause.
@@ -114,6 +129,9 @@ func (i *item) String() string {
 // alone.
 func (i *item) took() string {
 	if d := i.to - i.from; d >= time.Millisecond && !strings.HasPrefix(i.text, ": ") && !strings.HasPrefix(i.text, " still") {
+		if d >= time.Second {
+			return fmt.Sprintf(" in %.1f s", d.Seconds())
+		}
 		return fmt.Sprintf(" in %d ms", d.Milliseconds())
 	}
 	return ""

@@ -39,6 +39,28 @@ func change(process, at int, cause string) worker.Report {
 	}}
 }
 
+// TestSentenceSeparatesGroups: a command stands between the groups before and
+// after it, also for a note that arrives late.
+func TestSentenceSeparatesGroups(t *testing.T) {
+	var n news
+	fleet := make([]process, 4)
+	note := func(process, at int) {
+		n.note(ms(at), &fleet[process], change(process, at, "no answer").Notes[0])
+	}
+	note(0, 1000)
+	n.say(ms(1500), "Redis is stopped.")
+	note(1, 1600)
+	note(2, 1400)
+	note(3, 1700)
+	var texts []string
+	for _, e := range n.events() {
+		texts = append(texts, e.Text)
+	}
+	require.Equal(t, []string{
+		"2 processes degraded in 400 ms: no answer", "Redis is stopped.", "2 processes degraded in 100 ms: no answer",
+	}, texts)
+}
+
 func TestLikeNotesAreGrouped(t *testing.T) {
 	const refused, closed = "connection refused", "connection closed"
 	line := func(process, at int, text string) worker.Report {
@@ -53,6 +75,10 @@ func TestLikeNotesAreGrouped(t *testing.T) {
 		"one cause": {
 			[]worker.Report{change(0, 1000, refused), change(1, 1040, refused), change(2, 1020, refused)},
 			[]string{"3 processes degraded in 40 ms: connection refused"},
+		},
+		"a slow machine": {
+			[]worker.Report{change(0, 1000, refused), change(1, 2940, refused)},
+			[]string{"2 processes degraded in 1.9 s: connection refused"},
 		},
 		"two causes, the more frequent first": {
 			[]worker.Report{change(0, 1000, refused), change(1, 1040, closed), change(2, 1020, closed)},
