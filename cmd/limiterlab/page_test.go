@@ -49,8 +49,7 @@ func serveLab(t *testing.T, args ...string) *servedLab {
 	return s
 }
 
-// shots is the environment variable that names a folder in which to leave
-// pictures of the page, for somebody to look at.
+// shots is the environment variable that names a folder for pictures of the page.
 const shots = "LIMITERLAB_SHOTS"
 
 // shoot takes a picture, if there is a folder for it.
@@ -212,6 +211,48 @@ func TestPageOfWaitingCallers(t *testing.T) {
 	b.await(said("Callers do not wait: the demand is 3 times the limit."))
 	b.await(row + ".hidden && state.processes.every((p) => p.waiting === 0) && !" + status("Callers waiting"))
 	b.await("slices.at(-1).waiting === 0")
+}
+
+// pictures is the environment variable that makes TestPictures write those of
+// docs/lab.md, if it is set.
+const pictures = "LIMITERLAB_PICTURES"
+
+// TestPictures takes the lab with its own flags through an outage and writes the
+// pictures of docs/lab.md.
+func TestPictures(t *testing.T) {
+	if os.Getenv(pictures) == "" {
+		t.Skip("writes docs/lab/*.png: runs with " + pictures + "=1")
+	}
+	b := newBrowser(t)
+	lab := serveLab(t, "-http", "127.0.0.1:0")
+	shoot := func(name string) { b.screenshot("../../docs/lab/" + name + ".png") }
+	b.width(1440, 690)
+	b.scheme("light")
+	b.open(lab.url)
+	b.await(status("5 synced") + "&& state.now > 14")
+	shoot("before")
+	b.click(button("kill"))
+	b.await("state.outages[0]?.to - state.outages[0]?.from > 6")
+	b.click(`button[data-demand="10"]`)
+	b.await("state.outages[0].to - state.outages[0].from > 14")
+	shoot("outage")
+	b.scheme("dark")
+	b.await("getComputedStyle(document.body).backgroundColor === 'rgb(20, 23, 26)'")
+	shoot("outage-dark")
+	b.scheme("light")
+	b.width(390, 844)
+	b.await("document.querySelector('#chart canvas')?.clientWidth <= 390")
+	shoot("phone")
+	b.width(1440, 690)
+	b.click(button("restore"))
+	b.await("!state.outages[0].on && state.now - state.outages[0].to > 9")
+	shoot("after")
+	b.click(`button[data-calls="wait"]`)
+	b.click(`button[data-load="even"]`)
+	b.await("slices.at(-1).waiting > 0 && state.now - state.outages[0].to > 24")
+	b.click(button("kill"))
+	b.await("state.outages[1]?.to - state.outages[1]?.from > 8")
+	shoot("waiting")
 }
 
 // checkOtherFaults freezes Redis, slows it down, wipes it.
