@@ -546,9 +546,9 @@ function range() {
   return [Math.max(0, end - HISTORY), end];
 }
 
-// heights returns the range of the y axis: up to 3.6×, 12×, or the highest line.
+// heights returns the range of the y axis: up to 4.6×, 12×, or the highest line.
 function heights(u, least, most) {
-  return [0, most <= place(3.4) ? place(3.6) : Math.max(place(12), most * 1.02)];
+  return [0, most <= place(4.4) ? place(4.6) : Math.max(place(12), most * 1.02)];
 }
 
 function newChart() {
