@@ -6,6 +6,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
+	"github.com/seed-e56e777b/limiter/internal/delivery"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
@@ -635,4 +636,223 @@ func (k *lockedKey) release() {
 	if k.close(); k.orphan != nil {
 		sh.mu.Unlock()
 	}
+}
+
+// cargo is what a record of a report is of: a key, whose account is another's only
+// when the report has ended; or, without one, what was heard of a key.
+type cargo struct {
+	shard   *shard
+	account *account.Account
+}
+
+// fieldIn is the key's field, in the text of a report.
+func (k *lockedKey) fieldIn(r *report) string {
+	if k.orphan != nil || k.shard.local.secret != nil {
+		return k.field()
+	}
+	var room [1 + keyform.MaxKey + 1]byte
+	return r.Text(k.appendField(room[:0]))
+}
+
+// carrier takes the records of keys to Redis.
+type carrier interface {
+	// usable reports whether a partition may be sent to now.
+	usable(part int) bool
+	// room returns the report of a partition that has room for a record; nil: none has,
+	// in this round.
+	room(part int, now int64) *report
+	// full reports whether no partition has room in this round.
+	full() bool
+}
+
+// drain moves the keys that are due by an instant into reports. If forcedAt is not 0, it
+// moves every key that was not reported since. Keys that find no room stay due.
+func (lo *local) drain(now, by, forcedAt int64, to carrier) {
+	for sh := range lo.eachShard() {
+		if forcedAt != 0 || sh.nextScan.Load() <= by {
+			sh.eachDue(now, by, forcedAt != 0, func(k *lockedKey) { k.report(now, by, forcedAt, to) })
+		}
+	}
+}
+
+// report moves a key into a report, if it is due.
+func (k *lockedKey) report(now, by, forcedAt int64, to carrier) {
+	a := k.account
+	due := a.Due
+	switch {
+	case a.Frozen:
+		return
+	case due > by && (!k.exchanges() || !a.UnreportedAt(forcedAt)), to.full():
+		k.shard.scanAt(due)
+		return
+	case !k.exchanges():
+		k.unschedule()
+		return
+	}
+	part := int(a.Partition - 1)
+	if !to.usable(part) {
+		if due != mono.Never {
+			k.unschedule()
+			k.scheduleBy(now + int64(putBack))
+		}
+		return
+	}
+	r := to.room(part, now)
+	if r == nil {
+		k.shard.scanAt(now + 1)
+		return
+	}
+	k.unschedule()
+	k.promote()
+	k.flush(now)
+	if k.flags.is(awaited) {
+		k.countQueue()
+	}
+	rec, span := a.Report(now, &k.bucket, k.shard.local.params.Load())
+	rec.Field = k.fieldIn(r)
+	k.freeze()
+	r.Append(rec, span, cargo{k.shard, a})
+	if a.Is(account.FloorDue) {
+		r.Floor(len(r.Records)-1, a.Floor(&k.bucket, now))
+		a.Mark(account.FloorDue, false)
+	}
+}
+
+// reportReset moves the reset of a key into a report. It returns the key's account; nil:
+// another report of the key is under way, or there is no room.
+func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account {
+	var k lockedKey
+	found := lo.find(&k, q.localKey, now)
+	if found && k.account == nil {
+		k.unlock()
+		found = false
+	}
+	switch {
+	case found && k.account.Frozen:
+		k.unlock()
+		return nil
+	case !found:
+		sh, _ := lo.locate(q.localKey)
+		sh.makeUp(&k, q.localKey, q.limit, now)
+		if k.account == nil {
+			k.takeAccount(now)
+		}
+	}
+	r := to.room(q.part, now)
+	if r == nil {
+		if found {
+			k.unlock()
+		} else {
+			k.shard.accounts.Release(k.account)
+		}
+		return nil
+	}
+	k.promote()
+	k.flush(now)
+	k.unschedule()
+	rec := exchange.Record{Field: q.field, Op: exchange.Reset}
+	if k.bucket.Shared() {
+		rec.Limit = k.bucket.Wire()
+	}
+	a := k.account
+	r.Append(rec, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{k.shard, a})
+	if found {
+		k.freeze()
+		k.close()
+		return a
+	}
+	k.shard.mu.Lock()
+	defer k.shard.mu.Unlock()
+	k.shard.addOrphan(k.orphan)
+	k.freeze()
+	k.save()
+	return a
+}
+
+// applyReply gives a key the grant of a reply to record i of a report. What the fleet
+// should know of the key goes into news. It returns the tokens of the charge that the
+// reply found in debt.
+func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now int64) (overshoot float64) {
+	p, rec := lo.params.Load(), &r.Records[i]
+	var k lockedKey
+	lo.reopen(&k, of, rec.Field, now)
+	defer k.release()
+	k.flush(now)
+	if a := k.account; k.exchanges() {
+		k.endOutage(now, p)
+		if a.Is(account.FloorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
+			a.TAT = mono.Add(a.TAT, k.bucket.ChargedTime(rec)) // Redis may have added it to what it has lost: the floor has to hold it
+		}
+		byNews := a.KnownByNews()
+		a.ApplyReply(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, p)
+		k.redrawThreshold(p)
+		overshoot = k.observeCharge(rec, r.Reply.Keys[i].Demand, byNews, out, now)
+	}
+	k.thaw(now)
+	return overshoot
+}
+
+// observeCharge puts into news whether a charge has taken the key low. It returns the
+// tokens of the charge that are in debt.
+func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews bool, out *news.Outbox, now int64) (overshoot float64) {
+	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
+	if a.TAT+int64(p.Interval+p.Rtt) < a.AnnouncedTAT { // given back, or reset: by no less than instants differ with the way that they came
+		a.AnnouncedTAT = 0
+		out.Drop(rec.Field)
+		k.shard.local.news.Put(news.Item{Field: rec.Field, Reset: true})
+	}
+	if !rec.Op.Charges() {
+		return 0
+	}
+	charged := b.ChargedTime(rec)
+	if a.WorthAnnouncing(b, charged, byNews, now, p) {
+		it := news.Item{Field: strings.Clone(rec.Field), TAT: a.TAT, Demand: demand, Limit: b.Wire(), Level: a.SharedLevel(b, now, b.Rate) / b.Burst}
+		if out.Put(it) {
+			a.AnnouncedTAT = a.TAT
+		}
+	}
+	return a.Overshoot(b, charged, now)
+}
+
+// addFloor adds the last known TAT of a key to record i of a report that Redis refused
+// because it has lost state.
+func (lo *local) addFloor(of cargo, r *report, i int, now int64) {
+	var k lockedKey
+	lo.reopen(&k, of, r.Records[i].Field, now)
+	defer k.release()
+	k.flush(now)
+	r.Floor(i, bucket.UnderLimit(k.account.Floor(&k.bucket, now), now, k.bucket.Wire(), r.Records[i].Limit))
+	k.account.Mark(account.FloorDue, false)
+}
+
+// giveUp drops what a key has in a report whose fate nobody knows any more. It returns
+// the tokens.
+func (lo *local) giveUp(of cargo, field string, now int64) uint64 {
+	var k lockedKey
+	lo.reopen(&k, of, field, now)
+	defer k.release()
+	k.flush(now)
+	dropped := uint64(max(0, k.account.InFlight))
+	k.account.InFlight = 0
+	k.thaw(now)
+	return dropped
+}
+
+// heal has every key of partitions that have lost state report its last known TAT, and
+// keep its share while demand is learnt anew.
+func (lo *local) heal(lost map[int]bool, now int64) {
+	p := lo.params.Load()
+	lo.each(now, func(k *lockedKey) {
+		a := k.account
+		if !k.exchanges() || !lost[int(a.Partition-1)] {
+			return
+		}
+		a.ForgetDemand(&k.bucket, now, p)
+		if a.OutlastsRedis(now) {
+			a.Mark(account.FloorDue, true)
+			if !a.Frozen {
+				k.scheduleBy(now)
+			}
+		}
+	})
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/delivery"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
-	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/membership"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/news"
@@ -60,13 +59,6 @@ type (
 	report  = delivery.Report[cargo]
 	outcome = delivery.Outcome[cargo]
 )
-
-// cargo is what a record of a report is of: a key, whose account is another's only
-// when the report has ended; or, without one, what was heard of a key.
-type cargo struct {
-	shard   *shard
-	account *account.Account
-}
 
 type askKind uint8
 
@@ -426,70 +418,26 @@ func (s *syncer) queueForced(now int64) {
 // planned, or is planned for later.
 func (s *syncer) collect(now, by int64) {
 	clear(s.crowded)
-	for sh := range s.local.eachShard() {
-		if s.forcedAt == 0 && sh.nextScan.Load() > by {
-			continue
-		}
-		sh.eachDue(now, by, s.forcedAt != 0, func(k *lockedKey) { s.collectOne(k, now, by) })
-	}
+	s.local.drain(now, by, s.forcedAt, s)
 	if len(s.crowded) == 0 {
 		s.forcedAt = 0
 	}
 }
 
-// collectOne puts a key into a report, if it is due by an instant.
-func (s *syncer) collectOne(k *lockedKey, now, by int64) {
-	a := k.account
-	due := a.Due
-	switch {
-	case a.Frozen:
-		return
-	case due > by && (!k.exchanges() || !a.UnreportedAt(s.forcedAt)), len(s.crowded) == len(s.local.parts):
-		k.shard.scanAt(due)
-		return
-	case !k.exchanges():
-		k.unschedule()
-		return
-	}
-	part := int(k.account.Partition - 1)
-	if !s.courier.Usable(part) {
-		if due != mono.Never {
-			k.unschedule()
-			k.scheduleBy(now + int64(putBack))
-		}
-		return
-	}
+// usable implements carrier.
+func (s *syncer) usable(part int) bool { return s.courier.Usable(part) }
+
+// room implements carrier.
+func (s *syncer) room(part int, now int64) *report {
 	r := s.courier.Room(part, now)
 	if r == nil {
-		s.again = true
-		s.crowded[part] = true
-		k.shard.scanAt(now + 1)
-		return
+		s.again, s.crowded[part] = true, true
 	}
-	k.unschedule()
-	k.promote()
-	k.flush(now)
-	if k.flags.is(awaited) {
-		k.countQueue()
-	}
-	rec, span := k.account.Report(now, &k.bucket, s.local.params.Load())
-	rec.Field = k.fieldIn(r)
-	k.freeze()
-	r.Append(rec, span, cargo{k.shard, k.account})
-	if k.account.Is(account.FloorDue) {
-		r.Floor(len(r.Records)-1, k.account.Floor(&k.bucket, now))
-		k.account.Mark(account.FloorDue, false)
-	}
+	return r
 }
 
-// fieldIn is the key's field, in the text of a report.
-func (k *lockedKey) fieldIn(r *report) string {
-	if k.orphan != nil || k.shard.local.secret != nil {
-		return k.field()
-	}
-	var room [1 + keyform.MaxKey + 1]byte
-	return r.Text(k.appendField(room[:0]))
-}
+// full implements carrier.
+func (s *syncer) full() bool { return len(s.crowded) == len(s.local.parts) }
 
 // sendResets puts the resets that can go into reports.
 func (s *syncer) sendResets(now int64) {
@@ -499,8 +447,12 @@ func (s *syncer) sendResets(now int64) {
 		case q.ctx.Err() != nil:
 		case !s.courier.Usable(q.part):
 			s.answer(q, s.whyNot())
-		case !s.sendReset(q, now):
-			wait = append(wait, q)
+		default:
+			if a := s.local.reportReset(q, now, s); a != nil {
+				s.resetting[a] = q
+			} else {
+				wait = append(wait, q)
+			}
 		}
 	}
 	s.resets = wait
@@ -532,57 +484,6 @@ func (s *syncer) sendRestored(now int64) {
 		}
 	}
 	s.toRestore = wait
-}
-
-// sendReset reports whether there was room for a reset, and no other report of
-// the key under way.
-func (s *syncer) sendReset(q *request, now int64) bool {
-	var k lockedKey
-	found := s.local.find(&k, q.localKey, now)
-	if found && k.account == nil {
-		k.unlock()
-		found = false
-	}
-	switch {
-	case found && k.account.Frozen:
-		k.unlock()
-		return false
-	case !found:
-		sh, _ := s.local.locate(q.localKey)
-		sh.makeUp(&k, q.localKey, q.limit, now)
-		if k.account == nil {
-			k.takeAccount(now)
-		}
-	}
-	r := s.courier.Room(q.part, now)
-	if r == nil {
-		if found {
-			k.unlock()
-		} else {
-			k.shard.accounts.Release(k.account)
-		}
-		return false
-	}
-	k.promote()
-	k.flush(now)
-	k.unschedule()
-	rec := exchange.Record{Field: q.field, Op: exchange.Reset}
-	if k.bucket.Shared() {
-		rec.Limit = k.bucket.Wire()
-	}
-	r.Append(rec, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{k.shard, k.account})
-	s.resetting[k.account] = q
-	if !found {
-		k.shard.mu.Lock()
-		k.shard.addOrphan(k.orphan)
-		k.freeze()
-		k.save()
-		k.shard.mu.Unlock()
-		return true
-	}
-	k.freeze()
-	k.close()
-	return true
 }
 
 // finish takes in what a call brought.
@@ -727,36 +628,34 @@ func (s *syncer) concludeReset(a *account.Account, err error) {
 	}
 }
 
-// giveUp lets go of a report of which nobody knows any more whether it was
-// applied.
-func (s *syncer) giveUp(r *report, now int64) {
+// acknowledge gives every key of a report its new grant.
+func (s *syncer) acknowledge(r *report, now int64) {
 	for i, of := range r.Cargo {
-		if of.account == nil {
-			continue
+		if of.account != nil {
+			s.overshoot += s.local.applyReply(of, r, i, &s.outbox, now)
+			s.concludeReset(of.account, nil)
 		}
-		var k lockedKey
-		s.local.reopen(&k, of, r.Records[i].Field, now)
-		k.flush(now)
-		s.counts.dropped.Add(uint64(max(0, k.account.InFlight)))
-		k.account.InFlight = 0
-		k.thaw(now)
-		k.release()
+	}
+	s.counts.overshoot.Store(uint64(s.overshoot))
+	s.counts.keys.Add(uint64(len(r.Cargo)))
+}
+
+// addFloors adds the last known TATs to a report that Redis refused because it has lost
+// state.
+func (s *syncer) addFloors(r *report, now int64) {
+	for i, of := range r.Cargo {
+		if of.account != nil { // otherwise the record is of news, and has its floor
+			s.local.addFloor(of, r, i, now)
+		}
 	}
 }
 
-// addFloors makes a report that was refused because Redis has lost state one
-// that heals it.
-func (s *syncer) addFloors(r *report, now int64) {
+// giveUp drops a report whose fate nobody knows any more.
+func (s *syncer) giveUp(r *report, now int64) {
 	for i, of := range r.Cargo {
-		if of.account == nil { // what was heard of a key: it has its floor
-			continue
+		if of.account != nil {
+			s.counts.dropped.Add(s.local.giveUp(of, r.Records[i].Field, now))
 		}
-		var k lockedKey
-		s.local.reopen(&k, of, r.Records[i].Field, now)
-		k.flush(now)
-		r.Floor(i, bucket.UnderLimit(k.account.Floor(&k.bucket, now), now, k.bucket.Wire(), r.Records[i].Limit))
-		k.account.Mark(account.FloorDue, false)
-		k.release()
 	}
 }
 
@@ -773,74 +672,11 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 	if len(lost) == 0 {
 		return
 	}
-	p := s.local.params.Load()
 	s.fleet.Regain(s.hold(), now)
-	s.local.each(now, func(k *lockedKey) {
-		a := k.account
-		if !k.exchanges() || !lost[int(a.Partition-1)] {
-			return
-		}
-		a.ForgetDemand(&k.bucket, now, p)
-		if a.OutlastsRedis(now) {
-			a.Mark(account.FloorDue, true)
-			if !a.Frozen {
-				k.scheduleBy(now)
-			}
-		}
-	})
+	s.local.heal(lost, now)
 	s.restoreNews(now)
 	s.nextRound = min(s.nextRound, max(now, s.healedAt+int64(s.interval))) // at once, but a server that loses everything all the time is no reason to hurry
 	s.healedAt = now
-}
-
-// acknowledge gives every key of a report its new grant.
-func (s *syncer) acknowledge(r *report, now int64) {
-	p := s.local.params.Load()
-	for i, of := range r.Cargo {
-		if of.account == nil {
-			continue
-		}
-		rec := &r.Records[i]
-		var k lockedKey
-		s.local.reopen(&k, of, rec.Field, now)
-		k.flush(now)
-		if a := k.account; k.exchanges() {
-			k.endOutage(now, p)
-			if a.Is(account.FloorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
-				a.TAT = mono.Add(a.TAT, k.bucket.ChargedTime(rec)) // Redis may have added it to what it has lost: the floor has to hold it
-			}
-			byNews := a.KnownByNews()
-			a.ApplyReply(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, p)
-			k.redrawThreshold(p)
-			s.observeCharge(&k, rec, r.Reply.Keys[i].Demand, byNews, now, p)
-		}
-		k.thaw(now)
-		k.release()
-		s.concludeReset(of.account, nil)
-	}
-	s.counts.keys.Add(uint64(len(r.Cargo)))
-}
-
-// observeCharge notes what a charge has shown: a key that runs low, a debt.
-func (s *syncer) observeCharge(k *lockedKey, rec *exchange.Record, demand int64, byNews bool, now int64, p *account.Params) {
-	a, b := k.account, &k.bucket
-	if a.TAT+int64(p.Interval+p.Rtt) < a.AnnouncedTAT { // given back, or reset: by no less than instants differ with the way that they came
-		a.AnnouncedTAT = 0
-		s.outbox.Drop(rec.Field)
-		s.local.news.Put(news.Item{Field: rec.Field, Reset: true})
-	}
-	if !rec.Op.Charges() {
-		return
-	}
-	charged := b.ChargedTime(rec)
-	s.overshoot += a.Overshoot(b, charged, now)
-	s.counts.overshoot.Store(uint64(s.overshoot))
-	if a.WorthAnnouncing(b, charged, byNews, now, p) {
-		it := news.Item{Field: strings.Clone(rec.Field), TAT: a.TAT, Demand: demand, Limit: b.Wire(), Level: a.SharedLevel(b, now, b.Rate) / b.Burst}
-		if s.outbox.Put(it) {
-			a.AnnouncedTAT = a.TAT
-		}
-	}
 }
 
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// The colours of the lines are of Okabe and Ito, told apart by the colour-blind too.
+// The colours of the lines are of Okabe and Ito, which the colour-blind can
+// distinguish.
 var (
 	blue       = color.RGBA{R: 0x00, G: 0x72, B: 0xb2, A: 0xff}
 	vermillion = color.RGBA{R: 0xd5, G: 0x5e, B: 0x00, A: 0xff}
