@@ -306,8 +306,8 @@ func (k *lockedKey) lengthen() {
 	a := k.account
 	a.Partition = uint16(k.flags/partBits) + 1
 	l := table.Beside[account.Short](k.slot)
-	if k.buffer.Taken == 0 && l.Stale == 0 && k.now > mono.Add(max(l.Epoch(), l.Tat, k.bucket.At), account.IdleAfter) {
-		*l = account.Short{ResidentSince: uint32(k.now >> account.MetShift)} // what it says is as good as gone
+	if k.buffer.Taken == 0 && l.Stale == 0 && k.now > mono.Add(max(l.Epoch(), l.TAT, k.bucket.At), account.IdleAfter) {
+		*l = account.NewShort(k.now) // what it says is as good as gone
 		k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Burst, k.now, k.now
 		k.slot.Level, k.slot.At, k.slot.Account = k.bucket.Level, k.now, 0
 	}
@@ -560,7 +560,7 @@ func (k *lockedKey) dropAccount() {
 // believed is the TAT of an item, by the limit that the key has here, as far as it is
 // believed.
 func believed(b *bucket.Bucket, it news.Item, now int64) int64 {
-	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.Wire())
+	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.ExchangeLimit())
 	if it.Own {
 		return tat
 	}
@@ -584,7 +584,7 @@ func (r *recaller) from(k *lockedKey, now int64) {
 	full := k.fullAt()
 	r.table.Put(k.recallHash(), full, now)
 	if k.inDebt(now) {
-		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.Wire(), Own: true})
+		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.ExchangeLimit(), Own: true})
 	}
 }
 
@@ -597,7 +597,7 @@ func (r *recaller) relimit(lim Limit, now int64) {
 		return
 	}
 	if r.limit = to; from.Shared() {
-		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.Wire(), to.Wire()) }, now)
+		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.ExchangeLimit(), to.ExchangeLimit()) }, now)
 	}
 }
 
@@ -646,7 +646,7 @@ func (lo *local) hear(it news.Item, now int64) {
 		k.account.ReceiveReset(&k.bucket, now, w)
 	default:
 		pool := k.bucket.Mode == bucket.Pool
-		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.Wire()), it.Demand, now, w)
+		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.ExchangeLimit()), it.Demand, now, w)
 		if pool && k.bucket.Mode == bucket.Share {
 			k.redraw(w)
 		}
@@ -1010,7 +1010,7 @@ func (k *lockedKey) renewLight(now int64) {
 		buffer.Room = 0 // until the first reply no decision goes by the slot alone
 	}
 	kept.Share, kept.StaleSince = k.account.Share, k.account.StaleSince
-	kept.Until, kept.Expires, kept.Alarm, kept.Rng = k.account.Until, k.account.Expires, k.account.Alarm, k.account.Rng
+	kept.Until, kept.Expires, kept.Alarm, kept.RNG = k.account.Until, k.account.Expires, k.account.Alarm, k.account.RNG
 	*k.account, k.buffer = kept, buffer
 }
 
@@ -1063,14 +1063,14 @@ func (k *lockedKey) redraw(w *account.Params) {
 		k.bucket.Threshold = 1
 		return
 	}
-	if k.account.Rng == 0 {
-		k.account.Rng = k.shard.local.random ^ k.fieldHash()
+	if k.account.RNG == 0 {
+		k.account.RNG = k.shard.local.random ^ k.fieldHash()
 		if k.light { // it is not remembered
-			k.account.Rng ^= uint64(k.now)
+			k.account.RNG ^= uint64(k.now)
 		}
 	}
-	k.account.Rng += 0x9e3779b97f4a7c15 // splitmix64
-	z := k.account.Rng
+	k.account.RNG += 0x9e3779b97f4a7c15 // splitmix64
+	z := k.account.RNG
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	z ^= z >> 31
@@ -1123,7 +1123,7 @@ func (sh *shard) begin(s table.Ref, level float64, now, n int64) bool {
 	most := min(account.PoolAlarm(level, w)-1, int64(bucket.Clamp(b.Burst/2/w.Fleet)))
 	cost := math.Float32frombits(uint32(l.Cost) << 16)
 	if flags(s.Flags).is(owesFloor|owesLimit) || l.Stale != 0 || n == 0 || n > most || float32(n) != cost ||
-		now >= max(mono.Add(epoch, max(account.GrantIntervals*w.Interval, account.LazyPeriod(&b))), l.Tat) || now-epoch > account.TickRange {
+		now >= max(mono.Add(epoch, max(account.GrantIntervals*w.Interval, account.LazyPeriod(&b))), l.TAT) || now-epoch > account.TickRange {
 		return false
 	}
 	l.First = account.TicksOf(now, epoch)

@@ -294,7 +294,7 @@ func (s *syncer) hearDue(now int64) bool {
 
 // judge tells deciders which partitions are stale.
 func (s *syncer) judge(now int64) {
-	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.world.Load().Rtt)))
+	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.world.Load().RTT)))
 	stuck := false
 	for i := range s.local.parts {
 		p, stale := &s.local.parts[i], s.courier.Stale(i)
@@ -567,7 +567,7 @@ func (s *syncer) sendReset(q *request, now int64) bool {
 	k.unplan()
 	rec := exchange.Record{Field: q.field, Op: exchange.Reset}
 	if k.bucket.Shared() {
-		rec.Limit = k.bucket.Wire()
+		rec.Limit = k.bucket.ExchangeLimit()
 	}
 	r.Append(rec, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, reported{k.shard, k.account})
 	s.resetting[k.account] = q
@@ -699,10 +699,10 @@ func (s *syncer) measure(b *batch, now int64) {
 		return
 	}
 	w, took := *s.local.world.Load(), time.Duration(now-b.Sent)
-	if w.Rtt == 0 {
-		w.Rtt = took
+	if w.RTT == 0 {
+		w.RTT = took
 	}
-	w.Rtt += time.Duration(account.MeanWeight * float64(took-w.Rtt))
+	w.RTT += time.Duration(account.MeanWeight * float64(took-w.RTT))
 	s.local.world.Store(&w)
 }
 
@@ -753,7 +753,7 @@ func (s *syncer) addFloors(r *report, now int64) {
 		var k lockedKey
 		s.local.reopen(&k, of, r.Records[i].Field, now)
 		k.flush(now)
-		r.Floor(i, bucket.UnderLimit(k.account.Floor(&k.bucket, now), now, k.bucket.Wire(), r.Records[i].Limit))
+		r.Floor(i, bucket.UnderLimit(k.account.Floor(&k.bucket, now), now, k.bucket.ExchangeLimit(), r.Records[i].Limit))
 		k.account.Mark(account.FloorDue, false)
 		k.release()
 	}
@@ -823,7 +823,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 // judgeCharge notes what a charge has shown: a key that runs low, a debt.
 func (s *syncer) judgeCharge(k *lockedKey, rec *exchange.Record, demand int64, byNews bool, now int64, w *account.Params) {
 	a, b := k.account, &k.bucket
-	if a.TAT+int64(w.Interval+w.Rtt) < a.AnnouncedTAT { // given back, or reset: by no less than instants differ with the way that they came
+	if a.TAT+int64(w.Interval+w.RTT) < a.AnnouncedTAT { // given back, or reset: by no less than instants differ with the way that they came
 		a.AnnouncedTAT = 0
 		s.outbox.Drop(rec.Field)
 		s.local.heard.Put(news.Item{Field: rec.Field, Reset: true})
@@ -835,7 +835,7 @@ func (s *syncer) judgeCharge(k *lockedKey, rec *exchange.Record, demand int64, b
 	s.overshoot += a.Overshoot(b, charged, now)
 	s.counts.overshoot.Store(uint64(s.overshoot))
 	if a.WorthAnnouncing(b, charged, byNews, now, w) {
-		it := news.Item{Field: strings.Clone(rec.Field), TAT: a.TAT, Demand: demand, Limit: b.Wire(), Level: a.SharedLevel(b, now, b.Rate) / b.Burst}
+		it := news.Item{Field: strings.Clone(rec.Field), TAT: a.TAT, Demand: demand, Limit: b.ExchangeLimit(), Level: a.SharedLevel(b, now, b.Rate) / b.Burst}
 		if s.outbox.Put(it) {
 			a.AnnouncedTAT = a.TAT
 		}
@@ -843,10 +843,10 @@ func (s *syncer) judgeCharge(k *lockedKey, rec *exchange.Record, demand int64, b
 }
 
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
-	c := s.fleet.Call(s.process, s.local.world.Load().Rtt, now)
+	c := s.fleet.Call(s.process, s.local.world.Load().RTT, now)
 	c.Heard = s.heard
 	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
-		c.Limit = lim.Wire()
+		c.Limit = lim.ExchangeLimit()
 	}
 	return c
 }
@@ -888,9 +888,9 @@ func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
 	if back {
 		s.nextRound = now + s.random.Int64N(int64(w.Interval)) // not all at the same time
 	}
-	s.fleet.Joined(&c.Reply, back, s.hold(), w.Rtt, now)
+	s.fleet.Joined(&c.Reply, back, s.hold(), w.RTT, now)
 	s.courier.Members = s.fleet.Members()
-	s.publishWorld(w.Rtt)
+	s.publishWorld(w.RTT)
 	s.compareIntervals()
 	s.compareLimits(c.Limit, c.Reply.Other, now)
 	s.hear(c, now)
