@@ -51,16 +51,16 @@ func (a *Account) SharedLevel(b *bucket.Bucket, now int64, rate float64) float64
 // b + r·(T + RTT + max(T, RTT)), H = T + RTT and r scaled for silent processes:
 //
 //	w = min(1, (d* + ε)/(D_o + d* + N·ε))
-//	asked = (max(D_o, D̄_o) + max(d, d̄))·H
-//	contended = N > 1 and asked + min(asked, b)/4 > min(B, b) + r·H
+//	x = (max(D_o, D̄_o) + max(d, d̄))·H
+//	contended = N > 1 and x + min(x, b)/4 > min(B, b) + r·H
 //
 //	pool mode:   L = min(B, b) − unreported,  ρ = max(0, r − D_o),  C = b,  θ = 1
 //	share mode:  L = w·B − unreported,        ρ = w·r,              C = min(b, w·(b + r·H) + c)
 //
-// In share mode B lacks the tokens of [Account.othersUnreported], and θ is the caller's to
-// draw. Until HoldUntil the key counts as contended, w is at most frozenShare, c is
-// [Account.allowance], and L does not rise: because not all have reported their usage, a
-// grant may take and not give.
+// w is by the unscaled r. In share mode B lacks the tokens of
+// [Account.othersUnreported], and θ is the caller's to draw. Until HoldUntil the key
+// counts as contended, w is at most frozenShare, c is [Account.allowance], and L does
+// not rise: because not all have reported their usage, a grant may take and not give.
 func (a *Account) regrant(b *bucket.Bucket, now int64, p *Params) {
 	a.regrantFor(b, a.own(now, p), now, p)
 }
@@ -101,8 +101,8 @@ func (a *Account) regrantFor(b *bucket.Bucket, own float64, now int64, p *Params
 }
 
 // ExtendByMeans extends a grant that no reply has renewed for two rounds, and reports
-// whether it has set the bucket. If the means say that the key is contended, d̄ + D̄_o > r,
-// it gets their share, and saves up for the next request:
+// whether it has set the bucket. If the means say that the key is contended, d̄ + D̄_o >
+// r, it gets their share, and saves up for the next request:
 //
 //	w = Share(d̄, D̄_o),  ρ = w·r,  C = min(b, w·(b + r·H) + c)
 //
@@ -165,8 +165,8 @@ func (a *Account) Overshoot(b *bucket.Bucket, charged time.Duration, now int64) 
 
 // AssumeFull sets the bucket of a key whose grant has expired, or that no reply has
 // granted yet: with the whole limit, and full except for unreported usage. Except that
-// before the first reply news of a TAT to come is a reply's equal. The request that
-// brings the key here then counts as demand.
+// before the first reply a TAT to come, known by news, leads to a grant as a reply does.
+// The request that brings the key here then counts as demand.
 func (a *Account) AssumeFull(b *bucket.Bucket, now int64, p *Params) {
 	if a.RepliedAt == 0 && a.TAT > now {
 		a.regrantFor(b, a.own(now, p)+1/p.Tau.Seconds(), now, p)

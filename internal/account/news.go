@@ -36,14 +36,17 @@ func (a *Account) WorthAnnouncing(b *bucket.Bucket, charged time.Duration, byNew
 }
 
 // Receive takes in news of a key that is in memory: the TAT and the fleet's count of
-// attempts that another process announced. News may take from the bucket and never
-// gives to it. In share mode it takes this process's share of the new debt:
+// attempts that another process announced. News may take from the bucket and never gives
+// to it. In pool mode the bucket gets a new grant by that TAT, with D_o at least the
+// announced demand less this process's own. In share mode it loses its share of the new
+// debt:
 //
 //	L ← L + w·min(0, B after − min(0, B before))
 //
 // Because a share saves up tokens for its requests, a new grant would take them with
-// every piece of news. A TAT is believed up to now + b/r + (N − 1)·b/r, a burst of each
-// other process; the next reply has the rest.
+// every piece of news. In stale mode only AnnouncedTAT changes. A TAT is believed up to
+// now + b/r + min((N − 1)·b/r, LongestDebt), a burst of each other process. The next
+// reply has the rest.
 func (a *Account) Receive(b *bucket.Bucket, tat, demand, now int64, p *Params) {
 	tat = min(tat, b.Furthest(now, mono.Seconds((p.Fleet-1)*b.Burst/b.Rate)))
 	a.AnnouncedTAT = max(a.AnnouncedTAT, tat)

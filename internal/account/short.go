@@ -114,8 +114,8 @@ func (l *Short) Lengthen(a *Account, b *bucket.Bucket, others float32, staleSinc
 }
 
 // Shorten writes the Short form of an account, and reports whether that has all that
-// matters. All usage has to be in the buffer, and the key far from its limit: a TAT up to
-// half a full bucket ahead of now.
+// matters. All usage has to be in the buffer. In pool mode the key has to be far from its
+// limit: at least half of its bucket is full.
 func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now int64, p *Params) bool {
 	full := mono.Seconds(b.Burst / b.Rate)
 	switch {
