@@ -72,7 +72,7 @@ func (r *rig) worth(tokens float64) float64 { return tokens * 1e6 / float64(r.cf
 // inExchange is the limit with which the rig began.
 func (r *rig) inExchange() exchange.Limit {
 	b := newBucket(r.cfg.Limit, 1)
-	return b.Wire()
+	return b.ExchangeLimit()
 }
 
 // proc is one process of a rig. Its calls are under way until they are
@@ -719,7 +719,7 @@ func (p *proc) checkReported(k *lockedKey) {
 		p.rig.t.Fatalf("left with %q unreported: %+v", k.field(), k.account)
 	}
 	const late = 10 * time.Millisecond // by which a reply may put a TAT off
-	known := p.syncer.wall(bucket.UnderLimit(k.account.TAT, p.now(), k.bucket.Wire(), p.rig.inExchange()))
+	known := p.syncer.wall(bucket.UnderLimit(k.account.TAT, p.now(), k.bucket.ExchangeLimit(), p.rig.inExchange()))
 	if tat := time.UnixMicro(p.rig.tat(k.field())); known.After(time.Now()) && tat.Before(known.Add(-late)) {
 		p.rig.t.Fatalf("left with a TAT of %q of %v, while the state has %v", k.field(), known, tat)
 	}

@@ -263,8 +263,8 @@ func (k *lockedKey) lengthen() {
 	a := k.account
 	a.Partition = uint16(k.flags/partBits) + 1
 	l := table.Beside[account.Short](k.slot)
-	if k.buffer.Taken == 0 && l.Stale == 0 && k.now > mono.Add(max(l.Epoch(), l.Tat, k.bucket.At), account.IdleAfter) {
-		*l = account.Short{ResidentSince: uint32(k.now >> account.MetShift)} // what it says is as good as gone
+	if k.buffer.Taken == 0 && l.Stale == 0 && k.now > mono.Add(max(l.Epoch(), l.TAT, k.bucket.At), account.IdleAfter) {
+		*l = account.NewShort(k.now) // what it says is as good as gone
 		k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Burst, k.now, k.now
 		k.slot.Level, k.slot.At, k.slot.Account = k.bucket.Level, k.now, 0
 	}
@@ -670,7 +670,7 @@ func (sh *shard) firstUse(s table.Ref, level float64, now, n int64) bool {
 	most := min(account.PoolAlarm(level, p)-1, int64(bucket.Clamp(b.Burst/2/p.Fleet)))
 	cost := math.Float32frombits(uint32(l.Cost) << 16)
 	if flags(s.Flags).is(owesFloor|owesLimit) || l.Stale != 0 || n == 0 || n > most || float32(n) != cost ||
-		now >= max(mono.Add(epoch, max(account.GrantIntervals*p.Interval, account.LazyPeriod(&b))), l.Tat) || now-epoch > account.TickRange {
+		now >= max(mono.Add(epoch, max(account.GrantIntervals*p.Interval, account.LazyPeriod(&b))), l.TAT) || now-epoch > account.TickRange {
 		return false
 	}
 	l.First = account.TicksOf(now, epoch)

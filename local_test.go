@@ -198,7 +198,7 @@ func TestInsertionAtCapacityMakesNoAccount(t *testing.T) {
 		for _, key := range benchKeys(1000) {
 			l.AllowN(key, 6) // denied: it has an account
 		}
-		if n := len(*sh.accounts.All.Load()); n < 60 || n > 80 {
+		if n := sh.accounts.Made(); n < 60 || n > 80 {
 			t.Errorf("%d accounts were made for 64 keys", n)
 		}
 	})
@@ -287,7 +287,7 @@ func TestDemandOfWhatWaits(t *testing.T) {
 						t.Errorf("%d of 5000 decisions were noted in the buffer", waits)
 					}
 					a := flushed(m.Limiter, "k").account
-					if got, want := a.DemandAfter(m.now(), m.local.params.Load()), 1000*float64(cost); math.Abs(got/want-1) > 0.01 {
+					if got, want := a.OwnDemand(m.now(), m.local.params.Load()), 1000*float64(cost); math.Abs(got/want-1) > 0.01 {
 						t.Errorf("a demand of %.0f/s, want %.0f", got, want)
 					}
 				})
@@ -394,7 +394,7 @@ func TestQuietKeysKeepNoAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, a, _ := restingFleet(t, Config{Limit: Per(60, time.Minute)})
 		sh, _ := a.local.locate("k")
-		if len(sh.accounts.Free)+len(a.local.spares.List) == 0 {
+		if sh.accounts.Made() == sh.accounts.InUse() {
 			t.Error("nothing has become free")
 		}
 		if r := a.Peek("k"); r.Remaining != 60 || r.ResetAfter != 0 || inMemory(a.local, "k").flags.is(hasAccount) {
@@ -532,9 +532,7 @@ func TestRefundOutlivesNewsOfKeysAtRest(t *testing.T) {
 // inUse is the number of accounts that keys have.
 func (lo *local) inUse() (n int) {
 	for sh := range lo.eachShard() {
-		if all := sh.accounts.All.Load(); all != nil {
-			n += len(*all) - len(sh.accounts.Gone) - len(sh.accounts.Free)
-		}
+		n += sh.accounts.InUse()
 	}
 	return n
 }

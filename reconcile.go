@@ -101,7 +101,7 @@ func (k *lockedKey) dropAccount() {
 // believed is the TAT of an item, by the limit that the key has here, as far as it is
 // believed.
 func believed(b *bucket.Bucket, it news.Item, now int64) int64 {
-	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.Wire())
+	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.ExchangeLimit())
 	if it.Own {
 		return tat
 	}
@@ -125,7 +125,7 @@ func (r *recaller) from(k *lockedKey, now int64) {
 	full := k.fullAt()
 	r.table.Put(k.recallHash(), full, now)
 	if k.inDebt(now) {
-		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.Wire(), Own: true})
+		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.ExchangeLimit(), Own: true})
 	}
 }
 
@@ -138,7 +138,7 @@ func (r *recaller) relimit(lim Limit, now int64) {
 		return
 	}
 	if r.limit = to; from.Shared() {
-		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.Wire(), to.Wire()) }, now)
+		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.ExchangeLimit(), to.ExchangeLimit()) }, now)
 	}
 }
 
@@ -187,7 +187,7 @@ func (lo *local) receive(it news.Item, now int64) {
 		k.account.ReceiveReset(&k.bucket, now, p)
 	default:
 		pool := k.bucket.Mode == bucket.Pool
-		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.Wire()), it.Demand, now, p)
+		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.ExchangeLimit()), it.Demand, now, p)
 		if pool && k.bucket.Mode == bucket.Share {
 			k.redrawThreshold(p)
 		}
@@ -329,7 +329,7 @@ func (k *lockedKey) renewShort(now int64) {
 		buffer.Room = 0 // until the first reply no decision goes by the slot alone
 	}
 	kept.Share, kept.StaleSince = k.account.Share, k.account.StaleSince
-	kept.Until, kept.Expires, kept.Alarm, kept.Rng = k.account.Until, k.account.Expires, k.account.Alarm, k.account.Rng
+	kept.Until, kept.Expires, kept.Alarm, kept.RNG = k.account.Until, k.account.Expires, k.account.Alarm, k.account.RNG
 	*k.account, k.buffer = kept, buffer
 }
 
@@ -382,14 +382,14 @@ func (k *lockedKey) redrawThreshold(p *account.Params) {
 		k.bucket.Threshold = 1
 		return
 	}
-	if k.account.Rng == 0 {
-		k.account.Rng = k.shard.local.random ^ k.fieldHash()
+	if k.account.RNG == 0 {
+		k.account.RNG = k.shard.local.random ^ k.fieldHash()
 		if k.short { // it is not remembered
-			k.account.Rng ^= uint64(k.now)
+			k.account.RNG ^= uint64(k.now)
 		}
 	}
-	k.account.Rng += 0x9e3779b97f4a7c15 // splitmix64
-	z := k.account.Rng
+	k.account.RNG += 0x9e3779b97f4a7c15 // splitmix64
+	z := k.account.RNG
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	z ^= z >> 31
@@ -752,7 +752,7 @@ func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account
 	k.unschedule()
 	rec := exchange.Record{Field: q.field, Op: exchange.Reset}
 	if k.bucket.Shared() {
-		rec.Limit = k.bucket.Wire()
+		rec.Limit = k.bucket.ExchangeLimit()
 	}
 	a := k.account
 	r.Append(rec, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{k.shard, a})
@@ -796,7 +796,7 @@ func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now in
 // tokens of the charge that are in debt.
 func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews bool, out *news.Outbox, now int64) (overshoot float64) {
 	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
-	if a.TAT+int64(p.Interval+p.Rtt) < a.AnnouncedTAT { // given back, or reset: by no less than instants differ with the way that they came
+	if a.TAT+int64(p.Interval+p.RTT) < a.AnnouncedTAT { // given back, or reset: by no less than instants differ with the way that they came
 		a.AnnouncedTAT = 0
 		out.Drop(rec.Field)
 		k.shard.local.news.Put(news.Item{Field: rec.Field, Reset: true})
@@ -806,7 +806,7 @@ func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews boo
 	}
 	charged := b.ChargedTime(rec)
 	if a.WorthAnnouncing(b, charged, byNews, now, p) {
-		it := news.Item{Field: strings.Clone(rec.Field), TAT: a.TAT, Demand: demand, Limit: b.Wire(), Level: a.SharedLevel(b, now, b.Rate) / b.Burst}
+		it := news.Item{Field: strings.Clone(rec.Field), TAT: a.TAT, Demand: demand, Limit: b.ExchangeLimit(), Level: a.SharedLevel(b, now, b.Rate) / b.Burst}
 		if out.Put(it) {
 			a.AnnouncedTAT = a.TAT
 		}
@@ -821,7 +821,7 @@ func (lo *local) addFloor(of cargo, r *report, i int, now int64) {
 	lo.reopen(&k, of, r.Records[i].Field, now)
 	defer k.release()
 	k.flush(now)
-	r.Floor(i, bucket.UnderLimit(k.account.Floor(&k.bucket, now), now, k.bucket.Wire(), r.Records[i].Limit))
+	r.Floor(i, bucket.UnderLimit(k.account.Floor(&k.bucket, now), now, k.bucket.ExchangeLimit(), r.Records[i].Limit))
 	k.account.Mark(account.FloorDue, false)
 }
 

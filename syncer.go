@@ -287,7 +287,7 @@ func (s *syncer) receiveDue(now int64) bool {
 
 // updateStaleness tells deciders which partitions are stale.
 func (s *syncer) updateStaleness(now int64) {
-	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.params.Load().Rtt)))
+	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.params.Load().RTT)))
 	stuck := false
 	for i := range s.local.parts {
 		part, stale := &s.local.parts[i], s.courier.Stale(i)
@@ -601,10 +601,10 @@ func (s *syncer) measureRoundTrip(b *batch, now int64) {
 		return
 	}
 	p, took := *s.local.params.Load(), time.Duration(now-b.Sent)
-	if p.Rtt == 0 {
-		p.Rtt = took
+	if p.RTT == 0 {
+		p.RTT = took
 	}
-	p.Rtt += time.Duration(account.MeanWeight * float64(took-p.Rtt))
+	p.RTT += time.Duration(account.MeanWeight * float64(took-p.RTT))
 	s.local.params.Store(&p)
 }
 
@@ -680,10 +680,10 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 }
 
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
-	c := s.fleet.Call(s.process, s.local.params.Load().Rtt, now)
+	c := s.fleet.Call(s.process, s.local.params.Load().RTT, now)
 	c.Heard = s.received
 	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
-		c.Limit = lim.Wire()
+		c.Limit = lim.ExchangeLimit()
 	}
 	return c
 }
@@ -725,9 +725,9 @@ func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
 	if back {
 		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not all at the same time
 	}
-	s.fleet.Joined(&c.Reply, back, s.hold(), p.Rtt, now)
+	s.fleet.Joined(&c.Reply, back, s.hold(), p.RTT, now)
 	s.courier.Members = s.fleet.Members()
-	s.publishParams(p.Rtt)
+	s.publishParams(p.RTT)
 	s.compareIntervals()
 	s.compareLimits(c.Limit, c.Reply.Other, now)
 	s.receive(c, now)

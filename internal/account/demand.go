@@ -10,28 +10,31 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
-const AttemptsMilli = 1000 // attempts travel in thousandths
+const (
+	demandStep     = 1. / 16 // longest time for which demandAt stays, in τ
+	evenly         = 0.25    // longest span whose attempts count as of its middle, in τ: exact to 0.3 %
+	unreportedPart = 0.6     // mean usage of the others since their last reports, as a part of a round's refill
+)
 
-const demandStep = 1. / 16 // of τ, for which demand is not brought forward
-
-const evenly = 0.25 // of τ: what comes in less counts as of its middle, to 0.3 %
-
-const unreportedPart = 0.6 // of a round's refill, the mean that others have taken since they last reported
-
-// ObserveCost takes in the cost of a request.
+// ObserveCost takes in the cost n of a request. It rises at once and falls slowly:
+//
+//	c ← max(n, c − (c − n)/8)
 func (a *Account) ObserveCost(n int64) {
 	if cost := float32(n); n != 0 && a.Cost != cost {
 		a.Cost = max(cost, a.Cost-(a.Cost-cost)*MeanWeight)
 	}
 }
 
-// Request is what a request takes, of late.
+// Request returns c, the smoothed cost of a request, at least one token.
 func (a *Account) Request() float64 { return max(1, float64(a.Cost)) }
 
-// addDemand adds attempts to d that came evenly from one instant to another: in the
-// middle of a short time, at the end of a long one, by when the first of them have
-// decayed. Demand is kept as of demandAt, which moves now and then only, for an
-// exponential takes long too.
+// addDemand adds attempts to d that came evenly between two instants:
+//
+//	d ← d + attempts/τ                             at the middle of a span of up to τ/4
+//	d ← d + attempts/τ·(1 − exp(−x))/x,  x = span/τ   at the end of a longer one
+//
+// Because an exponential is slow, d is kept as of demandAt, which moves after τ/16. In
+// between attempts weigh exp(x), x = (at − demandAt)/τ, by a series.
 func (a *Account) addDemand(attempts, from, to int64, p *Params) {
 	if attempts == 0 {
 		return
@@ -44,68 +47,82 @@ func (a *Account) addDemand(attempts, from, to int64, p *Params) {
 	if x > demandStep {
 		a.Demand, a.demandAt, x = demand.Decay(a.Demand, time.Duration(at-a.demandAt), p.Tau), at, 0
 	}
-	a.Demand += part * float64(attempts) * 1e9 * p.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // e^x, within 1e-6
+	a.Demand += part * float64(attempts) * 1e9 * p.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // exp(x), within 1e-6
 }
 
-func (a *Account) DemandAfter(now int64, p *Params) float64 {
+// OwnDemand returns d at an instant.
+func (a *Account) OwnDemand(now int64, p *Params) float64 {
 	return demand.Decay(a.Demand, time.Duration(now-a.demandAt), p.Tau)
 }
 
-// own is this process's demand for the key, that of waiting callers included.
+// own returns d at an instant, with the demand of waiting callers.
 func (a *Account) own(now int64, p *Params) float64 {
-	return a.DemandAfter(now, p) + float64(a.Queued)
+	return a.OwnDemand(now, p) + float64(a.Queued)
 }
 
-// takeAttempts empties the count of attempts into d̄ and returns the number to
-// report: all of them, or, with waiting callers, or where they span long and all
-// would look like a flood, the number that Redis's decayed count lacks.
+// takeAttempts returns the attempts to report, in tokens, and brings d̄ up to now:
+//
+//	Attempts                                    normally
+//	max(0, d·τ − mirror)                        if the last report is more than 2·τ ago
+//	(d + Queued)·τ/m − mirror a trip from now   if callers wait, or did at the last report
+//
+// The mirror is this process's part of the shared count, so that the others see the
+// demand of now. Attempts of a long span, reported at once, would look like a flood. m
+// is the mean of a count that decays from 1 until the next report. The result is
+// negative only if callers waited at the last report, and some have left.
 func (a *Account) takeAttempts(now int64, p *Params) float64 {
-	asked, span := float64(a.Attempts), time.Duration(now-a.ReportedAt)
-	a.MeanOwn = a.ownMean(now, p)
+	attempts, span := float64(a.Attempts), time.Duration(now-a.ReportedAt)
+	a.meanOwn = a.ownMean(now, p)
 	a.attemptsSinceReply = bucket.AddTokens(a.attemptsSinceReply, a.Attempts)
-	a.DemandAtReport = float32(a.DemandAfter(now, p))
+	a.demandAtReport = float32(a.OwnDemand(now, p))
 	a.Attempts, a.ReportedAt = 0, now
 	waited := a.Is(ReportedQueue)
 	a.Mark(ReportedQueue, a.Queued != 0)
 	if a.Queued == 0 && !waited && span <= 2*p.Tau {
-		return asked
+		return attempts
 	}
-	want, since := float64(a.DemandAtReport), time.Duration(now-a.RepliedAt)
+	want, since := float64(a.demandAtReport), time.Duration(now-a.RepliedAt)
 	if a.Queued != 0 || waited {
-		next := max(p.Interval, min(span, 2*(p.Interval+p.Rtt)))
-		mean := demand.Risen(next, p.Tau) * p.Tau.Seconds() / next.Seconds() // of a count that decays from 1 until the next report
+		next := max(p.Interval, min(span, 2*p.round()))
+		mean := demand.Risen(next, p.Tau) * p.Tau.Seconds() / next.Seconds()
 		want = (want + float64(a.Queued)) / mean
-		since += p.Rtt // from one report's arrival to the next one's
+		since += p.RTT // from one report's arrival to the next one's
 	}
 	missing := want*p.Tau.Seconds() - demand.Decay(float64(a.mirror), since, p.Tau)
 	if waited {
-		return missing // negative if waiters have left
+		return missing
 	}
 	return max(0, missing)
 }
 
-// ownMean is d̄ with what was asked since the last report: the mean of d over
-// that time, which its integral gives exactly. Others see our demand through
-// the same filter, so that the shares of all sum to 1 from the start.
+// ownMean returns d̄ at an instant. It moves by the mean of d since the last report, which
+// the attempts give exactly. Because the others see this demand through the same decay,
+// the shares of all sum to 1 from the start.
 func (a *Account) ownMean(now int64, p *Params) float64 {
 	span := time.Duration(now - a.ReportedAt)
 	if span <= 0 {
-		return a.MeanOwn
+		return a.meanOwn
 	}
-	mean := demand.Counted(a.Attempts, float64(a.DemandAtReport), a.DemandAfter(now, p), span, p.Tau) + float64(a.Queued)
-	return a.slowMean(a.MeanOwn, mean, span, now, p)
+	mean := demand.MeanCounted(a.Attempts, float64(a.demandAtReport), a.OwnDemand(now, p), span, p.Tau) + float64(a.Queued)
+	return a.slowMean(a.meanOwn, mean, span, now, p)
 }
 
-// slowMean moves a mean towards a value that was held for span.
+// slowMean moves a mean of demand towards a value, which was that of a span.
 func (a *Account) slowMean(mean, value float64, span time.Duration, now int64, p *Params) float64 {
 	return demand.Average(mean, value, span, time.Duration(now-a.ResidentSince), p.Tau)
 }
 
-// learnDemand finds D_o: what Redis counts, less what it holds of ours. Where
-// that is not complete again the average may rise by it, not fall. Over a span
-// of which Redis's count knows the end alone the average rises by no more than
-// was charged: where all processes ask at the same time, replies see nothing
-// but such times.
+// learnDemand takes D_o and D̄_o from a reply that came at now: the TAT, the shared count
+// of attempts (total), the partition's clock, and the attempts of the answered report
+// (sent), both in thousandths of a token:
+//
+//	mirror ← mirror·exp(−t/τ) + sent,   D_o = max(0, total − mirror)/τ
+//
+// D̄_o moves by the mean of D_o since the last reply. While the shared count is not
+// complete again, after an outage or a loss, D̄_o may rise and not fall. Over a span of
+// more than 2·τ D̄_o rises by at most the demand that was charged ([Account.chargedOf]).
+// Because the shared count knows only the end of such a span, processes that all request
+// at the same instants would see nothing but those.
 func (a *Account) learnDemand(b *bucket.Bucket, tat, total, clock, sent, now int64, p *Params) {
 	if a.mirrorAt != 0 {
 		a.mirror = float32(demand.Decay(float64(a.mirror), time.Duration(clock-a.mirrorAt)*time.Microsecond, p.Tau))
@@ -125,25 +142,36 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat, total, clock, sent, now int
 	case span <= 0:
 		return
 	}
-	went := demand.Between(before, a.Others, span, p.Tau)
+	mean := demand.MeanBetween(before, a.Others, span, p.Tau)
 	if b.Mode == bucket.Stale || now < a.HoldUntil {
-		went = max(went, float64(a.MeanOthers))
+		mean = max(mean, float64(a.MeanOthers))
 	} else if span > 2*p.Tau {
-		if most, least := a.chargedOf(b, tat, now, p); went > most {
-			went = least
+		if most, least := a.chargedOf(b, tat, now, p); mean > most {
+			mean = least
 		}
 	}
-	a.MeanOthers = float32(a.slowMean(float64(a.MeanOthers), went, span, now, p))
+	a.MeanOthers = float32(a.slowMean(float64(a.MeanOthers), mean, span, now, p))
 }
 
-// chargedOf returns the most and the least that others have requested since the last
-// reply, as rates, by how far the TAT has moved: by what they charged. The least holds
-// if the bucket was full in between, for as long as it can have been; of a bucket that
-// fills faster than news travels the TAT says no more than the most. A bucket below
-// half its level has denied them as often as this process. If it has denied this
-// process everything, their requests are taken to have come together with its own. Of
-// few requests, or if few were denied though news says that the bucket was low before,
-// both are unbounded.
+// chargedOf returns bounds of the others' mean demand in the time t since the last reply,
+// by how far their charges have moved the TAT:
+//
+//	most  = max(0, (TAT − RepliedTAT)·r − usage)·e/t
+//	least = max(0, (TAT − max(RepliedTAT, now))·r − usage)·e/t
+//
+// usage and attempts are those of the answered report. The least holds if the bucket
+// was full in between. Below half of its level the bucket denies the others as often as
+// this process: e = max(1, attempts/usage), otherwise 1.
+//
+// Except that there, if this process was denied many requests and admitted none, both
+// bounds are D_o·τ/t: the others requested together with it. Except that of a bucket
+// which fills within newsDelay the least is the most. Both are infinite, because charges
+// say too little of demand, in these cases:
+//
+//   - Tokens were given back.
+//   - The bucket is below half of its level, and fills within newsDelay.
+//   - It is below half, and of few requests all were denied, or news had it low before.
+//   - It is below half, news had it low before, and over half of the attempts were admitted.
 func (a *Account) chargedOf(b *bucket.Bucket, tat, now int64, p *Params) (most, least float64) {
 	span, full, each := time.Duration(now-a.RepliedAt), mono.Seconds(b.Burst/b.Rate), 1.
 	if a.Is(gaveBack) || a.InFlight < 0 {
@@ -173,19 +201,19 @@ func (a *Account) chargedOf(b *bucket.Bucket, tat, now int64, p *Params) (most, 
 	return most, charged(max(a.RepliedTAT, now))
 }
 
-// hold keeps the bucket in share mode with at most its present share, while
-// demand is being learnt anew.
+// hold keeps the bucket in share mode, with at most its present share, while demand is
+// learnt anew.
 func (a *Account) hold(now int64, p *Params) {
 	if now >= a.HoldUntil {
-		a.FrozenShare = float32(a.Share)
+		a.frozenShare = float32(a.Share)
 	}
 	if !p.Without.Has(outage.Holding) {
 		a.HoldUntil = mono.Add(now, p.Hold)
 	}
 }
 
-// ForgetDemand drops what was learnt of demand from a Redis that has lost it. The
-// bucket keeps its share until demand is learnt anew.
+// ForgetDemand drops the mirror of a shared count that Redis has lost. A bucket in share
+// mode holds its share until demand is learnt anew.
 func (a *Account) ForgetDemand(b *bucket.Bucket, now int64, p *Params) {
 	a.mirrorAt, a.mirror = 0, 0
 	if b.Mode == bucket.Share {
@@ -193,14 +221,14 @@ func (a *Account) ForgetDemand(b *bucket.Bucket, now int64, p *Params) {
 	}
 }
 
-// othersUnreported is the mean of the tokens that other processes have taken since their
-// last reports, for a key with waiting callers:
+// othersUnreported returns the mean usage of the others since their last reports, in
+// tokens, of a key with waiting callers:
 //
 //	(1 − w)·0.6·r·T · b/(b + r·T)
 //
-// Waiting callers take a grant at once, so a reply shows the usage of the others
-// late. A small share suffers less from that than a large one, and got 31 % of
-// the tokens for 25 % of the waiting callers. The last factor spares buckets that
+// Waiting callers take a grant at once, so that a reply shows the others' usage late.
+// Because a small share suffers less from that than a large one, shares would be uneven:
+// 25 % of the waiting callers got 31 % of the tokens. The last factor spares buckets that
 // can't hold back so much.
 func (a *Account) othersUnreported(b *bucket.Bucket, rate, share float64, p *Params) float64 {
 	if a.Queued == 0 {
@@ -210,18 +238,26 @@ func (a *Account) othersUnreported(b *bucket.Bucket, rate, share float64, p *Par
 	return (1 - share) * unreportedPart * round * b.Burst / (b.Burst + round)
 }
 
-// smoothedOwn is own demand, drawn towards its long mean where it is made of few
-// requests: else each of many processes that ask now and then would have, just
-// after it has asked, a share as if it did so all the time.
+// smoothedOwn returns d*, own demand that is drawn towards its mean if few requests make
+// it:
+//
+//	d* = d̄ + min(1, d·τ/8c)·(d − d̄)
+//
+// Because d is high just after a request, it overstates processes that request now and
+// then. Each of them would have a share as if it did so all the time.
 func (a *Account) smoothedOwn(own float64, p *Params) float64 {
 	trust := min(1, own*p.Tau.Seconds()/(demand.SteadyRequests*a.Request()))
-	return a.MeanOwn + trust*(own-a.MeanOwn)
+	return a.meanOwn + trust*(own-a.meanOwn)
 }
 
-// revertedOthers is D̄_o at now for a key that there would be news of. Since the
-// last reply the total is taken to have gone back, as demand decays, to its
-// mean: the instant of a reply is one at which this process, and where requests
-// come in clumps the others too, have just asked.
+// revertedOthers returns D̄_o at an instant, for a key of which news would arrive. Since
+// the last reply it moves towards
+//
+//	mean of a demand that decays from D_o to D̄_o, + max(0, d̄ at the reply − own mean since)
+//
+// So the fleet's total is assumed to go back to its mean. Because at the instant of a
+// reply this process has just requested, and in clumps the others too, D_o is too high to
+// stay.
 func (a *Account) revertedOthers(now int64, p *Params) float64 {
 	span := time.Duration(now - a.RepliedAt)
 	if span <= 0 {
@@ -229,26 +265,28 @@ func (a *Account) revertedOthers(now int64, p *Params) float64 {
 	}
 	own := a.ownSinceReply(span, now, p)
 	mean := float64(a.MeanOthers)
-	went := demand.Between(a.Others, mean, span, p.Tau)
-	return a.slowMean(mean, went+max(0, float64(a.MeanOwnAtReply)-own), span, now, p)
+	reverted := demand.MeanBetween(a.Others, mean, span, p.Tau)
+	return a.slowMean(mean, reverted+max(0, float64(a.meanOwnAtReply)-own), span, now, p)
 }
 
-// othersMean is D̄_o at now where others may ask without a word of it. Since the
-// last reply the total is taken to have stayed: what this process no longer asks
-// has moved to others. Were D_o alone held, every process that a load has passed
-// through would claim the whole.
+// othersMean returns D̄_o at an instant, for a key of which no news would arrive. Since the
+// last reply it moves towards
+//
+//	D_o + max(0, d* at the reply − own mean since)
+//
+// So the fleet's total is assumed to stay: demand that has left this process has moved to
+// others. Otherwise each process through which a load has passed would claim the whole.
 func (a *Account) othersMean(now int64, p *Params) float64 {
 	span := time.Duration(now - a.RepliedAt)
 	if span <= 0 {
 		return float64(a.MeanOthers)
 	}
 	own := a.ownSinceReply(span, now, p)
-	return a.slowMean(float64(a.MeanOthers), a.Others+max(0, a.smoothedOwn(float64(a.OwnAtReply)+float64(a.Queued), p)-own), span, now, p)
+	return a.slowMean(float64(a.MeanOthers), a.Others+max(0, a.smoothedOwn(float64(a.ownAtReply)+float64(a.Queued), p)-own), span, now, p)
 }
 
-// ownSinceReply is the mean of own over the span since the last reply.
+// ownSinceReply returns the mean of this process's demand over the span since the last
+// reply, with that of waiting callers.
 func (a *Account) ownSinceReply(span time.Duration, now int64, p *Params) float64 {
-	return demand.Counted(a.attemptsSinceReply+a.Attempts, float64(a.OwnAtReply), a.DemandAfter(now, p), span, p.Tau) + float64(a.Queued)
+	return demand.MeanCounted(a.attemptsSinceReply+a.Attempts, float64(a.ownAtReply), a.OwnDemand(now, p), span, p.Tau) + float64(a.Queued)
 }
-
-const MeanWeight = 1. / 8 // of the newest in the mean of round trips

@@ -7,32 +7,48 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
-// KnownByNews reports whether news is all that is known of the fleet's bucket.
+// KnownByNews reports whether the shared bucket is known by news, and by no reply.
 func (a *Account) KnownByNews() bool { return a.RepliedAt == 0 && a.AnnouncedTAT != 0 }
 
-// WorthAnnouncing reports whether the fleet should hear of a reply to a charge of
-// this process: that it has taken the key below half of its burst, or a further
-// quarter beyond what was last said of it. One charge alone crosses that line;
-// where that went unheard, anybody tells after another quarter. An admission by news
-// alone (byNews) is told at once, because processes that live for one decision know of
-// each other by nothing else. Nothing is told that would be over before it is heard.
+// WorthAnnouncing reports whether this process announces a key to the fleet, after the
+// reply to its charge (docs/design.md §8):
+//
+//	line = max(AnnouncedTAT + b/4r, now + b/2r)
+//	TAT − now ≥ 2·H, and TAT > line, and either TAT − charged ≤ line or TAT > line + b/4r
+//
+// So the charge that takes the key below half of its burst announces it, or a further
+// quarter below the last news. If that was lost, another process announces it after one
+// more quarter. News that would be over before it arrives is not sent.
+//
+// Except that an admission by news alone (byNews) is announced whenever it has moved
+// the TAT by H and the bucket is below half. Because a process that lives for one
+// decision has no reply, others know of it by news alone.
 func (a *Account) WorthAnnouncing(b *bucket.Bucket, charged time.Duration, byNews bool, now int64, p *Params) bool {
 	full := int64(mono.Seconds(b.Burst / b.Rate))
-	if a.TAT-now < 2*int64(p.Interval+p.Rtt) {
+	if a.TAT-now < 2*int64(p.round()) {
 		return false
 	}
-	if byNews && charged > 0 && a.TAT > max(mono.Add(a.AnnouncedTAT, p.Interval+p.Rtt), now+full/2) {
+	if byNews && charged > 0 && a.TAT > max(mono.Add(a.AnnouncedTAT, p.round()), now+full/2) {
 		return true
 	}
 	line := max(a.AnnouncedTAT+full/4, now+full/2)
 	return a.TAT > line && (a.TAT-int64(charged) <= line || a.TAT > line+full/4)
 }
 
-// Receive takes in what another process said of a key that is resident here. It
-// may take from the bucket, not give; from a share its part of the new debt
-// alone, or what it has saved up would be gone at every word.
+// Receive takes in news of a key that is in memory: the TAT and the fleet's count of
+// attempts that another process announced. News may take from the bucket and never gives
+// to it. In pool mode the bucket gets a new grant by that TAT, with D_o at least the
+// announced demand less this process's own. In share mode it loses its share of the new
+// debt:
+//
+//	L ← L + w·min(0, B after − min(0, B before))
+//
+// Because a share saves up tokens for its requests, a new grant would take them with
+// every piece of news. In stale mode only AnnouncedTAT changes. A TAT is believed up to
+// now + b/r + min((N − 1)·b/r, LongestDebt), a burst of each other process. The next
+// reply has the rest.
 func (a *Account) Receive(b *bucket.Bucket, tat, demand, now int64, p *Params) {
-	tat = min(tat, b.Furthest(now, mono.Seconds((p.Fleet-1)*b.Burst/b.Rate))) // a burst of each other process: the rest is for the next reply to tell
+	tat = min(tat, b.Furthest(now, mono.Seconds((p.Fleet-1)*b.Burst/b.Rate)))
 	a.AnnouncedTAT = max(a.AnnouncedTAT, tat)
 	if tat <= a.TAT || b.Mode == bucket.Stale {
 		return
@@ -45,15 +61,16 @@ func (a *Account) Receive(b *bucket.Bucket, tat, demand, now int64, p *Params) {
 		return
 	}
 	a.Others = max(a.Others, float64(demand)/AttemptsMilli/p.Tau.Seconds()-a.own(now, p))
-	a.Regrant(b, now, p)
+	a.regrant(b, now, p)
 	b.Level = min(b.Level, level)
 }
 
-// ReceiveReset forgets what was known of a key but for what is yet to be told.
+// ReceiveReset takes in the news that a key was reset: debts, news and means of demand
+// are forgotten. Usage that is not yet reported stays.
 func (a *Account) ReceiveReset(b *bucket.Bucket, now int64, p *Params) {
 	a.AnnouncedTAT, a.TAT, a.RepliedTAT = 0, min(a.TAT, now), min(a.RepliedTAT, now)
-	a.Others, a.MeanOthers, a.MeanOwn, a.MeanOwnAtReply = 0, 0, 0, 0
+	a.Others, a.MeanOthers, a.meanOwn, a.meanOwnAtReply = 0, 0, 0, 0
 	if b.Mode != bucket.Stale && a.RepliedAt != 0 {
-		a.Regrant(b, now, p)
+		a.regrant(b, now, p)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
-const unlimitedPart = 0.125 // of the rate, for which a key need not remember who fell silent
+const silencePart = 0.125 // mean demand, as a part of the rate, up to which a Short form may forget a silence
 
 // observeSilence remembers the fleet's demand while processes are silent.
 func (a *Account) observeSilence(now int64, p *Params) {
@@ -19,14 +19,14 @@ func (a *Account) observeSilence(now int64, p *Params) {
 		return
 	}
 	a.Silence.Observe(outage.Observation{
-		Mean:    a.MeanOwn + float64(a.MeanOthers),
-		Now:     a.smoothedOwn(float64(a.DemandAtReport)+float64(a.Queued), p) + a.Others,
+		Mean:    a.meanOwn + float64(a.MeanOthers),
+		Now:     a.smoothedOwn(float64(a.demandAtReport)+float64(a.Queued), p) + a.Others,
 		Request: a.Request(), Age: time.Duration(now - a.ResidentSince), Since: time.Duration(now - a.RepliedAt),
-		Tau: p.Tau, Quiet: p.Silence, Lost: lost,
+		Tau: p.Tau, SilentAfter: p.Silence, Lost: lost,
 	}, a.RepliedAt < p.SilentAt)
 }
 
-// scale is the part of the key's rate that is for the processes that are not silent.
+// scale returns the part of the key's rate for the processes that are not silent.
 func (a *Account) scale(p *Params) float64 {
 	switch {
 	case p.Without.Has(outage.Room):
@@ -37,8 +37,9 @@ func (a *Account) scale(p *Params) float64 {
 	return a.Silence.Scale(p.Scale, a.Request(), p.Tau)
 }
 
-// ApplyOutage sets the bucket for an outage that began at since: the share that
-// slow averages of demand give (docs/design.md §6).
+// ApplyOutage sets the bucket for an outage that began at since: a share of rate and
+// level, by the means of demand (docs/design.md §6). The share rises with the time that
+// the outage lasts ([Account.ShareAfter]). There is no alarm, because no report arrives.
 func (a *Account) ApplyOutage(b *bucket.Bucket, since, now int64, p *Params) {
 	if b.Mode != bucket.Stale {
 		a.Share = a.outageShare(b, since, p)
@@ -48,11 +49,15 @@ func (a *Account) ApplyOutage(b *bucket.Bucket, since, now int64, p *Params) {
 		b.Set(now, b.LevelAt(now))
 	}
 	a.outageGrant(b, a.ShareAfter(since, now, p), p)
-	a.Alarm = bucket.MaxTokens // there is nobody to tell
+	a.Alarm = bucket.MaxTokens
 	a.Until = mono.Add(now, time.Second)
 }
 
-// outageGrant gives the bucket a share for an outage.
+// outageGrant grants the bucket a share for an outage:
+//
+//	ρ = w·r,  C = min(b, w·b + allowance)
+//
+// A process alone has the whole limit.
 func (a *Account) outageGrant(b *bucket.Bucket, share float64, p *Params) {
 	b.Grant = bucket.Grant{
 		Refill:    share * b.Rate,
@@ -65,19 +70,22 @@ func (a *Account) outageGrant(b *bucket.Bucket, share float64, p *Params) {
 	}
 }
 
-// allowance is the number of tokens that the bucket may hold beyond its part of the burst,
-// in an outage and just after.
+// allowance returns the tokens that the bucket may save up beyond its part of the burst,
+// in an outage and shortly after.
 func (a *Account) allowance(refill float64, p *Params) float64 {
 	if p.Without.Has(outage.Saving) {
 		return a.Request()
 	}
-	return outage.Savings(a.Request(), refill)
+	return outage.Allowance(a.Request(), refill)
 }
 
-// outageLevel is the share of the shared level that is left at the instant at:
-// what it was when the first unreported token was taken, refilled since, less
-// what was taken. Clipped before that, a busy bucket would lose the refill of
-// the time that it takes to notice an outage.
+// outageLevel returns the level with which an outage begins at an instant t:
+//
+//	min(w·b, w·(min(b, B(t₀)) + r·(t − t₀)) − unreported)
+//
+// t₀ is the instant of the first admission that no reply has confirmed. If B was bounded
+// by b any later, a busy bucket would lose the refill of the time in which the outage was
+// noticed.
 func (a *Account) outageLevel(b *bucket.Bucket, at int64) float64 {
 	begin := at
 	if a.FirstUse != 0 {
@@ -86,14 +94,20 @@ func (a *Account) outageLevel(b *bucket.Bucket, at int64) float64 {
 	if a.InFlight != 0 && a.firstInFlight != 0 {
 		begin = min(begin, a.firstInFlight)
 	}
-	full := a.startLevel(b, begin)
+	level := a.startLevel(b, begin)
 	if a.RepliedAt != 0 {
-		full = min(full, a.SharedLevel(b, begin, b.Rate))
+		level = min(level, a.SharedLevel(b, begin, b.Rate))
 	}
-	full += time.Duration(at-begin).Seconds() * b.Rate
-	return min(a.Share*b.Burst, a.Share*full-a.Unreported(b.Rate))
+	level += time.Duration(at-begin).Seconds() * b.Rate
+	return min(a.Share*b.Burst, a.Share*level-a.Unreported(b.Rate))
 }
 
+// outageShare returns the share with which an outage begins:
+//
+//	w = Share(d̄, max(D̄_o, Silence.Then − d̄) + Silence.Lost),   w ← w + (1/N − w)·q
+//
+// q is [Account.stoppedConfidence]. A process alone has 1, a key that was never exchanged
+// 1/N. Because silent and lost processes may still admit requests, their demand counts.
 func (a *Account) outageShare(b *bucket.Bucket, since int64, p *Params) float64 {
 	switch {
 	case p.Fleet+p.lost <= 1:
@@ -106,39 +120,45 @@ func (a *Account) outageShare(b *bucket.Bucket, since int64, p *Params) float64 
 		others = a.revertedOthers(since, p)
 	}
 	if !p.Without.Has(outage.Absence) {
-		others = max(others, float64(a.Silence.Then)-own) + float64(a.Silence.Lost) // those that are cut off still ask
+		others = max(others, float64(a.Silence.Then)-own) + float64(a.Silence.Lost)
 	}
 	share := demand.Share(own, others, b.Rate, p.Fleet)
 	return share + (1/p.Fleet-share)*a.stoppedConfidence(b, since, p)
 }
 
-// newsWouldArrive reports whether there would be news of the key if others asked for
-// more than there is: its bucket takes longer to fill than news to travel. Where
-// no more than there is was asked for at last, there is nothing to tell.
+// newsWouldArrive reports whether news of the key would arrive if the others used it up:
+//
+//	b/r > newsDelay, or d + D_o < r at the last reply
+//
+// A bucket that fills faster has no news. The second case is a key on which the fleet's
+// demand was below the limit, of which there was nothing to announce.
 func (a *Account) newsWouldArrive(b *bucket.Bucket, p *Params) bool {
-	return mono.Seconds(b.Burst/b.Rate) > p.newsDelay() || a.Others+float64(a.OwnAtReply)+float64(a.Queued) < b.Rate
+	return mono.Seconds(b.Burst/b.Rate) > p.newsDelay() || a.Others+float64(a.ownAtReply)+float64(a.Queued) < b.Rate
 }
 
-// stoppedConfidence is how sure it is that a load which has left here since the last reply
-// has stopped, rather than moved: many requests are missing, and there has been
-// time to hear that the key runs low elsewhere, and no word of it. Nobody's
-// share by the averages is then worth more than another's.
+// stoppedConfidence returns q, the confidence that a load which has left this process
+// since the last reply has stopped, and not moved to another one. It is high if many
+// requests are missing and no news of the key came in the time that news takes:
+//
+//	b/4r + newsDelay
+//
+// It is 0 if news said that the key was low, or none would arrive.
 func (a *Account) stoppedConfidence(b *bucket.Bucket, now int64, p *Params) float64 {
 	span := time.Duration(now - a.RepliedAt)
-	low := a.TAT > a.RepliedTAT && mono.Add(a.TAT, p.newsDelay()) > now // by another's word
+	low := a.TAT > a.RepliedTAT && mono.Add(a.TAT, p.newsDelay()) > now // a later TAT than the reply's came by news
 	if span <= 0 || low || p.Without.Has(outage.Stop) || !a.newsWouldArrive(b, p) {
 		return 0
 	}
 	requested := float64(a.attemptsSinceReply+a.Attempts) + float64(a.Queued)*span.Seconds()
-	word := mono.Seconds(b.Burst/(alarmPart*b.Rate)) + p.newsDelay()
-	return outage.Stopped(float64(a.MeanOwnAtReply)*span.Seconds(), requested, a.Request(), span, word)
+	delay := mono.Seconds(b.Burst/(alarmPart*b.Rate)) + p.newsDelay()
+	return outage.StoppedConfidence(float64(a.meanOwnAtReply)*span.Seconds(), requested, a.Request(), span, delay)
 }
 
-// ShareAfter is the share of an outage by now: a process that was idle takes part
-// after a while.
+// ShareAfter returns the share at now in an outage that began at since: that of a process
+// that was idle rises ([outage.ShareAfter]).
 func (a *Account) ShareAfter(since, now int64, p *Params) float64 {
 	if p.Without.Has(outage.Drift) {
 		return a.Share
 	}
-	return outage.Drifted(a.Share, p.Fleet, time.Duration(now-since))
+	return outage.ShareAfter(a.Share, p.Fleet, time.Duration(now-since))
 }

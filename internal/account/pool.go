@@ -9,30 +9,48 @@ import (
 
 const keptFree = 16 // accounts that a shard keeps for its next keys
 
-// Pool are the accounts of a shard, numbered from 1. A key refers to its own by the
-// number, for which there is room in its slot.
+// Pool has the accounts of a shard of keys, numbered from 1. A key refers to its account
+// by the number, for which its slot has room.
 type Pool struct {
-	All   atomic.Pointer[[]*Account]
-	Spare *Spares
-	mu    sync.Mutex // taken after all others except that of spares
-	Free  []*Account // at most keptFree
-	Gone  []uint32   // numbers that nobody has
+	Spare *Spares // accounts of all shards that no key has
+
+	all  atomic.Pointer[[]*Account] // accounts by number − 1
+	mu   sync.Mutex                 // locked after all others except that of spares; guards the rest
+	free []*Account                 // at most keptFree accounts that no key has
+	gone []uint32                   // numbers that no account has
 }
 
-// Spares are accounts that no key has, of all shards, which are kept for a while.
+// Spares are accounts of all shards that no key has. Those that no key needs for a while
+// go ([Spares.Trim]).
 type Spares struct {
 	mu   sync.Mutex
-	List []*Account
-	idle int // how many nobody has needed since the last trim
+	list []*Account
+	idle int // number of accounts that no key has needed since the last Trim
 }
 
-func (p *Pool) At(number uint32) *Account { return (*p.All.Load())[number-1] }
+// At returns the account of a number.
+func (p *Pool) At(number uint32) *Account { return (*p.all.Load())[number-1] }
 
-// Take returns an account that nobody uses, as it was left.
+// Made returns the number of accounts that keys have had at the same time, at most.
+func (p *Pool) Made() int {
+	if all := p.all.Load(); all != nil {
+		return len(*all)
+	}
+	return 0
+}
+
+// InUse returns the number of accounts that keys have.
+func (p *Pool) InUse() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.Made() - len(p.gone) - len(p.free)
+}
+
+// Take returns an account that no key has. Its contents are those of the key before.
 func (p *Pool) Take() (a *Account) {
 	p.mu.Lock()
-	if last := len(p.Free) - 1; last >= 0 {
-		a, p.Free = p.Free[last], p.Free[:last]
+	if last := len(p.free) - 1; last >= 0 {
+		a, p.free = p.free[last], p.free[:last]
 	} else {
 		a = p.add(p.Spare.take())
 	}
@@ -43,44 +61,44 @@ func (p *Pool) Take() (a *Account) {
 // add gives an account a number.
 func (p *Pool) add(a *Account) *Account {
 	var all []*Account
-	if old := p.All.Load(); old != nil {
+	if old := p.all.Load(); old != nil {
 		all = *old
 	}
-	if last := len(p.Gone) - 1; last >= 0 {
-		a.Number, p.Gone = p.Gone[last], p.Gone[:last]
-		all[a.Number-1] = a // nobody reads it yet
+	if last := len(p.gone) - 1; last >= 0 {
+		a.Number, p.gone = p.gone[last], p.gone[:last]
+		all[a.Number-1] = a // no key refers to the number yet
 		return a
 	}
 	all = append(all, a)
 	a.Number = uint32(len(all))
-	p.All.Store(&all)
+	p.all.Store(&all)
 	return a
 }
 
-// Release has an account used by another key.
+// Release returns an account to the pool, for another key.
 func (p *Pool) Release(a *Account) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a.Generation++
-	if len(p.Free) < keptFree {
-		p.Free = append(p.Free, a)
+	if len(p.free) < keptFree {
+		p.free = append(p.free, a)
 		return
 	}
-	(*p.All.Load())[a.Number-1] = nil
-	p.Gone = append(p.Gone, a.Number)
+	(*p.all.Load())[a.Number-1] = nil
+	p.gone = append(p.gone, a.Number)
 	p.Spare.put(a)
 }
 
-// take returns an account, which is made if there is none.
+// take returns a spare account, or a new one.
 func (s *Spares) take() *Account {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := len(s.List) - 1
+	last := len(s.list) - 1
 	if last < 0 {
 		return new(Account)
 	}
-	a := s.List[last]
-	s.List = s.List[:last]
+	a := s.list[last]
+	s.list = s.list[:last]
 	s.idle = min(s.idle, last)
 	return a
 }
@@ -88,29 +106,26 @@ func (s *Spares) take() *Account {
 func (s *Spares) put(a *Account) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.List = append(s.List, a)
+	s.list = append(s.list, a)
 }
 
-// Trim lets go of the accounts that nobody has needed since the last trim.
+// Trim drops the accounts that no key has needed since the last Trim.
 func (s *Spares) Trim() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.List = slices.Delete(s.List, 0, s.idle)
-	s.idle = len(s.List)
+	s.list = slices.Delete(s.list, 0, s.idle)
+	s.idle = len(s.list)
 }
 
-// Check checks that every account is either free or in use.
+// Check returns an error if an account is neither free nor in use, or both. Tests call it.
 func (p *Pool) Check(used map[*Account]bool) error {
-	if p.All.Load() == nil {
-		return nil
-	}
-	for _, a := range p.Free {
+	for _, a := range p.free {
 		if used[a] {
 			return fmt.Errorf("an account is free and in use: %+v", a)
 		}
 	}
-	if made := len(*p.All.Load()) - len(p.Gone); made != len(p.Free)+len(used) {
-		return fmt.Errorf("%d accounts made, %d free, %d in use", made, len(p.Free), len(used))
+	if n := p.InUse(); n != len(used) {
+		return fmt.Errorf("%d accounts are not free, %d in use", n, len(used))
 	}
 	return nil
 }

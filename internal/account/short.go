@@ -11,37 +11,44 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/table"
 )
 
-// Short is the account of a key far from its limit, in short: 64 bytes beside its slot.
-// What is not here follows from the slot, or matters near the limit alone.
-type Short struct {
-	exchanged     int64
-	Tat           int64 // account.tat and replied; before the first reply, replied
-	mirrorAt      int64
-	First         ticks
-	ownTAT        ticks
-	Stale         ticks  // account.staleSince
-	ResidentSince uint32 // account.met, in 2^metShift ns
-	mirror        float32
-	demand        float32 // when it was exchanged
-	meanOwn       float32
-	meanOther     float32
-	share         float32
-	Cost          uint16 // the upper half of account.cost
-	carry         int8   // account.carry, in 1/128 µs
-	threshold     uint8  // bucket.threshold in an outage, in 1/256, less 1
-}
+// IdleAfter is the time without a decision or an exchange after which a Short form is as
+// good as empty: its means of demand have decayed.
+const IdleAfter = 4 * demand.SlowTau
 
-// ticks are an instant, in 2^tickShift ns (131 µs) after the last exchange, or, before
-// the first one, after the key came; 0: none.
-type ticks int32
+// TickRange is the longest time that Ticks are used for, in nanoseconds: 39 hours.
+const TickRange = 1 << (31 + tickShift - 1)
 
 const (
-	tickShift = 17
-	TickRange = 1 << (31 + tickShift - 1) // 39 hours
-	MetShift  = 24
+	tickShift     = 17 // log2 of a tick, in nanoseconds: 131 µs
+	residentShift = 24 // log2 of the unit of Short.ResidentSince, in nanoseconds: 17 ms
 )
 
-func TicksOf(at, epoch int64) ticks {
+// Short is the account of a key far from its limit, in 64 bytes beside the key's slot.
+// All other state follows from the slot, or matters only near the limit.
+type Short struct {
+	exchanged     int64   // RepliedAt
+	TAT           int64   // TAT and RepliedTAT; before the first reply RepliedTAT alone
+	mirrorAt      int64   // microseconds of the partition's clock
+	First         Ticks   // FirstUse
+	ownTAT        Ticks   // OwnTAT
+	Stale         Ticks   // StaleSince
+	ResidentSince uint32  // ResidentSince, in 2^24 ns
+	mirror        float32 // tokens
+	demand        float32 // d at the last exchange
+	meanOwn       float32 // d̄ at the last exchange
+	meanOther     float32 // D̄_o at the last exchange
+	share         float32 // w, in an outage
+	Cost          uint16  // upper half of the bits of Cost
+	carry         int8    // Carry, in 1/128 µs
+	threshold     uint8   // θ in an outage, in 1/256, less 1
+}
+
+// Ticks is an instant as the number of ticks since an epoch ([Short.Epoch]); 0: none.
+type Ticks int32
+
+// TicksOf returns the ticks of an instant. An instant within a tick after the epoch is −1,
+// because 0 is none.
+func TicksOf(at, epoch int64) Ticks {
 	d := (at - epoch) >> tickShift
 	switch {
 	case at == 0:
@@ -49,42 +56,49 @@ func TicksOf(at, epoch int64) ticks {
 	case d == 0:
 		return -1
 	}
-	return ticks(d)
+	return Ticks(d)
 }
 
-func (t ticks) After(epoch int64) int64 {
+// After returns the instant of the ticks, to a tick; 0 if there is none.
+func (t Ticks) After(epoch int64) int64 {
 	if t == 0 {
 		return 0
 	}
 	return epoch + int64(t)<<tickShift
 }
 
+// NewShort returns the Short form of a key that comes into memory now.
+func NewShort(now int64) Short { return Short{ResidentSince: uint32(now >> residentShift)} }
+
+// Epoch returns the instant from which ticks count: that of the last reply, or, before the
+// first one, that at which the key came into memory.
 func (l *Short) Epoch() int64 {
 	if l.exchanged != 0 {
 		return l.exchanged
 	}
-	return int64(l.ResidentSince) << MetShift
+	return int64(l.ResidentSince) << residentShift
 }
 
-// Lengthen makes an account what it was when it was shortened. staleSince is that of the
-// key's partition.
+// Lengthen writes into an account all that the Short form has of it, and into the bucket
+// its grant. others is D_o, staleSince the begin of the outage of the key's partition; 0:
+// there is none.
 func (l *Short) Lengthen(a *Account, b *bucket.Bucket, others float32, staleSince int64, p *Params) {
 	epoch := l.Epoch()
-	since, first := int64(l.ResidentSince)<<MetShift, l.First.After(epoch)
+	since, first := int64(l.ResidentSince)<<residentShift, l.First.After(epoch)
 	*a = Account{
 		FastUntil: mono.Never, identity: a.identity,
-		Lease:  Lease{RepliedAt: l.exchanged, RepliedTAT: l.Tat},
+		Lease:  Lease{RepliedAt: l.exchanged, RepliedTAT: l.TAT},
 		Ledger: Ledger{FirstUse: first, OwnTAT: l.ownTAT.After(epoch), Carry: float64(l.carry) / 128},
 		Demands: Demands{
-			CountedAt: first, Demand: float64(l.demand), demandAt: epoch, DemandAtReport: l.demand,
-			OwnAtReply: l.demand, MeanOwn: float64(l.meanOwn), MeanOwnAtReply: l.meanOwn,
+			CountedAt: first, Demand: float64(l.demand), demandAt: epoch, demandAtReport: l.demand,
+			ownAtReply: l.demand, meanOwn: float64(l.meanOwn), meanOwnAtReply: l.meanOwn,
 			Cost: math.Float32frombits(uint32(l.Cost) << 16), Others: float64(others), MeanOthers: l.meanOther,
 			mirror: l.mirror, mirrorAt: l.mirrorAt, ResidentSince: since,
 		},
 		Schedule: Schedule{Due: mono.Never, ReportedAt: epoch, Partition: a.Partition},
 	}
 	if l.exchanged != 0 {
-		a.TAT = l.Tat
+		a.TAT = l.TAT
 	}
 	b.Grant = bucket.Grant{Refill: max(0, b.Rate-a.Others), Capacity: b.Burst, Threshold: 1, Mode: bucket.Pool}
 	a.Expires = max(mono.Add(epoch, max(GrantIntervals*p.Interval, LazyPeriod(b))), a.TAT)
@@ -99,10 +113,9 @@ func (l *Short) Lengthen(a *Account, b *bucket.Bucket, others float32, staleSinc
 	}
 }
 
-const IdleAfter = 4 * demand.SlowTau // without a decision or an exchange: what averages say is as good as gone
-
-// Shorten writes a short form of an account with an empty ledger, but for what is in the
-// buffer, and reports whether that has all that matters.
+// Shorten writes the Short form of an account, and reports whether that has all that
+// matters. All usage has to be in the buffer. In pool mode the key has to be far from its
+// limit: at least half of its bucket is full.
 func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now int64, p *Params) bool {
 	full := mono.Seconds(b.Burst / b.Rate)
 	switch {
@@ -116,12 +129,12 @@ func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now i
 		return false
 	case b.Mode == bucket.Pool && (a.TAT > mono.Add(now, full/2) || a.scale(p) != 1):
 		return false
-	case (a.Silence != outage.Silence{}) && a.MeanOwn+float64(a.MeanOthers) > b.Rate*unlimitedPart:
+	case (a.Silence != outage.Silence{}) && a.meanOwn+float64(a.MeanOthers) > b.Rate*silencePart:
 		return false
 	}
 	epoch := a.RepliedAt
 	if epoch == 0 {
-		epoch = a.ResidentSince >> MetShift << MetShift
+		epoch = a.ResidentSince >> residentShift << residentShift
 	}
 	for _, at := range []int64{a.FirstUse, a.OwnTAT, a.StaleSince} {
 		if at != 0 && (at-epoch > TickRange || epoch-at > TickRange) {
@@ -129,11 +142,11 @@ func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now i
 		}
 	}
 	*l = Short{
-		exchanged: a.RepliedAt, Tat: a.RepliedTAT, mirrorAt: a.mirrorAt,
+		exchanged: a.RepliedAt, TAT: a.RepliedTAT, mirrorAt: a.mirrorAt,
 		First: TicksOf(a.FirstUse, epoch), ownTAT: TicksOf(a.OwnTAT, epoch), Stale: TicksOf(a.StaleSince, epoch),
-		ResidentSince: uint32(a.ResidentSince >> MetShift), mirror: a.mirror,
+		ResidentSince: uint32(a.ResidentSince >> residentShift), mirror: a.mirror,
 		demand:  float32(demand.Decay(a.Demand, time.Duration(epoch-a.demandAt), p.Tau)),
-		meanOwn: float32(a.MeanOwn), meanOther: a.MeanOthers, share: float32(a.Share),
+		meanOwn: float32(a.meanOwn), meanOther: a.MeanOthers, share: float32(a.Share),
 		Cost: uint16(math.Float32bits(a.Cost) >> 16), carry: int8(max(-127, min(a.Carry*128, 127))),
 	}
 	if b.Mode == bucket.Stale {

@@ -1,3 +1,8 @@
+// Package mono is the arithmetic of instants on a process's own clock. An
+// instant is a number of nanoseconds, counted from a second before the process's
+// base, so that 0 can stand for "none". Durations are those of package time. Sums
+// stop at [Never] instead of overflowing. The package is pure, except that [Now]
+// reads the clock.
 package mono
 
 import (
@@ -5,19 +10,18 @@ import (
 	"time"
 )
 
-// forever is an instant, in nanoseconds of a limiter's own clock, that never
-// comes; half the range leaves room to add to it.
+// Never is an instant that does not come. Because it is half of the range, there
+// is room to add to it.
 const Never = int64(math.MaxInt64 / 2)
 
-// Elapsed is d nanoseconds in seconds, as [time.Duration.Seconds] rounds them.
-func Elapsed(d int64) float64 {
-	if d < int64(time.Second) {
-		return float64(d) / 1e9
-	}
-	return time.Duration(d).Seconds()
-}
+// Now returns the present instant:
+//
+//	time since base + 1 s
+//
+// It is never 0 and never goes back.
+func Now(base time.Time) int64 { return int64(time.Since(base)) + int64(time.Second) }
 
-// Add is at + d, held within the clock's range.
+// Add returns the instant min(at + d, Never).
 func Add(at int64, d time.Duration) int64 {
 	if at > Never-int64(d) {
 		return Never
@@ -25,10 +29,16 @@ func Add(at int64, d time.Duration) int64 {
 	return at + int64(d)
 }
 
-// Now is the limiter's time: nanoseconds that never go back and are never 0.
-func Now(base time.Time) int64 { return int64(time.Since(base)) + int64(time.Second) }
+// Elapsed returns d nanoseconds in seconds. From 0 on it rounds as
+// [time.Duration.Seconds] does.
+func Elapsed(d int64) float64 {
+	if d < int64(time.Second) {
+		return float64(d) / 1e9
+	}
+	return time.Duration(d).Seconds()
+}
 
-// Seconds is a duration of s seconds, held within its range.
+// Seconds returns a duration of s seconds, at most that from 0 to Never.
 func Seconds(s float64) time.Duration {
 	if s >= float64(Never)/1e9 {
 		return time.Duration(Never)

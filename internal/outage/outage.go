@@ -1,8 +1,12 @@
-// Package outage has the rules by which a process goes on while Redis is out of its
-// reach, and by which it leaves room for processes that are out of Redis's. It is pure.
+// Package outage has the rules, for one key, by which a process goes on while Redis
+// does not answer it. By a second set of rules it leaves room for other processes that
+// Redis does not answer. It is pure. docs/design.md §6 derives the rules.
 //
-// Each rule is worth something in a situation that users have; docs/accuracy.md has the
-// runs ("What each rule for outages and silence earns"):
+// A share is a process's part of the key's rate and burst. A process is silent if
+// Redis has not seen it for a while. It is lost if that goes on for minutes and it
+// never left. Both may still admit requests. Each rule earns something in a situation
+// that users have, as docs/accuracy.md shows ("What each rule for outages and silence
+// earns"):
 //
 //	rule     situation                                            with    without
 //	Saving   100 processes, 0.9 r, 10 s without Redis             −5 %    −18 %
@@ -13,9 +17,10 @@
 //	Moved    4 processes replaced without Close                   0.99    0.54
 //	Absence  10 processes lose Redis 5 s apart                    1.00    1.37
 //
-// Two more are in the shared state (internal/exchange): late usage takes unused refill
-// first (Redis answers 0.3 s of each second: 0.94, without 0.70), and a silent process
-// that was replaced is left no room (old and new ask for 15 s: 1.00, without 0.54).
+// Two more rules are part of the shared state. Late usage takes unused refill first:
+// where Redis answers 0.3 s of each second, 0.94 of the limit is admitted, without
+// it 0.70. A silent process that was replaced is left no room: where old and new
+// processes request for 15 s, 1.00 is admitted, without it 0.54.
 package outage
 
 import (
@@ -25,91 +30,107 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/demand"
 )
 
-// IdlePart is the part of an equal part of a limit that an outage leaves to a process
-// which had none: all of them together exceed the limit by at most as much.
+// IdlePart is the part of an equal share to which an outage lifts the share of an idle
+// process. All lifted shares together exceed the limit by at most as much.
 const IdlePart = 0.25
 
 const (
-	driftTau   = 60 * time.Second // time constant at which an outage raises a small part
-	saveMost   = 5                // tokens that a part may save up beyond its part of the burst,
-	saveFor    = time.Second / 2  // and for how long: all parts together save at most the refill of this time
-	silentSpan = 5 * time.Second  // over which the demand since a silence is smoothed, at most;
-	silentTaus = 3                // at least this many τ,
-	silentMany = 64               // and as long as so many requests take
-	chanceMost = 0.15             // of a demand, up to which less of it may be chance
-	deviations = 2                // standard deviations that may be
+	driftTau   = 60 * time.Second // time constant with which an outage lifts a small share
+	saveMost   = 5                // tokens, the most that a share saves up beyond a request
+	saveFor    = time.Second / 2  // refill that a share saves up at most, so that all shares together save up r/2
+	silentSpan = 5 * time.Second  // longest time over which the demand since a silence is smoothed
+	silentTaus = 3                // shortest such time, in τ, as far as silentSpan allows
+	silentMany = 64               // requests that such a time should have
+	chanceMost = 0.15             // largest part of a demand that may be missing by chance
+	deviations = 2                // standard deviations of the number of requests that may be missing by chance
 )
 
-// Rules are rules that a simulation can do without, to show what each is worth.
+// Rules are a set of rules. A simulation can do without some, to show their worth.
 type Rules uint8
 
-// The rules of docs/accuracy.md's ablations.
+// The rules that docs/accuracy.md takes away one by one.
 const (
-	Threshold Rules = 1 << iota // θ is random (docs/design.md §4)
-	Stop                        // [Stopped]
-	Drift                       // [Drifted]
-	Saving                      // [Savings]
-	Holding                     // shares are kept while demand is learnt anew
-	Room                        // [Silence.Scale]: without it nobody leaves room,
-	Moved                       // or everybody by heads
-	Absence                     // [Silence.Lost] counts in an outage
+	Threshold Rules = 1 << iota // the random threshold θ (docs/design.md §4)
+	Stop                        // [StoppedConfidence]
+	Drift                       // [ShareAfter]
+	Saving                      // [Allowance]
+	Holding                     // shares that are kept while demand is learnt anew
+	Room                        // [Silence.Scale]; without it no room is left
+	Moved                       // [Silence.Scale] by demand; without it each silent process is left an equal share
+	Absence                     // [Silence.Lost], which counts as the others' demand in an outage
 )
 
-// Has reports whether a rule is one of them.
+// Has reports whether a rule is in the set.
 func (r Rules) Has(rule Rules) bool { return r&rule != 0 }
 
-// Drifted is the part of a limit for a process that had the given part when an outage
-// began, so long ago: one that was idle takes part after a while.
-func Drifted(part, fleet float64, ago time.Duration) float64 {
-	return part + max(0, IdlePart/fleet-part)*demand.Risen(ago, driftTau)
+// ShareAfter returns the share w of a process some time after an outage began:
+//
+//	w + max(0, 1/4N − w)·(1 − exp(−t/60 s))
+//
+// Because demand may move to a process that was idle, its share rises within a
+// minute.
+func ShareAfter(share, fleet float64, ago time.Duration) float64 {
+	return share + max(0, IdlePart/fleet-share)*demand.Risen(ago, driftTau)
 }
 
-// Savings is the number of tokens that a bucket may hold beyond its part of the burst:
-// a request, and some against the unevenness of few requests. The refill is in tokens
-// per second.
-func Savings(request, refill float64) float64 {
+// Allowance returns the tokens that a share may save up beyond its part of the burst:
+//
+//	c + min(5, ρ·0.5 s)
+//
+// c is the cost of a request in tokens, ρ the share's refill in tokens per second.
+// Because few requests come unevenly, a share that saved up less would lose refill.
+func Allowance(request, refill float64) float64 {
 	return request + min(saveMost, refill*saveFor.Seconds())
 }
 
-// Stopped is the confidence, from 0 to 1, that a load which has left a process has
-// stopped, and did not move to another: many of the tokens that were expected in a span
-// were not requested, and no news of the key came for longer than news takes.
-func Stopped(expected, requested, request float64, span, news time.Duration) float64 {
+// StoppedConfidence returns q, the confidence that a load which has left a process has
+// stopped, and has not moved to another one:
+//
+//	q = 1 − exp(−min(m², t/h)),   m = missing²/(max(1, expected)·8·c),   missing = max(0, expected − requested)
+//
+// expected and requested are tokens in the span t, c is the cost of a request. h is
+// the time in which news of the key arrives, if others use it up. Because a few of many
+// requests are missing by chance, m grows with the square.
+func StoppedConfidence(expected, requested, request float64, span, news time.Duration) float64 {
 	missing := max(0, expected-requested)
-	missing *= missing / (max(1, expected) * demand.SteadyRequests * request) // of many, a few are missing by chance
+	missing *= missing / (max(1, expected) * demand.SteadyRequests * request)
 	return demand.Risen(time.Duration(min(missing*missing*float64(news), float64(span))), news)
 }
 
-// Silence is what a process remembers of a key's demand since other processes fell
-// silent, in tokens per second, for the whole fleet.
+// Silence is the memory of a key's demand since some processes fell silent. It holds
+// demands of the whole fleet, in tokens per second.
 type Silence struct {
-	Then float32 // demand when they fell silent; 0: none is silent
-	Now  float32 // demand since, smoothed
-	Lost float32 // demand that has gone with processes which are lost by now
+	Then float32 // demand when the processes fell silent; 0: none is silent
+	Now  float32 // demand since then, smoothed
+	Lost float32 // demand that was lost with processes which are gone by now
 }
 
-// Observation is the demand for a key at a reply, this process's included.
+// Observation is the fleet's demand for a key at a reply.
 type Observation struct {
-	Mean, Now float64       // average and current demand of the fleet
-	Request   float64       // tokens of a request
-	Age       time.Duration // of the average
-	Since     time.Duration // the reply before
-	Tau       time.Duration
-	Quiet     time.Duration // without a word, after which a process is silent
-	Lost      float64       // part of the processes that are lost
+	Mean, Now   float64       // mean and present demand, tokens per second
+	Request     float64       // tokens of a request
+	Age         time.Duration // age of the mean
+	Since       time.Duration // time since the reply before
+	Tau         time.Duration // τ, time constant of the demand
+	SilentAfter time.Duration // time without a call after which a process is silent
+	Lost        float64       // part of all processes that is lost
 }
 
-// Observe takes in a reply that came while some processes are silent. With renew, those
-// that were silent before are gone.
+// Observe takes in a reply while some processes are silent. At the first such reply Then
+// is the mean and Now the present demand, both corrected for the time before the silence
+// was known. Because of that time the mean lacks some of the silent ones' demand, and the
+// shared count still has some. At a later reply Now is smoothed over [Silence.span], and
+// Then rises with it, up to the mean. renew is true if the processes that were silent
+// first are gone: their demand is lost, and the memory begins again.
 func (s *Silence) Observe(d Observation, renew bool) {
 	switch {
 	case s.Then == 0:
 		mean := d.Mean
-		if t := max(d.Tau, demand.SlowTau); d.Age > silentSpan { // the average still has most of their demand
-			gone := demand.Risen(d.Quiet, t) / demand.Risen(d.Age, t)
+		if t := max(d.Tau, demand.SlowTau); d.Age > silentSpan { // a younger mean is too young to correct
+			gone := demand.Risen(d.SilentAfter, t) / demand.Risen(d.Age, t)
 			mean += max(0, mean-d.Now) * gone / (1 - gone)
 		}
-		kept := demand.Decay(1, d.Quiet, d.Tau) // of their demand, in Redis's count
+		kept := demand.Decay(1, d.SilentAfter, d.Tau) // part of their demand that the shared count still has
 		s.Then, s.Now = float32(mean), float32(max(0, min(d.Now, (d.Now-kept*mean)/(1-kept))))
 	case renew:
 		s.lose(d.Lost)
@@ -120,14 +141,18 @@ func (s *Silence) Observe(d Observation, renew bool) {
 	}
 }
 
-// lose notes the demand that has gone with the silent, who are gone: at most the given
-// part of what it was, an equal one for each process that is lost.
+// lose adds the demand that the silent processes had, once they are gone:
+//
+//	min(Then − Now, Then·part), at least 0
+//
+// part is the part of all processes that is lost.
 func (s *Silence) lose(part float64) {
 	s.Lost += max(0, min(s.Then-s.Now, s.Then*float32(part)))
 }
 
-// End ends a silence. Unless the part of the processes that are lost is 0, those that
-// fell silent have not come back.
+// End ends a silence, because no process is silent any more. lost is the part of all
+// processes that is lost. If it is above 0, the silent ones' demand is lost with
+// them. If it is 0, all have come back, and nothing is remembered.
 func (s *Silence) End(lost float64) {
 	if lost != 0 {
 		s.lose(lost)
@@ -137,10 +162,14 @@ func (s *Silence) End(lost float64) {
 	}
 }
 
-// Scale is the part of a rate that the others leave, so that silent processes can go
-// on: all but the part of the demand that has gone with them, and at least the given
-// one, which leaves each of them an equal part. What may be chance, by the number of
-// requests in the smoothed demand, counts for less, or makes an equal part full.
+// Scale returns the part of a rate for the processes that are not silent:
+//
+//	max(least, 1 − m·min(1, m/chance)),   m = max(0, 1 − Now/Then),   chance = min(0.15, 2/√requests)
+//
+// least leaves each silent process an equal share. Except that it is least itself
+// if m is near enough to an equal share's part: above max(1 − least − chance/2, (1 −
+// least)/2). Because demand that is missing by chance has not gone silent, a small m
+// counts for less. requests are those that Then makes in [Silence.span].
 func (s *Silence) Scale(least, request float64, tau time.Duration) float64 {
 	if least >= 1 || s.Then == 0 {
 		return 1
@@ -149,12 +178,16 @@ func (s *Silence) Scale(least, request float64, tau time.Duration) float64 {
 	requests := float64(s.Then) * s.span(request, tau).Seconds() / request
 	chance := min(chanceMost, deviations/math.Sqrt(requests))
 	if missing > max(1-least-chance/2, (1-least)/2) {
-		return least // as good as an equal part
+		return least
 	}
 	return max(least, 1-missing*min(1, missing/chance))
 }
 
-// span is the time over which Now is smoothed.
+// span returns the time over which Now is smoothed:
+//
+//	max(τ, min(5 s, max(3·τ, 64·c/Then)))
+//
+// c is the cost of a request in tokens.
 func (s *Silence) span(request float64, tau time.Duration) time.Duration {
 	many := time.Duration(min(silentMany*request/float64(s.Then), silentSpan.Seconds()) * 1e9)
 	return max(tau, min(silentSpan, max(silentTaus*tau, many)))
