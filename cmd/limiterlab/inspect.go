@@ -20,7 +20,7 @@ const inspectCommand = "inspect"
 // inspectPatience is how long Redis may take for all that is asked.
 const inspectPatience = 10 * time.Second
 
-// demandIntervals is the time constant of demand, in intervals (docs/design.md §2).
+// demandIntervals is the time constant of demand, in intervals (docs/design.md).
 const demandIntervals = 5
 
 // inspect says how a key stands in Redis.

@@ -10,7 +10,7 @@ import (
 )
 
 // silentAfter is when a process counts as silent: unseen for so many intervals,
-// and for a second at least (docs/design.md §7).
+// and for a second at least (docs/design.md §6, Silent processes).
 const silentAfter = 10
 
 // describe says what is seen, in words.

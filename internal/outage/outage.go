@@ -45,7 +45,7 @@ type Rules uint8
 
 // The rules of docs/accuracy.md's ablations.
 const (
-	Threshold Rules = 1 << iota // θ is random (docs/design.md §4)
+	Threshold Rules = 1 << iota // θ is random (docs/design.md §4, Grant)
 	Stop                        // [Stopped]
 	Drift                       // [Drifted]
 	Saving                      // [Savings]
