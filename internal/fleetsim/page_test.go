@@ -25,13 +25,14 @@ const accuracyIntro = `# How accurate it is
 Written by ` + "`make accuracy`" + `. It runs real limiters under virtual time, and beside
 each fleet one central token bucket that gets the very same requests. The tables
 show how far the fleet's admission is from the central bucket's. Of a limit of
-1000/s, burst 100, ten processes admit:
+1000/s, burst 100, ten processes admit, against that bucket:
 
 - at twice the limit {{Steady demand | N=10 d=2 equal | admitted, against central}}; at ten times, skewed 1/k, {{Steady demand | N=10 d=10 1/k | admitted, against central}};
 - without Redis for a minute, at three times: {{Redis away | N=10 1m0s 3 r 1/k | outage}};
 - with five of the ten cut off from Redis, in the first minute: {{Part of the fleet cut off | N=10 cut off: half, 3 r | first minute}};
 - around a wipe of Redis, at three times: {{Redis wiped or rolled back | N=10 wiped, 3 r 1/k | admitted, against central}};
-- in a rise from 0.5 to 5 times: one window with {{Demand that rises | N=10 0.5 r → 5 r → 0.5 r | worst window}} too much, a debt that is repaid.
+- in a rise from 0.5 to 5 times: one window of {{Demand that rises | N=10 0.5 r → 5 r → 0.5 r | worst window}} (bursts) too much, a debt
+  that is repaid.
 
 `
 
@@ -54,17 +55,18 @@ const howToRead = `
 const limitations = `
 ## Limitations
 
-What the limiter does not do, each with its figure, from the tables above unless
-another page is named.
+What the limiter does not do. Percentages are of admission, against one central
+bucket; every figure is from the tables above unless another page is named.
 
 - **Demand that moves in an outage.** A process that was idle before has a quarter
-  of an equal share. Demand that moves to one of ten is admitted at {{Redis away | N=10 3m moves to an idle process, 3 r | first minute}}.
+  of an equal share. Of demand that moves to one of ten too little is
+  admitted: {{Redis away | N=10 3m moves to an idle process, 3 r | first minute}}.
 - **Loads that stopped before an outage.** A key whose burst refills within 0.4 s (four
   times SyncInterval and round trip) gets less the longer it was idle, if it was
   requested beyond its rate before: {{Redis away | N=10 20s 10 r, idle for 10s before | outage}} after ten seconds, {{Redis away | N=10 20s 10 r, idle for 2m0s before | outage}} after two
   minutes. Such a load can't be told from one that moved.
 - **Few requests in clumps in an outage.** Ten processes with four requests at once
-  every ten seconds, of 5 per 10 s, each have a part of a token: {{Redis away | N=10 100s 4 at once every 10s, 5/10s | outage}}.
+  every ten seconds, of 5 per 10 s, each have a part of a token: {{Redis away | N=10 10m0s 4 at once every 10s, 5/10s | outage}}.
 - **Jumping traffic before an outage.** Each process keeps the share of what it had.
   After 20 s of jumping ten processes admit {{Redis away | N=10 10s equal after 20s of jumping, 3 r | outage}}, after 100 s {{Redis away | N=10 10s equal after 1m40s of jumping, 3 r | outage}}.
 - **Large fleets in an outage.** A hundred processes at 0.9 of the limit lose tokens

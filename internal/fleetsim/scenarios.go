@@ -266,9 +266,9 @@ func idleBefore(pause time.Duration) Scenario {
 
 // clumps is an outage of few requests that come together.
 func clumps() Scenario {
-	const begin, end, width = 65 * sec, 165 * sec, 40 * time.Millisecond
+	const begin, end, width = 65 * sec, 665 * sec, 40 * time.Millisecond
 	return Scenario{
-		Name: "N=10 100s 4 at once every 10s, 5/10s", N: 10, Lim: limiter.Per(5, 10*sec),
+		Name: "N=10 10m0s 4 at once every 10s, 5/10s", N: 10, Lim: limiter.Per(5, 10*sec),
 		Load: Load{
 			Dur: end, Warm: 5 * sec, Total: OnOff(4/width.Seconds(), width, 10*sec), Weight: Equal,
 			Phases: []Phase{{"outage", begin, end}},
