@@ -13,7 +13,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -56,7 +58,7 @@ func parse(args []string) (o options, err error) {
 	fs.BoolVar(&o.list, "list", false, "name the faults and situations, and end")
 	fs.BoolVar(&o.long, "long", false, "with those that take long")
 	fs.BoolVar(&o.stories, "v", false, "print what a process of each fleet said, and when")
-	fs.StringVar(&o.out, "o", "", "write the page to this `file`")
+	fs.StringVar(&o.out, "o", "", "write the page to this `file`, and the logs to one beside it, .txt")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
@@ -144,15 +146,22 @@ func tellFailed(w io.Writer, k faultmatrix.Kind, failed []faultmatrix.Mark) {
 	}
 }
 
+// write writes the page to a file, and the logs to one beside it; without a name the page
+// alone, to standard output.
 func write(p *page, name string) error {
 	if name == "" {
 		p.write(os.Stdout)
 		return nil
 	}
+	logs := strings.TrimSuffix(name, filepath.Ext(name)) + ".txt"
+	return errors.Join(writeFile(name, p.write), writeFile(logs, p.writeStories))
+}
+
+func writeFile(name string, write func(io.Writer)) error {
 	file, err := os.Create(name)
 	if err != nil {
 		return err
 	}
-	p.write(file)
+	write(file)
 	return file.Close()
 }

@@ -20,7 +20,7 @@ const inspectCommand = "inspect"
 // inspectPatience is the time that Redis may take for all answers.
 const inspectPatience = 10 * time.Second
 
-// demandIntervals is the time constant of demand, in intervals (docs/design.md §2).
+// demandIntervals is the time constant of demand, in intervals (docs/design.md).
 const demandIntervals = 5
 
 // inspect prints a key's state in Redis.

@@ -10,7 +10,7 @@ import (
 )
 
 // silentAfter is the number of intervals after which an unseen process counts as
-// silent, though not before a second (docs/design.md §7).
+// silent, though not before a second (docs/design.md §6, Silent processes).
 const silentAfter = 10
 
 // describe writes the key and the fleet as a text.

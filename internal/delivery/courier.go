@@ -3,7 +3,7 @@
 // knows which partitions answer, numbers reports, keeps them until they are
 // answered, and tries again, with back-off, what has failed. It is pure but for
 // the chance in its back-off: who calls, and when, is its user's business
-// (docs/design.md §4, §6).
+// (docs/design.md §4, Once; §6, Return).
 package delivery
 
 import (

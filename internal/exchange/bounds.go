@@ -42,7 +42,7 @@ func lifetime(tau time.Duration) int64 {
 }
 
 // MaxUnused bounds the refill that a key keeps because the fleet has left it unused.
-// Usage that is older empties the bucket at most (docs/design.md §6).
+// Usage that is older empties the bucket at most (docs/design.md §6, Late usage).
 const MaxUnused = 7 * time.Second
 
 const maxUnused = int64(MaxUnused / time.Microsecond)

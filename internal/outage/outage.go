@@ -50,7 +50,7 @@ type Rules uint8
 
 // The rules that docs/accuracy.md takes away one by one.
 const (
-	Threshold Rules = 1 << iota // the random threshold θ (docs/design.md §4)
+	Threshold Rules = 1 << iota // the random threshold θ (docs/design.md §4, Grant)
 	Stop                        // [StoppedConfidence]
 	Drift                       // [ShareAfter]
 	Saving                      // [Allowance]
