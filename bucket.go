@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -578,4 +579,108 @@ func (b *awaitedBucket) Until() int64 {
 		return waitqueue.Never
 	}
 	return max(b.k.account.Until, b.now+int64(time.Millisecond))
+}
+
+// wait takes n tokens, or a place in the key's queue, closes the key, and waits.
+func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now, n int64) error {
+	if k.flags.is(shadow) || k.admitted(now, n) {
+		k.allow(now, n)
+		return nil
+	}
+	p, err := k.enqueue(ctx, key, now, n)
+	k.close()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.Ready():
+	case <-ctx.Done():
+		if l.local.queues.Leave(p) {
+			return ctx.Err()
+		}
+	}
+	if p.Refused() { // the limit has changed
+		return l.local.refusal(key, n)
+	}
+	return nil
+}
+
+// refusal is the error of a wait for more than the burst that a key has by now.
+func (lo *local) refusal(key string, n int64) error {
+	var k lockedKey
+	if !lo.find(&k, keyform.Local(key), mono.Now(lo.base)) { // evicted since: which limit it was is not known any more
+		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)}
+	}
+	defer k.unlock()
+	return k.waitError(key, n, -1)
+}
+
+// enqueue puts a cost into the key's queue, unless it would be served too late, or
+// never. The name is the key as the caller knows it.
+func (k *lockedKey) enqueue(ctx context.Context, name string, now, n int64) (*waitqueue.Waiter, error) {
+	k.flush(now)
+	if d := k.expectedWait(now, n); d < 0 || d > longestWait(ctx) {
+		k.count(false)
+		k.record(now, n, false)
+		return nil, k.waitError(name, n, d)
+	}
+	return k.joinQueue(name, now, n), nil
+}
+
+// longestWait is the longest wait that the deadline of ctx allows.
+func longestWait(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return time.Until(deadline)
+	}
+	return rate.InfDuration
+}
+
+// waitError is the error of a wait of d for n tokens, which was not begun; negative: of
+// a wait that would never end.
+func (k *lockedKey) waitError(name string, n int64, d time.Duration) error {
+	prefix := k.shard.local.prefix
+	if d < 0 {
+		lim := k.applied()
+		return &limiterError{prefix, fmt.Errorf("%w: %d tokens of %q, whose limit %v has a burst of %d", ErrExceedsBurst, n, name, lim, lim.Burst)}
+	}
+	return &limiterError{prefix, fmt.Errorf("limiter: a wait of %v for %q would pass the deadline: %w", d, name, context.DeadlineExceeded)}
+}
+
+// try sets ok if the stake's tokens may be taken, in its place in the queue or
+// behind it.
+func (s *stake) try() error {
+	k := &s.locked
+	if k.flags.is(shadow | unlimited) {
+		s.ok = true
+		return nil
+	}
+	if k.exceeds(float64(s.cost)) {
+		return k.waitError(s.key, s.cost, -1)
+	}
+	if s.placed = s.place.Held(); !s.placed {
+		s.ok = k.admitted(s.now, s.cost)
+		return nil
+	}
+	k.flush(s.now)
+	s.ok = s.place.Admits(k.awaited(s.now), s.now)
+	return nil
+}
+
+// take takes the stake's tokens and gives up its place.
+func (s *stake) take() {
+	if !s.placed {
+		s.locked.decide(s.now, s.cost)
+		return
+	}
+	s.leave()
+	s.locked.flush(s.now)
+	b := s.locked.awaited(s.now)
+	b.Take(s.now, s.cost)
+	s.locked = b.k
+}
+
+// leave gives up the stake's place, if it has one.
+func (s *stake) leave() {
+	s.place.Leave()
+	s.place = waitqueue.Place{}
 }

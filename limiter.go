@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
@@ -29,22 +28,20 @@ import (
 
 // Errors to match with [errors.Is], beside those of the context.
 var (
-	// ErrExceedsBurst: the cost is larger than the burst, so that no wait
-	// would ever be long enough.
+	// ErrExceedsBurst says that a cost is larger than the burst: no wait would be long
+	// enough.
 	ErrExceedsBurst = errors.New("limiter: cost exceeds burst")
-	// ErrClosed: the limiter no longer exchanges anything.
+	// ErrClosed says that the limiter was closed and no longer exchanges anything.
 	ErrClosed = errors.New("limiter: closed")
 )
 
-// limiterError is an error of one limiter: its text names it, by
-// [Config.Prefix].
+// limiterError is an error whose text names its limiter, by [Config.Prefix].
 type limiterError struct {
 	prefix string
 	err    error
 }
 
-// Error returns the text of the error, which begins with "limiter: ", with the
-// name in that.
+// Error returns the text of the error with the limiter's name in it.
 func (e *limiterError) Error() string {
 	return fmt.Sprintf("limiter %q: %s", e.prefix, strings.TrimPrefix(e.err.Error(), "limiter: "))
 }
@@ -52,62 +49,53 @@ func (e *limiterError) Error() string {
 // Unwrap returns the error without the name.
 func (e *limiterError) Unwrap() error { return e.err }
 
-// Config says what to limit and where to share it. Only Limit is required.
+// Config is the configuration of a [Limiter]. Only Limit is required.
 type Config struct {
-	// Limit is every key's limit unless LimitFor says otherwise.
+	// Limit is the limit of every key, unless LimitFor gives the key another.
 	Limit Limit
-	// LimitFor gives a key its own limit; !ok means Limit. It is called when a
-	// key becomes resident, after [Limiter.Reload], and by Reset and by Peek of a key
-	// that is not resident. It runs on the goroutine that asks about the key or,
-	// for callers that wait, on a timer's, never under a lock, maybe on many at
-	// once: one that blocks holds up its key alone. An invalid limit counts as
-	// !ok, and in [Stats]. Nil means Limit for all.
+	// LimitFor returns a key's own limit; !ok means Limit. An invalid limit counts as
+	// !ok, and in [Stats].BadLimits. It is called when a key comes into memory, after
+	// [Limiter.Reload], and by Reset and Peek of keys that are not in memory. It may be
+	// called on several goroutines at once, never under a lock; one that blocks delays
+	// its own key only. Nil means Limit for all keys.
 	LimitFor func(key string) (l Limit, ok bool)
-	// Shadow says of a key that its limit is only on trial: decisions over it
-	// are counted, in Stats.Shadowed, and let through without taking anything,
-	// as a denial takes nothing; Wait and Reserve never wait. It is called when
-	// LimitFor is, likewise never under a lock. Nil means that every limit holds.
+	// Shadow reports whether a key's limit is in shadow mode: decisions over the limit
+	// are let through, take nothing and are counted in Stats.Shadowed; Wait and Reserve
+	// never wait. It is called when LimitFor is, also never under a lock. Nil means that
+	// every limit holds.
 	Shadow func(key string) bool
-	// Redis is where the fleet shares its limits: a standalone, Sentinel,
-	// Cluster or Ring client, owned by the caller, who closes it after the
-	// limiter. [Tune] makes the best of one. Nil: purely local, no goroutine.
+	// Redis is the client through which the fleet shares its limits: standalone,
+	// Sentinel, Cluster or Ring. [Tune] sets good options. The caller closes it, after
+	// the limiter. Nil means a limiter for this process alone, without a goroutine.
 	Redis redis.UniversalClient
-	// Prefix is the namespace of all keys in Redis. Processes that share
-	// limits have the same; limits of different kinds, say two windows on the
-	// same keys, have different ones, and may share a client. Default "limiter".
+	// Prefix is the namespace of the limiter's keys in Redis. Processes that share
+	// limits have the same prefix. Limiters of different limits, such as two windows on
+	// the same keys, need different prefixes and may share a client. Default "limiter".
 	Prefix string
-	// KeySecret, at least 16 bytes, keeps the text of keys out of Redis: what
-	// is sent in place of a key is its HMAC-SHA-256 under the secret, cut to 16
-	// bytes. All processes that share limits have the same; one with another
-	// secret, or with none, meets every key as a fresh one, and so does the
-	// fleet when the secret changes. In this process keys up to 64 bytes are
-	// still held as they are. [Limiter.Reload] then acts at each key's next
-	// decision. Nil: keys travel as they are, those above 64 bytes as digests
-	// that anybody can compute.
+	// KeySecret, of at least 16 bytes, keeps the text of keys out of Redis: a key is sent
+	// as its HMAC-SHA-256 under the secret, cut to 16 bytes. All processes that share
+	// limits need the same secret; after a change every key begins with a full bucket.
+	// [Limiter.Reload] then acts at each key's next decision. Nil means that keys are
+	// sent as they are, those above 64 bytes as plain digests.
 	KeySecret []byte
-	// MaxKeys bounds the keys resident in this process; one that has not been
-	// used of late makes room. More cost memory, fewer make keys in use forget their
-	// debts. Default 65536.
+	// MaxKeys is the largest number of keys in memory; beyond it, keys that were not
+	// used recently are evicted. Default 65536.
 	MaxKeys int
-	// SyncInterval is T, the time between two exchanges of a busy key, from
-	// 1 ms to 1 minute. A longer one costs Redis less and converges later; the
-	// same in all processes. Default 100 ms.
+	// SyncInterval is T, the time between two exchanges of a busy key, from 1 ms to
+	// 1 minute. A longer one costs Redis less, and over-admits more after a sudden rise
+	// of demand. All processes need the same. Default 100 ms.
 	SyncInterval time.Duration
-	// Processes is the size of the fleet to assume until Redis has told:
-	// before that, each process admits 1/Processes of every limit. With an
-	// autoscaler it is the largest number of processes. Default 1: a process that
-	// has never reached Redis then admits the full limit by itself, as each of the
-	// others does. The log warns of that, and New too where Processes is not set.
+	// Processes is the expected size of the fleet; with an autoscaler, the largest. Until
+	// a process has reached Redis, it admits 1/Processes of each limit. Default 1: each
+	// process that has never reached Redis admits the full limit, and the log warns.
 	Processes int
-	// Logger receives changes of state, except where they follow each other fast;
-	// once a minute, while Redis can't be used, why; and the warnings of New. Lines
-	// are written on a goroutine of their own: a Logger that blocks holds up
-	// nothing. Of the lines that wait for it the newest 64 are kept; the next one
-	// written says how many are missing, as lines_dropped. Default [slog.Default].
+	// Logger receives changes of state, warnings of New, and, once a minute while Redis
+	// can't be used, the reason. It runs on a goroutine of its own and may block: the
+	// newest 64 lines wait for it, and the next line written counts the lost ones as
+	// lines_dropped. Default [slog.Default].
 	Logger *slog.Logger
-	// OnChange is called on every change of [Status.State] except that of Close, in
-	// order, on a goroutine of its own. It may block: of the changes that wait for
-	// it the newest 64 are kept.
+	// OnChange is called on every change of [Status].State, except by Close, in order,
+	// on a goroutine of its own. It may block: the newest 64 changes wait for it.
 	OnChange func(Status)
 }
 
@@ -164,25 +152,25 @@ func (c Config) checked() (Config, error) {
 	return c, errors.Join(faults...)
 }
 
-// Tune fills the zero fields of o with what a limiter's own client should
-// have: short timeouts, no retries inside the client, a pool of up to 100
-// connections, of which few are ever opened, and a Dialer that guards the process against its server; and returns o.
+// Tune sets the zero fields of o to good values for a limiter's own client, and
+// returns o: short timeouts, no retries inside the client, a pool of up to 100
+// connections, and a Dialer that guards the process against its server.
 //
 //	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: addrs}))
 //
-// The Dialer dials by DialTimeout and TLSConfig of o, which it reads at each dial:
-// set them there, not in options made from o, and don't change them later. It
-// ends a connection on which a reply claims more than 16 MiB, a line more than
-// 64 KiB, or values are more than 32 deep; go-redis alone would allocate what is
-// claimed before it has come, and the process might die of it. Put it into the
-// options of other clients of go-redis to guard those.
+// The Dialer reads DialTimeout and TLSConfig of o at each dial: set them in o, not in
+// options made from o, and don't change them later. It ends a connection on which a
+// reply claims more than 16 MiB, has a line of more than 64 KiB, or nests deeper than
+// 32; go-redis alone would allocate the claimed size. Other clients of go-redis may
+// use the Dialer too.
 //
-// A client shared with the rest of the program works too: its retries are
-// harmless and its long timeouts delay nothing but the return from an outage.
+// A client that the rest of the program uses works too. Its longer timeouts delay the
+// return from an outage, and nothing else.
 func Tune(o *redis.UniversalOptions) *redis.UniversalOptions { return exchange.Tune(o) }
 
-// Limiter decides by key. Make one with [New]; the zero Limiter can't be used.
-// All methods may be called from any goroutine.
+// Limiter is a set of token buckets by key, shared with a fleet of processes. Make one
+// with [New]; the zero Limiter can't be used. All methods may be called from any
+// goroutine.
 type Limiter struct {
 	base     time.Time
 	local    *local
@@ -197,8 +185,8 @@ type Limiter struct {
 	reservations reservations
 }
 
-// New returns a limiter, or all the faults of cfg at once. It never dials and
-// never blocks: starting without Redis is normal.
+// New returns a limiter, or an error that joins all faults of cfg. It never dials and
+// never blocks: a limiter may start without Redis.
 func New(cfg Config) (*Limiter, error) {
 	checked, err := cfg.checked()
 	if err != nil {
@@ -214,8 +202,8 @@ func New(cfg Config) (*Limiter, error) {
 	return newLimiter(checked, store, store.Partitions(), seed), nil
 }
 
-// newLimiter makes a limiter on a store that may be none, by a checked
-// configuration. Thresholds and names come from the seed.
+// newLimiter returns a limiter of a checked configuration. The store is nil without
+// Redis. The seed is that of random thresholds and of the process's name.
 func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *Limiter {
 	l := &Limiter{
 		base:     time.Now(),
@@ -244,9 +232,9 @@ func (l *Limiter) now() int64 { return mono.Now(l.base) }
 // Allow reports whether one token may be taken, and takes it.
 func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
 
-// AllowN reports whether n tokens may be taken, and takes them. More than the
-// burst are never admitted; n = 0 takes nothing and is true while the key is
-// not in debt; a negative n is as 0.
+// AllowN reports whether n tokens may be taken, and takes them. More tokens than the
+// burst are never admitted. An n of 0 takes nothing and is admitted unless the key is
+// in debt; a negative n counts as 0.
 func (l *Limiter) AllowN(key string, n int) bool {
 	now, cost := l.now(), tokens(n)
 	localKey := keyform.Local(key)
@@ -260,7 +248,7 @@ func (l *Limiter) AllowN(key string, n int) bool {
 	return l.allowSlowly(key, now, cost)
 }
 
-// allowSlowly is AllowN where a decision needs all that is known of the key.
+// allowSlowly is AllowN for decisions that need more than the key's slot.
 func (l *Limiter) allowSlowly(key string, now, n int64) bool {
 	var k lockedKey
 	l.acquire(&k, key, now)
@@ -274,10 +262,11 @@ func (k *lockedKey) allow(now, n int64) bool {
 	return ok
 }
 
-// Take is [Limiter.Allow] that says more.
+// Take takes one token, if it may, and returns the decision with its details.
 func (l *Limiter) Take(key string) Result { return l.TakeN(key, 1) }
 
-// TakeN is [Limiter.AllowN] that says more.
+// TakeN takes n tokens, if it may, and returns the decision with its details. It counts
+// n as [Limiter.AllowN] does.
 func (l *Limiter) TakeN(key string, n int) Result {
 	now := l.now()
 	var k lockedKey
@@ -285,7 +274,7 @@ func (l *Limiter) TakeN(key string, n int) Result {
 	return k.take(now, tokens(n))
 }
 
-// take is allow that says more.
+// take decides, closes the key, and returns the details.
 func (k *lockedKey) take(now, n int64) Result {
 	taken := k.decide(now, n)
 	r := k.result(now, n, taken, k.waiting())
@@ -293,8 +282,8 @@ func (k *lockedKey) take(now, n int64) Result {
 	return r
 }
 
-// Peek returns what [Limiter.Take] would see. It takes nothing and makes
-// nothing resident.
+// Peek returns the result that [Limiter.Take] would have now. It takes nothing and
+// brings no key into memory.
 func (l *Limiter) Peek(key string) Result {
 	now := l.now()
 	var (
@@ -314,12 +303,12 @@ func (l *Limiter) serve(key string) {
 	k.close()
 }
 
-// tokens is a cost as it is counted.
+// tokens returns a cost within the range that is counted exactly.
 func tokens(n int) int64 { return max(0, min(int64(n), bucket.MaxTokens)) }
 
-// Refund gives back n tokens that were taken: a job that did not run, a cost
-// estimated too high. It never fills a bucket above full. An n of 0 or less
-// does nothing.
+// Refund gives back n tokens that were taken, for a job that did not run or an
+// estimate that was too high. It never fills a bucket above its burst. An n of 0 or
+// less does nothing.
 func (l *Limiter) Refund(key string, n int) {
 	if n > 0 {
 		now := l.now()
@@ -339,8 +328,9 @@ func (k *lockedKey) refund(now, n int64) {
 	k.close()
 }
 
-// Charge takes n tokens without asking, for costs known only afterwards:
-// bytes, LLM tokens. The key may go into debt. An n of 0 or less does nothing.
+// Charge takes n tokens whether or not the key has them, for costs that are known only
+// afterwards, such as bytes or LLM tokens. The key may go into debt. An n of 0 or less
+// does nothing.
 func (l *Limiter) Charge(key string, n int) {
 	if n > 0 {
 		now := l.now()
@@ -350,7 +340,7 @@ func (l *Limiter) Charge(key string, n int) {
 	}
 }
 
-// charge takes n tokens without asking, and closes the key.
+// charge takes n tokens in any case, and closes the key.
 func (k *lockedKey) charge(now, n int64) {
 	if k.bucket.Shared() && !k.flags.is(unlimited) {
 		k.bucket.Charge(now, float64(n))
@@ -359,9 +349,9 @@ func (k *lockedKey) charge(now, n int64) {
 	k.unlock()
 }
 
-// Reset makes the key full again: here in any case, and in Redis, with an
-// error if that was not confirmed before ctx was done or the exchange failed.
-// The other processes follow within a round or two. [ErrClosed] after Close.
+// Reset fills the bucket of a key: here in any case, and in Redis, with an error if that
+// was not confirmed before ctx was done, or if the exchange failed. The other processes
+// follow within two rounds. After Close it returns [ErrClosed].
 func (l *Limiter) Reset(ctx context.Context, key string) error {
 	now := l.now()
 	localKey := keyform.Local(key)
@@ -386,12 +376,11 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 	})
 }
 
-// SetLimit changes [Config.Limit] while running, for every key that LimitFor
-// gives no limit of its own. What a key has left stays left, at most the new burst,
-// and what it owes stays owed, in tokens, as with SetLimit and SetBurst of
-// [golang.org/x/time/rate]. Under the zero Limit and under [rate.Inf] the level goes on
-// beneath, refilled by the limit of before, and comes back with the next one; no
-// decision takes from it, and only under the zero Limit Charge does.
+// SetLimit changes [Config.Limit] for every key that LimitFor gives no limit of its own. A
+// key keeps the tokens it has left, at most the new burst, and its debt, as with SetLimit
+// and SetBurst of [golang.org/x/time/rate]. Under the zero Limit and under [rate.Inf] the
+// level goes on beneath, refilled by the limit of before, and comes back with the next
+// limit. Decisions do not take from it meanwhile; Charge does, under the zero Limit only.
 func (l *Limiter) SetLimit(lim Limit) error {
 	if err := lim.validate(); err != nil {
 		return &limiterError{l.local.prefix, fmt.Errorf("limiter: SetLimit: %w", err)}
@@ -404,19 +393,19 @@ func (l *Limiter) SetLimit(lim Limit) error {
 	l.local.limit.Store(&lim)
 	l.limits.Add(1)
 	now := l.now()
-	l.local.recall.relimit(lim, now) // before entries that are resident without a limit ask it
+	l.local.recall.relimit(lim, now) // before keys in memory that have no limit need it
 	l.local.each(now, func(k *lockedKey) {
 		if k.flags.is(byDefault) {
 			k.relimit(lim, true, now)
 		}
 	})
-	l.local.queues.WakeAll() // also those of keys that are not resident, or have to ask for their limit
+	l.local.queues.WakeAll() // also of keys that are not in memory, or need their limit first
 	return nil
 }
 
-// Reload asks [Config.LimitFor] and [Config.Shadow] again for every resident
-// key; for one sent as a digest (above 64 bytes, or with a Config.KeySecret) at
-// its next decision.
+// Reload calls [Config.LimitFor] and [Config.Shadow] again for every key in memory. For a
+// key that is sent as a digest (above 64 bytes, or with a Config.KeySecret) it does so at
+// the key's next decision.
 func (l *Limiter) Reload() {
 	var keys []string
 	l.changing.Lock()
@@ -436,16 +425,15 @@ func (l *Limiter) Reload() {
 	l.local.queues.WakeAll()
 }
 
-// Sync does one full round now. It returns nil when all that this process has
-// admitted is exchanged, the grant of every resident key is new, and all news
-// that the fleet keeps of keys that run low is read; otherwise the reason:
-// [ErrClosed] after Close. Nil without Redis. It costs Redis about 3 µs for each
-// resident key: for tests, starts and shutdowns, not for every request.
+// Sync does one full round now. It returns nil once all usage of this process until now is
+// exchanged, the grant of every key in memory is new, and all news that the fleet keeps
+// of keys that run low is received. Otherwise it returns the reason; after Close that is
+// [ErrClosed]. Without Redis it returns nil. It costs Redis about 3 µs for each key in
+// memory: use it in tests, at starts and shutdowns, not for every request.
 //
-// A job that ends after a few decisions calls Sync before the first and Close
-// after the last. Then such jobs share each limit as one bucket does
-// [TestJobsAreOneBucket]. A job that is killed before the next round may leave
-// its decisions uncounted.
+// A job that ends after a few decisions calls Sync before the first and Close after the
+// last. Then such jobs share each limit as one bucket does [TestJobsAreOneBucket]. A job
+// that is killed before the next round may leave its decisions uncounted.
 func (l *Limiter) Sync(ctx context.Context) error {
 	if l.syncer == nil {
 		return nil
@@ -453,12 +441,11 @@ func (l *Limiter) Sync(ctx context.Context) error {
 	return l.syncer.ask(ctx, &request{kind: askSync})
 }
 
-// Close tells Redis what is left to tell, leaves the fleet and stops. It
-// returns within 2 seconds, whatever Redis, the Logger and the other functions
-// of [Config] do; a call that the client won't give up, and a function that
-// blocks, end by themselves later. For log lines it waits at most a tenth of a
-// second. Decisions go on locally, with the share that the process had.
-// Closing again does nothing.
+// Close reports the rest of the usage, leaves the fleet and stops. It returns within 2
+// seconds, whatever Redis, the Logger and the other functions of [Config] do: a call that
+// the client won't give up, and a function that blocks, end by themselves later. It waits
+// a tenth of a second at most for log lines. Decisions go on locally, with the process's
+// last share. Closing again does nothing.
 func (l *Limiter) Close() error {
 	if l.syncer != nil {
 		l.syncer.close()
@@ -466,13 +453,13 @@ func (l *Limiter) Close() error {
 	return nil
 }
 
-// Reserve is ReserveN of one token.
+// Reserve takes one token now, as [Limiter.ReserveN] does.
 func (l *Limiter) Reserve(key string) Reservation { return l.ReserveN(key, 1) }
 
-// ReserveN takes n tokens now and says how long to wait before acting on
-// them: until the bucket, which goes into debt for them, holds them, after all
-// callers that are in [Limiter.Wait] now. In a fleet that is the shared bucket,
-// as it was at the last exchange. The reservation is not OK if n exceeds the burst.
+// ReserveN takes n tokens now and returns a reservation with the delay until they may be
+// used. The bucket goes into debt for them; the delay ends when it holds them, after all
+// callers that are in [Limiter.Wait] now. In a fleet that is the shared bucket, as of the
+// last exchange. The reservation is not OK if n exceeds the burst.
 func (l *Limiter) ReserveN(key string, n int) Reservation {
 	now := l.now()
 	if l.syncer == nil {
@@ -484,25 +471,23 @@ func (l *Limiter) ReserveN(key string, n int) Reservation {
 	return l.reserve(&k, key, now, tokens(n))
 }
 
-// Wait is WaitN of one token.
+// Wait waits until one token may be used, and takes it, as [Limiter.WaitN] does.
 func (l *Limiter) Wait(ctx context.Context, key string) error { return l.WaitN(ctx, key, 1) }
 
-// WaitN waits until n tokens may be used, and takes them; a negative n counts as
-// 0. The callers of one key in one process are served in order of arrival. A
-// waiting caller holds a place in the queue and no tokens: if its ctx is done it
-// returns the context's error, has cost nothing, and the next one takes its
-// place. (With [golang.org/x/time/rate] a cancelled wait goes on delaying those
-// behind it.)
+// WaitN waits until n tokens may be used, and takes them. A negative n counts as 0. The
+// callers of one key in one process are served in order of arrival. A waiting caller
+// holds a place in the queue and no tokens: if its ctx is done it returns the context's
+// error and has cost nothing. (With [golang.org/x/time/rate] a cancelled wait goes on
+// delaying those behind it.)
 //
-// WaitN fails at once, having taken nothing, with [ErrExceedsBurst] if n exceeds
-// the burst, and with [context.DeadlineExceeded] if the wait is expected to end
-// after the deadline of ctx. The expectation follows from the queue, the level
-// and the present refill. A wait may end earlier, because others leave, or
-// later, because other processes request more; it ends at the deadline at the
-// latest.
+// WaitN fails at once, having taken nothing, with [ErrExceedsBurst] if n exceeds the
+// burst, and with [context.DeadlineExceeded] if the wait is expected to end after the
+// deadline of ctx. The expectation follows from the queue, the level and the present
+// refill. A wait may end earlier, because others leave, or later, because other processes
+// request more; it ends at the deadline at the latest.
 //
-// While callers wait for a key, [Limiter.Allow] is denied unless it would be
-// admitted after all of them, and [Limiter.Reserve] acts after them.
+// While callers wait for a key, [Limiter.Allow] admits only if all of them would be
+// admitted first, and [Limiter.Reserve] acts after them.
 func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -513,75 +498,9 @@ func (l *Limiter) WaitN(ctx context.Context, key string, n int) error {
 	return l.wait(ctx, &k, key, now, tokens(n))
 }
 
-// wait takes n tokens, or a place in the key's queue, closes the key, and waits.
-func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now, n int64) error {
-	if k.flags.is(shadow) || k.admitted(now, n) {
-		k.allow(now, n)
-		return nil
-	}
-	p, err := k.enqueue(ctx, key, now, n)
-	k.close()
-	if err != nil {
-		return err
-	}
-	select {
-	case <-p.Ready():
-	case <-ctx.Done():
-		if l.local.queues.Leave(p) {
-			return ctx.Err()
-		}
-	}
-	if p.Refused() { // the limit has changed
-		return l.local.refusal(key, n)
-	}
-	return nil
-}
-
-// refusal is the error of a wait for more than the burst that a key has by now.
-func (lo *local) refusal(key string, n int64) error {
-	var k lockedKey
-	if !lo.find(&k, keyform.Local(key), mono.Now(lo.base)) { // evicted since: which limit it was is not known any more
-		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)}
-	}
-	defer k.unlock()
-	return k.waitError(key, n, -1)
-}
-
-// enqueue puts a cost into the key's queue, unless it would be served too late, or
-// never. The name is the key as the caller knows it.
-func (k *lockedKey) enqueue(ctx context.Context, name string, now, n int64) (*waitqueue.Waiter, error) {
-	k.flush(now)
-	if d := k.expectedWait(now, n); d < 0 || d > longestWait(ctx) {
-		k.count(false)
-		k.record(now, n, false)
-		return nil, k.waitError(name, n, d)
-	}
-	return k.joinQueue(name, now, n), nil
-}
-
-// longestWait is the longest wait that the deadline of ctx allows.
-func longestWait(ctx context.Context) time.Duration {
-	if deadline, ok := ctx.Deadline(); ok {
-		return time.Until(deadline)
-	}
-	return rate.InfDuration
-}
-
-// waitError is the error of a wait of d for n tokens, which was not begun; negative: of
-// a wait that would never end.
-func (k *lockedKey) waitError(name string, n int64, d time.Duration) error {
-	prefix := k.shard.local.prefix
-	if d < 0 {
-		lim := k.applied()
-		return &limiterError{prefix, fmt.Errorf("%w: %d tokens of %q, whose limit %v has a burst of %d", ErrExceedsBurst, n, name, lim, lim.Burst)}
-	}
-	return &limiterError{prefix, fmt.Errorf("limiter: a wait of %v for %q would pass the deadline: %w", d, name, context.DeadlineExceeded)}
-}
-
-// Key is a key that is not looked up again for every decision, for those that
-// are asked of often. Make one with [Limiter.Key]; the zero Key can't be used.
-// All methods may be called from any goroutine, and do what the Limiter's of the
-// same name do.
+// Key is a handle for a key that is used often: its decisions skip the lookup. Make one
+// with [Limiter.Key]; the zero Key can't be used. Its methods do the same as the
+// Limiter's methods of the same name, and may be called from any goroutine.
 type Key struct {
 	l        *Limiter
 	key      string
@@ -591,9 +510,9 @@ type Key struct {
 	index    atomic.Uint32 // where the key was found last in the shard's table
 }
 
-// Key returns a handle for a key. It is good for as long as the limiter is:
-// where the key has made room for others, or has got another limit, the next
-// decision looks it up. Making one makes nothing resident.
+// Key returns a handle for a key, which may be used as long as the limiter. If the key was
+// evicted, or has another limit by now, the next decision looks it up. Making a handle
+// brings no key into memory.
 func (l *Limiter) Key(key string) *Key {
 	localKey := keyform.Local(key)
 	sh, hash := l.local.locate(localKey)
@@ -671,41 +590,40 @@ func (k *Key) WaitN(ctx context.Context, n int) error { return k.l.WaitN(ctx, k.
 // Reset is [Limiter.Reset].
 func (k *Key) Reset(ctx context.Context) error { return k.l.Reset(ctx, k.key) }
 
-// Part is one limit's part in a decision on several: see [TakeAll]. Make one
-// with [Limiter.Part]; the zero Part can't be used.
+// Part is the part of one limit in a decision on several, for [TakeAll]. Make one with
+// [Limiter.Part]; the zero Part can't be used.
 type Part struct {
 	l   *Limiter
 	key string
 	n   int
 }
 
-// Part is n tokens of a key, counted as AllowN counts them.
+// Part returns a part of n tokens of a key. It counts n as [Limiter.AllowN] does.
 func (l *Limiter) Part(key string, n int) Part { return Part{l: l, key: key, n: n} }
 
-// AllowAll is [TakeAll] that says less.
+// AllowAll reports whether the tokens of all parts may be taken, and takes them, as
+// [TakeAll] does.
 func AllowAll(parts ...Part) bool {
 	r, _ := TakeAll(parts...)
 	return r.Allowed
 }
 
-// TakeAll takes the tokens of all parts, or, where one of them would be
-// denied, none at all: several windows on one key; limits for a user, a tenant
-// and everybody.
+// TakeAll takes the tokens of all parts, or none if one of the parts would be denied: for
+// several windows on one key, or limits for a user, a tenant and everybody.
 //
 //	r, i := limiter.TakeAll(perSecond.Part(user, 1), perHour.Part(user, 1), tenants.Part(tenant, 1))
 //
-// It is one decision: nothing else in this process comes between its parts,
-// which may be of one limiter or of many. What parts ask of the same key of the
-// same limiter adds up. Up to four parts it allocates nothing.
+// It is one decision: no other decision of this process comes between its parts, which
+// may belong to one limiter or to several. Costs of the same key of the same limiter add
+// up. With up to four parts it allocates nothing.
 //
-// The result is that of the tightest part, whose index among the parts is told
-// too: of those denied the one that takes longest, else the one that would
-// admit the fewest further calls. No parts at all are Allowed, and -1.
+// The result is that of the tightest part, and the index says which one that is: of
+// denied parts the one with the longest RetryAfter, otherwise the one that would admit
+// the fewest further calls. Without parts the result is Allowed, and the index -1.
 //
-// A denial counts, in [Stats] and in what the fleet is told of demand, with
-// the parts that denied and with no other: a user far above a limit of its own
-// would else take for this process a share of everybody's limit that it could
-// not use.
+// A denial counts, in [Stats] and as demand, with the parts that denied only. Otherwise a
+// user far above its own limit would claim a share of everybody's limit for this process,
+// which it could not use.
 func TakeAll(parts ...Part) (r Result, tightest int) {
 	var room [fewParts]stake
 	stakes := lockAll(stakesOf(parts, room[:0]))
@@ -732,14 +650,13 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 	return r, tightest
 }
 
-// WaitAll waits until the tokens of all parts may be used, and takes them all
-// at once. Until then it holds no tokens, and a place in the queue of each part
-// that was short of tokens when it tried, by the time of its call. So no caller
-// starves, and none blocks another for good, in whatever order parts are given.
-// WaitAll fails at once, having taken nothing, with [ErrExceedsBurst] if a cost
-// exceeds its burst, and with [context.DeadlineExceeded] if a part is expected
-// to come after the deadline of ctx (see [Limiter.WaitN]). If ctx is done while
-// it waits, it has cost nothing, and returns the context's error.
+// WaitAll waits until the tokens of all parts may be used, and takes them all at once. It
+// holds no tokens meanwhile, only a place in the queue of each part that was short of
+// tokens, by the time of its call. So no caller starves, and no two block each other,
+// whatever the order of the parts. WaitAll fails at once, having taken nothing, with
+// [ErrExceedsBurst] if a cost exceeds its burst, and with [context.DeadlineExceeded] if a
+// part is expected to come after the deadline of ctx (see [Limiter.WaitN]). If ctx is
+// done while it waits, it has cost nothing, and returns the context's error.
 func WaitAll(ctx context.Context, parts ...Part) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -753,8 +670,8 @@ func WaitAll(ctx context.Context, parts ...Part) error {
 	return waitAllInQueues(ctx, stakesOf(parts, nil))
 }
 
-// waitAllNow takes the tokens of all stakes, if none is short. Its error says
-// that a wait would never end, or too late.
+// waitAllNow takes the tokens of all stakes, if none is short. It returns an error if a
+// wait would never end, or too late.
 func waitAllNow(ctx context.Context, stakes []stake) (done bool, err error) {
 	lockAll(stakes)
 	defer unlockAll(stakes)
@@ -814,8 +731,8 @@ func waitAllInQueues(ctx context.Context, stakes []stake) error {
 	}
 }
 
-// tryAll takes the tokens of all stakes, or has the group wait for those that
-// it is short of.
+// tryAll takes the tokens of all stakes, or has the group wait for the stakes that are
+// short.
 func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 	lockAll(stakes)
 	defer unlockAll(stakes)
@@ -837,7 +754,7 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 			s.locked.record(s.now, s.cost, false)
 			s.locked.setAwaited(true)
 			s.place = g.Join(s.l.local.queues, s.locked.key(), s.key, s.cost)
-			if s.locked.orphan != nil { // more keys than there is room for: nobody else sets its timer
+			if s.locked.orphan != nil { // the keys do not fit into memory: nothing else sets its timer
 				s.l.local.queues.Wake(s.locked.key())
 			}
 		}
@@ -845,53 +762,13 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 	return done, nil
 }
 
-// try sets ok if the stake's tokens may be taken, in its place in the queue or
-// behind it.
-func (s *stake) try() error {
-	k := &s.locked
-	if k.flags.is(shadow | unlimited) {
-		s.ok = true
-		return nil
-	}
-	if k.exceeds(float64(s.cost)) {
-		return k.waitError(s.key, s.cost, -1)
-	}
-	if s.placed = s.place.Held(); !s.placed {
-		s.ok = k.admitted(s.now, s.cost)
-		return nil
-	}
-	k.flush(s.now)
-	s.ok = s.place.Admits(k.awaited(s.now), s.now)
-	return nil
-}
-
-// take takes the stake's tokens and gives up its place.
-func (s *stake) take() {
-	if !s.placed {
-		s.locked.decide(s.now, s.cost)
-		return
-	}
-	s.leave()
-	s.locked.flush(s.now)
-	b := s.locked.awaited(s.now)
-	b.Take(s.now, s.cost)
-	s.locked = b.k
-}
-
-// leave gives up the stake's place, if it has one.
-func (s *stake) leave() {
-	s.place.Leave()
-	s.place = waitqueue.Place{}
-}
-
-// fewParts is how many parts a decision on several may have without
-// allocating.
+// fewParts is the number of parts up to which a decision on several allocates nothing.
 const fewParts = 4
 
-// lockTries is how often a decision on several looks for its entries.
+// lockTries is the number of times that a decision on several looks for its keys.
 const lockTries = 3
 
-// stake is what a decision on several keeps of one key.
+// stake is the state of one key in a decision on several.
 type stake struct {
 	Part
 	digest [keyform.MaxKey + 1]byte // of a long key
@@ -905,10 +782,10 @@ type stake struct {
 	gone   bool
 	ok     bool
 	place  waitqueue.Place // in the key's queue, of WaitAll
-	placed bool            // true if it is still localKey
+	placed bool            // true if the place is still held
 }
 
-// localKey is the key in the form in which it is held.
+// localKey returns the local key of the stake, in memory of the stake if it is a digest.
 func (s *stake) localKey() string {
 	if len(s.key) > keyform.MaxKey {
 		return table.Digest(s.key, keyform.DigestSize, s.digest[:])
@@ -916,9 +793,8 @@ func (s *stake) localKey() string {
 	return s.key
 }
 
-// stakesOf puts the keys of the parts into room, which grows where there are
-// many. It reads the clock once, and lets the limiters' clocks differ by what
-// their beginnings do.
+// stakesOf puts the keys of the parts into room, which grows if there are many. It reads
+// the clock once: the clocks of two limiters differ by their base.
 func stakesOf(parts []Part, room []stake) []stake {
 	if len(parts) == 0 {
 		return room
@@ -939,11 +815,10 @@ func stakesOf(parts []Part, room []stake) []stake {
 	return room
 }
 
-// lockAll finds the keys of all stakes, their grants up to date, and locks
-// them, in the one order in which everybody takes several. A key that has
-// made room for a later one is looked for again, a few times: where the keys
-// don't all fit in, it gets an orphan of its own, which loses no more than an
-// eviction just after the decision.
+// lockAll finds the keys of all stakes, renews their grants, and locks them in the order
+// of their addresses, which is the same for all callers. A key that was evicted for a
+// later one is looked for again, a few times. If the keys don't all fit into memory, the
+// last ones become orphans, which loses no more than an eviction after the decision.
 func lockAll(stakes []stake) []stake {
 	for tries := 1; ; tries++ {
 		for i := range stakes {
@@ -973,8 +848,7 @@ func lockAll(stakes []stake) []stake {
 	return stakes
 }
 
-// find finds the key, or makes it an orphan, where the tries are used up, if it has
-// gone.
+// find finds the key. If it was evicted again after the last try, find makes it an orphan.
 func (s *stake) find(tries int) {
 	k := &s.locked
 	switch {
@@ -990,8 +864,9 @@ func (s *stake) find(tries int) {
 	}
 }
 
-// check reports whether the key, now that its slot is locked, has gone since it was
-// found, or, unless it was looked for often enough, has to have its limit requested.
+// check reports whether the key, now that its slot is locked, was evicted since it was
+// found, or needs its limit from the configuration. The last try leaves that to the next
+// decision.
 func (s *stake) check(tries int) bool {
 	if s.slot.Slot == nil {
 		s.gone = false
@@ -1020,8 +895,8 @@ func unlockAll(stakes []stake) {
 	}
 }
 
-// nextSlot is the slot of a stake that comes next after another, in the order
-// of their addresses, which never change.
+// nextSlot returns the slot of a stake that follows another one in the order of addresses,
+// which never change.
 func nextSlot(stakes []stake, after *table.Slot) (next *table.Slot) {
 	for i := range stakes {
 		s := stakes[i].slot.Slot
@@ -1032,15 +907,15 @@ func nextSlot(stakes []stake, after *table.Slot) (next *table.Slot) {
 	return next
 }
 
-// State is how a limiter stands with Redis.
+// State is the way in which a limiter is connected to Redis.
 type State int8
 
 // The states of a limiter.
 const (
-	Local      State = iota // no Redis configured
+	Local      State = iota // without Redis
 	Connecting              // Redis was never reached yet
 	Synced                  // grants are being renewed
-	Degraded                // some or all grants can't be renewed: those keys go on with their last share
+	Degraded                // some grants, or all, can't be renewed: their keys go on with their last share
 )
 
 // String returns the state's name in lower case.
@@ -1058,18 +933,18 @@ func (s State) String() string {
 	return "state " + strconv.Itoa(int(s))
 }
 
-// Status is how a limiter stands with Redis, and since when.
+// Status is the state of a limiter's exchange with Redis.
 type Status struct {
 	State     State
-	Since     time.Time // when State began
-	LastSync  time.Time // last reply from Redis; zero: none yet
-	Processes int       // fleet size in use, this process included
-	Silent    int       // of Processes, those that have not been seen for a while and have not called Close
-	Pending   int       // keys with something unreported
-	Err       error     // why the last round failed, or that SyncInterval differs within the fleet; nil otherwise
+	Since     time.Time // begin of State
+	LastSync  time.Time // last reply of Redis; zero: none yet
+	Processes int       // size of the fleet, this process included
+	Silent    int       // processes of the fleet that were not seen recently and have not called Close
+	Pending   int       // keys with usage that is not reported and acknowledged
+	Err       error     // fault of the last round, or SyncIntervals that differ within the fleet; nil: none
 }
 
-// Status returns how the limiter stands with Redis.
+// Status returns the present status.
 func (l *Limiter) Status() Status {
 	if l.syncer == nil {
 		return Status{State: Local, Since: l.base, Processes: 1}
@@ -1079,26 +954,26 @@ func (l *Limiter) Status() Status {
 	return st
 }
 
-// Stats counts what a limiter has done. Counters only grow.
+// Stats are counters of a limiter since its start. They only grow, except Keys and Waiting.
 type Stats struct {
 	Allowed         uint64 // decisions that admitted
 	Denied          uint64 // decisions that denied
-	Shadowed        uint64 // of those that admitted, the ones that would have denied but for Config.Shadow
+	Shadowed        uint64 // decisions of Allowed that Config.Shadow has let through
 	BadLimits       uint64 // invalid limits that LimitFor returned
-	Keys            int    // keys resident now
+	Keys            int    // keys in memory now
 	Waiting         int    // callers in Wait and WaitAll now, by limit
-	Evicted         uint64 // keys that made room for others
-	DroppedTokens   uint64 // tokens taken that will never be reported: see docs/design.md §9
+	Evicted         uint64 // keys that were evicted
+	DroppedTokens   uint64 // tokens taken that will never be reported (docs/design.md §9)
 	Rounds          uint64 // rounds of exchange that succeeded
-	RoundErrors     uint64 // rounds in which some call failed
+	RoundErrors     uint64 // rounds in which a call failed
 	KeysExchanged   uint64 // replies for single keys
-	Losses          uint64 // times that Redis was found to have lost state, by partition and lane
-	DuplicateRounds uint64 // reports that Redis had already applied when they came again
-	NewsHeard       uint64 // news of keys running low, from this process or another
-	OverAdmitted    uint64 // tokens taken here that Redis, once told, found to be in debt: what this process admitted beyond one central bucket, and has since to be made up for; Charge and Reserve count too
+	Losses          uint64 // losses of state in Redis, by partition and lane
+	DuplicateRounds uint64 // reports that Redis had applied before, and ignored
+	NewsHeard       uint64 // news received of keys that run low
+	OverAdmitted    uint64 // tokens taken here, also by Charge and Reserve, that left the fleet's bucket in debt
 }
 
-// Stats returns the counters. It looks at every resident key, for some 20 ns each:
+// Stats returns the counters. It visits every key in memory, for about 20 ns each: use it
 // for scrapes, not for every decision.
 func (l *Limiter) Stats() Stats {
 	s := Stats{BadLimits: l.badLimits.Load(), Waiting: l.local.queues.Waiting()}
