@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/redisstore"
 	"github.com/seed-e56e777b/limiter/internal/table"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
@@ -284,7 +285,7 @@ func (c Config) checked() (Config, error) {
 //
 // A client shared with the rest of the program works too: its retries are
 // harmless and its long timeouts delay nothing but the return from an outage.
-func Tune(o *redis.UniversalOptions) *redis.UniversalOptions { return exchange.Tune(o) }
+func Tune(o *redis.UniversalOptions) *redis.UniversalOptions { return redisstore.Tune(o) }
 
 // Limiter decides by key. Make one with [New]; the zero Limiter can't be used.
 // All methods may be called from any goroutine.
@@ -312,7 +313,7 @@ func New(cfg Config) (*Limiter, error) {
 	if cfg.Redis == nil {
 		return newLimiter(checked, nil, 0, rand.Uint64()), nil
 	}
-	store, seed := exchange.Open(cfg.Redis, checked.Prefix), rand.Uint64()
+	store, seed := redisstore.Open(cfg.Redis, checked.Prefix), rand.Uint64()
 	if sim, ok := store.(exchange.Simulated); ok {
 		seed = sim.Seed()
 	}

@@ -10,9 +10,9 @@ import (
 // Numbers travel through Lua, whose only number is a double: everything stays
 // below 2^53, sums included.
 const (
-	maxSpan = 1 << 51 // largest duration or amount sent, 71 years of microseconds
-	maxTime = 1 << 52 // largest clock reading, time to go and demand that are believed
-	maxSeq  = 1 << 53
+	MaxSpan = 1 << 51 // largest duration or amount sent, 71 years of microseconds
+	MaxTime = 1 << 52 // largest clock reading, time to go and demand that are believed
+	MaxSeq  = 1 << 53
 )
 
 // MaxMembers is the largest fleet that is believed: a larger number comes from
@@ -38,7 +38,7 @@ const (
 
 // lifetime is how long a hash outlives the last bucket that fills, in µs.
 func lifetime(tau time.Duration) int64 {
-	return max(expireAfter.Microseconds(), min(keepTaus*tauMicros(tau), maxSpan))
+	return max(expireAfter.Microseconds(), min(keepTaus*tauMicros(tau), MaxSpan))
 }
 
 // MaxUnused bounds the refill that a key keeps because the fleet has left it unused.
@@ -62,7 +62,7 @@ var errNoField = errors.New("a field must begin with k or d")
 
 // check finds what must not reach the wire: the faults of a caller, not of a
 // server. Type bytes keep keys apart from the names that the scripts use themselves.
-func (c *Chunk) check(partitions int) error {
+func (c *Chunk) Check(partitions int) error {
 	switch {
 	case c.Partition < 0 || c.Partition >= partitions:
 		return fmt.Errorf("partition %d of %d", c.Partition, partitions)
@@ -90,13 +90,13 @@ func (r *Record) check() error {
 }
 
 // span bounds what is sent.
-func span(n int64) int64 { return min(max(n, 0), maxSpan) }
+func span(n int64) int64 { return min(max(n, 0), MaxSpan) }
 
 // attemptSpan bounds a count of attempts, which may be taken back.
-func attemptSpan(n int64) int64 { return min(max(n, -maxSpan), maxSpan) }
+func attemptSpan(n int64) int64 { return min(max(n, -MaxSpan), MaxSpan) }
 
 // floorSpan bounds a floor, which may lie in the past.
-func floorSpan(n int64) int64 { return min(max(n, LongAgo), maxSpan) }
+func floorSpan(n int64) int64 { return min(max(n, LongAgo), MaxSpan) }
 
 // micros is a duration as it is sent.
 func micros(d time.Duration) int64 { return span(d.Microseconds()) }

@@ -34,20 +34,20 @@ const (
 
 	chunkReplyHead = 33
 	chunkReplyKey  = 16
-	fleetReplyHead = 81 + limitBytes
+	fleetReplyHead = 81 + LimitBytes
 )
 
-var errReply = errors.New("the server's reply is not of the limiter's script")
+var ErrReply = errors.New("the server's reply is not of the limiter's script")
 
 // request encodes a chunk, which must have passed check. It is good until the next
 // time.
-func (c *Chunk) request() []byte {
+func (c *Chunk) Encode() []byte {
 	size := 34
 	for i := range c.Records {
 		size += 52 + len(c.Records[i].Field)
 	}
 	b := append(slices.Grow(c.encoded[:0], size), wireVersion, c.flags())
-	b = appendInts(b, min(max(c.Seq, 0), maxSeq), tauMicros(c.Tau), KeepState.Microseconds(), lifetime(c.Tau))
+	b = appendInts(b, min(max(c.Seq, 0), MaxSeq), tauMicros(c.Tau), KeepState.Microseconds(), lifetime(c.Tau))
 	for i := range c.Records {
 		b = c.Records[i].appendTo(b, c.Floors)
 	}
@@ -86,31 +86,31 @@ func appendInts(b []byte, ns ...int64) []byte {
 
 // parse reads the reply to a chunk of n records. Whatever a server sends, it
 // fails or yields numbers within bounds.
-func (r *Reply) parse(s string, n int) error {
+func (r *Reply) Decode(s string, n int) error {
 	if len(s) != chunkReplyHead+chunkReplyKey*n || Status(s[0]) > Lost {
-		return fmt.Errorf("%w: %d bytes for %d keys", errReply, len(s), n)
+		return fmt.Errorf("%w: %d bytes for %d keys", ErrReply, len(s), n)
 	}
 	in := ints{s: s[1:]}
-	status, now, prev := Status(s[0]), in.within(0, maxTime), in.within(0, maxSeq)
-	expires, wait := in.within(0, 2*maxTime), in.within(0, maxSpan)
+	status, now, prev := Status(s[0]), in.within(0, MaxTime), in.within(0, MaxSeq)
+	expires, wait := in.within(0, 2*MaxTime), in.within(0, MaxSpan)
 	keys := r.Keys[:0]
 	for range n {
-		keys = append(keys, KeyState{ToGo: in.within(LongAgo, maxTime), Demand: in.within(0, maxTime)})
+		keys = append(keys, KeyState{ToGo: in.within(LongAgo, MaxTime), Demand: in.within(0, MaxTime)})
 	}
 	if in.wild {
-		return fmt.Errorf("%w: a number out of bounds", errReply)
+		return fmt.Errorf("%w: a number out of bounds", ErrReply)
 	}
 	*r = Reply{Status: status, Now: now, Prev: prev, Expires: expires, Wait: fromMicros(wait), Keys: keys}
 	return nil
 }
 
 // request encodes a fleet call.
-func (f *FleetCall) request() []byte {
+func (f *FleetCall) Encode() []byte {
 	b := append(make([]byte, 0, 26), wireVersion, 0)
 	if f.Leave {
 		b[1] = flagFleetLeave
 	}
-	b = appendInts(b, micros(f.Silent), micros(f.Forget), micros(f.Remember), micros(f.Interval), micros(f.Age), min(max(f.Heard, 0), maxSeq))
+	b = appendInts(b, micros(f.Silent), micros(f.Forget), micros(f.Remember), micros(f.Interval), micros(f.Age), min(max(f.Heard, 0), MaxSeq))
 	b = f.Limit.appendTo(b)
 	for i := range f.Tell {
 		b = f.Tell[i].appendTo(b)
@@ -119,27 +119,27 @@ func (f *FleetCall) request() []byte {
 }
 
 // parse is to FleetReply what it is to Reply.
-func (r *FleetReply) parse(s string) error {
+func (r *FleetReply) Decode(s string) error {
 	if len(s) < fleetReplyHead || s[0] != 0 {
-		return fmt.Errorf("%w: %d bytes for the fleet", errReply, len(s))
+		return fmt.Errorf("%w: %d bytes for the fleet", ErrReply, len(s))
 	}
 	in := ints{s: s[1:]}
-	now, members := in.within(0, maxTime), in.within(0, MaxMembers)
+	now, members := in.within(0, MaxTime), in.within(0, MaxMembers)
 	silent, newer := in.within(0, members), in.within(0, members)
 	lost := in.within(0, MaxMembers)
-	slowest := in.within(0, maxSpan)
-	fastest, latest := in.within(0, slowest), in.within(0, maxSeq)
+	slowest := in.within(0, MaxSpan)
+	fastest, latest := in.within(0, slowest), in.within(0, MaxSeq)
 	after := in.within(0, latest)
 	heard := in.within(after, latest)
 	if in.wild {
-		return fmt.Errorf("%w: a number out of bounds", errReply)
+		return fmt.Errorf("%w: a number out of bounds", ErrReply)
 	}
 	reply := FleetReply{
 		Now: now, Members: int(members), Silent: int(silent), Newer: int(newer), Lost: int(lost),
 		Fastest: fromMicros(fastest), Slowest: fromMicros(slowest),
-		Latest: latest, Heard: heard, after: after, Other: readLimit(in.s),
+		Latest: latest, Heard: heard, after: after, Other: ReadLimit(in.s),
 	}
-	if err := reply.parseNews(in.s[limitBytes:]); err != nil {
+	if err := reply.parseNews(in.s[LimitBytes:]); err != nil {
 		return err
 	}
 	*r = reply
@@ -161,4 +161,18 @@ func (in *ints) within(least, most int64) int64 {
 	n := int64(u)
 	in.wild = in.wild || n < least || n > most
 	return n
+}
+
+// ReadInts returns the first n numbers of s. It fails if s is shorter, or if one
+// of them is beyond ±[MaxTime].
+func ReadInts(s string, n int) ([]int64, bool) {
+	if len(s) < 8*n {
+		return nil, false
+	}
+	in := ints{s: s}
+	list := make([]int64, n)
+	for i := range list {
+		list[i] = in.within(-MaxTime, MaxTime)
+	}
+	return list, !in.wild
 }

@@ -3,13 +3,13 @@
 // in microseconds; a [Limit] says how much of it a token takes.
 //
 // The shared state is one hash per partition (key states, sequence numbers,
-// sweep cursor) and one hash for the fleet. [Client] keeps it in Redis, by a
-// script; [Memory] keeps it in this process, by the same rules in Go. One
-// conformance suite holds the two equal.
+// sweep cursor) and one hash for the fleet. [Memory] keeps it in this process;
+// internal/redisstore keeps it in Redis, by the same rules.
 package exchange
 
 import (
 	"context"
+	"crypto/sha256"
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/outage"
@@ -163,3 +163,12 @@ func Hash[T string | []byte](field T) uint64 {
 
 // Partition is the partition, out of n, that a field belongs to.
 func Partition(field string, n int) int { return int(Hash(field) % uint64(n)) }
+
+// FieldOf is the field of a key: itself or, above 64 bytes, its digest.
+func FieldOf(key string) string {
+	if len(key) <= 64 {
+		return "k" + key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return "d" + string(sum[:16])
+}

@@ -13,12 +13,8 @@ type Limit struct {
 	Burst int64 // tokens, at least 1
 }
 
-// limitBytes is the size of a limit, and stateBytes that of a key's state, where they
-// are stored and sent.
-const (
-	limitBytes = 8
-	stateBytes = 4*8 + limitBytes
-)
+// LimitBytes is the size of a limit as it is stored and sent.
+const LimitBytes = 8
 
 // rounded is the limit as it is stored and sent, to a precision of 6e-8, or the zero
 // Limit.
@@ -37,10 +33,10 @@ func (l Limit) appendTo(b []byte) []byte {
 }
 
 // readLimit reads what appendTo has written; the zero Limit from anything else.
-func readLimit(s string) Limit {
+func ReadLimit(s string) Limit {
 	number := func(s string) int64 {
 		bits := uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
-		if n := math.Float32frombits(bits); n >= 1 && n <= maxSpan {
+		if n := math.Float32frombits(bits); n >= 1 && n <= MaxSpan {
 			return int64(n)
 		}
 		return 0
@@ -73,7 +69,7 @@ func (l Limit) toGoSince(toGo, age int64, to Limit) int64 {
 	if missing <= 0 {
 		return min(toGo, 0)
 	}
-	return min(0, max(toGo, -age)) + int64(min(maxTime, math.Floor(missing*float64(to.Full)/float64(to.Burst)+0.5)))
+	return min(0, max(toGo, -age)) + int64(min(MaxTime, math.Floor(missing*float64(to.Full)/float64(to.Burst)+0.5)))
 }
 
 // Time is the time in which a bucket of another limit is refilled as much as one of
@@ -83,5 +79,5 @@ func (l Limit) Time(time int64, to Limit) int64 {
 		return time
 	}
 	refill := float64(float64(time) * (float64(l.Burst) / float64(l.Full)) * (float64(to.Full) / float64(to.Burst)))
-	return int64(min(maxTime, math.Floor(refill+0.5)))
+	return int64(min(MaxTime, math.Floor(refill+0.5)))
 }

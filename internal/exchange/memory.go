@@ -62,7 +62,7 @@ func (m *Memory) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk
 	time := m.now().UnixMicro()
 	if fleet != nil {
 		if fleet.Err = err; err == nil {
-			fleet.Err = fleet.check()
+			fleet.Err = fleet.Check()
 		}
 		if fleet.Err == nil {
 			m.state.fleet.call(time, fleet)
@@ -70,7 +70,7 @@ func (m *Memory) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk
 	}
 	for _, c := range chunks {
 		if c.Err = err; err == nil {
-			c.Err = c.check(len(m.state.parts))
+			c.Err = c.Check(len(m.state.parts))
 		}
 		if c.Err == nil {
 			m.state.parts[c.Partition].exchange(time, c)
@@ -126,7 +126,7 @@ func (c memoryClock) at(time int64) memoryClock {
 }
 
 // never is the TAT of a key that was never charged.
-const never = -maxTime
+const never = -MaxTime
 
 // memoryKey is the state of a key.
 type memoryKey struct {
@@ -173,7 +173,7 @@ func (p *memoryPartition) exchange(time int64, c *Chunk) {
 		*p = newMemoryPartition()
 	}
 	clock := p.clock.at(time)
-	now, seq := clock.last, min(max(c.Seq, 0), maxSeq)
+	now, seq := clock.last, min(max(c.Seq, 0), MaxSeq)
 	prev := p.prev(c.ID, now)
 	status := statusOf(prev, seq, c.Floors)
 	if status == Applied {
@@ -185,7 +185,7 @@ func (p *memoryPartition) exchange(time int64, c *Chunk) {
 		k := p.known(&c.Records[i], now, tauMicros(c.Tau))
 		keys = append(keys, KeyState{ToGo: max(k.tat-now, LongAgo), Demand: k.demand})
 	}
-	c.Reply = Reply{Status: status, Now: now, Prev: prev, Keys: keys, Expires: min(p.expire*1000+clock.offset, 2*maxTime)}
+	c.Reply = Reply{Status: status, Now: now, Prev: prev, Keys: keys, Expires: min(p.expire*1000+clock.offset, 2*MaxTime)}
 }
 
 // statusOf says what becomes of a chunk with this sequence number where another
@@ -256,7 +256,7 @@ func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) *memoryK
 		state = new(memoryKey)
 		p.keys[strings.Clone(r.Field)] = state
 	}
-	next.demand, next.since = max(0, min(k.demand+attempts, maxTime)), now
+	next.demand, next.since = max(0, min(k.demand+attempts, MaxTime)), now
 	*state = next
 	return state
 }
@@ -271,7 +271,7 @@ func (p *memoryPartition) known(r *Record, now, tau int64) memoryKey {
 	state.demand = decayed(k.demand, now-k.since, tau)
 	if lim.Full > 0 {
 		if k.tat != never {
-			state.tat = min(now+k.limit.toGoSince(k.tat-now, span(r.Age), lim), now+maxTime)
+			state.tat = min(now+k.limit.toGoSince(k.tat-now, span(r.Age), lim), now+MaxTime)
 		}
 		state.unused, state.limit = min(k.limit.Time(k.unused, lim), maxUnused), lim
 	}
@@ -323,7 +323,7 @@ func (r *Record) merge(k *memoryKey, now int64, floors bool) {
 	if ceiling > 0 {
 		charged = min(charged, max(base, now+ceiling))
 	}
-	k.tat = min(charged, now+maxTime)
+	k.tat = min(charged, now+MaxTime)
 }
 
 // sweep drops what is over, once the partition has doubled since the last time:

@@ -82,7 +82,7 @@ func (f *memoryFleet) tell(now int64, told []News) {
 // call reads, except for what is over. A process that has heard of more than there
 // is has heard it from a state that is lost.
 func (f *memoryFleet) hear(now int64, c *FleetCall) {
-	r, heard := &c.Reply, min(max(c.Heard, 0), maxSeq)
+	r, heard := &c.Reply, min(max(c.Heard, 0), MaxSeq)
 	if heard > f.latest {
 		heard = 0
 	}
@@ -93,7 +93,7 @@ func (f *memoryFleet) hear(now int64, c *FleetCall) {
 	for i := heard + 1; i <= r.Heard; i++ {
 		n := f.news[i]
 		if n.tat > now || n.Reset {
-			n.ToGo, n.Demand, n.Limit = max(0, n.tat-now), min(max(n.Demand, 0), maxTime), n.Limit.rounded()
+			n.ToGo, n.Demand, n.Limit = max(0, n.tat-now), min(max(n.Demand, 0), MaxTime), n.Limit.rounded()
 			r.News = append(r.News, n.News)
 		}
 	}
@@ -110,7 +110,7 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 	}
 	f.counted, f.members, f.quiet, f.newer, f.lost, f.fastest, f.slowest = now, 0, 0, 0, 0, own, own
 	f.least, f.largest = lim, lim
-	silents, gone, live := departed{maxTime, now}, departed{maxTime, now}, []int64{now - micros(c.Age)}
+	silents, gone, live := departed{MaxTime, now}, departed{MaxTime, now}, []int64{now - micros(c.Age)}
 	for id, m := range f.seen {
 		switch {
 		case id == c.Process:

@@ -12,7 +12,7 @@ const (
 
 	newsPage  = 16 // pieces of news on a page of the hash
 	pageHead  = 8
-	newsBytes = 1 + 1 + 8 + 8 + limitBytes // of a piece of news, beside its field
+	newsBytes = 1 + 1 + 8 + 8 + LimitBytes // of a piece of news, beside its field
 	pageBytes = pageHead + newsPage*(maxNewsField+newsBytes)
 )
 
@@ -36,7 +36,7 @@ func (n *News) check() error {
 	return r.check()
 }
 
-func (f *FleetCall) check() error {
+func (f *FleetCall) Check() error {
 	if len(f.Tell) > MaxTold {
 		return fmt.Errorf("%d news in a call: at most %d", len(f.Tell), MaxTold)
 	}
@@ -54,7 +54,7 @@ func (n *News) appendTo(b []byte) []byte {
 	b = append(b, byte(len(n.Field)))
 	b = append(b, n.Field...)
 	b = append(b, n.flags())
-	return n.Limit.appendTo(appendInts(b, span(n.ToGo), min(max(n.Demand, 0), maxTime)))
+	return n.Limit.appendTo(appendInts(b, span(n.ToGo), min(max(n.Demand, 0), MaxTime)))
 }
 
 func (n *News) flags() byte {
@@ -88,14 +88,14 @@ func (r *FleetReply) parseNews(s string) error {
 	if s == "" {
 		return nil
 	}
-	return fmt.Errorf("%w: news out of bounds", errReply)
+	return fmt.Errorf("%w: news out of bounds", ErrReply)
 }
 
 // readPage reads a page up to its first piece that is not sound: another program may
 // have written there.
 func (r *FleetReply) readPage(page string) {
 	in := ints{s: page}
-	number := in.within(0, maxSeq)
+	number := in.within(0, MaxSeq)
 	for p := pageOf(number); in.s != "" && !in.wild && pageOf(number) == p; number++ {
 		size := int(in.s[0])
 		if len(in.s) < size+newsBytes {
@@ -103,9 +103,9 @@ func (r *FleetReply) readPage(page string) {
 		}
 		n := News{Field: in.s[1 : 1+size], Reset: in.s[1+size] == flagNewsReset}
 		in.s = in.s[2+size:]
-		tat, demand := in.within(-maxTime, r.Now+maxTime), in.within(0, maxTime)
-		lim := readLimit(in.s)
-		in.s = in.s[limitBytes:]
+		tat, demand := in.within(-MaxTime, r.Now+MaxTime), in.within(0, MaxTime)
+		lim := ReadLimit(in.s)
+		in.s = in.s[LimitBytes:]
 		if in.wild || n.check() != nil {
 			return
 		}

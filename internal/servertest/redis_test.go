@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/redisstore"
 	"github.com/seed-e56e777b/limiter/internal/servertest"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
@@ -163,7 +164,7 @@ func remaining(t testing.TB, client redis.UniversalClient, key string) int {
 // toGo is how far ahead of now Redis has a key's TAT.
 func toGo(t testing.TB, client redis.UniversalClient, key string) time.Duration {
 	t.Helper()
-	c, field := exchange.New(client, "limiter"), "k"+key
+	c, field := redisstore.New(client, "limiter"), "k"+key
 	chunk := &exchange.Chunk{
 		Partition: exchange.Partition(field, c.Partitions()), ID: exchange.ID{0xff}, Seq: time.Now().UnixMicro(), Floors: true,
 		Tau: time.Second, Records: []exchange.Record{{Field: field}},

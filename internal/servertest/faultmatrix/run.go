@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/redisstore"
 )
 
 // Pace is how long the parts of a run take.
@@ -302,7 +303,7 @@ func (f *fleet) phase(name string) FleetPhase {
 func (h *House) charged(ctx context.Context, k Kind) (float64, error) {
 	client := h.reader()
 	defer client.Close()
-	c, field := exchange.New(client, k.exactPrefix()), "k"+exactKey
+	c, field := redisstore.New(client, k.exactPrefix()), "k"+exactKey
 	chunk := &exchange.Chunk{
 		Partition: exchange.Partition(field, c.Partitions()), ID: exchange.ID{0xff}, Seq: time.Now().UnixMicro(), Floors: true,
 		Tau: time.Second, Records: []exchange.Record{{Field: field}},

@@ -1,4 +1,4 @@
-package exchange
+package redisstore
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/servertest"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
@@ -59,7 +60,7 @@ func everyCall(t testing.TB, c *Client) {
 	last := charge(id(1, 0), 2, 5)
 	last.Leave = true
 	one(t, c, last)
-	meet(t, c, FleetCall{Process: [8]byte{1}, Leave: true})
+	meet(t, c, exchange.FleetCall{Process: [8]byte{1}, Leave: true})
 }
 
 func asLimiter(o *redis.UniversalOptions) *redis.UniversalOptions {
@@ -80,7 +81,7 @@ func TestDocumentedACLSuffices(t *testing.T) {
 	closeLater(t, rdb)
 	require.NoError(t, rdb.Do(t.Context(), "acl", "setuser", "limiter", "-hset").Err())
 	c := charge(id(2, 0), 1, 5)
-	client.Exchange(t.Context(), nil, []*Chunk{c})
+	client.Exchange(t.Context(), nil, []*exchange.Chunk{c})
 	require.ErrorContains(t, c.Err, "check the user's ACL")
 }
 
@@ -97,7 +98,7 @@ func TestDocumentedACLIsMinimal(t *testing.T) {
 		err := try(t.Context(), client, 1)
 		last := charge(id(1, 0), 2, 5)
 		last.Leave = true
-		client.Exchange(t.Context(), &FleetCall{Process: [8]byte{1}, Leave: true}, []*Chunk{last})
+		client.Exchange(t.Context(), &exchange.FleetCall{Process: [8]byte{1}, Leave: true}, []*exchange.Chunk{last})
 		if err == nil && last.Err == nil {
 			t.Errorf("%s is not needed", right)
 		}
@@ -115,12 +116,12 @@ func TestDocumentedACLSufficesOnACluster(t *testing.T) {
 	client := New(tuned(t, asLimiter(&redis.UniversalOptions{Addrs: cluster.Addrs()})), "limiter")
 	everyCall(t, client)
 	migrating(t, cluster, client.names[0])
-	one(t, client, chunk(id(7, 0), 1, Record{Field: "kx", Delta: 5}))
+	one(t, client, chunk(id(7, 0), 1, exchange.Record{Field: "kx", Delta: 5}))
 	require.Empty(t, denials(t, cluster.Nodes...))
 
 	grantTo(t, append(slices.Clone(aclNode), "+cluster|slots"), cluster.Nodes...)
 	c := charge(id(8, 0), 1, 5)
-	client.Exchange(within(t, time.Second), nil, []*Chunk{c})
+	client.Exchange(within(t, time.Second), nil, []*exchange.Chunk{c})
 	require.Error(t, c.Err, "a slot under way needs +asking")
 	grantTo(t, append(slices.Clone(aclNode), "+asking"), cluster.Nodes...)
 	require.Error(t, try(within(t, time.Second), New(tuned(t, asLimiter(&redis.UniversalOptions{Addrs: cluster.Addrs()})), "limiter"), 9))

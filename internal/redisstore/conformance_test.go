@@ -1,4 +1,4 @@
-package exchange
+package redisstore
 
 import (
 	"math"
@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
@@ -34,9 +35,9 @@ func TestMemoryIsAsRedis(t *testing.T) {
 			}
 			c := s.chunk(rt)
 			d := *c
-			client.Exchange(t.Context(), nil, []*Chunk{c})
+			client.Exchange(t.Context(), nil, []*exchange.Chunk{c})
 			tw.time = c.Reply.Now
-			tw.Exchange(t.Context(), nil, []*Chunk{&d})
+			tw.Exchange(t.Context(), nil, []*exchange.Chunk{&d})
 			sameChunk(rt, c, &d)
 		}
 	})
@@ -61,8 +62,8 @@ func TestMemoryIsAsMiniredis(t *testing.T) {
 			server.SetTime(time.UnixMicro(tw.time))
 			f, c := s.fleet(rt), s.chunk(rt)
 			g, d := f, *c
-			client.Exchange(t.Context(), &f, []*Chunk{c})
-			tw.Exchange(t.Context(), &g, []*Chunk{&d})
+			client.Exchange(t.Context(), &f, []*exchange.Chunk{c})
+			tw.Exchange(t.Context(), &g, []*exchange.Chunk{&d})
 			sameChunk(rt, c, &d)
 			sameFleet(rt, f, g)
 		}
@@ -72,7 +73,7 @@ func TestMemoryIsAsMiniredis(t *testing.T) {
 var (
 	leapsForth = []time.Duration{
 		0, time.Microsecond, time.Millisecond, 100 * time.Millisecond, 999 * time.Millisecond,
-		KeepState, KeepState + time.Microsecond, time.Hour, keepSequence, keepSequence + time.Microsecond,
+		exchange.KeepState, exchange.KeepState + time.Microsecond, time.Hour, keepSequence, keepSequence + time.Microsecond,
 	}
 	leapsBoth = []time.Duration{
 		-time.Hour, -time.Second, -time.Microsecond, 0, time.Millisecond, time.Second, 5 * time.Second,
@@ -80,37 +81,37 @@ var (
 )
 
 // schedule draws chunks and fleet calls, mostly in order.
-type schedule struct{ seqs map[ID]int64 }
+type schedule struct{ seqs map[exchange.ID]int64 }
 
 var fields = []string{"k", "ka", "kb", "kc", "d\x00\x01\xff", "k\x00m", "k{f}", "k\n\r\n", "k\xc3\x28", "k" + string(make([]byte, 64))}
 
-var amounts = []int64{0, 0, 1, 999, 100_000, 1_000_000, 70_000_000, maxSpan, maxSpan + 1, math.MaxInt64, -1, math.MinInt64}
+var amounts = []int64{0, 0, 1, 999, 100_000, 1_000_000, 70_000_000, exchange.MaxSpan, exchange.MaxSpan + 1, math.MaxInt64, -1, math.MinInt64}
 
-var someLimits = []Limit{
-	{second, 10},
-	{second, 10},
-	{second, 10},
-	{3600 * second, 10},
-	{second / 3, 100},
-	{1, 1},
+var someLimits = []exchange.Limit{
+	lim(second, 10),
+	lim(second, 10),
+	lim(second, 10),
+	lim(3600*second, 10),
+	lim(second/3, 100),
+	lim(1, 1),
 	{},
-	{0, 5},
-	{5, 0},
-	{-1, 3},
-	{maxSpan, 1},
-	{1, maxSpan},
-	{math.MaxInt64, math.MaxInt64},
-	{math.MinInt64, 7},
+	lim(0, 5),
+	lim(5, 0),
+	lim(-1, 3),
+	lim(exchange.MaxSpan, 1),
+	lim(1, exchange.MaxSpan),
+	lim(math.MaxInt64, math.MaxInt64),
+	lim(math.MinInt64, 7),
 }
 
 var durations = []time.Duration{-1, 0, 1, time.Millisecond, 500 * time.Millisecond, time.Hour, math.MaxInt64, math.MinInt64}
 
-func (s *schedule) chunk(t *rapid.T) *Chunk {
+func (s *schedule) chunk(t *rapid.T) *exchange.Chunk {
 	if s.seqs == nil {
-		s.seqs = map[ID]int64{}
+		s.seqs = map[exchange.ID]int64{}
 	}
 	amount, limits := rapid.SampledFrom(amounts), rapid.SampledFrom(someLimits)
-	c := &Chunk{
+	c := &exchange.Chunk{
 		ID:     id(rapid.Byte().Draw(t, "process")%3, rapid.Byte().Draw(t, "lane")%2),
 		Tau:    rapid.SampledFrom(durations).Draw(t, "tau"),
 		Floors: rapid.IntRange(0, 3).Draw(t, "floors") == 0,
@@ -120,9 +121,9 @@ func (s *schedule) chunk(t *rapid.T) *Chunk {
 	s.seqs[c.ID]++
 	c.Seq = s.seqs[c.ID] + rapid.SampledFrom([]int64{0, 0, 0, 0, 0, -1, 2, -100}).Draw(t, "seq")
 	for range rapid.IntRange(0, 8).Draw(t, "records") {
-		c.Records = append(c.Records, Record{
+		c.Records = append(c.Records, exchange.Record{
 			Field:    rapid.SampledFrom(fields).Draw(t, "field"),
-			Op:       rapid.SampledFrom([]Op{Charge, Charge, Charge, Late, Late, Refund, Reset}).Draw(t, "op"),
+			Op:       rapid.SampledFrom([]exchange.Op{exchange.Charge, exchange.Charge, exchange.Charge, exchange.Late, exchange.Late, exchange.Refund, exchange.Reset}).Draw(t, "op"),
 			Left:     rapid.SampledFrom([]uint8{0, 0, 1, 128, 255}).Draw(t, "left"),
 			Delta:    amount.Draw(t, "delta"),
 			Attempts: amount.Draw(t, "attempts"),
@@ -135,9 +136,9 @@ func (s *schedule) chunk(t *rapid.T) *Chunk {
 	return c
 }
 
-func (s *schedule) fleet(t *rapid.T) FleetCall {
+func (s *schedule) fleet(t *rapid.T) exchange.FleetCall {
 	duration, amount, limits := rapid.SampledFrom(durations), rapid.SampledFrom(amounts), rapid.SampledFrom(someLimits)
-	f := FleetCall{
+	f := exchange.FleetCall{
 		Process:  [8]byte{rapid.Byte().Draw(t, "member") % 5},
 		Silent:   duration.Draw(t, "silent"),
 		Forget:   duration.Draw(t, "forget"),
@@ -148,8 +149,8 @@ func (s *schedule) fleet(t *rapid.T) FleetCall {
 		Leave:    rapid.IntRange(0, 5).Draw(t, "leave") == 0,
 		Heard:    rapid.SampledFrom([]int64{0, 1, 3, 16, 70, 300, 600, -1, math.MaxInt64}).Draw(t, "heard"),
 	}
-	for range rapid.SampledFrom([]int{0, 0, 1, 2, newsPage - 1, MaxTold}).Draw(t, "news") {
-		f.Tell = append(f.Tell, News{
+	for range rapid.SampledFrom([]int{0, 0, 1, 2, newsPage - 1, exchange.MaxTold}).Draw(t, "news") {
+		f.Tell = append(f.Tell, exchange.News{
 			Field:  rapid.SampledFrom(fields).Draw(t, "field"),
 			Reset:  rapid.Bool().Draw(t, "reset"),
 			ToGo:   amount.Draw(t, "to go"),
@@ -160,7 +161,7 @@ func (s *schedule) fleet(t *rapid.T) FleetCall {
 	return f
 }
 
-func sameChunk(t require.TestingT, script, memory *Chunk) {
+func sameChunk(t require.TestingT, script, memory *exchange.Chunk) {
 	require.NoError(t, script.Err)
 	require.NoError(t, memory.Err)
 	a, b := script.Reply, memory.Reply
@@ -175,7 +176,7 @@ func sameChunk(t require.TestingT, script, memory *Chunk) {
 	require.Equal(t, a, b)
 }
 
-func sameFleet(t require.TestingT, script, memory FleetCall) {
+func sameFleet(t require.TestingT, script, memory exchange.FleetCall) {
 	require.NoError(t, script.Err)
 	require.NoError(t, memory.Err)
 	require.Equal(t, script.Reply, memory.Reply)

@@ -1,4 +1,4 @@
-package exchange
+package redisstore
 
 import (
 	"context"
@@ -15,14 +15,15 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 	"github.com/seed-e56e777b/limiter/internal/servertest"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // everything is one chunk for each partition, its next of this ID.
-func everything(c *Client, seq int64) []*Chunk {
-	chunks := make([]*Chunk, c.Partitions())
+func everything(c *Client, seq int64) []*exchange.Chunk {
+	chunks := make([]*exchange.Chunk, c.Partitions())
 	for p := range chunks {
 		chunks[p] = charge(id(1, 0), seq, 5)
 		chunks[p].Partition = p
@@ -30,8 +31,8 @@ func everything(c *Client, seq int64) []*Chunk {
 	return chunks
 }
 
-func member() *FleetCall {
-	return &FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}
+func member() *exchange.FleetCall {
+	return &exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}
 }
 
 // within is a context that ends soon enough.
@@ -73,7 +74,7 @@ func TestScriptsLostMidway(t *testing.T) {
 		require.NoError(t, try(t.Context(), client, seq+1))
 		require.NoError(t, rdb.ScriptFlush(t.Context()).Err())
 	}
-	r := one(t, client, chunk(id(1, 0), 4, Record{Field: "kx"}))
+	r := one(t, client, chunk(id(1, 0), 4, exchange.Record{Field: "kx"}))
 	require.EqualValues(t, 3, r.Prev, "each was applied once")
 }
 
@@ -102,7 +103,7 @@ func TestFullServerAppliesNothing(t *testing.T) {
 	require.ErrorContains(t, err, "raise maxmemory")
 	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	r := one(t, client, charge(id(1, 0), 2, 0))
-	require.Equal(t, Reply{Status: Applied, Now: r.Now, Prev: 1, Keys: r.Keys}, r)
+	require.Equal(t, exchange.Reply{Status: exchange.Applied, Now: r.Now, Prev: 1, Keys: r.Keys}, r)
 	require.LessOrEqual(t, r.Keys[0].ToGo, int64(5))
 }
 
@@ -159,7 +160,7 @@ func TestServerKilledAndBack(t *testing.T) {
 	require.NoError(t, server.Restart(true))
 	require.EqualValues(t, 1, one(t, client, charge(id(1, 0), 2, 5)).Prev)
 	require.NoError(t, server.Restart(false))
-	require.Equal(t, Lost, one(t, client, charge(id(1, 0), 3, 5)).Status)
+	require.Equal(t, exchange.Lost, one(t, client, charge(id(1, 0), 3, 5)).Status)
 }
 
 func TestContextEnds(t *testing.T) {
@@ -170,7 +171,7 @@ func TestContextEnds(t *testing.T) {
 	require.ErrorIs(t, try(ctx, client, 1), context.Canceled)
 	tw := newTwin(partitions)
 	c := charge(id(1, 0), 1, 5)
-	tw.Exchange(ctx, nil, []*Chunk{c})
+	tw.Exchange(ctx, nil, []*exchange.Chunk{c})
 	require.ErrorIs(t, c.Err, context.Canceled)
 }
 
@@ -220,7 +221,7 @@ func TestRubbishInTheHash(t *testing.T) {
 		require.NoError(t, client.rdb.HSet(t.Context(), name, "kx", r, "ky", r, "d", r, "\x00m", r,
 			"\x00n"+string(a[:]), r, "\x00n", r, "", r).Err())
 		reply := one(t, client, charge(a, 1, second))
-		require.Equal(t, Applied, reply.Status, "%q", r)
+		require.Equal(t, exchange.Applied, reply.Status, "%q", r)
 		require.GreaterOrEqual(t, reply.Keys[0].ToGo, int64(second), "%q", r)
 		require.EqualValues(t, 1, one(t, client, charge(a, 2, second)).Prev)
 
@@ -273,7 +274,7 @@ func serve(l net.Listener, answer string) {
 // keys travel in one than four full calls have; of calls with few, more do.
 func TestPipelinesAreBoundedByKeys(t *testing.T) {
 	_, client := newMini(t)
-	for keys, want := range map[int]int{0: 40, 1: 40, 26: 16, 127: 4, MaxRecords: 4} {
+	for keys, want := range map[int]int{0: 40, 1: 40, 26: 16, 127: 4, exchange.MaxRecords: 4} {
 		calls := make([]*call, 40)
 		for i := range calls {
 			calls[i] = &call{keys: keys}
@@ -293,15 +294,15 @@ func TestFloodLeavesLittleBehind(t *testing.T) {
 	began := time.Now()
 	for seq := int64(1); time.Since(began) < time.Second; seq++ {
 		c := chunk(id(1, 0), seq)
-		for i := range MaxRecords {
-			c.Records = append(c.Records, Record{Field: fmt.Sprintf("k%d.%d", seq, i), Delta: 1, Attempts: 1000})
+		for i := range exchange.MaxRecords {
+			c.Records = append(c.Records, exchange.Record{Field: fmt.Sprintf("k%d.%d", seq, i), Delta: 1, Attempts: 1000})
 		}
-		request := c.request()
+		request := c.Encode()
 		binary.LittleEndian.PutUint64(request[18:], 20)
 		require.NoError(t, client.rdb.Eval(t.Context(), exchangeScript.source, []string{client.names[0]}, c.ID[:], request).Err())
 		if seq%16 == 0 && time.Since(began) > 200*time.Millisecond {
 			largest = max(largest, client.rdb.HLen(t.Context(), client.names[0]).Val())
-			live := int64(float64(seq*MaxRecords) * 0.02 / time.Since(began).Seconds())
+			live := int64(float64(seq*exchange.MaxRecords) * 0.02 / time.Since(began).Seconds())
 			require.Less(t, largest, 6*live+2000)
 		}
 	}
@@ -344,17 +345,17 @@ func TestStatesAreSweptWithinTenMinutes(t *testing.T) {
 			now := time.UnixMicro(epoch)
 			server.SetTime(now)
 			seq := int64(0)
-			call := func(records ...Record) *Chunk {
+			call := func(records ...exchange.Record) *exchange.Chunk {
 				seq++
 				c := chunk(id(1, 0), seq, records...)
 				one(t, client, c)
 				return c
 			}
-			c := call(Record{Field: "klong", Delta: 7200 * second}) // for which the hash lives
-			for i := 0; i < tc.keys; i += MaxRecords {
-				var records []Record
-				for j := i; j < min(i+MaxRecords, tc.keys); j++ {
-					records = append(records, Record{Field: "k" + strconv.Itoa(j), Delta: second})
+			c := call(exchange.Record{Field: "klong", Delta: 7200 * second}) // for which the hash lives
+			for i := 0; i < tc.keys; i += exchange.MaxRecords {
+				var records []exchange.Record
+				for j := i; j < min(i+exchange.MaxRecords, tc.keys); j++ {
+					records = append(records, exchange.Record{Field: "k" + strconv.Itoa(j), Delta: second})
 				}
 				c = call(records...)
 			}
@@ -467,7 +468,7 @@ func TestExpiry(t *testing.T) {
 	one(t, client, charge(a, 60, month.Microseconds()))
 	require.InDelta(t, (month + 70*time.Second).Seconds(), server.TTL(client.names[0]).Seconds(), 12)
 	told := *member()
-	told.Tell = []News{{Field: "kx", ToGo: month.Microseconds()}}
+	told.Tell = []exchange.News{{Field: "kx", ToGo: month.Microseconds()}}
 	meet(t, client, told)
 	require.InDelta(t, (month + 70*time.Second).Seconds(), server.TTL(client.fleet).Seconds(), 12)
 	now = now.Add(month - time.Second)
@@ -543,7 +544,7 @@ func TestClusterWithAHungMaster(t *testing.T) {
 	require.Eventually(t, func() bool {
 		chunks := everything(client, 4)
 		client.Exchange(within(t, time.Second), nil, chunks)
-		return !slices.ContainsFunc(chunks, func(c *Chunk) bool { return c.Err != nil })
+		return !slices.ContainsFunc(chunks, func(c *exchange.Chunk) bool { return c.Err != nil })
 	}, 5*time.Second, 50*time.Millisecond)
 }
 
@@ -599,14 +600,14 @@ func TestTuneFillsOnlyWhatIsEmpty(t *testing.T) {
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	_, client := newReal(t, redisserver.Options{})
-	for _, e := range []Exchanger{client, newTwin(partitions)} {
+	for _, e := range []exchange.Exchanger{client, newTwin(partitions)} {
 		errs := make(chan error)
 		for g := range byte(8) {
 			go func() {
 				var all []error
 				for seq := range int64(50) {
 					c, f := charge(id(g, 0), seq+1, 5), member()
-					e.Exchange(t.Context(), f, []*Chunk{c})
+					e.Exchange(t.Context(), f, []*exchange.Chunk{c})
 					all = append(all, c.Err, f.Err)
 				}
 				errs <- errors.Join(all...)

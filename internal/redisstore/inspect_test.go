@@ -1,4 +1,4 @@
-package exchange
+package redisstore
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/servertest"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
@@ -39,13 +40,13 @@ func inspected(t *testing.T, test func(t *testing.T, c *Client)) {
 // of two processes.
 func TestInspect(t *testing.T) {
 	inspected(t, func(t *testing.T, c *Client) {
-		field := FieldOf("user:42")
-		chunk := chunk(id(1, 0), 1, Record{Field: field, Delta: 30e6, Attempts: 5000})
+		field := exchange.FieldOf("user:42")
+		chunk := chunk(id(1, 0), 1, exchange.Record{Field: field, Delta: 30e6, Attempts: 5000})
 		chunk.Tau = time.Hour // it does not decay while this runs
-		chunk.Partition = Partition(field, c.Partitions())
-		c.Exchange(t.Context(), &FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}, []*Chunk{chunk})
+		chunk.Partition = exchange.Partition(field, c.Partitions())
+		c.Exchange(t.Context(), &exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}, []*exchange.Chunk{chunk})
 		require.NoError(t, chunk.Err)
-		other := FleetCall{Process: [8]byte{2}, Silent: time.Second, Forget: time.Minute}
+		other := exchange.FleetCall{Process: [8]byte{2}, Silent: time.Second, Forget: time.Minute}
 		c.Exchange(t.Context(), &other, nil)
 		require.NoError(t, other.Err)
 		require.NoError(t, c.rdb.HSet(t.Context(), c.fleet, "\x00q", "something new", "\x00p", "x", "\x00pshort", "12345678").Err())
@@ -81,13 +82,13 @@ func dump(t *testing.T, c *Client) map[string]map[string]string {
 
 func TestInspectWhatIsNotThere(t *testing.T) {
 	inspected(t, func(t *testing.T, c *Client) {
-		field := FieldOf("user:42")
+		field := exchange.FieldOf("user:42")
 		s, err := c.Inspect(t.Context(), field, time.Second)
 		require.NoError(t, err)
-		require.Equal(t, Sight{Hash: c.names[Partition(field, c.Partitions())]}, s)
+		require.Equal(t, Inspection{Hash: c.names[exchange.Partition(field, c.Partitions())]}, s)
 
 		empty := chunk(id(1, 0), 1)
-		empty.Partition = Partition(field, c.Partitions())
+		empty.Partition = exchange.Partition(field, c.Partitions())
 		one(t, c, empty)
 		s, err = c.Inspect(t.Context(), field, time.Second)
 		require.NoError(t, err)
@@ -98,8 +99,8 @@ func TestInspectWhatIsNotThere(t *testing.T) {
 
 func TestInspectWhatIsSomebodyElses(t *testing.T) {
 	inspected(t, func(t *testing.T, c *Client) {
-		field := FieldOf("user:42")
-		hash := c.names[Partition(field, c.Partitions())]
+		field := exchange.FieldOf("user:42")
+		hash := c.names[exchange.Partition(field, c.Partitions())]
 		for _, value := range []string{"", "hello", strings.Repeat("\xff\x7f", 12), strings.Repeat("\x00", 25)} {
 			require.NoError(t, c.rdb.HSet(t.Context(), hash, field, value).Err())
 			_, err := c.Inspect(t.Context(), field, time.Second)
@@ -128,7 +129,7 @@ func TestInspectByTheClockOfTheHash(t *testing.T) {
 	_, now, err := glance(t.Context(), c.rdb, c.names[0], clockInPartition)
 	require.NoError(t, err)
 	require.Equal(t, int64(epoch+10e6), now)
-	tat, ok := numbers(state, 1)
+	tat, ok := exchange.ReadInts(state, 1)
 	require.True(t, ok)
 	require.Equal(t, int64(epoch+30e6), tat[0])
 }

@@ -1,4 +1,4 @@
-package exchange
+package redisstore
 
 import (
 	"context"
@@ -12,13 +12,14 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // BenchmarkExchange measures what an exchange costs Redis: its own CPU time, the
 // bytes on the wire and its memory, per key, for full chunks and keys of 18 bytes.
 func BenchmarkExchange(b *testing.B) {
-	for _, records := range []int{1, 16, MaxRecords} {
+	for _, records := range []int{1, 16, exchange.MaxRecords} {
 		b.Run(fmt.Sprintf("keys=%d", records), func(b *testing.B) { benchmarkExchange(b, records) })
 	}
 }
@@ -46,14 +47,14 @@ func benchmarkExchange(b *testing.B, records int) {
 	b.ReportMetric(float64(memory)/float64(records), "redis-bytes/key")
 }
 
-func benchChunks(partitions, records int) []*Chunk {
-	chunks := make([]*Chunk, partitions)
+func benchChunks(partitions, records int) []*exchange.Chunk {
+	chunks := make([]*exchange.Chunk, partitions)
 	for p := range chunks {
 		c := chunk(id(1, 0), 0)
 		c.Partition = p
 		for i := range records {
-			c.Records = append(c.Records, Record{
-				Field: fmt.Sprintf("kcustomer:%08d", i), Delta: 1000, Attempts: 1500, Age: 50_000, Limit: Limit{second, 100},
+			c.Records = append(c.Records, exchange.Record{
+				Field: fmt.Sprintf("kcustomer:%08d", i), Delta: 1000, Attempts: 1500, Age: 50_000, Limit: lim(second, 100),
 			})
 		}
 		chunks[p] = c
@@ -69,7 +70,7 @@ func BenchmarkFleet(b *testing.B) {
 			rdb := server.Client()
 			closeLater(b, rdb)
 			const perBatch = 32
-			f := FleetCall{Silent: time.Second, Forget: time.Minute}
+			f := exchange.FleetCall{Silent: time.Second, Forget: time.Minute}
 			next := func() {
 				for range perBatch {
 					binary.LittleEndian.PutUint16(f.Process[:], uint16((int(binary.LittleEndian.Uint16(f.Process[:]))+1)%members))
@@ -90,13 +91,13 @@ func BenchmarkNews(b *testing.B) {
 	server, client := newReal(b, redisserver.Options{})
 	rdb := server.Client()
 	closeLater(b, rdb)
-	f := FleetCall{Silent: time.Second, Forget: time.Minute}
+	f := exchange.FleetCall{Silent: time.Second, Forget: time.Minute}
 	tell := f
-	for i := range MaxTold {
-		tell.Tell = append(tell.Tell, News{Field: fmt.Sprintf("kcustomer:%08d", i), ToGo: maxSpan, Demand: 1000})
+	for i := range exchange.MaxTold {
+		tell.Tell = append(tell.Tell, exchange.News{Field: fmt.Sprintf("kcustomer:%08d", i), ToGo: exchange.MaxSpan, Demand: 1000})
 	}
 	var latest int64
-	for range NewsKept/MaxTold + 1 {
+	for range exchange.NewsKept/exchange.MaxTold + 1 {
 		latest = meet(b, client, tell).Latest
 	}
 	memory, err := rdb.MemoryUsage(context.Background(), client.fleet, 0).Result()
@@ -105,7 +106,7 @@ func BenchmarkNews(b *testing.B) {
 	f.Process[0] = 1
 	leave := f
 	leave.Leave = true
-	for name, c := range map[string]FleetCall{"none": f, "hear": {Silent: time.Second, Forget: time.Minute}, "tell": tell, "count": leave} {
+	for name, c := range map[string]exchange.FleetCall{"none": f, "hear": {Silent: time.Second, Forget: time.Minute}, "tell": tell, "count": leave} {
 		b.Run(name, func(b *testing.B) {
 			report := measure(b, rdb, 1, "call", func() { tell.Heard = meet(b, client, c).Latest })
 			report("bytes-out", "total_net_output_bytes")
@@ -151,13 +152,13 @@ func effort(b *testing.B, rdb *redis.Client) map[string]float64 {
 // BenchmarkMemory is what a simulation pays.
 func BenchmarkMemory(b *testing.B) {
 	tw := newTwin(partitions)
-	c := chunk(id(1, 0), 0, Record{Field: "kcustomer:00000001", Delta: 1000, Attempts: 1500})
-	f := &FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}
+	c := chunk(id(1, 0), 0, exchange.Record{Field: "kcustomer:00000001", Delta: 1000, Attempts: 1500})
+	f := &exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}
 	b.ReportAllocs()
 	for b.Loop() {
 		c.Seq++
 		tw.time += 1000
-		tw.Exchange(b.Context(), f, []*Chunk{c})
+		tw.Exchange(b.Context(), f, []*exchange.Chunk{c})
 	}
 }
 
@@ -168,14 +169,14 @@ func BenchmarkSweep(b *testing.B) {
 	rdb := server.Client()
 	closeLater(b, rdb)
 	name, seq := client.names[0], int64(0)
-	call := func(records ...Record) {
+	call := func(records ...exchange.Record) {
 		seq++
 		one(b, client, chunk(id(1, 0), seq, records...))
 	}
-	for i := 0; i < 100_000; i += MaxRecords {
-		var records []Record
-		for j := range MaxRecords {
-			records = append(records, Record{Field: fmt.Sprintf("kcustomer:%08d", i+j), Delta: 3600 * second, Limit: Limit{second, 100}})
+	for i := 0; i < 100_000; i += exchange.MaxRecords {
+		var records []exchange.Record
+		for j := range exchange.MaxRecords {
+			records = append(records, exchange.Record{Field: fmt.Sprintf("kcustomer:%08d", i+j), Delta: 3600 * second, Limit: lim(second, 100)})
 		}
 		call(records...)
 	}

@@ -1,9 +1,8 @@
-package exchange
+package redisstore
 
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -11,58 +10,54 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
+
+// stateBytes is the length of a key's state, as it is stored: four numbers and a limit.
+const stateBytes = 4*8 + exchange.LimitBytes
 
 // errState stands for a field that holds something else.
 var errState = errors.New("not the limiter's (another program's, or another version's)")
 
 // Sight is what Redis holds of one key, and of the fleet.
-type Sight struct {
+type Inspection struct {
 	Hash   string // the name of the partition's hash
 	Exists bool   // there is such a hash
-	Key    *KeySight
-	Fleet  []MemberSight // by when they were last seen, the latest first
+	Key    *KeyInspection
+	Fleet  []MemberInspection // by when they were last seen, the latest first
 }
 
 // KeySight is the state of a key; there is none where it was never exchanged,
 // or has been full for so long that it was swept.
-type KeySight struct {
-	ToGo    time.Duration // TAT − now; not above 0: full
-	Demand  float64       // tokens asked for per second by the whole fleet
-	Written time.Duration // how long ago something was reported
-	Limit   Limit         // by which ToGo is time: that of the process that reported last
+type KeyInspection struct {
+	ToGo    time.Duration  // TAT − now; not above 0: full
+	Demand  float64        // tokens asked for per second by the whole fleet
+	Written time.Duration  // how long ago something was reported
+	Limit   exchange.Limit // by which ToGo is time: that of the process that reported last
 }
 
 // MemberSight is a process that has not left.
-type MemberSight struct {
+type MemberInspection struct {
 	Process [8]byte
 	Seen    time.Duration // how long ago
 }
 
-// FieldOf is the field of a key: itself or, above 64 bytes, its digest.
-func FieldOf(key string) string {
-	if len(key) <= 64 {
-		return "k" + key
-	}
-	sum := sha256.Sum256([]byte(key))
-	return "d" + string(sum[:16])
-}
-
 // Inspect looks at a field and at the fleet, and changes nothing. tau is the
 // time constant of demand that the fleet reports with.
-func (c *Client) Inspect(ctx context.Context, field string, tau time.Duration) (Sight, error) {
-	s := Sight{Hash: c.names[Partition(field, len(c.names))]}
+func (c *Client) Inspect(ctx context.Context, field string, tau time.Duration) (Inspection, error) {
+	s := Inspection{Hash: c.names[exchange.Partition(field, len(c.names))]}
 	err := c.inspectKey(ctx, &s, field, tau)
 	if err == nil {
 		err = c.inspectFleet(ctx, &s)
 	}
 	if err != nil {
-		return Sight{}, explain(err)
+		return Inspection{}, explain(err)
 	}
 	return s, nil
 }
 
-func (c *Client) inspectKey(ctx context.Context, s *Sight, field string, tau time.Duration) error {
+func (c *Client) inspectKey(ctx context.Context, s *Inspection, field string, tau time.Duration) error {
 	node, err := c.node(ctx, s.Hash)
 	if err != nil {
 		return err
@@ -75,23 +70,24 @@ func (c *Client) inspectKey(ctx context.Context, s *Sight, field string, tau tim
 	if values[1] == nil {
 		return nil
 	}
-	state, ok := numbers(values[1], 4)
-	if !ok || len(values[1].(string)) != stateBytes {
+	value, _ := values[1].(string)
+	state, ok := exchange.ReadInts(value, 4)
+	if !ok || len(value) != stateBytes {
 		return fmt.Errorf("the field %q of %s is %w", field, s.Hash, errState)
 	}
 	tat, demand, since := state[0], state[1], state[2]
 	ago := max(0, now-since)
-	s.Key = &KeySight{
-		ToGo:    time.Duration(min(max(tat-now, LongAgo), maxSpan)) * time.Microsecond,
+	s.Key = &KeyInspection{
+		ToGo:    time.Duration(min(max(tat-now, exchange.LongAgo), exchange.MaxSpan)) * time.Microsecond,
 		Demand:  float64(demand) / 1000 / tau.Seconds() * math.Exp(-float64(ago)/float64(tau.Microseconds())),
-		Written: time.Duration(min(ago, maxSpan)) * time.Microsecond,
-		Limit:   readLimit(values[1].(string)[4*8:]),
+		Written: time.Duration(min(ago, exchange.MaxSpan)) * time.Microsecond,
+		Limit:   exchange.ReadLimit(value[4*8:]),
 	}
 	return nil
 }
 
 // inspectFleet reads the fields of members and leaves others alone.
-func (c *Client) inspectFleet(ctx context.Context, s *Sight) error {
+func (c *Client) inspectFleet(ctx context.Context, s *Inspection) error {
 	node, err := c.node(ctx, c.fleet)
 	if err != nil {
 		return err
@@ -107,15 +103,15 @@ func (c *Client) inspectFleet(ctx context.Context, s *Sight) error {
 		if !fields.Next(ctx) {
 			break
 		}
-		at, ok := numbers(fields.Val(), 1)
+		at, ok := exchange.ReadInts(fields.Val(), 1)
 		if len(field) == 2+8 && ok {
-			seen[[8]byte([]byte(field[2:]))] = time.Duration(min(max(0, now-at[0]), maxSpan)) * time.Microsecond
+			seen[[8]byte([]byte(field[2:]))] = time.Duration(min(max(0, now-at[0]), exchange.MaxSpan)) * time.Microsecond
 		}
 	}
 	for process, ago := range seen {
-		s.Fleet = append(s.Fleet, MemberSight{Process: process, Seen: ago})
+		s.Fleet = append(s.Fleet, MemberInspection{Process: process, Seen: ago})
 	}
-	slices.SortFunc(s.Fleet, func(a, b MemberSight) int {
+	slices.SortFunc(s.Fleet, func(a, b MemberInspection) int {
 		return cmp.Or(cmp.Compare(a.Seen, b.Seen), slices.Compare(a.Process[:], b.Process[:]))
 	})
 	return fields.Err()
@@ -154,24 +150,9 @@ func glance(ctx context.Context, node redis.Cmdable, hash string, clockAt int, f
 // clockOf reads the clock when last written and its offset from a hash's own state.
 func clockOf(meta any, at int) (last, offset int64) {
 	if s, ok := meta.(string); ok && len(s) >= at {
-		if clock, ok := numbers(s[at:], 2); ok && clock[0] >= 0 && clock[1] >= 0 {
+		if clock, ok := exchange.ReadInts(s[at:], 2); ok && clock[0] >= 0 && clock[1] >= 0 {
 			return clock[0], clock[1]
 		}
 	}
 	return 0, 0
-}
-
-// numbers are the first n numbers of a value, if it has as many and all are
-// within what is believed.
-func numbers(value any, n int) ([]int64, bool) {
-	s, ok := value.(string)
-	if !ok || len(s) < 8*n {
-		return nil, false
-	}
-	in := ints{s: s}
-	list := make([]int64, n)
-	for i := range list {
-		list[i] = in.within(-maxTime, maxTime)
-	}
-	return list, !in.wild
 }

@@ -1,4 +1,4 @@
-package exchange
+package redisstore
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
@@ -34,7 +35,7 @@ func rubbish(rng *rand.Rand) string {
 // plausible is a number near those that are checked, or any.
 func plausible(rng *rand.Rand) uint64 {
 	us := time.Now().UnixMicro()
-	near := []int64{0, -1, 1, us, 2 * us, maxTime, maxTime - us, maxSeq, maxSeq + 1, 1 << 62, -1 << 63, LongAgo, -maxTime}
+	near := []int64{0, -1, 1, us, 2 * us, exchange.MaxTime, exchange.MaxTime - us, exchange.MaxSeq, exchange.MaxSeq + 1, 1 << 62, -1 << 63, exchange.LongAgo, -exchange.MaxTime}
 	n := near[rng.IntN(len(near))] + rng.Int64N(5) - 2
 	if rng.IntN(4) == 0 {
 		return rng.Uint64()
@@ -82,14 +83,14 @@ func TestRandomRubbishInTheHash(t *testing.T) {
 			"\x00p", rubbish(rng), "\x00p"+string(p.Process[:]), rubbish(rng), "\x00t"+string([]byte{byte(i), 0}), rubbish(rng), rubbish(rng), rubbish(rng)).Err())
 
 		c := charge(a, 1, second)
-		client.Exchange(ctx, p, []*Chunk{c})
+		client.Exchange(ctx, p, []*exchange.Chunk{c})
 		require.NoError(t, c.Err, "round %d", i)
 		if p.Err != nil {
-			require.ErrorIs(t, p.Err, errReply, "round %d", i)
+			require.ErrorIs(t, p.Err, exchange.ErrReply, "round %d", i)
 		}
-		if c.Reply.Status == Duplicate && c.Reply.Prev < maxSeq {
+		if c.Reply.Status == exchange.Duplicate && c.Reply.Prev < exchange.MaxSeq {
 			c.Seq, c.Floors = c.Reply.Prev+1, true
-			require.NotEqual(t, Lost, one(t, client, c).Status, "round %d", i)
+			require.NotEqual(t, exchange.Lost, one(t, client, c).Status, "round %d", i)
 		}
 	}
 	require.NoError(t, client.rdb.Del(ctx, client.fleet).Err())

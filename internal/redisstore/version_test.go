@@ -1,4 +1,4 @@
-package exchange
+package redisstore
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestLayoutIsFixed(t *testing.T) {
 	t.Parallel()
 	_, client := newReal(t, redisserver.Options{})
-	client.Exchange(t.Context(), member(), []*Chunk{chunk(id(1, 0), 1, Record{Field: "kx", Delta: 3600 * second, Attempts: 1000})})
+	client.Exchange(t.Context(), member(), []*exchange.Chunk{chunk(id(1, 0), 1, exchange.Record{Field: "kx", Delta: 3600 * second, Attempts: 1000})})
 	lengths := func(name string) map[string]int {
 		fields, err := client.rdb.HGetAll(t.Context(), name).Result()
 		require.NoError(t, err)
@@ -44,7 +45,7 @@ func TestBuildsShareState(t *testing.T) {
 		k.script = other
 		require.NoError(t, client.exec(t.Context(), []*call{k}))
 		require.NoError(t, c.Err)
-		require.Equal(t, Applied, c.Reply.Status)
+		require.Equal(t, exchange.Applied, c.Reply.Status)
 		require.InDelta(t, (seq+1)*20*second, c.Reply.Keys[0].ToGo, second)
 	}
 }
@@ -70,7 +71,7 @@ func TestOtherVersionsAreLeftAlone(t *testing.T) {
 	require.NoError(t, rdb.HSet(ctx, client.fleet, "\x00m", strings.Repeat("\xff", 56), "\x00g", "?").Err())
 
 	r := one(t, client, charge(id(1, 0), 1, 10*second))
-	require.Equal(t, Applied, r.Status)
+	require.Equal(t, exchange.Applied, r.Status)
 	require.InDelta(t, 10*second, r.Keys[0].ToGo, second)
 	for seq := range int64(50) { // enough for the sweep to go round
 		one(t, client, chunk(id(1, 0), seq+2))

@@ -1,4 +1,6 @@
-package exchange
+// Package redisstore keeps the shared state of internal/exchange in Redis: one
+// hash for each partition and one for the fleet, changed by two scripts.
+package redisstore
 
 import (
 	"context"
@@ -8,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
 // What travels in one pipeline, in keys: Redis turns to nobody else before it has
@@ -16,8 +20,8 @@ import (
 // costs each pipeline a timeout.
 const (
 	callKeys       = 8 // that a call takes as long as, whatever it carries
-	perExec        = 4 * (MaxRecords + callKeys)
-	perExecCluster = 16 * (MaxRecords + callKeys)
+	perExec        = 4 * (exchange.MaxRecords + callKeys)
+	perExecCluster = 16 * (exchange.MaxRecords + callKeys)
 )
 
 // wrappers is how many structures around a client are looked into.
@@ -44,11 +48,11 @@ type Client struct {
 // up to 60 s to notice a failover: an unanswered pipeline is no reason for it to look.
 type reloader interface{ ReloadState(ctx context.Context) }
 
-var _ Exchanger = (*Client)(nil)
+var _ exchange.Exchanger = (*Client)(nil)
 
 // Open returns rdb itself where it is a Store, otherwise a [Client].
-func Open(rdb redis.UniversalClient, prefix string) Store {
-	if s, ok := rdb.(Store); ok {
+func Open(rdb redis.UniversalClient, prefix string) exchange.Store {
+	if s, ok := rdb.(exchange.Store); ok {
 		return s
 	}
 	return New(rdb, prefix)
@@ -93,7 +97,7 @@ func (c *Client) Partitions() int { return len(c.names) }
 
 // Exchange implements [Exchanger]. The chunks travel a few to a pipeline, one
 // pipeline after the other.
-func (c *Client) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk) {
+func (c *Client) Exchange(ctx context.Context, fleet *exchange.FleetCall, chunks []*exchange.Chunk) {
 	calls := c.calls(fleet, chunks)
 	for len(calls) > 0 {
 		n := c.fitting(calls)
@@ -120,15 +124,15 @@ func (c *Client) fitting(calls []*call) (n int) {
 }
 
 // calls makes the calls of a batch.
-func (c *Client) calls(fleet *FleetCall, chunks []*Chunk) []*call {
+func (c *Client) calls(fleet *exchange.FleetCall, chunks []*exchange.Chunk) []*call {
 	calls := make([]*call, 0, len(chunks)+1)
 	if fleet != nil {
-		if fleet.Err = fleet.check(); fleet.Err == nil {
+		if fleet.Err = fleet.Check(); fleet.Err == nil {
 			calls = append(calls, newFleetCall(c.fleet, fleet))
 		}
 	}
 	for _, chunk := range chunks {
-		if chunk.Err = chunk.check(len(c.names)); chunk.Err == nil {
+		if chunk.Err = chunk.Check(len(c.names)); chunk.Err == nil {
 			calls = append(calls, newChunkCall(c.names[chunk.Partition], chunk))
 		}
 	}
@@ -175,21 +179,21 @@ type call struct {
 	fail   func(error)
 }
 
-func newChunkCall(name string, c *Chunk) *call {
+func newChunkCall(name string, c *exchange.Chunk) *call {
 	return &call{
 		script: exchangeScript,
-		args:   []any{name, c.ID[:], c.request()},
+		args:   []any{name, c.ID[:], c.Encode()},
 		keys:   len(c.Records),
-		accept: func(s string) error { return c.Reply.parse(s, len(c.Records)) },
+		accept: func(s string) error { return c.Reply.Decode(s, len(c.Records)) },
 		fail:   func(err error) { c.Err = err },
 	}
 }
 
-func newFleetCall(name string, f *FleetCall) *call {
+func newFleetCall(name string, f *exchange.FleetCall) *call {
 	return &call{
 		script: fleetScript,
-		args:   []any{name, f.Process[:], f.request()},
-		accept: f.Reply.parse,
+		args:   []any{name, f.Process[:], f.Encode()},
+		accept: f.Reply.Decode,
 		fail:   func(err error) { f.Err = err },
 	}
 }
@@ -266,7 +270,7 @@ func (k *call) settle() {
 func (k *call) read() error {
 	s, ok := k.cmd.Val().(string)
 	if !ok {
-		return fmt.Errorf("%w: a %T", errReply, k.cmd.Val())
+		return fmt.Errorf("%w: a %T", exchange.ErrReply, k.cmd.Val())
 	}
 	return k.accept(s)
 }

@@ -1,9 +1,11 @@
-package exchange
+package redisstore
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/servertest"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
@@ -23,24 +26,33 @@ func (quiet) Printf(context.Context, string, ...any) {}
 
 func init() { redis.SetLogger(quiet{}) }
 
+const second = 1_000_000 // microseconds
+
+// Constants of the scripts and of the wire.
+const (
+	newsPage     = 16 // pieces of news on a page
+	keepSequence = 24 * time.Hour
+	maxFieldLen  = math.MaxUint16
+)
+
 // epoch is when settable clocks begin, in microseconds.
 const epoch = 1_800_000_000_000_000
 
 // twin is a Memory that is told the time.
 type twin struct {
-	*Memory
+	*exchange.Memory
 	time int64
 }
 
 func newTwin(partitions int) *twin {
 	tw := &twin{time: epoch}
-	tw.Memory = NewMemory(partitions, func() time.Time { return time.UnixMicro(tw.time) })
+	tw.Memory = exchange.NewMemory(partitions, func() time.Time { return time.UnixMicro(tw.time) })
 	return tw
 }
 
 // world is an Exchanger whose time can be set.
 type world struct {
-	Exchanger
+	exchange.Exchanger
 	set  func(micros int64)
 	wipe func()
 }
@@ -83,21 +95,21 @@ func tuned(t testing.TB, o *redis.UniversalOptions) redis.UniversalClient {
 func closeLater(t testing.TB, c io.Closer) { t.Cleanup(func() { c.Close() }) }
 
 // id is the ID of a lane.
-func id(process, lane byte) ID { return ID{0: process, 8: lane} }
+func id(process, lane byte) exchange.ID { return exchange.ID{0: process, 8: lane} }
 
 // charge is a chunk of one charge on partition 0.
-func charge(id ID, seq int64, delta int64) *Chunk {
-	return chunk(id, seq, Record{Field: "kx", Delta: delta})
+func charge(id exchange.ID, seq int64, delta int64) *exchange.Chunk {
+	return chunk(id, seq, exchange.Record{Field: "kx", Delta: delta})
 }
 
-func chunk(id ID, seq int64, records ...Record) *Chunk {
-	return &Chunk{ID: id, Seq: seq, Tau: 500 * time.Millisecond, Records: records}
+func chunk(id exchange.ID, seq int64, records ...exchange.Record) *exchange.Chunk {
+	return &exchange.Chunk{ID: id, Seq: seq, Tau: 500 * time.Millisecond, Records: records}
 }
 
 // one exchanges one chunk, which must succeed, and returns its reply.
-func one(t testing.TB, e Exchanger, c *Chunk) Reply {
+func one(t testing.TB, e exchange.Exchanger, c *exchange.Chunk) exchange.Reply {
 	t.Helper()
-	e.Exchange(t.Context(), nil, []*Chunk{c})
+	e.Exchange(t.Context(), nil, []*exchange.Chunk{c})
 	require.NoError(t, c.Err)
 	r := c.Reply
 	r.Expires, r.Wait = 0, 0 // of what is over there are tests of their own
@@ -105,7 +117,7 @@ func one(t testing.TB, e Exchanger, c *Chunk) Reply {
 }
 
 // meet makes a fleet call, which must succeed.
-func meet(t testing.TB, e Exchanger, f FleetCall) FleetReply {
+func meet(t testing.TB, e exchange.Exchanger, f exchange.FleetCall) exchange.FleetReply {
 	t.Helper()
 	e.Exchange(t.Context(), &f, nil)
 	require.NoError(t, f.Err)
@@ -114,3 +126,17 @@ func meet(t testing.TB, e Exchanger, f FleetCall) FleetReply {
 
 // freshPrefix keeps tests on one server apart.
 func freshPrefix() string { return fmt.Sprintf("test%x", rand.Uint64()) }
+
+// appendInts appends numbers as the scripts store them.
+func appendInts(b []byte, ns ...int64) []byte {
+	for _, n := range ns {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	}
+	return b
+}
+
+func lim(full, burst int64) exchange.Limit { return exchange.Limit{Full: full, Burst: burst} }
+
+func keyState(toGo, demand int64) exchange.KeyState {
+	return exchange.KeyState{ToGo: toGo, Demand: demand}
+}

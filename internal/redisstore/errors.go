@@ -1,4 +1,4 @@
-package exchange
+package redisstore
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
 // errNoReply stands for a command that came back with neither a value nor an error.
@@ -88,7 +90,7 @@ func noScript(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
 func ofServer(err error) bool {
 	var reply redis.Error
 	switch {
-	case err == nil, errors.Is(err, errReply), errors.Is(err, errNoReply):
+	case err == nil, errors.Is(err, exchange.ErrReply), errors.Is(err, errNoReply):
 		return false
 	case !errors.As(err, &reply):
 		return true
