@@ -380,7 +380,7 @@ func (s *syncer) retire(now int64) {
 // sent.
 func (s *syncer) tell(fleet *exchange.FleetCall, now int64) {
 	if s.mayTell() {
-		fleet.Tell, s.toldAt = s.outbox.Take(s.pace.Room(s.local.world.Load().fleet, now), now), now
+		fleet.Announce, s.toldAt = s.outbox.Take(s.pace.Room(s.local.world.Load().fleet, now), now), now
 	}
 }
 
@@ -388,9 +388,9 @@ func (s *syncer) tell(fleet *exchange.FleetCall, now int64) {
 // carries it. A key whose news was cut counts as not announced.
 func (s *syncer) concludeTell(b *batch, now int64) {
 	if b.Fleet != nil && b.Fleet.Err == nil {
-		s.outbox.Told()
+		s.outbox.Announced()
 	} else if b.Fleet != nil {
-		s.outbox.Untold()
+		s.outbox.PutBack()
 	}
 	for _, field := range s.outbox.Cut() {
 		s.local.unsay(field, now)
@@ -846,7 +846,7 @@ func (b *bucket) timeOf(rec *exchange.Record) time.Duration {
 
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
 	c := s.fleet.Call(s.process, s.local.world.Load().rtt, now)
-	c.Heard = s.heard
+	c.Received = s.heard
 	if lim := newBucket(*s.local.limit.Load(), now); lim.shared() {
 		c.Limit = lim.inExchange()
 	}
@@ -860,10 +860,10 @@ func (s *syncer) hear(c *exchange.FleetCall, now int64) {
 	if r.Latest < s.heard { // the fleet's key has lost its news
 		s.retell(now)
 	}
-	s.behind = r.Heard < r.Latest && r.Heard != s.heard // without progress it would be a loop
-	s.heard = r.Heard
+	s.behind = r.Received < r.Latest && r.Received != s.heard // without progress it would be a loop
+	s.heard = r.Received
 	s.pace.Latest(r.Latest)
-	for _, n := range c.Tell {
+	for _, n := range c.Announce {
 		s.ours[n.Field] = true
 	}
 	for _, n := range r.News {

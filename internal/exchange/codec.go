@@ -110,10 +110,10 @@ func (f *FleetCall) Encode() []byte {
 	if f.Leave {
 		b[1] = flagFleetLeave
 	}
-	b = appendInts(b, micros(f.Silent), micros(f.Forget), micros(f.Remember), micros(f.Interval), micros(f.Age), min(max(f.Heard, 0), MaxSeq))
+	b = appendInts(b, micros(f.Silent), micros(f.Forget), micros(f.Remember), micros(f.Interval), micros(f.Age), min(max(f.Received, 0), MaxSeq))
 	b = f.Limit.appendTo(b)
-	for i := range f.Tell {
-		b = f.Tell[i].appendTo(b)
+	for i := range f.Announce {
+		b = f.Announce[i].appendTo(b)
 	}
 	return b
 }
@@ -137,7 +137,7 @@ func (r *FleetReply) Decode(s string) error {
 	reply := FleetReply{
 		Now: now, Members: int(members), Silent: int(silent), Newer: int(newer), Lost: int(lost),
 		Fastest: fromMicros(fastest), Slowest: fromMicros(slowest),
-		Latest: latest, Heard: heard, after: after, Other: ReadLimit(in.s),
+		Latest: latest, Received: heard, after: after, Other: ReadLimit(in.s),
 	}
 	if err := reply.parseNews(in.s[LimitBytes:]); err != nil {
 		return err

@@ -25,7 +25,7 @@ func TestWire(t *testing.T) {
 	require.Equal(t, "02"+"00", hex.EncodeToString(c.Encode())[:4])
 	require.Len(t, c.Encode(), 34+5+42)
 
-	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Age: 4 * time.Microsecond, Limit: Limit{6, 7}, Leave: true, Heard: 7, Tell: []News{{"kab", true, 2, 3, Limit{4, 5}}}}
+	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Age: 4 * time.Microsecond, Limit: Limit{6, 7}, Leave: true, Received: 7, Announce: []News{{"kab", true, 2, 3, Limit{4, 5}}}}
 	require.Equal(t, "02"+"01"+"e803000000000000"+"40420f0000000000"+"80841e0000000000"+"0300000000000000"+"0400000000000000"+"0700000000000000"+"0000c0400000e040"+
 		"03"+"6b6162"+"01"+"0200000000000000"+"0300000000000000"+"00008040"+"0000a040", hex.EncodeToString(f.Encode()))
 }
@@ -122,7 +122,7 @@ func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
 		"after":        encode(epoch, 5, 2, 1, 4, 9, 3, 8, 8, 6),
 		"cut news":     encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + said[:len(said)-1],
 		"long news":    encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + said + "\x09",
-		"much news":    encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + strings.Repeat(said, MaxHeard/newsPage+1),
+		"much news":    encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + strings.Repeat(said, MaxReceived/newsPage+1),
 		"a short page": encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + string(appendInts(nil, 7, 0)),
 		"a long page":  encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8) + string(appendInts(nil, pageBytes+1)) + string(make([]byte, pageBytes+1)),
 	} {
@@ -172,7 +172,7 @@ func FuzzFleetReply(f *testing.F) {
 		var r FleetReply
 		if r.Decode(s) == nil {
 			require.True(t, 0 <= r.Silent && r.Silent <= r.Members && r.Members <= MaxMembers && 0 <= r.Lost && r.Lost <= MaxMembers && 0 <= r.Fastest && r.Fastest <= r.Slowest)
-			require.True(t, r.Heard <= r.Latest && len(r.News) <= MaxHeard)
+			require.True(t, r.Received <= r.Latest && len(r.News) <= MaxReceived)
 			for i := range r.News {
 				require.NoError(t, r.News[i].check())
 				require.True(t, r.News[i].ToGo >= 0 && r.News[i].ToGo <= MaxTime)

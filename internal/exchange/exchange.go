@@ -107,8 +107,8 @@ type FleetCall struct {
 	Age      time.Duration // since this process started
 	Limit    Limit         // that most of this process's keys have; the zero Limit: none
 	Leave    bool          // this process leaves
-	Tell     []News        // at most MaxTold
-	Heard    int64         // number of the last news that this process has heard; 0: none
+	Announce     []News        // at most MaxTold
+	Received    int64         // number of the last news that this process has heard; 0: none
 
 	Reply FleetReply // valid where Err is nil
 	Err   error
@@ -125,7 +125,7 @@ type FleetReply struct {
 	Slowest time.Duration
 	Other   Limit  // of some member whose limit is another than this process's; the zero Limit: none is
 	Latest  int64  // number of the latest news
-	Heard   int64  // number of the last news that this process has heard with this reply; below Latest there is more to ask for
+	Received   int64  // number of the last news that this process has heard with this reply; below Latest there is more to ask for
 	News    []News // what was told after FleetCall.Heard, the oldest first, at most MaxHeard, what this call told included
 
 	after int64 // number of the news before the first of News

@@ -48,9 +48,9 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 			}
 		}
 	}
-	f.tell(now, c.Tell)
+	f.announce(now, c.Announce)
 	f.renew(time, now, c)
-	f.hear(now, c)
+	f.deliver(now, c)
 }
 
 // renew has the hash outlive what it knows by a minute.
@@ -66,7 +66,7 @@ func (f *memoryFleet) renew(time, now int64, c *FleetCall) {
 }
 
 // tell keeps news, in the places of the oldest.
-func (f *memoryFleet) tell(now int64, told []News) {
+func (f *memoryFleet) announce(now int64, told []News) {
 	for _, n := range told {
 		f.latest++
 		delete(f.news, f.latest-NewsKept)
@@ -81,16 +81,16 @@ func (f *memoryFleet) tell(now int64, told []News) {
 // hear brings the news after the one that a process has heard, as many pages as one
 // call reads, except for what is over. A process that has heard of more than there
 // is has heard it from a state that is lost.
-func (f *memoryFleet) hear(now int64, c *FleetCall) {
-	r, heard := &c.Reply, min(max(c.Heard, 0), MaxSeq)
+func (f *memoryFleet) deliver(now int64, c *FleetCall) {
+	r, heard := &c.Reply, min(max(c.Received, 0), MaxSeq)
 	if heard > f.latest {
 		heard = 0
 	}
 	last := pageOf(f.latest)
 	heard = max(heard, (last-NewsKept/newsPage+1)*newsPage)
-	last = min(last, pageOf(heard+1)+MaxHeard/newsPage-1)
-	r.after, r.Latest, r.Heard = heard, f.latest, min(f.latest, (last+1)*newsPage)
-	for i := heard + 1; i <= r.Heard; i++ {
+	last = min(last, pageOf(heard+1)+MaxReceived/newsPage-1)
+	r.after, r.Latest, r.Received = heard, f.latest, min(f.latest, (last+1)*newsPage)
+	for i := heard + 1; i <= r.Received; i++ {
 		n := f.news[i]
 		if n.tat > now || n.Reset {
 			n.ToGo, n.Demand, n.Limit = max(0, n.tat-now), min(max(n.Demand, 0), MaxTime), n.Limit.rounded()

@@ -7,8 +7,8 @@ import "fmt"
 // many as MaxTold, and 0.15 ms to send as many as MaxHeard (BenchmarkNews).
 const (
 	NewsKept = 8192
-	MaxTold  = 256
-	MaxHeard = 512
+	MaxAnnounced  = 256
+	MaxReceived = 512
 
 	newsPage  = 16 // pieces of news on a page of the hash
 	pageHead  = 8
@@ -37,11 +37,11 @@ func (n *News) check() error {
 }
 
 func (f *FleetCall) Check() error {
-	if len(f.Tell) > MaxTold {
-		return fmt.Errorf("%d news in a call: at most %d", len(f.Tell), MaxTold)
+	if len(f.Announce) > MaxAnnounced {
+		return fmt.Errorf("%d news in a call: at most %d", len(f.Announce), MaxAnnounced)
 	}
-	for i := range f.Tell {
-		if err := f.Tell[i].check(); err != nil {
+	for i := range f.Announce {
+		if err := f.Announce[i].check(); err != nil {
 			return fmt.Errorf("news %d: %w", i, err)
 		}
 	}
@@ -70,7 +70,7 @@ func pageOf(number int64) int64 { return (number+newsPage-1)/newsPage - 1 }
 // parseNews reads pages to the end of a reply: of them the news after r.after, up to
 // r.Heard, that still holds at r.Now.
 func (r *FleetReply) parseNews(s string) error {
-	for range MaxHeard / newsPage {
+	for range MaxReceived / newsPage {
 		if s == "" {
 			return nil
 		}
@@ -110,7 +110,7 @@ func (r *FleetReply) readPage(page string) {
 			return
 		}
 		n.ToGo, n.Demand, n.Limit = max(0, tat-r.Now), demand, lim
-		if number > r.after && number <= r.Heard && (n.ToGo > 0 || n.Reset) {
+		if number > r.after && number <= r.Received && (n.ToGo > 0 || n.Reset) {
 			r.News = append(r.News, n)
 		}
 	}

@@ -63,10 +63,10 @@ func churn(f *Fleet, d time.Duration) (most footprint) {
 
 // fillNews has somebody tell as much news as is kept.
 func fillNews(t *testing.T, f *Fleet) {
-	for i := range exchange.NewsKept / exchange.MaxTold {
+	for i := range exchange.NewsKept / exchange.MaxAnnounced {
 		call := &exchange.FleetCall{Process: [8]byte{255}, Silent: time.Second, Forget: time.Minute, Interval: 100 * time.Millisecond, Leave: true}
-		for j := range exchange.MaxTold {
-			call.Tell = append(call.Tell, exchange.News{Field: fmt.Sprint("kother", i, "-", j), ToGo: time.Hour.Microseconds()})
+		for j := range exchange.MaxAnnounced {
+			call.Announce = append(call.Announce, exchange.News{Field: fmt.Sprint("kother", i, "-", j), ToGo: time.Hour.Microseconds()})
 		}
 		f.State.Exchange(t.Context(), call, nil)
 		if call.Err != nil {

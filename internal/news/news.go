@@ -41,7 +41,7 @@ type Outbox struct {
 	order   []*Item          // the items of waiting, and dropped ones; the lowest first unless untidy
 	untidy  bool
 	full    bool     // true if items were cut, and the queue has not been shorter since
-	taken   []Item   // in a call that has not ended
+	inCall   []Item   // in a call that has not ended
 	cut     []string // fields of the items that were cut
 }
 
@@ -109,7 +109,7 @@ func (o *Outbox) Cut() []string {
 func (o *Outbox) Drop(field string) {
 	delete(o.waiting, field)
 	o.untidy = true
-	o.taken = slices.DeleteFunc(o.taken, func(it Item) bool { return it.Field == field })
+	o.inCall = slices.DeleteFunc(o.inCall, func(it Item) bool { return it.Field == field })
 }
 
 // Empty reports whether there is nothing to tell.
@@ -124,13 +124,13 @@ func (o *Outbox) Take(most int, now int64) []exchange.News {
 	}
 	o.tidy()
 	n := 0
-	for ; n < len(o.order) && len(list) < min(most, exchange.MaxTold); n++ {
+	for ; n < len(o.order) && len(list) < min(most, exchange.MaxAnnounced); n++ {
 		it := o.order[n]
 		delete(o.waiting, it.Field)
 		if it.TAT <= now && !it.Reset {
 			continue // the bucket is full again
 		}
-		o.taken = append(o.taken, *it)
+		o.inCall = append(o.inCall, *it)
 		list = append(list, exchange.News{
 			Field: it.Field, Reset: it.Reset, Demand: it.Demand, Limit: it.Limit,
 			ToGo: max(0, it.TAT-now) / int64(time.Microsecond),
@@ -141,24 +141,24 @@ func (o *Outbox) Take(most int, now int64) []exchange.News {
 }
 
 // Told forgets the items that were taken: the call has succeeded.
-func (o *Outbox) Told() {
-	clear(o.taken)
-	o.taken = o.taken[:0]
+func (o *Outbox) Announced() {
+	clear(o.inCall)
+	o.inCall = o.inCall[:0]
 }
 
 // Untold puts back the items that were taken, except those of keys with a newer one:
 // the call has failed.
-func (o *Outbox) Untold() {
-	for _, it := range o.taken {
+func (o *Outbox) PutBack() {
+	for _, it := range o.inCall {
 		if o.waiting[it.Field] == nil && !o.Put(it) {
 			o.cut = append(o.cut, it.Field)
 		}
 	}
-	o.Told()
+	o.Announced()
 }
 
 const (
-	heardPerSecond = 300_000 // pieces of news that all processes read, together: at 0.3 µs of Redis each, a tenth of a core
+	receivedPerSecond = 300_000 // pieces of news that all processes read, together: at 0.3 µs of Redis each, a tenth of a core
 	paceDebt       = 10      // longest silence after too much news, in seconds
 )
 
@@ -173,7 +173,7 @@ type Pace struct {
 
 // Room is the number of pieces that a process of a fleet of so many may announce now.
 func (p *Pace) Room(members float64, now int64) int {
-	perSecond := heardPerSecond / members
+	perSecond := receivedPerSecond / members
 	p.room += perSecond * time.Duration(now-p.at).Seconds()
 	p.room, p.at = min(max(p.room, -paceDebt*perSecond), perSecond), now
 	return int(max(0, p.room))

@@ -93,22 +93,22 @@ func BenchmarkNews(b *testing.B) {
 	closeLater(b, rdb)
 	f := exchange.FleetCall{Silent: time.Second, Forget: time.Minute}
 	tell := f
-	for i := range exchange.MaxTold {
-		tell.Tell = append(tell.Tell, exchange.News{Field: fmt.Sprintf("kcustomer:%08d", i), ToGo: exchange.MaxSpan, Demand: 1000})
+	for i := range exchange.MaxAnnounced {
+		tell.Announce = append(tell.Announce, exchange.News{Field: fmt.Sprintf("kcustomer:%08d", i), ToGo: exchange.MaxSpan, Demand: 1000})
 	}
 	var latest int64
-	for range exchange.NewsKept/exchange.MaxTold + 1 {
+	for range exchange.NewsKept/exchange.MaxAnnounced + 1 {
 		latest = meet(b, client, tell).Latest
 	}
 	memory, err := rdb.MemoryUsage(context.Background(), client.fleet, 0).Result()
 	require.NoError(b, err)
-	f.Heard, tell.Heard = latest, latest+1<<20 // not ours to hear
+	f.Received, tell.Received = latest, latest+1<<20 // not ours to hear
 	f.Process[0] = 1
 	leave := f
 	leave.Leave = true
 	for name, c := range map[string]exchange.FleetCall{"none": f, "hear": {Silent: time.Second, Forget: time.Minute}, "tell": tell, "count": leave} {
 		b.Run(name, func(b *testing.B) {
-			report := measure(b, rdb, 1, "call", func() { tell.Heard = meet(b, client, c).Latest })
+			report := measure(b, rdb, 1, "call", func() { tell.Received = meet(b, client, c).Latest })
 			report("bytes-out", "total_net_output_bytes")
 			b.ReportMetric(float64(memory), "redis-bytes")
 		})

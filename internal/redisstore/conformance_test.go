@@ -147,10 +147,10 @@ func (s *schedule) fleet(t *rapid.T) exchange.FleetCall {
 		Age:      duration.Draw(t, "age"),
 		Limit:    limits.Draw(t, "own limit"),
 		Leave:    rapid.IntRange(0, 5).Draw(t, "leave") == 0,
-		Heard:    rapid.SampledFrom([]int64{0, 1, 3, 16, 70, 300, 600, -1, math.MaxInt64}).Draw(t, "heard"),
+		Received:    rapid.SampledFrom([]int64{0, 1, 3, 16, 70, 300, 600, -1, math.MaxInt64}).Draw(t, "heard"),
 	}
-	for range rapid.SampledFrom([]int{0, 0, 1, 2, newsPage - 1, exchange.MaxTold}).Draw(t, "news") {
-		f.Tell = append(f.Tell, exchange.News{
+	for range rapid.SampledFrom([]int{0, 0, 1, 2, newsPage - 1, exchange.MaxAnnounced}).Draw(t, "news") {
+		f.Announce = append(f.Announce, exchange.News{
 			Field:  rapid.SampledFrom(fields).Draw(t, "field"),
 			Reset:  rapid.Bool().Draw(t, "reset"),
 			ToGo:   amount.Draw(t, "to go"),

@@ -468,7 +468,7 @@ func TestExpiry(t *testing.T) {
 	one(t, client, charge(a, 60, month.Microseconds()))
 	require.InDelta(t, (month + 70*time.Second).Seconds(), server.TTL(client.names[0]).Seconds(), 12)
 	told := *member()
-	told.Tell = []exchange.News{{Field: "kx", ToGo: month.Microseconds()}}
+	told.Announce = []exchange.News{{Field: "kx", ToGo: month.Microseconds()}}
 	meet(t, client, told)
 	require.InDelta(t, (month + 70*time.Second).Seconds(), server.TTL(client.fleet).Seconds(), 12)
 	now = now.Add(month - time.Second)

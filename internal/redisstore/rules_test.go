@@ -291,14 +291,14 @@ func TestLeavingShortensWhatIsLeft(t *testing.T) {
 		one(t, w, c)
 		require.InDelta(t, float64(epoch+370*second), float64(c.Reply.Expires), float64(11*second))
 
-		f := exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Tell: []exchange.News{{Field: "kx", ToGo: 7200 * second}}}
+		f := exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Announce: []exchange.News{{Field: "kx", ToGo: 7200 * second}}}
 		meet(t, w, f)
-		f.Tell = []exchange.News{{Field: "kx", Reset: true}}
+		f.Announce = []exchange.News{{Field: "kx", Reset: true}}
 		meet(t, w, f)
-		f.Tell, f.Leave, f.Heard = nil, true, 2
+		f.Announce, f.Leave, f.Received = nil, true, 2
 		require.EqualValues(t, 2, meet(t, w, f).Latest)
 		w.set(epoch + 81*second)
-		f.Heard = 0
+		f.Received = 0
 		require.Zero(t, meet(t, w, f).Latest, "all has expired")
 	})
 }
@@ -326,7 +326,7 @@ func TestNews(t *testing.T) {
 		call := func(d time.Duration, heard int64, tell ...exchange.News) exchange.FleetReply {
 			now += d.Microseconds()
 			w.set(now)
-			return meet(t, w, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond, Heard: heard, Tell: tell})
+			return meet(t, w, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond, Received: heard, Announce: tell})
 		}
 		low := exchange.News{Field: "ka", ToGo: 5_000_000, Demand: 7}
 		r := call(0, 0, low, exchange.News{Field: "kb", Reset: true})
@@ -346,19 +346,19 @@ func TestNews(t *testing.T) {
 func TestNewsIsReadInParts(t *testing.T) {
 	worlds(t, func(t *testing.T, w world) {
 		call := func(heard int64, tell ...exchange.News) exchange.FleetReply {
-			return meet(t, w, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Heard: heard, Tell: tell})
+			return meet(t, w, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Received: heard, Announce: tell})
 		}
 		read := func(heard int64) (numbers []int, calls int) {
 			for latest := heard + 1; heard < latest; calls++ {
 				r := call(heard)
-				require.Greater(t, r.Heard, heard)
-				require.LessOrEqual(t, len(r.News), exchange.MaxHeard)
+				require.Greater(t, r.Received, heard)
+				require.LessOrEqual(t, len(r.News), exchange.MaxReceived)
 				for _, n := range r.News {
 					number, err := strconv.Atoi(n.Field[1:])
 					require.NoError(t, err)
 					numbers = append(numbers, number)
 				}
-				heard, latest = r.Heard, r.Latest
+				heard, latest = r.Received, r.Latest
 			}
 			return numbers, calls
 		}
@@ -377,7 +377,7 @@ func TestNewsIsReadInParts(t *testing.T) {
 			}
 			return list
 		}
-		for _, n := range []int{1, newsPage - 2, 1, 1, exchange.MaxTold, exchange.MaxTold, 77} { // a page is begun, filled to one short, filled
+		for _, n := range []int{1, newsPage - 2, 1, 1, exchange.MaxAnnounced, exchange.MaxAnnounced, 77} { // a page is begun, filled to one short, filled
 			tell(n)
 			numbers, _ := read(0)
 			require.Equal(t, span(1, told), numbers)
@@ -385,13 +385,13 @@ func TestNewsIsReadInParts(t *testing.T) {
 		numbers, calls := read(int64(told - newsPage - 3))
 		require.Equal(t, span(told-newsPage-2, told), numbers)
 		require.Equal(t, 1, calls)
-		for told < exchange.NewsKept+exchange.MaxTold {
-			tell(exchange.MaxTold)
+		for told < exchange.NewsKept+exchange.MaxAnnounced {
+			tell(exchange.MaxAnnounced)
 		}
 		numbers, calls = read(0)
 		require.Equal(t, span(told-len(numbers)+1, told), numbers, "the latest,")
 		require.Greater(t, len(numbers), exchange.NewsKept-newsPage, "as many as are kept,")
-		require.LessOrEqual(t, calls, exchange.NewsKept/exchange.MaxHeard+1, "in few calls")
+		require.LessOrEqual(t, calls, exchange.NewsKept/exchange.MaxReceived+1, "in few calls")
 	})
 }
 
@@ -401,7 +401,7 @@ func TestOlderNewsIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	server, client := newMini(t)
 	call := func(tell ...exchange.News) exchange.FleetReply {
-		return meet(t, client, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Tell: tell})
+		return meet(t, client, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Announce: tell})
 	}
 	require.Len(t, call(exchange.News{Field: "ka", ToGo: 9e9}).News, 1)
 	server.HSet(client.fleet, "\x00e\x01\x00", string(appendInts(nil, 1, epoch, 1000))+"\x00kold")

@@ -320,7 +320,7 @@ func (l *Link) arriveLate(way func() bool, fl *exchange.FleetCall, chunks []*exc
 	}
 	if fl != nil {
 		presence := *fl
-		presence.Tell = slices.Clone(fl.Tell)
+		presence.Announce = slices.Clone(fl.Announce)
 		fl = &presence
 	}
 	go func() {
@@ -359,7 +359,7 @@ func (n *Net) reach(ctx context.Context, fl *exchange.FleetCall, chunks []*excha
 		}
 	}
 	if fl != nil && n.Without&News != 0 {
-		fl.Tell = nil
+		fl.Announce = nil
 	}
 	n.State.Exchange(ctx, fl, chunks)
 	if fl != nil && n.Without&Newer != 0 {
