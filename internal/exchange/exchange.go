@@ -107,8 +107,8 @@ type FleetCall struct {
 	Age      time.Duration // since this process started
 	Limit    Limit         // that most of this process's keys have; the zero Limit: none
 	Leave    bool          // this process leaves
-	Announce     []News        // at most MaxTold
-	Received    int64         // number of the last news that this process has heard; 0: none
+	Announce []News        // at most MaxTold
+	Received int64         // number of the last news that this process has heard; 0: none
 
 	Reply FleetReply // valid where Err is nil
 	Err   error
@@ -116,17 +116,17 @@ type FleetCall struct {
 
 // FleetReply is what the shared state says of the fleet.
 type FleetReply struct {
-	Now     int64         // the fleet hash's clock, microseconds
-	Members int           // processes seen within Forget and not left, this one included unless it leaves
-	Silent  int           // those of them not seen within Silent; up to an eighth of it late
-	Newer   int           // members that are not silent, and started later than the first of the silent, at most Forget before it was last seen
-	Lost    int           // processes unseen for longer than Forget that never left, less those that have replaced them likewise
-	Fastest time.Duration // the shortest and the longest interval of the members
-	Slowest time.Duration
-	Other   Limit  // of some member whose limit is another than this process's; the zero Limit: none is
-	Latest  int64  // number of the latest news
-	Received   int64  // number of the last news that this process has heard with this reply; below Latest there is more to ask for
-	News    []News // what was told after FleetCall.Heard, the oldest first, at most MaxHeard, what this call told included
+	Now      int64         // the fleet hash's clock, microseconds
+	Members  int           // processes seen within Forget and not left, this one included unless it leaves
+	Silent   int           // those of them not seen within Silent; up to an eighth of it late
+	Newer    int           // members that are not silent, and started later than the first of the silent, at most Forget before it was last seen
+	Lost     int           // processes unseen for longer than Forget that never left, less those that have replaced them likewise
+	Fastest  time.Duration // the shortest and the longest interval of the members
+	Slowest  time.Duration
+	Other    Limit  // of some member whose limit is another than this process's; the zero Limit: none is
+	Latest   int64  // number of the latest news
+	Received int64  // number of the last news that this process has heard with this reply; below Latest there is more to ask for
+	News     []News // what was told after FleetCall.Heard, the oldest first, at most MaxHeard, what this call told included
 
 	after int64 // number of the news before the first of News
 }

@@ -2,16 +2,16 @@ package exchange
 
 // memoryFleet is the fleet's hash; see fleet.lua for the reasons.
 type memoryFleet struct {
-	seen                    map[[8]byte]memoryMember
-	clock                   memoryClock
-	counted, members, quiet int64
-	newer                   int64
-	lost, fastest, slowest  int64
-	least, largest          Limit
-	latest                  int64
-	news                    map[int64]memoryNews // by number, the last NewsKept
-	furthest                int64                // TAT in any news
-	expire                  int64                // ms of the time that it is shown; 0: never written
+	seen                     map[[8]byte]memoryMember
+	clock                    memoryClock
+	counted, members, silent int64
+	newer                    int64
+	lost, fastest, slowest   int64
+	least, largest           Limit
+	latest                   int64
+	news                     map[int64]memoryNews // by number, the last NewsKept
+	furthest                 int64                // TAT in any news
+	expire                   int64                // ms of the time that it is shown; 0: never written
 }
 
 // memoryMember is when a process was last seen, its interval, and when it started.
@@ -38,7 +38,7 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 		f.seen[c.Process] = memoryMember{now, micros(c.Interval), now - micros(c.Age), c.Limit.rounded()}
 	}
 	c.Reply = FleetReply{
-		Now: now, Members: int(f.members), Silent: int(f.quiet), Newer: int(f.newer), Lost: int(f.lost),
+		Now: now, Members: int(f.members), Silent: int(f.silent), Newer: int(f.newer), Lost: int(f.lost),
 		Fastest: fromMicros(f.fastest), Slowest: fromMicros(f.slowest),
 	}
 	if own := c.Limit.rounded(); own != (Limit{}) {
@@ -108,7 +108,7 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 	if !back && !c.Leave && now-f.counted < silent/8 {
 		return
 	}
-	f.counted, f.members, f.quiet, f.newer, f.lost, f.fastest, f.slowest = now, 0, 0, 0, 0, own, own
+	f.counted, f.members, f.silent, f.newer, f.lost, f.fastest, f.slowest = now, 0, 0, 0, 0, own, own
 	f.least, f.largest = lim, lim
 	silents, gone, live := departed{MaxTime, now}, departed{MaxTime, now}, []int64{now - micros(c.Age)}
 	for id, m := range f.seen {
@@ -123,7 +123,7 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 			gone.add(m)
 			continue
 		case now-m.at > silent:
-			f.quiet++
+			f.silent++
 			silents.add(m)
 		default:
 			live = append(live, m.started)

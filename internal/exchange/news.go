@@ -6,9 +6,9 @@ import "fmt"
 // MaxTold and MaxHeard bound the news of one call. Redis takes 0.4 ms to store as
 // many as MaxTold, and 0.15 ms to send as many as MaxHeard (BenchmarkNews).
 const (
-	NewsKept = 8192
-	MaxAnnounced  = 256
-	MaxReceived = 512
+	NewsKept     = 8192
+	MaxAnnounced = 256
+	MaxReceived  = 512
 
 	newsPage  = 16 // pieces of news on a page of the hash
 	pageHead  = 8

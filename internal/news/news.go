@@ -41,7 +41,7 @@ type Outbox struct {
 	order   []*Item          // the items of waiting, and dropped ones; the lowest first unless untidy
 	untidy  bool
 	full    bool     // true if items were cut, and the queue has not been shorter since
-	inCall   []Item   // in a call that has not ended
+	inCall  []Item   // in a call that has not ended
 	cut     []string // fields of the items that were cut
 }
 
@@ -159,7 +159,7 @@ func (o *Outbox) PutBack() {
 
 const (
 	receivedPerSecond = 300_000 // pieces of news that all processes read, together: at 0.3 µs of Redis each, a tenth of a core
-	paceDebt       = 10      // longest silence after too much news, in seconds
+	paceDebt          = 10      // longest silence after too much news, in seconds
 )
 
 // Pace bounds the news of a whole fleet to heardPerSecond/N pieces a second, because each
