@@ -1297,7 +1297,7 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 		case done:
 			s.take()
 		case !s.ok && s.placed:
-			s.place.Recall()
+			s.place.CallAgain()
 		case !s.ok:
 			s.locked.note(s.now, s.cost, false)
 			s.locked.setAwaited(true)
@@ -1321,7 +1321,7 @@ func (s *stake) try() error {
 	if k.exceeds(float64(s.cost)) {
 		return k.waitError(s.key, s.cost, -1)
 	}
-	if s.placed = s.place.Held(); !s.placed {
+	if s.placed = s.place.Queued(); !s.placed {
 		s.ok = k.admitted(s.now, s.cost)
 		return nil
 	}

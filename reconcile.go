@@ -658,7 +658,7 @@ func (a *account) observeSilence(now int64, w *world) {
 		Mean:    a.meanOwn + float64(a.meanOthers),
 		Now:     a.steadied(float64(a.demandThen)+float64(a.queued), w) + a.others,
 		Request: a.request(), Age: time.Duration(now - a.met), Since: time.Duration(now - a.exchanged),
-		Tau: w.tau, Quiet: w.silence, Lost: lost,
+		Tau: w.tau, SilentAfter: w.silence, Lost: lost,
 	}, a.exchanged < w.silentAt)
 }
 
@@ -1024,7 +1024,7 @@ func (a *account) saved(refill float64, w *world) float64 {
 	if w.without.Has(outage.Saving) {
 		return a.request()
 	}
-	return outage.Savings(a.request(), refill)
+	return outage.Allowance(a.request(), refill)
 }
 
 // outageLevel is the share of the shared level that is left at the instant at:
@@ -1084,7 +1084,7 @@ func (a *account) quiet(b *bucket, now int64, w *world) float64 {
 	}
 	requested := float64(a.askedSince+a.asked) + float64(a.queued)*span.Seconds()
 	word := seconds(b.burst/(alarmPart*b.rate)) + w.wordTakes()
-	return outage.Stopped(float64(a.steadyThen)*span.Seconds(), requested, a.request(), span, word)
+	return outage.StoppedConfidence(float64(a.steadyThen)*span.Seconds(), requested, a.request(), span, word)
 }
 
 // revertedMean is D̄_o at now for a key that there would be news of. Since the
@@ -1126,7 +1126,7 @@ func (a *account) drifted(since, now int64, w *world) float64 {
 	if w.without.Has(outage.Drift) {
 		return a.share
 	}
-	return outage.Drifted(a.share, w.fleet, time.Duration(now-since))
+	return outage.ShareAfter(a.share, w.fleet, time.Duration(now-since))
 }
 
 // nextGrant is how long it is until the next reply may be expected.

@@ -291,7 +291,7 @@ func (s *syncer) hearDue(now int64) bool {
 
 // judge tells deciders which partitions are stale.
 func (s *syncer) judge(now int64) {
-	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.world.Load().rtt)))
+	s.courier.UpdateStaleness(now, deadlineMiss*int64(max(s.interval, s.local.world.Load().rtt)))
 	stuck := false
 	for i := range s.local.parts {
 		p, stale := &s.local.parts[i], s.courier.Stale(i)
@@ -356,7 +356,7 @@ func (s *syncer) round(now int64) {
 		return
 	}
 	if whole {
-		s.fleet.Called(len(b.Chunks) + 1)
+		s.fleet.ObserveCalls(len(b.Chunks) + 1)
 	}
 	s.forced, s.syncs = s.syncs, nil
 	s.regular = b
@@ -890,7 +890,7 @@ func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
 	if back {
 		s.nextRound = now + s.random.Int64N(int64(w.interval)) // not all at the same time
 	}
-	s.fleet.Joined(&c.Reply, back, s.hold(), w.rtt, now)
+	s.fleet.ApplyReply(&c.Reply, back, s.hold(), w.rtt, now)
 	s.courier.Members = s.fleet.Members()
 	s.publishWorld(w.rtt)
 	s.compareIntervals()

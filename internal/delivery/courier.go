@@ -26,7 +26,7 @@ const (
 )
 
 // place is a partition, or the fleet's own key.
-type place[T any] struct {
+type destination[T any] struct {
 	failed  bool
 	stale   bool  // its grants can't be renewed
 	okAt    int64 // last answer; 0: none yet
@@ -40,17 +40,17 @@ type place[T any] struct {
 	filling *Report[T]
 }
 
-func (p *place[T]) overdue(now, limit int64) bool { return p.sentAt != 0 && now-p.sentAt > limit }
+func (p *destination[T]) overdue(now, limit int64) bool { return p.sentAt != 0 && now-p.sentAt > limit }
 
 // end notes that a call on a lane has ended.
-func (p *place[T]) end(l *lane[T]) {
+func (p *destination[T]) end(l *lane[T]) {
 	l.calling = false
 	if !slices.ContainsFunc(p.lanes, func(l *lane[T]) bool { return l.calling }) {
 		p.sentAt = 0
 	}
 }
 
-func (p *place[T]) usable() bool { return !p.failed && !p.stale }
+func (p *destination[T]) usable() bool { return !p.failed && !p.stale }
 
 // Courier is the delivery of one process. T is what its user wants to find
 // again beside each record.
@@ -58,8 +58,8 @@ type Courier[T any] struct {
 	process    [8]byte
 	tau        time.Duration
 	random     *rand.Rand
-	parts      []place[T]
-	fleet      place[T]
+	parts      []destination[T]
+	fleet      destination[T]
 	nextProbe  int64
 	attempts   int // probes in a row in which everything failed
 	lastProbed int
@@ -70,7 +70,7 @@ type Courier[T any] struct {
 
 // New returns a courier that has reached nothing yet.
 func New[T any](partitions int, process [8]byte, tau time.Duration, random *rand.Rand) *Courier[T] {
-	c := &Courier[T]{process: process, tau: tau, random: random, parts: make([]place[T], partitions), Members: 1}
+	c := &Courier[T]{process: process, tau: tau, random: random, parts: make([]destination[T], partitions), Members: 1}
 	for i := range c.parts {
 		c.parts[i].stale = true
 	}
@@ -115,7 +115,7 @@ func (c *Courier[T]) Failing() bool {
 // failed, or has been under way for longer than limit, or there was none for
 // as long and the fleet's own key does not answer either. Never because
 // nothing was due.
-func (c *Courier[T]) Judge(now, limit int64) {
+func (c *Courier[T]) UpdateStaleness(now, limit int64) {
 	gone := c.fleet.failed || c.fleet.overdue(now, limit)
 	for i := range c.parts {
 		p := &c.parts[i]
@@ -241,7 +241,7 @@ func (c *Courier[T]) Probe(now int64, fleet *exchange.FleetCall) *Batch[T] {
 }
 
 // addOne puts one report that waits into a batch.
-func (c *Courier[T]) addOne(b *Batch[T], p *place[T], now int64) bool {
+func (c *Courier[T]) addOne(b *Batch[T], p *destination[T], now int64) bool {
 	for _, l := range p.lanes {
 		if c.add(b, l, now) {
 			return true

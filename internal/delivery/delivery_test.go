@@ -30,7 +30,7 @@ func newCourier(t *testing.T) *Courier[string] {
 	require.Empty(t, b.Chunks, "nothing was ever sent to a partition")
 	res := c.Finish(b, sec)
 	require.True(t, res.Back)
-	c.Judge(sec, limit)
+	c.UpdateStaleness(sec, limit)
 	require.True(t, c.AnyUsable())
 	return c
 }
@@ -118,15 +118,15 @@ func TestStalePartitions(t *testing.T) {
 	put(c, 0, "a", sec)
 	put(c, 1, "b", sec)
 	hung := c.Round(sec, &exchange.FleetCall{})
-	c.Judge(sec+limit, limit)
+	c.UpdateStaleness(sec+limit, limit)
 	require.True(t, c.Usable(0), "not yet overdue")
-	c.Judge(sec+limit+1, limit)
+	c.UpdateStaleness(sec+limit+1, limit)
 	for i, what := range []string{"under way for too long", "the same", "no answer, and none from the fleet's key", "the same"} {
 		require.True(t, c.Stale(i), what)
 	}
 	require.False(t, c.ProbeDue(2*sec), "what hangs has not failed")
 	c.Finish(answer(hung, exchange.Applied, 2*sec), 2*sec)
-	c.Judge(9*sec, limit)
+	c.UpdateStaleness(9*sec, limit)
 	require.True(t, c.Usable(3), "never stale because nothing was due")
 }
 
@@ -140,12 +140,12 @@ func TestCallsOfOnePartitionEndOneByOne(t *testing.T) {
 	hung := c.Round(2*sec, nil)
 	require.Len(t, hung.Chunks, 1)
 	c.Finish(answer(first, exchange.Applied, 2*sec), 2*sec)
-	c.Judge(2*sec+limit, limit)
+	c.UpdateStaleness(2*sec+limit, limit)
 	require.True(t, c.Usable(0))
-	c.Judge(2*sec+limit+1, limit)
+	c.UpdateStaleness(2*sec+limit+1, limit)
 	require.True(t, c.Stale(0))
 	c.Finish(answer(hung, exchange.Applied, 3*sec), 3*sec)
-	c.Judge(9*sec, limit)
+	c.UpdateStaleness(9*sec, limit)
 	require.True(t, c.Usable(0))
 }
 

@@ -111,7 +111,7 @@ func (c *Courier[T]) finishLane(l *lane[T], sent, now int64, res *Results[T]) Ou
 
 // expired reports whether Redis has forgotten the lane's number because all that the
 // partition held has expired, a minute after its last bucket was full: that is no loss.
-func (p *place[T]) expired(l *lane[T], r *Report[T], now int64) bool {
+func (p *destination[T]) expired(l *lane[T], r *Report[T], now int64) bool {
 	if r.Reply.Prev != 0 {
 		return false
 	}
@@ -122,7 +122,7 @@ func (p *place[T]) expired(l *lane[T], r *Report[T], now int64) bool {
 }
 
 // empty reports whether all that the partition held, as far as is known, has expired.
-func (p *place[T]) empty(now int64) bool {
+func (p *destination[T]) empty(now int64) bool {
 	return p.expires != 0 && p.clock+(now-p.clockAt)/int64(time.Microsecond) >= p.expires
 }
 

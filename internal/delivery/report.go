@@ -18,7 +18,7 @@ type Report[T any] struct {
 	Cargo  []T // one a record
 	spans  []Span
 	floors []int64 // least TATs to tell where the partition has lost state; 0: none
-	asked  []int64 // thousandths of attempts, when they were new
+	attempts  []int64 // thousandths of attempts, when they were new
 	made   int64
 	text   strings.Builder
 
@@ -55,7 +55,7 @@ func (r *Report[T]) Append(rec exchange.Record, span Span, cargo T) {
 	r.Cargo = append(r.Cargo, cargo)
 	r.spans = append(r.spans, span)
 	r.floors = append(r.floors, 0)
-	r.asked = append(r.asked, rec.Attempts)
+	r.attempts = append(r.attempts, rec.Attempts)
 }
 
 // Floor has a record tell the least TAT, an instant of the process's clock,
@@ -84,7 +84,7 @@ func (r *Report[T]) prepare(now int64) {
 			rec.Op, rec.Ceiling = exchange.Late, r.spans[i].Owed
 		}
 		if late > 0 {
-			rec.Attempts = int64(float64(r.asked[i]) * weight)
+			rec.Attempts = int64(float64(r.attempts[i]) * weight)
 		}
 	}
 }
@@ -118,7 +118,7 @@ func (l *lane[T]) open(tau time.Duration, now int64) *Report[T] {
 	clear(r.Records)
 	clear(r.Cargo)
 	*r = Report[T]{
-		made: now, Cargo: r.Cargo[:0], spans: r.spans[:0], floors: r.floors[:0], asked: r.asked[:0],
+		made: now, Cargo: r.Cargo[:0], spans: r.spans[:0], floors: r.floors[:0], attempts: r.attempts[:0],
 		Chunk: r.Chunk.Renewed(),
 	}
 	r.Partition, r.ID, r.Seq, r.Tau = l.partition, l.id, l.seq, tau

@@ -80,7 +80,7 @@ func (f *Fleet) Interval() time.Duration {
 }
 
 // Called notes how many calls a round took.
-func (f *Fleet) Called(calls int) { f.calls += meanWeight * (float64(calls) - f.calls) }
+func (f *Fleet) ObserveCalls(calls int) { f.calls += meanWeight * (float64(calls) - f.calls) }
 
 // Call is this round's call on the fleet's key.
 func (f *Fleet) Call(process [8]byte, rtt time.Duration, now int64) *exchange.FleetCall {
@@ -106,7 +106,7 @@ func (f *Fleet) forget(rtt time.Duration) time.Duration {
 // Joined takes in what the fleet's key says; back says that the call before
 // had failed. While the others are on their way back too, for hold, the fleet
 // does not shrink, and nobody is silent.
-func (f *Fleet) Joined(r *exchange.FleetReply, back bool, hold time.Duration, rtt time.Duration, now int64) {
+func (f *Fleet) ApplyReply(r *exchange.FleetReply, back bool, hold time.Duration, rtt time.Duration, now int64) {
 	if back || now-f.contact > int64(f.Silence(rtt)) { // no call has failed, but one hung, as a client without timeouts lets it
 		f.Regain(hold, now)
 	}

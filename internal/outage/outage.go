@@ -60,21 +60,21 @@ func (r Rules) Has(rule Rules) bool { return r&rule != 0 }
 
 // Drifted is the part of a limit for a process that had the given part when an outage
 // began, so long ago: one that was idle takes part after a while.
-func Drifted(part, fleet float64, ago time.Duration) float64 {
+func ShareAfter(part, fleet float64, ago time.Duration) float64 {
 	return part + max(0, IdlePart/fleet-part)*demand.Risen(ago, driftTau)
 }
 
 // Savings is the number of tokens that a bucket may hold beyond its part of the burst:
 // a request, and some against the unevenness of few requests. The refill is in tokens
 // per second.
-func Savings(request, refill float64) float64 {
+func Allowance(request, refill float64) float64 {
 	return request + min(saveMost, refill*saveFor.Seconds())
 }
 
 // Stopped is the confidence, from 0 to 1, that a load which has left a process has
 // stopped, and did not move to another: many of the tokens that were expected in a span
 // were not requested, and no news of the key came for longer than news takes.
-func Stopped(expected, requested, request float64, span, news time.Duration) float64 {
+func StoppedConfidence(expected, requested, request float64, span, news time.Duration) float64 {
 	missing := max(0, expected-requested)
 	missing *= missing / (max(1, expected) * demand.SteadyRequests * request) // of many, a few are missing by chance
 	return demand.Risen(time.Duration(min(missing*missing*float64(news), float64(span))), news)
@@ -95,7 +95,7 @@ type Observation struct {
 	Age       time.Duration // of the average
 	Since     time.Duration // the reply before
 	Tau       time.Duration
-	Quiet     time.Duration // without a word, after which a process is silent
+	SilentAfter     time.Duration // without a word, after which a process is silent
 	Lost      float64       // part of the processes that are lost
 }
 
@@ -106,10 +106,10 @@ func (s *Silence) Observe(d Observation, renew bool) {
 	case s.Then == 0:
 		mean := d.Mean
 		if t := max(d.Tau, demand.SlowTau); d.Age > silentSpan { // the average still has most of their demand
-			gone := demand.Risen(d.Quiet, t) / demand.Risen(d.Age, t)
+			gone := demand.Risen(d.SilentAfter, t) / demand.Risen(d.Age, t)
 			mean += max(0, mean-d.Now) * gone / (1 - gone)
 		}
-		kept := demand.Decay(1, d.Quiet, d.Tau) // of their demand, in Redis's count
+		kept := demand.Decay(1, d.SilentAfter, d.Tau) // of their demand, in Redis's count
 		s.Then, s.Now = float32(mean), float32(max(0, min(d.Now, (d.Now-kept*mean)/(1-kept))))
 	case renew:
 		s.lose(d.Lost)

@@ -14,14 +14,14 @@ func near(t *testing.T, what string, got, want, within float64) {
 }
 
 func TestDrifted(t *testing.T) {
-	near(t, "a part that is large", Drifted(0.5, 4, time.Hour), 0.5, 0)
-	near(t, "none at first", Drifted(0, 4, 0), 0, 0)
-	near(t, "none after long", Drifted(0, 4, time.Hour), IdlePart/4, 1e-9)
+	near(t, "a part that is large", ShareAfter(0.5, 4, time.Hour), 0.5, 0)
+	near(t, "none at first", ShareAfter(0, 4, 0), 0, 0)
+	near(t, "none after long", ShareAfter(0, 4, time.Hour), IdlePart/4, 1e-9)
 }
 
 func TestSavings(t *testing.T) {
-	near(t, "a slow share", Savings(1, 0.1), 1.05, 1e-9)
-	near(t, "a fast share", Savings(3, 1000), 3+saveMost, 0)
+	near(t, "a slow share", Allowance(1, 0.1), 1.05, 1e-9)
+	near(t, "a fast share", Allowance(3, 1000), 3+saveMost, 0)
 }
 
 func TestStopped(t *testing.T) {
@@ -36,7 +36,7 @@ func TestStopped(t *testing.T) {
 		"of many, all missing":     {1000, 0, time.Minute, 0.9975},
 		"all missing, no news yet": {1000, 0, time.Second, 0.0952},
 	} {
-		near(t, what, Stopped(tc.expected, tc.requested, 1, tc.span, 10*time.Second), tc.want, 1e-3)
+		near(t, what, StoppedConfidence(tc.expected, tc.requested, 1, tc.span, 10*time.Second), tc.want, 1e-3)
 	}
 }
 
@@ -44,7 +44,7 @@ func TestStopped(t *testing.T) {
 func TestSilenceLeavesRoomByDemand(t *testing.T) {
 	const tau, quiet = 500 * time.Millisecond, 1200 * time.Millisecond
 	reply := func(now float64, since time.Duration) Observation {
-		return Observation{Mean: 295, Now: now, Request: 1, Age: time.Minute, Since: since, Tau: tau, Quiet: quiet, Lost: 0.25}
+		return Observation{Mean: 295, Now: now, Request: 1, Age: time.Minute, Since: since, Tau: tau, SilentAfter: quiet, Lost: 0.25}
 	}
 	for what, tc := range map[string]struct{ now, want, lost float64 }{
 		"its demand went with it":         {225, 0.75, 75},
@@ -61,7 +61,7 @@ func TestSilenceLeavesRoomByDemand(t *testing.T) {
 			s.Observe(reply(tc.now, 100*time.Millisecond), false)
 		}
 		near(t, what, s.Scale(0.75, 1, tau), tc.want, 0.02)
-		s.Observe(Observation{Mean: tc.now, Now: tc.now, Request: 1, Age: time.Minute, Tau: tau, Quiet: quiet, Lost: 0.25}, true)
+		s.Observe(Observation{Mean: tc.now, Now: tc.now, Request: 1, Age: time.Minute, Tau: tau, SilentAfter: quiet, Lost: 0.25}, true)
 		near(t, what+", what is lost", float64(s.Lost), tc.lost, 5)
 		near(t, what+", a minute later", s.Scale(0.75, 1, tau), 1, 0.02)
 		s.End(0.25)

@@ -29,7 +29,7 @@ type Table struct {
 	skip  int // bytes of a text beside a slot that come before the key
 	shift uint32
 	used  int           // keys in the table
-	met   atomic.Uint64 // searches that met keys which were moved
+	waits   atomic.Uint64 // searches that met keys which were moved
 }
 
 // array is the memory of a table until it grows.
@@ -160,7 +160,7 @@ func (t *Table) Find(hash uint64, key string, use bool) (Ref, bool) {
 
 // awaitGrowth waits until an array from which keys have moved is replaced.
 func (t *Table) awaitGrowth(old *array) {
-	for t.met.Add(1); t.array.Load() == old; {
+	for t.waits.Add(1); t.array.Load() == old; {
 		runtime.Gosched()
 	}
 }

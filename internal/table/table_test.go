@@ -191,7 +191,7 @@ func TestGrowthMeetsDecisions(t *testing.T) {
 		if sum != counts.Load() || table.Len() != len(names) {
 			t.Fatalf("%d of %d are noted, of %d keys of %d", sum, counts.Load(), table.Len(), len(names))
 		}
-		met = table.met.Load()
+		met = table.waits.Load()
 	}
 	t.Logf("%d searches met keys that were being moved", met)
 }
@@ -225,7 +225,7 @@ func TestEachWaitsForGrowth(t *testing.T) {
 		case <-visited:
 			waits = true
 		default:
-			waits = table.met.Load() > 0
+			waits = table.waits.Load() > 0
 		}
 	}
 	last.Unlock()

@@ -39,8 +39,8 @@ func (p Place) Admits(b Bucket, now int64) bool {
 	switch {
 	case w.queue == nil:
 		return false
-	case w == w.queue.unpassed():
-		return b.Turn(now, w.cost, w.credit()-w.queue.ahead) <= now
+	case w == w.queue.firstUncalled():
+		return b.Turn(now, w.cost, w.credit()-w.queue.calledTokens) <= now
 	case !w.called: // behind one that is not admitted
 		return false
 	case b.Turn(now, w.cost, w.credit()-w.ahead) <= now:
@@ -56,19 +56,19 @@ func (p Place) Admits(b Bucket, now int64) bool {
 
 // Recall has the group called again when the place's turn has come: a try has
 // found it short.
-func (p Place) Recall() {
+func (p Place) CallAgain() {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
 	w := p.w
-	if w.called && w.queue != nil && w.queue.passed != nil && w.order <= w.queue.passed.order {
-		w.queue.pass(w.prev)
+	if w.called && w.queue != nil && w.queue.lastCalled != nil && w.order <= w.queue.lastCalled.order {
+		w.queue.setLastCalled(w.prev)
 	}
 	w.called = false
 }
 
 // Held reports whether the group still has the place: it has lost it if its cost
 // has exceeded the burst.
-func (p Place) Held() bool {
+func (p Place) Queued() bool {
 	if p.w == nil {
 		return false
 	}

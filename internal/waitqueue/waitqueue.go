@@ -59,8 +59,8 @@ type queue struct {
 	id          string // in byKey
 	first, last *Waiter
 	tokens      int64   // sum of the waiters' costs
-	passed      *Waiter // the last of the called groups that the queue begins with; nil: it begins with none
-	ahead       int64   // sum of their costs
+	lastCalled      *Waiter // the last of the called groups that the queue begins with; nil: it begins with none
+	calledTokens       int64   // sum of their costs
 	reserved    int64   // sum of the reservations ever made behind waiters
 	forgotten   int64   // reserved when the bucket forgot its debts
 	timer       *time.Timer
@@ -123,8 +123,8 @@ func (q *Queues) insert(id, key string, w *Waiter) {
 	}
 	line.link(w, after)
 	w.queue, w.reserved = line, line.reserved
-	if line.passed != nil && w.order < line.passed.order {
-		line.pass(w.prev)
+	if line.lastCalled != nil && w.order < line.lastCalled.order {
+		line.setLastCalled(w.prev)
 	}
 	line.tokens += w.cost
 	q.waiting.Add(1)
@@ -147,20 +147,20 @@ func (line *queue) link(w, after *Waiter) {
 
 // pass makes w, one of the called groups that the queue begins with, the last of
 // them; nil: there are none.
-func (line *queue) pass(w *Waiter) {
-	line.passed, line.ahead = w, 0
+func (line *queue) setLastCalled(w *Waiter) {
+	line.lastCalled, line.calledTokens = w, 0
 	for ; w != nil; w = w.prev {
-		line.ahead += w.cost
+		line.calledTokens += w.cost
 	}
 }
 
 // unlink takes w out of its queue.
 func (q *Queues) unlink(w *Waiter) {
 	line := w.queue
-	if line.passed != nil && w.order <= line.passed.order {
-		line.ahead -= w.cost
-		if line.passed == w {
-			line.passed = w.prev
+	if line.lastCalled != nil && w.order <= line.lastCalled.order {
+		line.calledTokens -= w.cost
+		if line.lastCalled == w {
+			line.lastCalled = w.prev
 		}
 	}
 	if w.prev == nil {
@@ -186,7 +186,7 @@ func (q *Queues) Leave(w *Waiter) bool {
 	if line == nil {
 		return false
 	}
-	awaited := w.prev == line.passed || w.called
+	awaited := w.prev == line.lastCalled || w.called
 	q.unlink(w)
 	if awaited {
 		q.wakeAt(line, 0, 0) // the next turn may have come, and an empty queue is to be closed
@@ -246,7 +246,7 @@ func (q *Queues) Serve(id string, b Bucket, now int64) bool {
 		return false
 	}
 	from := now - int64(CatchUp)
-	for w := line.unpassed(); w != nil; w = line.unpassed() {
+	for w := line.firstUncalled(); w != nil; w = line.firstUncalled() {
 		if b.Exceeds(w.cost) {
 			q.end(w, true)
 			continue
@@ -255,13 +255,13 @@ func (q *Queues) Serve(id string, b Bucket, now int64) bool {
 		if w.grouped {
 			begin = now // it tries by itself, from now on
 		}
-		switch at := b.Turn(begin, w.cost, w.credit()-line.ahead); {
+		switch at := b.Turn(begin, w.cost, w.credit()-line.calledTokens); {
 		case at > now:
 			q.wakeAt(line, max(now+1, min(at, b.Until())), now)
 			return true
 		case w.grouped:
-			w.call(line.ahead)
-			line.passed, line.ahead = w, line.ahead+w.cost
+			w.call(line.calledTokens)
+			line.lastCalled, line.calledTokens = w, line.calledTokens+w.cost
 		default:
 			b.Take(at, w.cost)
 			from = max(from, at)
@@ -281,11 +281,11 @@ func (q *Queues) Serve(id string, b Bucket, now int64) bool {
 
 // unpassed is the first waiter after the called groups that the queue begins
 // with.
-func (line *queue) unpassed() *Waiter {
-	if line.passed == nil {
+func (line *queue) firstUncalled() *Waiter {
+	if line.lastCalled == nil {
 		return line.first
 	}
-	return line.passed.next
+	return line.lastCalled.next
 }
 
 // call tells a group to try.

@@ -62,9 +62,9 @@ func (f *fleetRule) begin(part, level, since float64) share {
 // renew brings the share up to date: a small one rises.
 func (f *fleetRule) renew(s *share, now float64) {
 	s.level, s.at = s.levelAt(now), now
-	part := outages.Drifted(s.part, f.n, time.Duration(now-s.since))
+	part := outages.ShareAfter(s.part, f.n, time.Duration(now-s.since))
 	s.refill = part * f.rate
-	s.capacity = min(f.burst, part*f.burst+outages.Savings(1, s.refill*1e9))
+	s.capacity = min(f.burst, part*f.burst+outages.Allowance(1, s.refill*1e9))
 	s.threshold = f.draw()
 	s.until = now + renewal
 }
