@@ -7,23 +7,23 @@ import (
 	"slices"
 )
 
-// The wire: little endian, numbers of 8 bytes unless said otherwise.
+// The wire: little endian, numbers of 8 bytes unless noted otherwise.
 //
 // Request of a chunk: version (1 byte), flags (1 byte), sequence number, τ µs,
-// keep µs, lifetime µs; then per record: length of the field (2 bytes), field, op (1 byte), left
-// (1 byte), delta, attempts, age, ceiling, limit (8 bytes), and, where flagFloors is set,
-// floor.
+// keep µs, lifetime µs; then per record: length of the field (2 bytes), field, op
+// (1 byte), left (1 byte), delta, attempts, age, ceiling, limit (8 bytes), and,
+// if flagFloors is set, floor.
 // Reply: status (1 byte), now, sequence number known before, when the hash expires,
 // wait µs; then per record TAT − now, demand.
 //
 // Request of the fleet call: version (1 byte), flags (1 byte), silent µs, forget µs,
-// remember µs, interval µs, age µs, number of the last news heard, limit (8 bytes); then per piece of news
-// to tell: length of the field (1 byte), field, flags (1 byte), TAT − now, demand,
-// limit (8 bytes).
+// remember µs, interval µs, age µs, number of the last news received, limit
+// (8 bytes); then per piece of news to announce: length of the field (1 byte),
+// field, flags (1 byte), TAT − now, demand, limit (8 bytes).
 // Reply: 0 (1 byte), now, members, silent, newer and lost members, longest and shortest
 // interval µs, number of the latest news, of the one before the first that
-// follows, of the last that follows, a limit of another member (8 bytes); then per page of news its length and the page,
-// as fleet.lua keeps it.
+// follows, of the last that follows, a limit of another member (8 bytes); then
+// per page of news its length and the page, as it is stored (fleet.lua).
 const (
 	wireVersion = 2
 
@@ -37,10 +37,11 @@ const (
 	fleetReplyHead = 81 + LimitBytes
 )
 
+// ErrReply is the error of a reply that the limiter's scripts do not send.
 var ErrReply = errors.New("the server's reply is not of the limiter's script")
 
-// request encodes a chunk, which must have passed check. It is good until the next
-// time.
+// Encode returns the request of a chunk that has passed Check. The result is valid
+// until the next Encode.
 func (c *Chunk) Encode() []byte {
 	size := 34
 	for i := range c.Records {
@@ -84,8 +85,8 @@ func appendInts(b []byte, ns ...int64) []byte {
 	return b
 }
 
-// parse reads the reply to a chunk of n records. Whatever a server sends, it
-// fails or yields numbers within bounds.
+// Decode reads the reply to a chunk of n records. It fails unless all numbers are
+// within bounds.
 func (r *Reply) Decode(s string, n int) error {
 	if len(s) != chunkReplyHead+chunkReplyKey*n || Status(s[0]) > Lost {
 		return fmt.Errorf("%w: %d bytes for %d keys", ErrReply, len(s), n)
@@ -104,7 +105,7 @@ func (r *Reply) Decode(s string, n int) error {
 	return nil
 }
 
-// request encodes a fleet call.
+// Encode returns the request of a fleet call that has passed Check.
 func (f *FleetCall) Encode() []byte {
 	b := append(make([]byte, 0, 26), wireVersion, 0)
 	if f.Leave {
@@ -118,7 +119,8 @@ func (f *FleetCall) Encode() []byte {
 	return b
 }
 
-// parse is to FleetReply what it is to Reply.
+// Decode reads the reply to a fleet call. It fails unless all numbers are within
+// bounds.
 func (r *FleetReply) Decode(s string) error {
 	if len(s) < fleetReplyHead || s[0] != 0 {
 		return fmt.Errorf("%w: %d bytes for the fleet", ErrReply, len(s))
@@ -130,14 +132,14 @@ func (r *FleetReply) Decode(s string) error {
 	slowest := in.within(0, MaxSpan)
 	fastest, latest := in.within(0, slowest), in.within(0, MaxSeq)
 	after := in.within(0, latest)
-	heard := in.within(after, latest)
+	received := in.within(after, latest)
 	if in.wild {
 		return fmt.Errorf("%w: a number out of bounds", ErrReply)
 	}
 	reply := FleetReply{
 		Now: now, Members: int(members), Silent: int(silent), Newer: int(newer), Lost: int(lost),
 		Fastest: fromMicros(fastest), Slowest: fromMicros(slowest),
-		Latest: latest, Received: heard, after: after, Other: ReadLimit(in.s),
+		Latest: latest, Received: received, after: after, Other: ReadLimit(in.s),
 	}
 	if err := reply.parseNews(in.s[LimitBytes:]); err != nil {
 		return err
@@ -149,7 +151,7 @@ func (r *FleetReply) Decode(s string) error {
 // ints reads the numbers of a string whose length has been checked.
 type ints struct {
 	s    string
-	wild bool // one was out of bounds
+	wild bool // true if one was out of bounds
 }
 
 func (in *ints) within(least, most int64) int64 {

@@ -2,25 +2,24 @@ package exchange
 
 import "fmt"
 
-// NewsKept is the largest number of pieces of news in the fleet's hash: the latest.
-// MaxTold and MaxHeard bound the news of one call. Redis takes 0.4 ms to store as
-// many as MaxTold, and 0.15 ms to send as many as MaxHeard (BenchmarkNews).
+// The largest numbers of pieces of news. Redis takes 0.4 ms to store MaxAnnounced
+// pieces, and 0.15 ms to send MaxReceived (BenchmarkNews of internal/redisstore).
 const (
-	NewsKept     = 8192
-	MaxAnnounced = 256
-	MaxReceived  = 512
+	NewsKept     = 8192 // in the fleet's hash: the latest
+	MaxAnnounced = 256  // in a call
+	MaxReceived  = 512  // in the reply to a call
 
 	newsPage  = 16 // pieces of news on a page of the hash
 	pageHead  = 8
-	newsBytes = 1 + 1 + 8 + 8 + LimitBytes // of a piece of news, beside its field
+	newsBytes = 1 + 1 + 8 + 8 + LimitBytes // a piece of news without its field
 	pageBytes = pageHead + newsPage*(maxNewsField+newsBytes)
 )
 
-// News is what one process tells the fleet of a key that runs low, so that
-// nobody who meets it for the first time takes its bucket for full.
+// News is the announcement of a key whose bucket runs low. A process that sees the
+// key for the first time starts from it, and not from a full bucket.
 type News struct {
 	Field  string // as in Record, at most 255 bytes
-	Reset  bool   // the key was reset: what was known of it no longer holds
+	Reset  bool   // true if the key was reset: earlier news of it no longer holds
 	ToGo   int64  // TAT − now, microseconds by Limit, at least 0
 	Demand int64  // as in KeyState
 	Limit  Limit
@@ -64,11 +63,11 @@ func (n *News) flags() byte {
 	return 0
 }
 
-// pageOf is the number of the page that holds the news of a number.
+// pageOf returns the number of the page with the news of a number.
 func pageOf(number int64) int64 { return (number+newsPage-1)/newsPage - 1 }
 
-// parseNews reads pages to the end of a reply: of them the news after r.after, up to
-// r.Heard, that still holds at r.Now.
+// parseNews reads the pages at the end of a reply. It keeps the news after r.after,
+// up to r.Received, that still holds at r.Now.
 func (r *FleetReply) parseNews(s string) error {
 	for range MaxReceived / newsPage {
 		if s == "" {
@@ -91,7 +90,7 @@ func (r *FleetReply) parseNews(s string) error {
 	return fmt.Errorf("%w: news out of bounds", ErrReply)
 }
 
-// readPage reads a page up to its first piece that is not sound: another program may
+// readPage reads a page up to its first invalid piece, because another program may
 // have written there.
 func (r *FleetReply) readPage(page string) {
 	in := ints{s: page}
