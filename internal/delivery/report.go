@@ -15,12 +15,12 @@ const textSize = 2 << 10 // bytes
 // its memory again.
 type Report[T any] struct {
 	exchange.Chunk
-	Cargo  []T // one a record
-	spans  []Span
-	floors []int64 // least TATs to tell where the partition has lost state; 0: none
-	attempts  []int64 // thousandths of attempts, when they were new
-	made   int64
-	text   strings.Builder
+	Cargo    []T // one a record
+	spans    []Span
+	floors   []int64 // least TATs to tell where the partition has lost state; 0: none
+	attempts []int64 // thousandths of attempts, when they were new
+	made     int64
+	text     strings.Builder
 
 	refused bool
 }

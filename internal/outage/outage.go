@@ -90,13 +90,13 @@ type Silence struct {
 
 // Observation is the demand for a key at a reply, this process's included.
 type Observation struct {
-	Mean, Now float64       // average and current demand of the fleet
-	Request   float64       // tokens of a request
-	Age       time.Duration // of the average
-	Since     time.Duration // the reply before
-	Tau       time.Duration
-	SilentAfter     time.Duration // without a word, after which a process is silent
-	Lost      float64       // part of the processes that are lost
+	Mean, Now   float64       // average and current demand of the fleet
+	Request     float64       // tokens of a request
+	Age         time.Duration // of the average
+	Since       time.Duration // the reply before
+	Tau         time.Duration
+	SilentAfter time.Duration // without a word, after which a process is silent
+	Lost        float64       // part of the processes that are lost
 }
 
 // Observe takes in a reply that came while some processes are silent. With renew, those

@@ -14,43 +14,43 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
-// What travels in one pipeline, in keys: Redis turns to nobody else before it has
-// run all it read from a connection, and every pipeline costs it a read and a
-// write. A Cluster's pipeline is split among its masters, and a master that hangs
-// costs each pipeline a timeout.
+// The sizes of a pipeline, in keys. Redis serves no other client before it has run
+// all that it read from a connection, and every pipeline costs it a read and a
+// write. A Cluster's pipeline is split among its masters, and a hung master costs
+// each pipeline a timeout.
 const (
-	callKeys       = 8 // that a call takes as long as, whatever it carries
+	callKeys       = 8 // cost of a call without records, in keys
 	perExec        = 4 * (exchange.MaxRecords + callKeys)
 	perExecCluster = 16 * (exchange.MaxRecords + callKeys)
 )
 
-// wrappers is how many structures around a client are looked into.
+// wrappers is the largest number of structures around a client that are searched.
 const wrappers = 8
 
 // reloadEvery is the least time between two reloads of a Cluster's topology.
 const reloadEvery = 500 * time.Millisecond
 
 // Client is an Exchanger that keeps the shared state in Redis. It is safe for
-// concurrent use, and never runs longer than the context and the options of its
-// go-redis client let it.
+// concurrent use. The context and the options of its go-redis client bound the
+// time of a call.
 type Client struct {
 	rdb     redis.UniversalClient
 	names   []string // of the partitions' hashes
-	fleet   string
-	perExec int  // keys
-	single  bool // one server behind it: where one call can't get through, none can
+	fleet   string   // name of the fleet's hash
+	perExec int      // keys of a pipeline
+	single  bool     // true if one server is behind it: a failed connection fails all calls
 
 	cluster    reloader
 	lastReload atomic.Int64 // Unix nanoseconds
 }
 
-// reloader is what a Cluster client has beyond others. Left alone it would take
-// up to 60 s to notice a failover: an unanswered pipeline is no reason for it to look.
+// reloader is a Cluster client. Because it does not reload its topology after an
+// unanswered pipeline, it alone would take up to 60 s to notice a failover.
 type reloader interface{ ReloadState(ctx context.Context) }
 
 var _ exchange.Exchanger = (*Client)(nil)
 
-// Open returns rdb itself where it is a Store, otherwise a [Client].
+// Open returns rdb itself if it is an [exchange.Store], otherwise a [Client].
 func Open(rdb redis.UniversalClient, prefix string) exchange.Store {
 	if s, ok := rdb.(exchange.Store); ok {
 		return s
@@ -58,7 +58,8 @@ func Open(rdb redis.UniversalClient, prefix string) exchange.Store {
 	return New(rdb, prefix)
 }
 
-// New returns a Client whose keys all begin with the prefix and a colon. It does not dial.
+// New returns a Client whose keys in Redis begin with the prefix and a colon. It
+// does not dial.
 func New(rdb redis.UniversalClient, prefix string) *Client {
 	c := &Client{rdb: rdb, fleet: fleetName(prefix), names: partitionNames(prefix), perExec: perExec}
 	c.cluster, _ = unwrapped[reloader](rdb, wrappers)
@@ -69,8 +70,8 @@ func New(rdb redis.UniversalClient, prefix string) *Client {
 	return c
 }
 
-// unwrapped finds a client of a type, be it wrapped: the client itself, or the value of an
-// exported or embedded field of a structure, so many structures deep at most.
+// unwrapped returns client as a T, or the first T in the exported or embedded
+// fields of structures around it, at most depth structures deep.
 func unwrapped[T any](client any, depth int) (found T, ok bool) {
 	if found, ok = client.(T); ok || depth == 0 {
 		return found, ok
@@ -92,7 +93,7 @@ func unwrapped[T any](client any, depth int) (found T, ok bool) {
 	return found, false
 }
 
-// Partitions is the number of partitions.
+// Partitions returns the number of partitions.
 func (c *Client) Partitions() int { return len(c.names) }
 
 // Exchange implements [Exchanger]. The chunks travel a few to a pipeline, one
@@ -113,7 +114,7 @@ func (c *Client) Exchange(ctx context.Context, fleet *exchange.FleetCall, chunks
 	}
 }
 
-// fitting is how many of the calls the next pipeline takes.
+// fitting returns the number of calls in the next pipeline.
 func (c *Client) fitting(calls []*call) (n int) {
 	for keys := 0; n < len(calls); n++ {
 		if keys += calls[n].keys + callKeys; keys > c.perExec && n > 0 {
@@ -123,7 +124,7 @@ func (c *Client) fitting(calls []*call) (n int) {
 	return n
 }
 
-// calls makes the calls of a batch.
+// calls returns the calls of a batch, without those that a check refuses.
 func (c *Client) calls(fleet *exchange.FleetCall, chunks []*exchange.Chunk) []*call {
 	calls := make([]*call, 0, len(chunks)+1)
 	if fleet != nil {
@@ -139,7 +140,8 @@ func (c *Client) calls(fleet *exchange.FleetCall, chunks []*exchange.Chunk) []*c
 	return calls
 }
 
-// exec executes one pipeline, and returns the last error that is not of one call alone.
+// exec executes one pipeline. It returns the last error of the connection or the
+// server, rather than of one call.
 func (c *Client) exec(ctx context.Context, calls []*call) (broken error) {
 	send(ctx, c.rdb.Pipeline(), calls, (*call).byHash)
 	if unknown := unknownScript(calls); len(unknown) > 0 {
@@ -152,12 +154,12 @@ func (c *Client) exec(ctx context.Context, calls []*call) (broken error) {
 		if ofServer(k.err) {
 			broken = k.err
 		}
-		k.settle()
+		k.finish()
 	}
 	return broken
 }
 
-// reload asks a Cluster client to learn the topology anew, now and then.
+// reload has a Cluster client reload its topology, at most every reloadEvery.
 func (c *Client) reload(ctx context.Context) {
 	if c.cluster == nil {
 		return
@@ -172,7 +174,7 @@ func (c *Client) reload(ctx context.Context) {
 type call struct {
 	script script
 	args   []any // key, ID, request
-	keys   int   // in the request
+	keys   int   // records of the request
 	cmd    once
 	err    error
 	accept func(reply string) error
@@ -201,7 +203,7 @@ func newFleetCall(name string, f *exchange.FleetCall) *call {
 func (k *call) byHash() []any   { return append([]any{"evalsha", k.script.hash, 1}, k.args...) }
 func (k *call) bySource() []any { return append([]any{"eval", k.script.source, 1}, k.args...) }
 
-// send executes the calls in one pipeline and notes what came of each.
+// send executes the calls in one pipeline and sets the error of each.
 func send(ctx context.Context, pipe redis.Pipeliner, calls []*call, args func(*call) []any) {
 	for _, k := range calls {
 		k.cmd = once{redis.NewCmd(ctx, args(k)...)}
@@ -214,8 +216,8 @@ func send(ctx context.Context, pipe redis.Pipeliner, calls []*call, args func(*c
 	}
 }
 
-// execute makes an error of a panic: go-redis panics where a reply claims a
-// length that no slice can have.
+// execute executes a pipeline. It returns a panic as an error, because go-redis
+// panics if a reply claims a length that no slice can have.
 func execute(ctx context.Context, pipe redis.Pipeliner) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -226,16 +228,16 @@ func execute(ctx context.Context, pipe redis.Pipeliner) (err error) {
 	return err
 }
 
-// once is a command that go-redis must not run again by itself: after a timeout
-// nobody knows whether it was applied, and a repetition would prolong the wait.
+// once is a command that go-redis must not repeat by itself: after a timeout it may
+// have been applied, and a repetition would prolong the wait.
 type once struct{ *redis.Cmd }
 
 // NoRetry implements redis.Cmder.
 func (once) NoRetry() bool { return true }
 
-// outcome is the error of a command of a pipeline that ended with execErr. Where
+// outcome returns the error of a command of a pipeline that ended with execErr. If
 // a connection fails in its handshake (wrong password, no such database), go-redis
-// leaves the commands with neither a value nor an error.
+// leaves its commands with neither a value nor an error.
 func outcome(cmd once, execErr error) error {
 	switch {
 	case cmd.Err() != nil:
@@ -257,8 +259,8 @@ func unknownScript(calls []*call) (unknown []*call) {
 	return unknown
 }
 
-// settle hands the outcome to whoever asked.
-func (k *call) settle() {
+// finish passes the outcome of a call to its caller.
+func (k *call) finish() {
 	if k.err == nil {
 		k.err = k.read()
 	}

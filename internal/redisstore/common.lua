@@ -32,7 +32,7 @@ if not struct then
       if high >= 2147483648 then high = high - 4294967296 end
       return high * 4294967296 + take(s, at, 4), at + 8
     end,
-    f = function(s, at) -- neither infinite nor none: such a limit is none
+    f = function(s, at) -- 0 for infinity and NaN: such a limit is invalid
       local bits = take(s, at, 4)
       local power, part = floor(bits / 8388608) % 256, bits % 8388608 / 8388608
       if bits >= 2147483648 or power == 0 or power == 255 then return 0, at + 4 end
@@ -86,12 +86,12 @@ end
 
 local pack, unpacked = struct.pack, struct.unpack
 
--- No number in the data is believed beyond this.
+-- The largest number in the data that is valid.
 local HUGE = 4503599627370496 -- 2^52
 
 local MINUTE = 60000000 -- in microseconds
 
--- A limit that is none, or that nobody has written yet.
+-- The limit of a key whose limit was never written, or is invalid.
 local UNKNOWN = string.rep('\0', 8)
 
 -- Numbers for redis.call: Lua itself would write 1e+15.

@@ -15,10 +15,10 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
-// errNoReply stands for a command that came back with neither a value nor an error.
+// errNoReply is the error of a command with neither a value nor an error.
 var errNoReply = errors.New("no reply")
 
-// explain puts in front of an error what to do about it.
+// explain puts advice in front of an error.
 func explain(err error) error {
 	if advice := advice(err); advice != "" {
 		return fmt.Errorf("%s: %w", advice, err)
@@ -26,7 +26,7 @@ func explain(err error) error {
 	return err
 }
 
-// aclNeeds is what an ACL user has to be allowed, beside the keys.
+// The commands that an ACL user needs, beside the keys.
 const (
 	aclNeeds        = "+evalsha +eval +time +hmget +hset +hscan +hdel +pexpireat"
 	aclNeedsCluster = "+cluster|slots +asking"
@@ -38,7 +38,7 @@ func advice(err error) string {
 	case redis.IsAuthError(err):
 		return "redis refuses the login (check user, password and database)"
 	case redis.IsPermissionError(err), scriptForbidden(err):
-		return "redis forbids what the limiter needs (check the user's ACL: ~<prefix>:* " + aclNeeds + ", on a Cluster " + aclNeedsCluster + ")"
+		return "redis forbids a command or key of the limiter (check the user's ACL: ~<prefix>:* " + aclNeeds + ", on a Cluster " + aclNeedsCluster + ")"
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return "redis shows a certificate that is not trusted (check RootCAs and ServerName of the client's TLSConfig)"
 	case redis.IsOOMError(err):
@@ -50,29 +50,29 @@ func advice(err error) string {
 	case redis.IsReadOnlyError(err):
 		return "redis is a read-only replica (connect to the primary)"
 	case redis.IsNoReplicasError(err):
-		return "redis refuses writes for want of replicas (min-replicas-to-write)"
+		return "redis refuses writes without enough replicas (min-replicas-to-write)"
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return "the limiter's key holds something else (delete it, or choose another prefix)"
 	case hungUp(err):
 		return "the connection was closed (if that goes on: raise maxclients, or it is no Redis)"
 	case strings.Contains(err.Error(), "redis: can't parse"):
-		return "what answers is no Redis (check the address)"
+		return "the server is no Redis (check the address)"
 	case errors.As(err, &lookup):
 		return "the name of the Redis server is not known (check its address and the name service)"
 	}
 	return ""
 }
 
-// hungUp says whether the other side closed the connection. A Redis that has
-// too many of them says so only to who reads before the end: mostly the write
-// fails first.
+// hungUp reports whether the server closed the connection. A Redis with too many
+// connections says so before it closes one, but mostly the client's write fails
+// before it has read that.
 func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // scriptForbidden reports whether the ACL forbids a command or a key of the
-// script. That error has no code of its own, and two texts: that of Redis 7.0,
-// and that of Redis 7.2 and Valkey.
+// script. That error has no code of its own, and two texts: one of Redis 7.0, and
+// one of Redis 7.2 and Valkey.
 func scriptForbidden(err error) bool {
 	var reply redis.Error
 	if !errors.As(err, &reply) {
@@ -82,11 +82,11 @@ func scriptForbidden(err error) bool {
 	return strings.Contains(text, "executing the script can't") || strings.Contains(text, "ACL failure in script")
 }
 
-// noScript says whether the server does not know the script by its hash.
+// noScript reports whether the server does not know the script by its hash.
 func noScript(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
 
-// ofServer says whether an error is of the connection or the whole server,
-// rather than of one command: there is no point in sending more.
+// ofServer reports whether an error is of the connection or the whole server,
+// rather than of one command: more calls would fail too.
 func ofServer(err error) bool {
 	var reply redis.Error
 	switch {
@@ -99,8 +99,8 @@ func ofServer(err error) bool {
 		redis.IsReadOnlyError(err) || redis.IsMasterDownError(err)
 }
 
-// ofTopology says whether an error may come from an outdated idea of who serves
-// which slots.
+// ofTopology reports whether an error may come from an outdated map of slots to
+// masters.
 func ofTopology(err error) bool {
 	if errors.Is(err, context.Canceled) {
 		return false

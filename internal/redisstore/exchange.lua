@@ -64,8 +64,8 @@ time, now, offset = clock(last, offset)
 if swept <= 0 or swept > now then swept = now end
 local idle = now - keep
 
--- state decodes the state of a key. nil stands for one that is not there, is
--- rubbish, or that the sweep may take: so nobody can tell when the sweep comes.
+-- state decodes the state of a key. It returns nil for one that is missing, invalid,
+-- or may be swept, so that the time of the sweep changes no result.
 local function state(value)
   if not value or #value ~= 40 then return nil end
   local tat, demand, since, unused, limit = unpacked('<i8i8i8i8c8', value)
@@ -110,7 +110,7 @@ local function merged(tat, unused, op, left, delta, age, ceiling, least)
   if delta == 0 then return tat, unused end
   local base = now - age
   if left > 0 then left = floor(min(delta, UNUSED * 256) * left / 256) end
-  if op == 3 then -- its ceiling is what it owes all the same
+  if op == 3 then -- its ceiling is the part that takes nothing unused
     local taken = max(0, min(delta - ceiling, unused, age))
     unused, delta, ceiling = unused - taken, delta - taken, 0
   end
@@ -135,9 +135,9 @@ elseif prev < seq - 1 and not floors then
   status = 2
 end
 
--- Where a field comes in several records, after has what the last of them left; it
--- is written once for each, and the last time counts. What each key passes does
--- without max, min and #, which cost 5 % of the whole.
+-- If a field is in several records, after holds its state after the last of them; it
+-- is written once for each, and the last write counts. The code that runs for each
+-- key uses no max, min or #, which cost 5 % of the whole.
 local writes, w, added, furthest = { meta, '' }, 2, 0, now
 local reply, after, limits, ages = {}, {}, {}, {}
 at = records
@@ -187,7 +187,7 @@ if repeated then
   end
 end
 
--- sweep looks at the next fields, and returns those whose time is over.
+-- sweep reads the next fields, and returns the expired ones.
 local function sweep(most)
   local over = {}
   local scan = redis.call('HSCAN', key, decimal(cursor), 'COUNT', decimal(most))
@@ -209,7 +209,7 @@ local function sweep(most)
   return over
 end
 
--- latestTAT returns that of all keys, where they are few; else nil.
+-- latestTAT returns the latest TAT of all keys if they are few, otherwise nil.
 local function latestTAT()
   local at, latest = '0', now
   for _ = 1, 4 do
@@ -231,8 +231,8 @@ if status == 0 then
     writes[w + 1], writes[w + 2] = own, pack('<i8i8', seq, now)
     if not stored[1] then added = added + 1 end
   end
-  -- Twice as many fields are looked at as were added, so a flood of fresh keys cannot
-  -- outrun the sweep; else as many as are due since the last one, a few at least.
+  -- A sweep reads twice as many fields as were added, so that a flood of fresh keys
+  -- cannot outrun it; without new fields as many as are due, a few at least.
   local over, due = {}, ceil(min(MOST, 2 * kept * (now - swept) / PASS))
   if due < min(8, kept) then due = 0 end
   if added > 0 then due = max(due, 8 + 2 * added) end
@@ -250,7 +250,7 @@ if status == 0 then
   writes[2] = head()
   redis.call('HSET', key, unpack(writes))
   drop(key, over)
-  -- What was given back or reset since would keep the rest alive, after this process.
+  -- Charges that were refunded or reset since must not keep the hash alive.
   local latest = leave and kept <= MOST / 2 and latestTAT()
   if latest and latest - now + lifetime + MINUTE < expire * 1000 - time then
     expire, renew = renewed(0, time, latest - now + lifetime)

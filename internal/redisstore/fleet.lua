@@ -12,9 +12,9 @@
 --                 as in a state). Page p has the numbers PAGE·p + 1 to PAGE·p + PAGE; its slot, 2 bytes, is p modulo KEPT.
 
 local max, min = math.max, math.min
--- By how much later a process has to start than another, to be newer.
+-- The least difference between the starts of an older and a newer process.
 local NEWER = 2000000
--- A process that has lived for less is not silent, but gone: it had no share to speak of.
+-- A process of a shorter lifetime is not silent, but gone: it had next to no share.
 local BRIEFLY = 5000000
 local key, request = KEYS[1], ARGV[2]
 local own, meta = '\0p' .. ARGV[1], '\0m'
@@ -59,10 +59,10 @@ local function smaller(one, other)
   return full < otherFull or full == otherFull and burst < otherBurst
 end
 
--- count looks at every member but this one: linear in the fleet, so it is done
--- when somebody comes, comes back or leaves, and eight times in the time that
--- makes a process silent. Between them a call costs the same for any fleet;
--- thousands of processes are fine.
+-- count reads every member except this one, in time linear in the fleet. It runs
+-- when a process comes, comes back or leaves, and eight times in the time after which
+-- a process is silent. Between them a call costs the same for any fleet; thousands
+-- of processes are fine.
 local function count()
   local others, quiet, gone, longest, shortest = 0, 0, 0, interval, interval
   local over, known, cursor = {}, {}, '0'
@@ -141,8 +141,8 @@ local function slot(page)
   return '\0t' .. string.char(page % 256, math.floor(page / 256))
 end
 
--- sound reports whether a value can be this page, and not one that had its slot
--- before. The process that reads it checks the rest.
+-- sound reports whether a value can be this page, and not an earlier one of its slot.
+-- The process that reads it checks the rest.
 local function sound(value, page)
   return value and #value > 8 and #value <= LONGEST and pageOf(unpacked('<i8', value)) == page
 end
@@ -188,7 +188,7 @@ if heard < latest then
   end
 end
 
--- The hash outlives what it knows by a minute: news, and those that have not left.
+-- The hash outlives its news, and the processes that have not left, by a minute.
 local lifetime = max(0, min(furthest - now, HUGE))
 if members + lost > 0 then lifetime = max(lifetime, forget, remember) end
 local renew

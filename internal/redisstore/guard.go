@@ -8,24 +8,24 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// guarded is a connection on which no reply claims more than a limiter's client
-// has a use for. go-redis allocates what a reply claims before it has come, and
-// a number of absurd size ends the process, in its handshake already.
+// guarded is a connection that ends at a reply of an absurd size. go-redis allocates
+// the size that a reply claims before it has arrived. An absurd one ends the
+// process, even during the handshake.
 type guarded struct {
 	net.Conn
 	stream stream
-	err    error // what was wrong, for good
+	err    error // first error of the stream, which stays
 }
 
-// checked is a guarded connection whose socket go-redis can look at, to see
-// whether an idle connection has been closed meanwhile.
+// checked is a guarded connection whose socket go-redis can check: an idle
+// connection may have been closed meanwhile.
 type checked struct {
 	*guarded
 	syscall.Conn
 }
 
-// guard guards a connection that has not been read from. As on a bare one,
-// go-redis may look at the socket if, and only if, nothing is between.
+// guard guards a connection that has not been read from. go-redis can check its
+// socket if c itself is one.
 func guard(c net.Conn) net.Conn {
 	g := &guarded{Conn: c}
 	if s, ok := c.(syscall.Conn); ok {
@@ -34,8 +34,8 @@ func guard(c net.Conn) net.Conn {
 	return g
 }
 
-// Read implements net.Conn. Like that of the connection below, it is not for
-// concurrent use. What is wrong in a stream ends the connection.
+// Read implements net.Conn. It is not for concurrent use. A stream error closes the
+// connection.
 func (g *guarded) Read(p []byte) (int, error) {
 	if g.err != nil {
 		return 0, g.err
@@ -49,11 +49,12 @@ func (g *guarded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// NetConn is the connection below, as with tls.Conn.
+// NetConn returns the underlying connection, as [tls.Conn.NetConn] does.
 func (g *guarded) NetConn() net.Conn { return g.Conn }
 
-// dialer dials as go-redis itself would by these options, and guards the
-// connection. It reads them when it dials: TLS is often configured after Tune.
+// dialer returns a function that dials as go-redis itself does by these options, and
+// guards the connection. It reads the options at each dial, because TLS is often
+// configured after Tune.
 func dialer(o *redis.UniversalOptions) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		dial := redis.NewDialer(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig})

@@ -14,37 +14,36 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
-// stateBytes is the length of a key's state, as it is stored: four numbers and a limit.
+// stateBytes is the length of a stored key's state: four numbers and a limit.
 const stateBytes = 4*8 + exchange.LimitBytes
 
-// errState stands for a field that holds something else.
+// errState is the error of a field that holds no state of a key.
 var errState = errors.New("not the limiter's (another program's, or another version's)")
 
-// Sight is what Redis holds of one key, and of the fleet.
+// Inspection is the state of one key, and of the fleet, in Redis.
 type Inspection struct {
-	Hash   string // the name of the partition's hash
-	Exists bool   // there is such a hash
-	Key    *KeyInspection
-	Fleet  []MemberInspection // by when they were last seen, the latest first
+	Hash   string             // name of the partition's hash
+	Exists bool               // true if the hash exists
+	Key    *KeyInspection     // nil: the key was never reported, or has been full for so long that it was swept
+	Fleet  []MemberInspection // processes that have not left, the last seen first
 }
 
-// KeySight is the state of a key; there is none where it was never exchanged,
-// or has been full for so long that it was swept.
+// KeyInspection is the state of a key.
 type KeyInspection struct {
 	ToGo    time.Duration  // TAT − now; not above 0: full
-	Demand  float64        // tokens asked for per second by the whole fleet
-	Written time.Duration  // how long ago something was reported
-	Limit   exchange.Limit // by which ToGo is time: that of the process that reported last
+	Demand  float64        // tokens per second requested by the whole fleet
+	Written time.Duration  // time since the last report
+	Limit   exchange.Limit // limit of the last report, the unit of ToGo
 }
 
-// MemberSight is a process that has not left.
+// MemberInspection is a process that has not left.
 type MemberInspection struct {
 	Process [8]byte
-	Seen    time.Duration // how long ago
+	Seen    time.Duration // time since it was last seen
 }
 
-// Inspect looks at a field and at the fleet, and changes nothing. tau is the
-// time constant of demand that the fleet reports with.
+// Inspect reads the state of a field and of the fleet, and changes nothing. tau is
+// the fleet's time constant of demand.
 func (c *Client) Inspect(ctx context.Context, field string, tau time.Duration) (Inspection, error) {
 	s := Inspection{Hash: c.names[exchange.Partition(field, len(c.names))]}
 	err := c.inspectKey(ctx, &s, field, tau)
@@ -86,7 +85,7 @@ func (c *Client) inspectKey(ctx context.Context, s *Inspection, field string, ta
 	return nil
 }
 
-// inspectFleet reads the fields of members and leaves others alone.
+// inspectFleet reads the fields of members, and ignores other fields.
 func (c *Client) inspectFleet(ctx context.Context, s *Inspection) error {
 	node, err := c.node(ctx, c.fleet)
 	if err != nil {
@@ -117,7 +116,8 @@ func (c *Client) inspectFleet(ctx context.Context, s *Inspection) error {
 	return fields.Err()
 }
 
-// node is the server that has a hash: in a Cluster, clocks are its own.
+// node returns the server of a hash, because each server of a Cluster has its own
+// clock.
 func (c *Client) node(ctx context.Context, hash string) (redis.Cmdable, error) {
 	if cluster, ok := c.rdb.(interface {
 		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
@@ -127,14 +127,14 @@ func (c *Client) node(ctx context.Context, hash string) (redis.Cmdable, error) {
 	return c.rdb, nil
 }
 
-// Where the clock stands in a hash's own state: behind the sweep cursor and the
-// expiry of a partition's, behind the expiry of the fleet's.
+// The offsets of the clock in a hash's own state: behind the sweep cursor and the
+// expiry of a partition, behind the expiry of the fleet.
 const (
 	clockInPartition = 16
 	clockInFleet     = 8
 )
 
-// glance reads fields of a hash, and its clock by now.
+// glance returns fields of a hash, and the present time of its clock.
 func glance(ctx context.Context, node redis.Cmdable, hash string, clockAt int, fields ...string) (values []any, now int64, err error) {
 	pipe := node.Pipeline()
 	clock := pipe.Time(ctx)
@@ -147,7 +147,7 @@ func glance(ctx context.Context, node redis.Cmdable, hash string, clockAt int, f
 	return values, max(clock.Val().UnixMicro()+offset, last), nil
 }
 
-// clockOf reads the clock when last written and its offset from a hash's own state.
+// clockOf returns the last written clock, and its offset, of a hash's own state.
 func clockOf(meta any, at int) (last, offset int64) {
 	if s, ok := meta.(string); ok && len(s) >= at {
 		if clock, ok := exchange.ReadInts(s[at:], 2); ok && clock[0] >= 0 && clock[1] >= 0 {

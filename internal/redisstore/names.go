@@ -6,22 +6,22 @@ import (
 	"sync"
 )
 
-// partitions is their number, with whatever client: one that is wrapped does not tell
-// that it is a Cluster's, and processes that disagree would not share their keys. Few
-// are cheap where there is one server; of a Cluster's masters, some carry up to a half
-// more than the mean.
+// partitions is the number of partitions, for every kind of client. A wrapped client
+// may hide that it is a Cluster's, and processes with different numbers would not
+// share their keys. Few partitions are cheap on one server. On a Cluster, some
+// masters carry up to half more than the mean.
 const partitions = 16
 
 const slots = 16384 // hash slots of a Redis Cluster
 
-// layout is the version of what is kept in Redis. It is part of every name, so that
-// processes of different layouts don't take each other's state for rubbish.
+// layout is the version of the data in Redis. It is part of every name, so that
+// processes of different layouts never read each other's data.
 const layout = "2"
 
-// fleetName is the name of the fleet's hash.
+// fleetName returns the name of the fleet's hash.
 func fleetName(prefix string) string { return prefix + ":" + layout + ":fleet:{f}" }
 
-// partitionNames are the names of the hashes.
+// partitionNames returns the names of the partitions' hashes.
 func partitionNames(prefix string) []string {
 	names := make([]string, partitions)
 	for p, tag := range partitionTags() {
@@ -30,10 +30,9 @@ func partitionNames(prefix string) []string {
 	return names
 }
 
-// partitionTags are hash tags whose slots lie evenly apart, so that masters with
-// equal ranges of slots hold about equal numbers of partitions. Hashing the bare
-// numbers leaves some masters with twice the mean. They take some 5 ms to find: once is
-// enough.
+// partitionTags returns hash tags whose slots lie evenly apart, so that masters with
+// equal ranges of slots hold about equal numbers of partitions. The bare numbers
+// would leave some masters with twice the mean. The search takes some 5 ms, once.
 var partitionTags = sync.OnceValue(func() []string {
 	tags := make([]string, partitions)
 	for p := range tags {
@@ -42,7 +41,7 @@ var partitionTags = sync.OnceValue(func() []string {
 	return tags
 })
 
-// findTag finds the smallest i for which p-i is in the slot; one in 16384 is.
+// findTag returns the tag p-i of the slot with the smallest i; one in 16384 is in it.
 func findTag(p int, slot uint16) string {
 	stem := strconv.AppendInt(nil, int64(p), 10)
 	stem = append(stem, '-')
@@ -53,7 +52,7 @@ func findTag(p int, slot uint16) string {
 	}
 }
 
-// crc16 is CRC-16/XMODEM, which Redis Cluster takes for slots.
+// crc16 returns the CRC-16/XMODEM by which a Redis Cluster selects slots.
 func crc16(b []byte) (crc uint16) {
 	for _, c := range b {
 		crc = crc<<8 ^ crcTable[byte(crc>>8)^c]

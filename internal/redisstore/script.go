@@ -6,7 +6,8 @@ import (
 	"encoding/hex"
 )
 
-// A script travels by its hash, and whole where the server does not know it.
+// script is a Lua script. It travels by its hash, and whole if the server does not
+// know that.
 type script struct{ source, hash string }
 
 var (

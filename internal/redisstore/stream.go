@@ -6,34 +6,33 @@ import (
 	"fmt"
 )
 
-// What a server may claim. The largest replies that a limiter's client has a
-// use for are a fleet call's (140 KiB), the rules of limits.Hash (1 MiB holds ten
-// thousand) and the slots of a Cluster (10 MiB where each of the 16384 is apart
-// from its neighbours).
+// The largest sizes that a reply may claim. The largest useful replies are those of
+// the fleet call (140 KiB), a hash of rules (1 MiB for ten thousand) and the slots
+// of a Cluster (10 MiB if no two neighbours of the 16384 belong together).
 const (
-	maxReply = 16 << 20 // bytes that one reply has a client allocate, about
-	maxLine  = 64 << 10 // bytes of a line; Redis itself takes none that is longer
-	maxDepth = 32       // aggregates within one another; a client descends by recursion
-	perValue = 32       // bytes that a client allocates for each value of an aggregate, before it comes
-	maxHead  = 16       // bytes of a line that claims a length: no more than fit in an int64
+	maxReply = 16 << 20 // bytes that a client allocates for one reply, about
+	maxLine  = 64 << 10 // bytes of a line, as in Redis itself
+	maxDepth = 32       // nested aggregates, which a client reads by recursion
+	perValue = 32       // bytes that a client allocates for each value of an aggregate before it arrives
+	maxHead  = 16       // bytes of a line that claims a length, so that it fits in an int64
 )
 
-var errClaim = errors.New("limiter: redis: what answers is no Redis, or a hostile one (check the address)")
+var errClaim = errors.New("limiter: redis: the server is no Redis, or a hostile one (check the address)")
 
-// stream follows what a server says, in RESP2 or RESP3, just enough to see each
-// length that it claims. It knows values from lines and payloads, and nothing of
-// what they mean. The zero stream is one at its beginning.
+// stream reads the replies of a server, in RESP2 or RESP3, as far as the lengths that
+// they claim. It tells lines from payloads, and does not know what values mean. The
+// zero stream is one at its beginning.
 type stream struct {
-	payload int           // bytes of a string still to come, with those that end it
+	payload int           // bytes of a string still to come, with its line end
 	line    int           // bytes of a line so far
-	head    [maxHead]byte // the first of them
-	open    [maxDepth]int // values still to come of the aggregates under way
-	depth   int           // how many are
-	claimed int           // bytes by this reply, so far
+	head    [maxHead]byte // the first bytes of the line
+	open    [maxDepth]int // values still to come of each open aggregate
+	depth   int           // number of open aggregates
+	claimed int           // bytes claimed by this reply so far
 }
 
-// follow returns how many bytes may be passed on: all, unless there is an error.
-// A line that claims too much is never passed on to its end.
+// follow returns the number of bytes that may be passed on: all, unless there is an
+// error. The end of a line that claims too much is never passed on.
 func (s *stream) follow(p []byte) (n int, err error) {
 	for n < len(p) {
 		if s.payload > 0 {
@@ -84,7 +83,7 @@ func (s *stream) endLine() error {
 	return nil
 }
 
-// string begins what is followed by as many bytes as its line says, and a line's end.
+// string begins a string: a payload of the length in its line, and a line end.
 func (s *stream) string(size int) error {
 	n, err := s.length(size)
 	if err != nil {
@@ -98,7 +97,7 @@ func (s *stream) string(size int) error {
 	return s.claim(s.payload)
 }
 
-// aggregate begins what is followed by as many values as its line says.
+// aggregate begins an aggregate of the number of values in its line.
 func (s *stream) aggregate(kind byte, size int) error {
 	n, err := s.length(size)
 	switch {
@@ -121,7 +120,7 @@ func (s *stream) aggregate(kind byte, size int) error {
 	return s.claim(n * perValue)
 }
 
-// value notes that one is complete, and with it perhaps those around it.
+// value ends a value, and each aggregate that it completes.
 func (s *stream) value() {
 	for s.depth > 0 {
 		left := &s.open[s.depth-1]
@@ -134,9 +133,9 @@ func (s *stream) value() {
 	s.claimed = 0
 }
 
-// length reads the number of a line of so many bytes: digits, or −1 for null.
-// Nothing else is: what two readers may take for two numbers can't be followed.
-// Streamed values ("?") are none that a Redis sends, or that go-redis reads.
+// length returns the number of a line of size bytes: digits, or −1 for null. Any
+// other form is an error, because another reader might take it for another number.
+// Redis sends no streamed values ("?"), and go-redis reads none.
 func (s *stream) length(size int) (int, error) {
 	line := s.head[:min(size, maxHead)]
 	text, whole := bytes.CutSuffix(line[1:], []byte("\r\n"))

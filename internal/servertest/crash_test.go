@@ -88,7 +88,7 @@ func TestHostileServerCrashesNothing(t *testing.T) {
 				// is the reply to the first.
 				addr := claimer(t, claim, innocent, 1)
 				l := start(t, tuned(addr), limiter.Config{Limit: slow, Processes: 2})
-				fails(t, name, "what answers is no Redis", func() error { return l.Status().Err })
+				fails(t, name, "the server is no Redis", func() error { return l.Status().Err })
 				require.Equal(t, limiter.Connecting, l.Status().State)
 				require.True(t, l.Allow("k"))
 			})

@@ -29,7 +29,7 @@ type Table struct {
 	skip  int // bytes of a text beside a slot that come before the key
 	shift uint32
 	used  int           // keys in the table
-	waits   atomic.Uint64 // searches that met keys which were moved
+	waits atomic.Uint64 // searches that met keys which were moved
 }
 
 // array is the memory of a table until it grows.

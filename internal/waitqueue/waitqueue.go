@@ -55,18 +55,18 @@ func New(due func(key string)) *Queues {
 
 // queue is the queue of one key.
 type queue struct {
-	key         string
-	id          string // in byKey
-	first, last *Waiter
-	tokens      int64   // sum of the waiters' costs
-	lastCalled      *Waiter // the last of the called groups that the queue begins with; nil: it begins with none
-	calledTokens       int64   // sum of their costs
-	reserved    int64   // sum of the reservations ever made behind waiters
-	forgotten   int64   // reserved when the bucket forgot its debts
-	timer       *time.Timer
-	wake        int64 // when the timer fires
-	calling     bool  // true while due runs
-	again       bool  // true if the timer has fired meanwhile
+	key          string
+	id           string // in byKey
+	first, last  *Waiter
+	tokens       int64   // sum of the waiters' costs
+	lastCalled   *Waiter // the last of the called groups that the queue begins with; nil: it begins with none
+	calledTokens int64   // sum of their costs
+	reserved     int64   // sum of the reservations ever made behind waiters
+	forgotten    int64   // reserved when the bucket forgot its debts
+	timer        *time.Timer
+	wake         int64 // when the timer fires
+	calling      bool  // true while due runs
+	again        bool  // true if the timer has fired meanwhile
 }
 
 // Waiter is one place in one queue.
