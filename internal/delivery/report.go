@@ -17,12 +17,12 @@ type Report[T any] struct {
 	exchange.Chunk
 	Cargo    []T // one a record
 	spans    []Span
-	floors   []int64 // least TATs to tell where the partition has lost state; 0: none
+	floors   []int64 // least TATs, sent if the partition has lost state; 0: none
 	attempts []int64 // thousandths of attempts, when they were new
-	made     int64
+	made     int64 // instant at which it was begun
 	text     strings.Builder
 
-	refused bool
+	refused bool // true if it was refused because it had no floors
 }
 
 // Span is the time of a charge.

@@ -52,7 +52,7 @@ func (f *Fleet) Members() float64 { return f.members }
 
 // Scale returns the part of every rate that s silent processes leave:
 //
-//	max(leastScale, (N − s)/N)
+//	max(leastScale, max(1, N − s)/N)
 //
 // Silent processes that were replaced are not in s.
 func (f *Fleet) Scale() float64 { return f.scale }
