@@ -19,7 +19,7 @@ type Report[T any] struct {
 	spans    []Span
 	floors   []int64 // least TATs, sent if the partition has lost state; 0: none
 	attempts []int64 // thousandths of attempts, when they were new
-	made     int64 // instant at which it was begun
+	made     int64   // instant at which it was begun
 	text     strings.Builder
 
 	refused bool // true if it was refused because it had no floors

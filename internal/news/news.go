@@ -24,7 +24,7 @@ type Item struct {
 	Demand int64          // the fleet's decayed count of attempts, thousandths of a token
 	Reset  bool           // true if earlier news of the key no longer holds
 	Own    bool           // true for a debt of a key that this process has evicted, which was not received
-	Level  float64        // tokens in the bucket
+	Level  float64        // level of the fleet's bucket, in parts of the burst
 }
 
 const (

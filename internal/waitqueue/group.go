@@ -1,9 +1,8 @@
 package waitqueue
 
-// Group is a waiter for several buckets at once. It holds a place in each
-// queue in which it was found short, all of them as of its arrival, so that
-// the one that has waited longest comes first wherever it waits, and nobody
-// starves.
+// Group is a waiter for several buckets at once. It has a place in the queue of each
+// bucket that was short of tokens. All its places are ordered by its own arrival, so
+// that the longest wait comes first in every queue, and no waiter starves.
 type Group struct {
 	ready chan struct{}
 	order uint64
@@ -14,10 +13,10 @@ func NewGroup() *Group {
 	return &Group{ready: make(chan struct{}, 1), order: arrivals.Add(1)}
 }
 
-// Ready receives when a try may succeed.
+// Ready returns the channel that receives when a try may succeed.
 func (g *Group) Ready() <-chan struct{} { return g.ready }
 
-// Place is one of the group's places. The zero Place is none.
+// Place is a place of a group in one queue. The zero Place is none.
 type Place struct {
 	q *Queues
 	w *Waiter
@@ -30,8 +29,7 @@ func (g *Group) Join(q *Queues, id, key string, n int64) Place {
 	return Place{q, w}
 }
 
-// Admits reports whether b admits the place's cost now, after all waiters before
-// it.
+// Admits reports whether b admits the place's cost now, after all waiters before it.
 func (p Place) Admits(b Bucket, now int64) bool {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
@@ -54,8 +52,8 @@ func (p Place) Admits(b Bucket, now int64) bool {
 	return b.Turn(now, w.cost, w.credit()-ahead) <= now
 }
 
-// Recall has the group called again when the place's turn has come: a try has
-// found it short.
+// CallAgain makes Serve call the group again at the place's turn, because a try has
+// found the bucket short of tokens.
 func (p Place) CallAgain() {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
@@ -66,7 +64,7 @@ func (p Place) CallAgain() {
 	w.called = false
 }
 
-// Held reports whether the group still has the place: it has lost it if its cost
+// Queued reports whether the place is still in its queue. It is not once its cost
 // has exceeded the burst.
 func (p Place) Queued() bool {
 	if p.w == nil {
@@ -77,7 +75,7 @@ func (p Place) Queued() bool {
 	return p.w.queue != nil
 }
 
-// Leave gives the place up, if there is one.
+// Leave removes the place from its queue, if it is in one.
 func (p Place) Leave() {
 	if p.w != nil {
 		p.q.Leave(p.w)
