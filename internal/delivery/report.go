@@ -30,7 +30,7 @@ type Span struct {
 	Begin int64 // instant at which the charge begins
 	Late  int64 // instant from which the report is late, and becomes an [exchange.Late]
 	Empty int64 // instant from which the charge empties the bucket at most: its ceiling is Full
-	Full  int64 // time in which an empty bucket fills, microseconds
+	Full  int64 // largest TAT − now after such a charge, microseconds
 	Owed  int64 // part of a late charge that takes nothing unused, microseconds
 }
 
