@@ -11,17 +11,19 @@
 // Responses carry RateLimit-Policy and RateLimit as of revision 11 of
 // draft-ietf-httpapi-ratelimit-headers (May 2026), both Lists of RFC 9651:
 //
-//		RateLimit-Policy: "default";q=100;w=900
-//		RateLimit: "default";r=50;t=450
+//	RateLimit-Policy: "default";q=100;w=900
+//	RateLimit: "default";r=50;t=450
 //
-//	  - q is the burst.
-//	  - w is burst/rate, the time in which an empty bucket becomes full, in whole
-//	    seconds. It is rounded to a millisecond against the noise of floating point,
-//	    and then up, so that q/w is never above the rate. It is at least 1.
-//	  - r is [limiter.Result.Remaining], the tokens that this process could admit now.
-//	  - t is the time until the bucket is full if nothing more is taken, in whole
-//	    seconds, rounded up. If nothing remains, it is the time until the next token.
-//	    If the request was denied, it is that of Retry-After.
+// Their parameters are:
+//
+//   - q is the burst.
+//   - w is burst/rate, the time in which an empty bucket becomes full, in whole
+//     seconds. It is rounded to a millisecond against the noise of floating point,
+//     and then up, so that q/w is never above the rate. It is at least 1.
+//   - r is [limiter.Result.Remaining], the tokens that this process could admit now.
+//   - t is the time until the bucket is full if nothing more is taken, in whole
+//     seconds, rounded up. If nothing remains, it is the time until the next token.
+//     If the request was denied, it is that of Retry-After.
 //
 // A denial has Retry-After, in whole seconds, rounded up, at least 1, unless no wait
 // would help. With [Options.LegacyHeaders] there are X-RateLimit-Limit (q),
