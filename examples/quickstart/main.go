@@ -1,5 +1,5 @@
-// Quickstart is a loop over Allow that shares its limit through Redis, or
-// limits by itself where there is none.
+// Quickstart is a loop over Allow with a limit shared through Redis, or a local one
+// without Redis.
 package main
 
 import (
