@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
-// machine is where and with what it was measured.
+// machine is the machine and the versions of a measurement.
 type machine struct {
 	CPU, Platform, Go, Redis string
-	Commit                   string // empty where git does not tell
+	Commit                   string // empty if git is not available
 	Cores                    int
 	Modules                  []module // of the peers, by path
 }
 
 type module struct{ Path, Version string }
 
-// describe asks the go command, git and redis-server.
+// describe returns the machine, by the go command, git and redis-server.
 func describe(ctx context.Context, r *results) (machine, error) {
 	m := machine{
 		CPU: strings.TrimSpace(r.config["cpu"]), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
@@ -37,7 +37,7 @@ func describe(ctx context.Context, r *results) (machine, error) {
 	return m, err
 }
 
-// said is what a command writes.
+// said returns the output of a command.
 func said(ctx context.Context, name string, args ...string) (string, error) {
 	text, err := exec.CommandContext(ctx, name, args...).Output()
 	if err != nil {
@@ -46,15 +46,15 @@ func said(ctx context.Context, name string, args ...string) (string, error) {
 	return string(text), nil
 }
 
-// redisVersion finds the 7.0.15 of "Redis server v=7.0.15 sha=…".
+// redisVersion returns the 7.0.15 of "Redis server v=7.0.15 sha=…".
 func redisVersion(text string) string {
 	_, rest, _ := strings.Cut(text, "v=")
 	version, _, _ := strings.Cut(rest, " ")
 	return version
 }
 
-// versions of the modules that matter, as go.mod has them: a test binary does not
-// say what it was built from.
+// versions returns the versions of modules in go.mod, because a test binary does not
+// record them.
 func versions(ctx context.Context) ([]module, error) {
 	paths := []string{"github.com/redis/go-redis/v9"}
 	for _, p := range slices.Concat(peers, redisPeers) {
