@@ -1,6 +1,5 @@
-// Limiterfaults does to real Redis servers whatever can happen to one, with two
-// fleets of operating-system processes on them, and writes down what came of
-// it: the tables of docs/faults.md.
+// Limiterfaults makes faults happen to real Redis servers that serve two fleets of
+// operating-system processes, and writes the tables of docs/faults.md.
 //
 //	go run ./cmd/limiterfaults -h
 package main
@@ -22,7 +21,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/faultmatrix"
 )
 
-// pace is that of a run whose figures are kept.
+// pace is the pace of a run whose figures are kept.
 var pace = faultmatrix.Pace{Settle: 2 * time.Second, Before: 4 * time.Second, After: 3 * time.Second, Patience: 90 * time.Second}
 
 var kinds = []faultmatrix.Kind{faultmatrix.Tuned, faultmatrix.Default}
@@ -39,7 +38,7 @@ func main() {
 	if faultmatrix.Serve() {
 		return
 	}
-	logging.Disable() // the client with which this program looks at its servers is no news; its fleets' are counted
+	logging.Disable() // of this program's own client; the lines of its fleets' are counted
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second Ctrl-C ends the program at once
 	if err := run(ctx, os.Args[1:]); err != nil {

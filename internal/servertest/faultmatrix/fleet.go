@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// process is one of a fleet, as its parent sees it.
+// process is a process of a fleet, as its parent sees it.
 type process struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -24,7 +24,7 @@ type process struct {
 	ended   sync.WaitGroup
 }
 
-// fleet is some processes of one kind.
+// fleet is the processes of one kind of clients.
 type fleet struct {
 	kind Kind
 	all  []*process
@@ -128,7 +128,7 @@ func (p *process) drained() *int {
 	return nil
 }
 
-// tell gives all processes a command.
+// tell sends a command to all processes.
 func (f *fleet) tell(command string) error {
 	var errs []error
 	for _, p := range f.all {
@@ -138,8 +138,7 @@ func (f *fleet) tell(command string) error {
 	return errors.Join(errs...)
 }
 
-// every reports whether something holds of every process, waiting for it for a
-// while.
+// every waits until a condition holds for every process, and reports whether it does.
 func (f *fleet) every(patience time.Duration, holds func(*process) bool) bool {
 	end := time.Now().Add(patience)
 	for _, p := range f.all {
@@ -155,8 +154,7 @@ func (f *fleet) every(patience time.Duration, holds func(*process) bool) bool {
 
 func isSynced(p *process) bool { return p.state() == "synced" }
 
-// stop ends all processes: by the end of their input, or, where a client won't
-// give up, by force.
+// stop ends all processes, by the end of their input or, if a client hangs, by force.
 func (f *fleet) stop() {
 	for _, p := range f.all {
 		_ = p.in.Close()
@@ -164,7 +162,7 @@ func (f *fleet) stop() {
 	for _, p := range f.all {
 		timer := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
 		p.ended.Wait()
-		_ = p.cmd.Wait() // that it was killed is no news
+		_ = p.cmd.Wait() // its error is that it was killed
 		timer.Stop()
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// WriteTable writes what was measured, a row for each fault and kind of client.
+// WriteTable writes the results, a row for each fault and kind of client.
 func WriteTable(w io.Writer, all []*Measured) {
 	fmt.Fprintln(w, "| fault | client | admitted: before, during, after | p99.99 of Allow: fault-free, during (bare) | slowest (bare) | Synced again | lost / doubled | log lines / changes / go-redis | not as required |")
 	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -62,7 +62,7 @@ func failures(failed []Mark) string {
 	return strings.Join(notes, "; ")
 }
 
-// short is a duration to three digits or so.
+// short formats a duration with about three digits.
 func short(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
@@ -73,7 +73,7 @@ func short(d time.Duration) string {
 	return d.Round(10 * time.Millisecond).String()
 }
 
-// Story is what one process of the fleet said, and when.
+// Story returns the events of one process of the fleet, with their instants.
 func (m *Measured) Story() string {
 	var b strings.Builder
 	for _, e := range m.Events {

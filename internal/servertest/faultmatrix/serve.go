@@ -14,14 +14,13 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// jobVariable, in the environment, makes a program that calls Serve a process
-// of a fleet.
+// jobVariable is the environment variable with which a program that calls Serve is a
+// process of a fleet.
 const jobVariable = "LIMITER_FAULT_JOB"
 
 const drainCommand = "drain"
 
-// Serve does what a process of a fleet has to do, and returns true, where this
-// process is one.
+// Serve runs the job of a process of a fleet, and returns true if this process is one.
 func Serve() bool {
 	text := os.Getenv(jobVariable)
 	if text == "" {
@@ -41,8 +40,8 @@ func Serve() bool {
 	return true
 }
 
-// run asks until its input ends. What it reads is names of phases, and the
-// command to tell all that was admitted.
+// run makes requests until its input ends. Its input is names of phases, and the
+// command to report all admissions.
 func (j *Job) run(in io.Reader, t *teller) error {
 	client, exactClient := j.client(), j.client()
 	defer client.Close()
@@ -77,7 +76,7 @@ func (t *teller) change(st limiter.Status) {
 	t.tell(e)
 }
 
-// logLines tells what is logged.
+// logLines writes log lines as events.
 type logLines struct{ t *teller }
 
 func (l *logLines) Write(p []byte) (int, error) {
@@ -96,7 +95,7 @@ func lines(in io.Reader) <-chan string {
 	return c
 }
 
-// asker asks one process's limiters.
+// asker makes the requests of one process.
 type asker struct {
 	watched, exact *limiter.Limiter
 	bare           interface{ Allow() bool }
@@ -105,8 +104,8 @@ type asker struct {
 	drained        bool
 }
 
-// syncEvery is how often the exact limiter tells what it has: as often as any
-// other, though its interval is long.
+// syncEvery is the interval of the exact limiter's syncs: that of other limiters, though
+// its own is long.
 const syncEvery = 100 * time.Millisecond
 
 func (a *asker) run(commands <-chan string) {
@@ -142,7 +141,7 @@ func (a *asker) syncAgainAndAgain(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = a.exact.Sync(ctx) // faults are what it is here for
+			_ = a.exact.Sync(ctx) // fails during faults
 		}
 	}
 }
@@ -160,7 +159,7 @@ func (a *asker) ask(rec *recorder) {
 	}
 }
 
-// drain tells all of the exact key, in the background, and takes no more of it.
+// drain reports all usage of the exact key, in the background, and ends its requests.
 func (a *asker) drain(ctx context.Context) {
 	a.drained = true
 	go func() {
@@ -178,7 +177,7 @@ var spareKeys = func() (keys [spares]string) {
 	return keys
 }()
 
-// recorder notes one phase.
+// recorder records one phase.
 type recorder struct {
 	name        string
 	begin       time.Time
@@ -199,7 +198,7 @@ func (r *recorder) ask(l *limiter.Limiter, bare interface{ Allow() bool }, key s
 
 func (r *recorder) tell(t *teller) {
 	p := Phase{Name: r.name, Took: time.Since(r.begin), Admitted: r.admitted}
-	go func() { // sorting is not to delay the next phase
+	go func() { // so that sorting does not delay the next phase
 		p.Allow, p.Bare = tailOf(r.allow), tailOf(r.bare)
 		t.tell(Event{Phase: &p})
 	}()

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// Situation is a course of events in a fleet as services run it. It is judged
-// by the counts of seconds, which a Fault's phases do not have.
+// Situation is a sequence of events in a fleet of services. It is checked by the counts
+// of seconds, which a Fault's phases do not have.
 type Situation struct {
 	Name    string
 	Limit   limiter.Limit

@@ -94,7 +94,7 @@ type reservations struct {
 
 var ports = reservations{held: map[int]bool{}}
 
-// reserve returns a port at which nobody listens, reserved until its release.
+// reserve returns a port without a listener, reserved until its release.
 func (r *reservations) reserve() (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,7 +110,7 @@ func (r *reservations) reserve() (int, error) {
 	return 0, errors.New("redisserver: no free port")
 }
 
-// release gives a reserved port back.
+// release ends the reservation of a port.
 func (r *reservations) release(port int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
