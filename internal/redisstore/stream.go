@@ -20,7 +20,7 @@ const (
 var errClaim = errors.New("limiter: redis: the server is no Redis, or a hostile one (check the address)")
 
 // stream reads the replies of a server, in RESP2 or RESP3, as far as the lengths that
-// they claim. It tells lines from payloads, and does not know what values mean. The
+// they claim. It tells lines from payloads, and ignores the meaning of values. The
 // zero stream is one at its beginning.
 type stream struct {
 	payload int           // bytes of a string still to come, with its line end

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// needServer is servertest.Need, which this package can't import.
+// needServer skips a test if there is no server.
 func needServer(t *testing.T) {
 	t.Helper()
 	switch err := Find(); {

@@ -1,4 +1,4 @@
-package redisserver_test
+package servertest_test
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package servertest_test
+package suite_test
 
 import (
 	"context"
