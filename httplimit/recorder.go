@@ -24,20 +24,20 @@ func (w *recorder) controller() *http.ResponseController {
 	return http.NewResponseController(w.ResponseWriter)
 }
 
-// note records the first status that is final: informational ones come before it.
-func (w *recorder) note(status int) {
+// record records the first status that is final: informational ones come before it.
+func (w *recorder) record(status int) {
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
 	}
 }
 
 func (w *recorder) WriteHeader(status int) {
-	w.note(status)
+	w.record(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *recorder) Write(b []byte) (int, error) {
-	w.note(http.StatusOK)
+	w.record(http.StatusOK)
 	return w.ResponseWriter.Write(b)
 }
 
@@ -46,7 +46,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 func (w *recorder) ReadFrom(r io.Reader) (int64, error) {
 	n, err := io.Copy(w.ResponseWriter, r)
 	if n > 0 {
-		w.note(http.StatusOK)
+		w.record(http.StatusOK)
 	}
 	return n, err
 }
@@ -56,7 +56,7 @@ func (w *recorder) Flush() { _ = w.FlushError() } // http.Flusher returns no err
 func (w *recorder) FlushError() error {
 	err := w.controller().Flush()
 	if !errors.Is(err, http.ErrNotSupported) {
-		w.note(http.StatusOK)
+		w.record(http.StatusOK)
 	}
 	return err
 }
@@ -64,7 +64,7 @@ func (w *recorder) FlushError() error {
 func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := w.controller().Hijack()
 	if err == nil {
-		w.note(http.StatusSwitchingProtocols)
+		w.record(http.StatusSwitchingProtocols)
 	}
 	return conn, rw, err
 }

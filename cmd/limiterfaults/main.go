@@ -54,7 +54,7 @@ func parse(args []string) (o options, err error) {
 	pattern := fs.String("run", "", "only the faults and situations whose names match this regular `expression`")
 	fs.BoolVar(&o.list, "list", false, "name the faults and situations, and end")
 	fs.BoolVar(&o.long, "long", false, "with those that take long")
-	fs.BoolVar(&o.stories, "v", false, "print what a process of each fleet said, and when")
+	fs.BoolVar(&o.stories, "v", false, "print the events of a process of each fleet")
 	fs.StringVar(&o.out, "o", "", "write the page to this `file`")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -87,7 +87,7 @@ func run(ctx context.Context, args []string) error {
 			continue
 		}
 		p.add(found)
-		tell(os.Stderr, found, o.stories)
+		report(os.Stderr, found, o.stories)
 	}
 	if err := observe(ctx, o, p); err != nil {
 		return err
@@ -119,7 +119,7 @@ func observe(ctx context.Context, o options, p *page) error {
 		}
 		p.observed = append(p.observed, found...)
 		for _, f := range found {
-			tellFailed(os.Stderr, f.Kind, f.Failed())
+			reportFailed(os.Stderr, f.Kind, f.Failed())
 			if o.stories {
 				fmt.Fprintf(os.Stderr, "  %s, in each second: %.2f\n", f.Kind, f.Seconds)
 			}
@@ -128,16 +128,16 @@ func observe(ctx context.Context, o options, p *page) error {
 	return nil
 }
 
-func tell(w io.Writer, found []*faultmatrix.Measured, stories bool) {
+func report(w io.Writer, found []*faultmatrix.Measured, stories bool) {
 	for _, m := range found {
-		tellFailed(w, m.Kind, m.Failed())
+		reportFailed(w, m.Kind, m.Failed())
 		if stories {
 			fmt.Fprintf(w, "  %s:\n%s", m.Kind, m.Story())
 		}
 	}
 }
 
-func tellFailed(w io.Writer, k faultmatrix.Kind, failed []faultmatrix.Mark) {
+func reportFailed(w io.Writer, k faultmatrix.Kind, failed []faultmatrix.Mark) {
 	for _, mark := range failed {
 		fmt.Fprintf(w, "  %s: not as required: %s: %s\n", k, mark.What, mark.Note)
 	}

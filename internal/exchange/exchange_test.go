@@ -44,8 +44,8 @@ func one(t testing.TB, e Exchanger, c *Chunk) Reply {
 	return c.Reply
 }
 
-// meet makes a fleet call, which must succeed.
-func meet(t testing.TB, e Exchanger, f FleetCall) FleetReply {
+// callFleet makes a fleet call, which must succeed.
+func callFleet(t testing.TB, e Exchanger, f FleetCall) FleetReply {
 	t.Helper()
 	e.Exchange(t.Context(), &f, nil)
 	require.NoError(t, f.Err)

@@ -310,8 +310,8 @@ func (r *Record) merge(k *memoryKey, now int64, floors bool) {
 	}
 	left := min(delta, 256*maxUnused) * int64(r.Left) / 256
 	if r.Op == Late { // its ceiling is the part that takes nothing unused
-		taken := max(0, min(delta-ceiling, k.unused, now-first))
-		k.unused, delta, ceiling = k.unused-taken, delta-taken, 0
+		used := max(0, min(delta-ceiling, k.unused, now-first))
+		k.unused, delta, ceiling = k.unused-used, delta-used, 0
 	}
 	base := max(k.tat, first)
 	if k.tat != never && base > k.tat {

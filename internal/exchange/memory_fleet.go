@@ -66,8 +66,8 @@ func (f *memoryFleet) renew(time, now int64, c *FleetCall) {
 }
 
 // announce stores news in place of the oldest.
-func (f *memoryFleet) announce(now int64, told []News) {
-	for _, n := range told {
+func (f *memoryFleet) announce(now int64, list []News) {
+	for _, n := range list {
 		f.latest++
 		delete(f.news, f.latest-NewsKept)
 		f.news[f.latest] = memoryNews{n, now + span(n.ToGo)}

@@ -17,14 +17,14 @@ func TestMemoryRollsBack(t *testing.T) {
 		return FleetCall{Process: [8]byte{p}, Silent: time.Second, Forget: time.Minute}
 	}
 	one(t, tw, charge(id(1, 0), 1, 5))
-	meet(t, tw, member(1))
+	callFleet(t, tw, member(1))
 	s := tw.Snapshot()
 	for range 2 {
 		require.EqualValues(t, 10, one(t, tw, charge(id(1, 0), 2, 5)).Keys[0].ToGo)
-		require.Equal(t, 2, meet(t, tw, member(2)).Members)
+		require.Equal(t, 2, callFleet(t, tw, member(2)).Members)
 		tw.Restore(s)
 		require.Equal(t, Lost, one(t, tw, charge(id(1, 0), 3, 5)).Status)
-		require.Equal(t, 1, meet(t, tw, member(1)).Members)
+		require.Equal(t, 1, callFleet(t, tw, member(1)).Members)
 	}
 }
 

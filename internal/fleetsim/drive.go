@@ -35,8 +35,8 @@ func (y *Tally) now() time.Duration { return time.Since(y.begin) }
 
 func (y *Tally) sleepUntil(at time.Duration) { time.Sleep(at - y.now()) }
 
-// ask makes n requests of cost 1 now, of a process and of the central bucket.
-func (y *Tally) ask(who, n int) {
+// request makes n requests of cost 1 now, of a process and of the central bucket.
+func (y *Tally) request(who, n int) {
 	at := y.now()
 	for range n {
 		y.add(at, who, 1, y.bucket.AllowN(time.Now(), 1), y.fleet.Members[who].Allow(key))
@@ -50,7 +50,7 @@ func ticks(k int, every time.Duration) func(*Fleet, *Tally) {
 		for tick := time.Duration(0); tick < y.dur; tick += every {
 			for i := range f.Members {
 				y.sleepUntil(tick + time.Duration(i+1)*time.Microsecond)
-				y.ask(i, k)
+				y.request(i, k)
 			}
 		}
 	}

@@ -122,7 +122,7 @@ func (sc *Scenario) draw(path string) error {
 		color color.Color
 		width vg.Length
 	}{
-		{"asked for", sc.Tally.asked, color.Gray{170}, 1},
+		{"asked for", sc.Tally.attempts, color.Gray{170}, 1},
 		{"one central bucket", sc.Tally.central, color.RGBA{0xd5, 0x5e, 0, 255}, 1},
 		{"the fleet", sc.Tally.admitted, color.RGBA{0, 0x72, 0xb2, 255}, 2},
 	} {

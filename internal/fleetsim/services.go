@@ -496,7 +496,7 @@ func oneDecisionEach() Scenario {
 				y.sleepUntil(time.Duration(i) * sec / 2)
 				m := f.Join(limiter.Config{Limit: lim, MaxKeys: 64})
 				_ = Sync(m.Limiter)
-				y.ask(len(f.Members)-1, 1)
+				y.request(len(f.Members)-1, 1)
 				time.Sleep(100 * time.Millisecond)
 				m.Kill()
 			}

@@ -26,7 +26,7 @@ type Tally struct {
 	mu        sync.Mutex
 	admitted  []float64 // tokens, by bin
 	central   []float64
-	asked     []float64
+	attempts  []float64
 	chance    []chance           // by process, after warm-up
 	window    meter              // from warm-up on
 	instants  []admission        // in order
@@ -45,7 +45,7 @@ type admission struct {
 }
 
 // chance counts requests of one process.
-type chance struct{ asked, admitted, central float64 }
+type chance struct{ attempts, admitted, central float64 }
 
 // phaseTally is the result of one phase.
 type phaseTally struct {
@@ -76,7 +76,7 @@ func newTally(f *Fleet, lim limiter.Limit, ld Load) *Tally {
 	bins := int((ld.Dur + bin - 1) / bin)
 	y := &Tally{
 		lim: lim, warm: ld.Warm, dur: ld.Dur, fleet: f, extra: map[string]float64{},
-		admitted: make([]float64, bins), central: make([]float64, bins), asked: make([]float64, bins),
+		admitted: make([]float64, bins), central: make([]float64, bins), attempts: make([]float64, bins),
 	}
 	for _, p := range ld.Phases {
 		y.phases = append(y.phases, phaseTally{Phase: p, last: p.From})
@@ -90,10 +90,10 @@ func (y *Tally) add(at time.Duration, who, n int, central, admitted bool) {
 	defer y.mu.Unlock()
 	y.Print = (y.Print ^ uint64(at)<<1 ^ b2u(admitted)) * 1099511628211
 	i, tokens := int(at/bin), float64(n)
-	if i >= len(y.asked) {
+	if i >= len(y.attempts) {
 		return
 	}
-	y.asked[i] += tokens
+	y.attempts[i] += tokens
 	if central {
 		y.central[i] += tokens
 	}
@@ -111,7 +111,7 @@ func (y *Tally) add(at time.Duration, who, n int, central, admitted bool) {
 		y.chance = append(y.chance, chance{})
 	}
 	c := &y.chance[who]
-	c.asked++
+	c.attempts++
 	c.admitted += float64(b2u(admitted))
 	c.central += float64(b2u(central))
 }
@@ -185,9 +185,9 @@ func (y *Tally) Excess() float64 { return y.window.most / float64(y.lim.Burst) }
 func (y *Tally) falseDenials() float64 {
 	var all chance
 	for _, c := range y.chance {
-		all.asked, all.admitted, all.central = all.asked+c.asked, all.admitted+c.admitted, all.central+c.central
+		all.attempts, all.admitted, all.central = all.attempts+c.attempts, all.admitted+c.admitted, all.central+c.central
 	}
-	return (all.central - all.admitted) / all.asked
+	return (all.central - all.admitted) / all.attempts
 }
 
 // spread returns the spread of a request's chance between processes: the 90th less the
@@ -196,8 +196,8 @@ func (y *Tally) falseDenials() float64 {
 func (y *Tally) spread() (fleet, central float64) {
 	var ours, ideal []float64
 	for _, c := range y.chance {
-		if c.asked >= 20 {
-			ours, ideal = append(ours, c.admitted/c.asked), append(ideal, c.central/c.asked)
+		if c.attempts >= 20 {
+			ours, ideal = append(ours, c.admitted/c.attempts), append(ideal, c.central/c.attempts)
 		}
 	}
 	return spreadOf(ours), spreadOf(ideal)

@@ -60,7 +60,7 @@ func everyCall(t testing.TB, c *Client) {
 	last := charge(id(1, 0), 2, 5)
 	last.Leave = true
 	one(t, c, last)
-	meet(t, c, exchange.FleetCall{Process: [8]byte{1}, Leave: true})
+	callFleet(t, c, exchange.FleetCall{Process: [8]byte{1}, Leave: true})
 }
 
 func asLimiter(o *redis.UniversalOptions) *redis.UniversalOptions {

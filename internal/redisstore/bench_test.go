@@ -74,7 +74,7 @@ func BenchmarkFleet(b *testing.B) {
 			next := func() {
 				for range perBatch {
 					binary.LittleEndian.PutUint16(f.Process[:], uint16((int(binary.LittleEndian.Uint16(f.Process[:]))+1)%members))
-					meet(b, client, f)
+					callFleet(b, client, f)
 				}
 			}
 			for range members/perBatch + 1 {
@@ -98,7 +98,7 @@ func BenchmarkNews(b *testing.B) {
 	}
 	var latest int64
 	for range exchange.NewsKept/exchange.MaxAnnounced + 1 {
-		latest = meet(b, client, tell).Latest
+		latest = callFleet(b, client, tell).Latest
 	}
 	memory, err := rdb.MemoryUsage(context.Background(), client.fleet, 0).Result()
 	require.NoError(b, err)
@@ -108,7 +108,7 @@ func BenchmarkNews(b *testing.B) {
 	leave.Leave = true
 	for name, c := range map[string]exchange.FleetCall{"none": f, "hear": {Silent: time.Second, Forget: time.Minute}, "tell": tell, "count": leave} {
 		b.Run(name, func(b *testing.B) {
-			report := measure(b, rdb, 1, "call", func() { tell.Received = meet(b, client, c).Latest })
+			report := measure(b, rdb, 1, "call", func() { tell.Received = callFleet(b, client, c).Latest })
 			report("bytes-out", "total_net_output_bytes")
 			b.ReportMetric(float64(memory), "redis-bytes")
 		})

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// said is the error that comes of what a server says.
-func said(t *testing.T, reply string) error {
+// errorOf returns the error of a reply.
+func errorOf(t *testing.T, reply string) error {
 	t.Helper()
 	server, client := newMini(t)
 	server.SetError(reply)
@@ -30,18 +30,18 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		err  error
 		says string
 	}{
-		{said(t, "WRONGPASS invalid username-password pair or user is disabled."), "password"},
-		{said(t, "NOAUTH Authentication required."), "password"},
-		{said(t, "NOPERM this user has no permissions to run the 'evalsha' command"), "~<prefix>:* +evalsha"},
-		{said(t, "ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1."), "+pexpireat"},
-		{said(t, "ERR ACL failure in script: User limiter has no permissions to run the 'pexpireat' command script: 1, on @user_script:1."), "+pexpireat"},
-		{said(t, "ERR ACL failure in script: User limiter has no permissions to access the 'limiter:2:fleet:{f}' key"), "~<prefix>:*"},
-		{said(t, "OOM command not allowed when used memory > 'maxmemory'."), "maxmemory"},
-		{said(t, "ERR max number of clients reached"), "maxclients"},
-		{said(t, "MISCONF Redis is configured to save RDB snapshots"), "disk"},
-		{said(t, "READONLY You can't write against a read only replica."), "primary"},
-		{said(t, "NOREPLICAS Not enough good replicas to write."), "min-replicas-to-write"},
-		{said(t, "WRONGTYPE Operation against a key holding the wrong kind of value"), "delete it"},
+		{errorOf(t, "WRONGPASS invalid username-password pair or user is disabled."), "password"},
+		{errorOf(t, "NOAUTH Authentication required."), "password"},
+		{errorOf(t, "NOPERM this user has no permissions to run the 'evalsha' command"), "~<prefix>:* +evalsha"},
+		{errorOf(t, "ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1."), "+pexpireat"},
+		{errorOf(t, "ERR ACL failure in script: User limiter has no permissions to run the 'pexpireat' command script: 1, on @user_script:1."), "+pexpireat"},
+		{errorOf(t, "ERR ACL failure in script: User limiter has no permissions to access the 'limiter:2:fleet:{f}' key"), "~<prefix>:*"},
+		{errorOf(t, "OOM command not allowed when used memory > 'maxmemory'."), "maxmemory"},
+		{errorOf(t, "ERR max number of clients reached"), "maxclients"},
+		{errorOf(t, "MISCONF Redis is configured to save RDB snapshots"), "disk"},
+		{errorOf(t, "READONLY You can't write against a read only replica."), "primary"},
+		{errorOf(t, "NOREPLICAS Not enough good replicas to write."), "min-replicas-to-write"},
+		{errorOf(t, "WRONGTYPE Operation against a key holding the wrong kind of value"), "delete it"},
 		{errors.New(`redis: can't parse map reply: "HTTP/1.1 400 Bad Request"`), "no Redis"},
 		{io.EOF, "maxclients"},
 		{&net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.EPIPE)}, "maxclients"},
@@ -59,8 +59,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 func TestPlainErrorsStay(t *testing.T) {
 	for _, err := range []error{
 		&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
-		said(t, "LOADING Redis is loading the dataset in memory"),
-		said(t, "BUSY Redis is busy running a script."),
+		errorOf(t, "LOADING Redis is loading the dataset in memory"),
+		errorOf(t, "BUSY Redis is busy running a script."),
 		os.ErrDeadlineExceeded, errNoReply,
 	} {
 		if got := explain(err); got.Error() != err.Error() {

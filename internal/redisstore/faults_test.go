@@ -228,7 +228,7 @@ func TestRubbishInTheHash(t *testing.T) {
 		p := member()
 		require.NoError(t, client.rdb.HSet(t.Context(), client.fleet, "\x00g", r, "\x00m", r,
 			"\x00p", r, "\x00p12345678", r, "\x00p"+string(p.Process[:]), r, "k", r).Err())
-		require.Equal(t, 1, meet(t, client, *p).Members, "%q", r)
+		require.Equal(t, 1, callFleet(t, client, *p).Members, "%q", r)
 		require.NoError(t, client.rdb.FlushDB(t.Context()).Err())
 	}
 }
@@ -459,7 +459,7 @@ func TestExpiry(t *testing.T) {
 	for seq := int64(1); seq < 60; seq++ {
 		one(t, client, charge(a, seq, second))
 		require.InDelta(t, (71 * time.Second).Seconds(), server.TTL(client.names[0]).Seconds(), 11)
-		meet(t, client, *member())
+		callFleet(t, client, *member())
 		require.InDelta(t, 130, server.TTL(client.fleet).Seconds(), 11, "a minute longer than members are known")
 		now = now.Add(17 * time.Second)
 		server.SetTime(now)
@@ -469,13 +469,13 @@ func TestExpiry(t *testing.T) {
 	require.InDelta(t, (month + 70*time.Second).Seconds(), server.TTL(client.names[0]).Seconds(), 12)
 	told := *member()
 	told.Announce = []exchange.News{{Field: "kx", ToGo: month.Microseconds()}}
-	meet(t, client, told)
+	callFleet(t, client, told)
 	require.InDelta(t, (month + 70*time.Second).Seconds(), server.TTL(client.fleet).Seconds(), 12)
 	now = now.Add(month - time.Second)
 	server.SetTime(now)
 	left := *member()
 	left.Leave = true
-	meet(t, client, left)
+	callFleet(t, client, left)
 	require.InDelta(t, 70, server.TTL(client.fleet).Seconds(), 12)
 	server.SetTime(now.Add(82 * time.Second))
 	require.False(t, server.Exists(client.names[0]))

@@ -104,11 +104,11 @@ func followable(says string) bool {
 func FuzzGuard(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, says string, piece int) {
-		whole, err := hear(says, len(says)+1)
+		whole, err := readAll(says, len(says)+1)
 		if !strings.HasPrefix(says, whole) || (err == nil) != (whole == says) {
 			t.Errorf("passed %q of %q: %v", whole, says, err)
 		}
-		pieces, inPieces := hear(says, 1+max(0, piece%64))
+		pieces, inPieces := readAll(says, 1+max(0, piece%64))
 		if pieces != whole || (inPieces == nil) != (err == nil) {
 			t.Errorf("%q in pieces: %q, %v", says, pieces, inPieces)
 		}

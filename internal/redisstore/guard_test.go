@@ -41,8 +41,8 @@ func (s *server) SetWriteDeadline(time.Time) error { return nil }
 func (s *server) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func (s *server) Close() error                     { s.closed = true; return nil }
 
-// hear reads all that a guarded connection passes on.
-func hear(says string, piece int) (string, error) {
+// readAll returns the bytes that a guarded connection passes on.
+func readAll(says string, piece int) (string, error) {
 	passed, err := io.ReadAll(guard(&server{says: []byte(says), piece: piece}))
 	return string(passed), err
 }
@@ -131,7 +131,7 @@ func TestGuardPassesReplies(t *testing.T) {
 	t.Parallel()
 	for name, says := range replies {
 		for _, piece := range pieces(says) {
-			if passed, err := hear(says, piece); err != nil || passed != says {
+			if passed, err := readAll(says, piece); err != nil || passed != says {
 				t.Fatalf("%s in pieces of %d: %d of %d bytes, %v", name, piece, len(passed), len(says), err)
 			}
 		}
@@ -153,7 +153,7 @@ func TestGuardStopsClaims(t *testing.T) {
 			}
 			says := before + claim
 			for _, piece := range pieces(says) {
-				passed, err := hear(says+"+OK\r\n", piece)
+				passed, err := readAll(says+"+OK\r\n", piece)
 				if !errors.Is(err, errClaim) || len(passed) >= len(says) || !strings.HasPrefix(says, passed) {
 					t.Fatalf("%s after %q in pieces of %d: %d of %d bytes, %v", name, before, piece, len(passed), len(says), err)
 				}

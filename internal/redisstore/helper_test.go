@@ -116,8 +116,8 @@ func one(t testing.TB, e exchange.Exchanger, c *exchange.Chunk) exchange.Reply {
 	return r
 }
 
-// meet makes a fleet call, which must succeed.
-func meet(t testing.TB, e exchange.Exchanger, f exchange.FleetCall) exchange.FleetReply {
+// callFleet makes a fleet call, which must succeed.
+func callFleet(t testing.TB, e exchange.Exchanger, f exchange.FleetCall) exchange.FleetReply {
 	t.Helper()
 	e.Exchange(t.Context(), &f, nil)
 	require.NoError(t, f.Err)

@@ -94,7 +94,7 @@ func TestRandomRubbishInTheHash(t *testing.T) {
 		}
 	}
 	require.NoError(t, client.rdb.Del(ctx, client.fleet).Err())
-	require.Equal(t, 1, meet(t, client, *member()).Members, "rubbish is gone with the key")
+	require.Equal(t, 1, callFleet(t, client, *member()).Members, "rubbish is gone with the key")
 }
 
 // What has the wrong type is reported, for each type there is, and works again

@@ -292,14 +292,14 @@ func TestLeavingShortensWhatIsLeft(t *testing.T) {
 		require.InDelta(t, float64(epoch+370*second), float64(c.Reply.Expires), float64(11*second))
 
 		f := exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Announce: []exchange.News{{Field: "kx", ToGo: 7200 * second}}}
-		meet(t, w, f)
+		callFleet(t, w, f)
 		f.Announce = []exchange.News{{Field: "kx", Reset: true}}
-		meet(t, w, f)
+		callFleet(t, w, f)
 		f.Announce, f.Leave, f.Received = nil, true, 2
-		require.EqualValues(t, 2, meet(t, w, f).Latest)
+		require.EqualValues(t, 2, callFleet(t, w, f).Latest)
 		w.set(epoch + 81*second)
 		f.Received = 0
-		require.Zero(t, meet(t, w, f).Latest, "all has expired")
+		require.Zero(t, callFleet(t, w, f).Latest, "all has expired")
 	})
 }
 
@@ -314,9 +314,9 @@ func TestClockNeverGoesBack(t *testing.T) {
 		require.Equal(t, exchange.Reply{Now: epoch + second, Prev: 2, Keys: []exchange.KeyState{{ToGo: 0}}}, r, "it goes on from there")
 
 		m := exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}
-		now := meet(t, w, m).Now
+		now := callFleet(t, w, m).Now
 		w.set(epoch - 7200*second)
-		require.Equal(t, now, meet(t, w, m).Now)
+		require.Equal(t, now, callFleet(t, w, m).Now)
 	})
 }
 
@@ -326,7 +326,7 @@ func TestNews(t *testing.T) {
 		call := func(d time.Duration, heard int64, tell ...exchange.News) exchange.FleetReply {
 			now += d.Microseconds()
 			w.set(now)
-			return meet(t, w, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond, Received: heard, Announce: tell})
+			return callFleet(t, w, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond, Received: heard, Announce: tell})
 		}
 		low := exchange.News{Field: "ka", ToGo: 5_000_000, Demand: 7}
 		r := call(0, 0, low, exchange.News{Field: "kb", Reset: true})
@@ -346,7 +346,7 @@ func TestNews(t *testing.T) {
 func TestNewsIsReadInParts(t *testing.T) {
 	worlds(t, func(t *testing.T, w world) {
 		call := func(heard int64, tell ...exchange.News) exchange.FleetReply {
-			return meet(t, w, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Received: heard, Announce: tell})
+			return callFleet(t, w, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Received: heard, Announce: tell})
 		}
 		read := func(heard int64) (numbers []int, calls int) {
 			for latest := heard + 1; heard < latest; calls++ {
@@ -401,7 +401,7 @@ func TestOlderNewsIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	server, client := newMini(t)
 	call := func(tell ...exchange.News) exchange.FleetReply {
-		return meet(t, client, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Announce: tell})
+		return callFleet(t, client, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Announce: tell})
 	}
 	require.Len(t, call(exchange.News{Field: "ka", ToGo: 9e9}).News, 1)
 	server.HSet(client.fleet, "\x00e\x01\x00", string(appendInts(nil, 1, epoch, 1000))+"\x00kold")
@@ -426,7 +426,7 @@ func TestFleet(t *testing.T) {
 			for _, c := range change {
 				c(&f)
 			}
-			r := meet(t, w, f)
+			r := callFleet(t, w, f)
 			require.Equal(t, now, r.Now)
 			r.Now = 0
 			return r
@@ -521,7 +521,7 @@ func TestLargeFleet(t *testing.T) {
 	worlds(t, func(t *testing.T, w world) {
 		var r exchange.FleetReply
 		for i := range 50 {
-			r = meet(t, w, exchange.FleetCall{Process: [8]byte{byte(i)}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond})
+			r = callFleet(t, w, exchange.FleetCall{Process: [8]byte{byte(i)}, Silent: time.Second, Forget: time.Minute, Remember: 5 * time.Minute, Interval: 100 * time.Millisecond})
 		}
 		require.Equal(t, 50, r.Members)
 	})

@@ -75,7 +75,7 @@ func TestOtherVersionsAreLeftAlone(t *testing.T) {
 	require.InDelta(t, 10*second, r.Keys[0].ToGo, second)
 	for seq := range int64(50) { // enough for the sweep to go round
 		one(t, client, chunk(id(1, 0), seq+2))
-		require.Equal(t, 1, meet(t, client, *member()).Members)
+		require.Equal(t, 1, callFleet(t, client, *member()).Members)
 	}
 	checkTheirs(ctx, t, rdb, theirs)
 }

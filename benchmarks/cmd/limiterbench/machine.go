@@ -25,10 +25,10 @@ func describe(ctx context.Context, r *results) (machine, error) {
 		CPU: strings.TrimSpace(r.config["cpu"]), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
 		Go: runtime.Version(),
 	}
-	if commit, err := said(ctx, "git", "describe", "--always", "--dirty", "--exclude=*"); err == nil {
+	if commit, err := outputOf(ctx, "git", "describe", "--always", "--dirty", "--exclude=*"); err == nil {
 		m.Commit = strings.TrimSpace(commit)
 	}
-	version, err := said(ctx, "redis-server", "--version")
+	version, err := outputOf(ctx, "redis-server", "--version")
 	if err != nil {
 		return machine{}, err
 	}
@@ -37,8 +37,8 @@ func describe(ctx context.Context, r *results) (machine, error) {
 	return m, err
 }
 
-// said returns the output of a command.
-func said(ctx context.Context, name string, args ...string) (string, error) {
+// outputOf returns the output of a command.
+func outputOf(ctx context.Context, name string, args ...string) (string, error) {
 	text, err := exec.CommandContext(ctx, name, args...).Output()
 	if err != nil {
 		return "", fmt.Errorf("limiterbench: %s: %w", name, err)
@@ -64,7 +64,7 @@ func versions(ctx context.Context) ([]module, error) {
 	}
 	slices.Sort(paths)
 	args := append([]string{"list", "-m", "-f", "{{.Path}} {{.Version}}"}, slices.Compact(paths)...)
-	text, err := said(ctx, "go", args...)
+	text, err := outputOf(ctx, "go", args...)
 	if err != nil {
 		return nil, err
 	}

@@ -99,7 +99,7 @@ func (j workerJob) runLimiter(ctx context.Context, count *counter) error {
 		return err
 	}
 	defer l.Close()
-	next := j.asked()
+	next := j.nextKey()
 	start, made := time.Now(), 0
 	for ctx.Err() == nil {
 		due := int(time.Since(start).Seconds() * float64(j.Rate))
@@ -123,7 +123,7 @@ func (j workerJob) runRedisRate(ctx context.Context, count *counter) error {
 	var wg sync.WaitGroup
 	for i := range callers {
 		j.Seed += processes
-		next := j.asked()
+		next := j.nextKey()
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				r, err := l.Allow(ctx, next(), redis_rate.PerMinute(fleetLimit))
@@ -142,8 +142,8 @@ func (j workerJob) runRedisRate(ctx context.Context, count *counter) error {
 	return nil
 }
 
-// asked returns a function that returns the next key to request.
-func (j workerJob) asked() func() string {
+// nextKey returns a function that returns the next key to request.
+func (j workerJob) nextKey() func() string {
 	list := make([]string, 1<<17)
 	order := keys.Zipf(j.Keys, j.Seed)
 	if j.Order == "each" {

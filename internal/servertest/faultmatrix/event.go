@@ -62,15 +62,15 @@ func (t Tail) at(i int) time.Duration {
 	return t.Longest[min(i, len(t.Longest)-1)]
 }
 
-// teller writes events.
-type teller struct {
+// reporter writes events.
+type reporter struct {
 	mu  sync.Mutex
 	enc *json.Encoder
 }
 
-func newTeller(w io.Writer) *teller { return &teller{enc: json.NewEncoder(w)} }
+func newReporter(w io.Writer) *reporter { return &reporter{enc: json.NewEncoder(w)} }
 
-func (t *teller) tell(e Event) {
+func (t *reporter) report(e Event) {
 	e.At = time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()

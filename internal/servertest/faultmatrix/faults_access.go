@@ -101,5 +101,5 @@ func untilInfo(ctx context.Context, h *House, section, want string) error {
 		}
 		pause(ctx, 10*time.Millisecond)
 	}
-	return errors.New("the server never said " + want)
+	return errors.New("the server's INFO never contained " + want)
 }

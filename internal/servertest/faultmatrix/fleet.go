@@ -93,8 +93,8 @@ func (p *process) count(stderr io.Reader) {
 	}
 }
 
-// said returns the events so far.
-func (p *process) said() []Event {
+// allEvents returns the events so far.
+func (p *process) allEvents() []Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clip(p.events)
@@ -102,7 +102,7 @@ func (p *process) said() []Event {
 
 func (p *process) state() string {
 	state := ""
-	for _, e := range p.said() {
+	for _, e := range p.allEvents() {
 		if e.State != "" {
 			state = e.State
 		}
@@ -111,7 +111,7 @@ func (p *process) state() string {
 }
 
 func (p *process) phase(name string) *Phase {
-	for _, e := range p.said() {
+	for _, e := range p.allEvents() {
 		if e.Phase != nil && e.Phase.Name == name {
 			return e.Phase
 		}
@@ -120,7 +120,7 @@ func (p *process) phase(name string) *Phase {
 }
 
 func (p *process) drained() *int {
-	for _, e := range p.said() {
+	for _, e := range p.allEvents() {
 		if e.Drained != nil {
 			return e.Drained
 		}
@@ -128,8 +128,8 @@ func (p *process) drained() *int {
 	return nil
 }
 
-// tell sends a command to all processes.
-func (f *fleet) tell(command string) error {
+// send sends a command to all processes.
+func (f *fleet) send(command string) error {
 	var errs []error
 	for _, p := range f.all {
 		_, err := fmt.Fprintln(p.in, command)

@@ -117,13 +117,13 @@ func (r *run) upToTheEnd(ctx context.Context, kinds []Kind) error {
 		r.fleets = append(r.fleets, fl)
 	}
 	if !r.fault.Start {
-		if err := r.settle(); err != nil {
+		if err := r.awaitSettled(); err != nil {
 			return err
 		}
 		if err := r.inject(ctx); err != nil {
 			return err
 		}
-	} else if err := r.tell(during); err != nil {
+	} else if err := r.send(during); err != nil {
 		return err
 	}
 	pause(ctx, time.Until(r.began.Add(r.fault.Lasts)))
@@ -143,15 +143,15 @@ func (r *run) awaitNotice() {
 	}
 }
 
-// settle waits until the fleets are in step, and for the phase before.
-func (r *run) settle() error {
+// awaitSettled waits until the fleets are in step, and for the phase before.
+func (r *run) awaitSettled() error {
 	for _, fl := range r.fleets {
 		if !fl.every(20*time.Second, isSynced) {
 			return fmt.Errorf("the %s fleet never got in step", fl.kind)
 		}
 	}
 	<-time.After(r.pace.Settle)
-	if err := r.tell(before); err != nil {
+	if err := r.send(before); err != nil {
 		return err
 	}
 	<-time.After(r.pace.Before)
@@ -160,7 +160,7 @@ func (r *run) settle() error {
 
 func (r *run) inject(ctx context.Context) error {
 	r.began = time.Now()
-	if err := r.tell(during); err != nil {
+	if err := r.send(during); err != nil {
 		return err
 	}
 	if err := r.fault.Inject(ctx, r.house); err != nil {
@@ -187,9 +187,9 @@ func (r *run) heal(ctx context.Context) error {
 	return nil
 }
 
-func (r *run) tell(phase string) error {
+func (r *run) send(phase string) error {
 	for _, fl := range r.fleets {
-		if err := fl.tell(phase); err != nil {
+		if err := fl.send(phase); err != nil {
 			return err
 		}
 	}
@@ -202,17 +202,17 @@ func (r *run) after(ctx context.Context, fl *fleet) (*Measured, error) {
 		Fault: r.fault, Topology: r.house.Topology, Kind: fl.kind, Began: r.began, Ended: r.ended,
 		Phases: map[string]FleetPhase{},
 	}
-	if err := fl.tell(returning); err != nil {
+	if err := fl.send(returning); err != nil {
 		return nil, err
 	}
 	pause(ctx, time.Second) // a fleet that has not noticed yet is not back
 	fl.every(r.pace.Patience, isSynced)
-	if err := fl.tell(after); err != nil {
+	if err := fl.send(after); err != nil {
 		return nil, err
 	}
 	pause(ctx, r.pace.After)
 	m.Lasted = time.Since(r.began)
-	if err := errors.Join(fl.tell(end), fl.tell(drainCommand)); err != nil {
+	if err := errors.Join(fl.send(end), fl.send(drainCommand)); err != nil {
 		return nil, err
 	}
 	m.Drained = fl.every(drainPatience, func(p *process) bool { return p.drained() != nil })
@@ -230,7 +230,7 @@ func (m *Measured) account(fl *fleet) {
 		if n := p.drained(); n != nil {
 			m.Admitted += *n
 		}
-		m.judgeStates(p)
+		m.observeStates(p)
 	}
 	for _, name := range []string{before, during, returning, after} {
 		m.Phases[name] = fl.phase(name)
@@ -238,11 +238,11 @@ func (m *Measured) account(fl *fleet) {
 	m.Rate = processes / (10 * period().Seconds())
 }
 
-// judgeStates finds the instant at which a process was back, and its number of lines.
-func (m *Measured) judgeStates(p *process) {
+// observeStates finds the instant at which a process was back, and its number of lines.
+func (m *Measured) observeStates(p *process) {
 	lines, changes, state, degraded := 0, 0, "connecting", false
 	back := time.Time{}
-	for _, e := range p.said() {
+	for _, e := range p.allEvents() {
 		state, back = following(e, state, back)
 		if e.At.Before(m.Began) {
 			continue
@@ -263,7 +263,7 @@ func (m *Measured) judgeStates(p *process) {
 	}
 	m.Degraded = m.Degraded && degraded
 	if m.Events == nil || lines > m.Lines || lines == m.Lines && changes > m.Changes {
-		m.Lines, m.Changes, m.Events = lines, changes, p.said()
+		m.Lines, m.Changes, m.Events = lines, changes, p.allEvents()
 	}
 	m.Foreign = max(m.Foreign, p.foreign)
 }

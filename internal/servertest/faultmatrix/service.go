@@ -36,7 +36,7 @@ const chargeCommand = "charge "
 
 // serve works until its input ends, and reports the tokens admitted. A line of
 // its input is a new value of Among, or a command.
-func (j *Job) serve(in io.Reader, t *teller) error {
+func (j *Job) serve(in io.Reader, t *reporter) error {
 	client := j.client()
 	defer client.Close()
 	l, err := limiter.New(limiter.Config{
@@ -61,7 +61,7 @@ func (j *Job) serve(in io.Reader, t *teller) error {
 	go func() {
 		for range time.Tick(countEvery) {
 			if n := admitted.Swap(0); n > 0 {
-				t.tell(Event{Admitted: int(n)})
+				t.report(Event{Admitted: int(n)})
 			}
 		}
 	}()

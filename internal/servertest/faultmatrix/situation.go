@@ -149,7 +149,7 @@ func (st *Situation) end() time.Duration { return st.Windows[len(st.Windows)-1].
 func observed(st *Situation, f *fleet, began time.Time) *Observed {
 	o := &Observed{Situation: st, Kind: f.kind, began: began}
 	for _, p := range f.all {
-		for _, e := range p.said() {
+		for _, e := range p.allEvents() {
 			if e.Admitted > 0 {
 				o.counts = append(o.counts, e)
 			}

@@ -134,7 +134,7 @@ func charge(n int) func(*service) error {
 	return func(s *service) error {
 		var errs []error
 		for _, f := range s.fleets {
-			errs = append(errs, (&fleet{all: f.all[:1]}).tell(fmt.Sprint(chargeCommand, n)))
+			errs = append(errs, (&fleet{all: f.all[:1]}).send(fmt.Sprint(chargeCommand, n)))
 		}
 		return errors.Join(errs...)
 	}
@@ -210,7 +210,7 @@ func (s *service) startNew() error {
 	s.job.Service.Among, s.job.Service.Limit = 2*processes, s.limit
 	errs := []error{s.startProcesses()}
 	for _, f := range s.fleets {
-		errs = append(errs, f.tell(fmt.Sprint(2*processes)))
+		errs = append(errs, f.send(fmt.Sprint(2*processes)))
 	}
 	return errors.Join(errs...)
 }
@@ -223,7 +223,7 @@ func (s *service) killOld() error {
 		for _, p := range f.all[:processes] {
 			errs = append(errs, p.cmd.Process.Kill())
 		}
-		errs = append(errs, (&fleet{all: f.all[processes:]}).tell(fmt.Sprint(processes)))
+		errs = append(errs, (&fleet{all: f.all[processes:]}).send(fmt.Sprint(processes)))
 	}
 	return errors.Join(errs...)
 }
