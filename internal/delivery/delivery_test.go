@@ -49,7 +49,7 @@ func fail(b *Batch[string]) *Batch[string] {
 	return b
 }
 
-// answer fills in what the shared state replies.
+// answer sets the replies of the shared state.
 func answer(b *Batch[string], status exchange.Status, now int64) *Batch[string] {
 	for _, chunk := range b.Chunks {
 		chunk.Err = nil
@@ -266,8 +266,8 @@ func TestLeaveForgetsNumbers(t *testing.T) {
 	}
 }
 
-// TestNonsenseIsNoAnswer: what no sound state says is a failure, after which
-// the report is tried again in due time, not at once and for ever.
+// TestNonsenseIsNoAnswer: an impossible reply is a failure, after which the report is
+// retried with back-off, not in a loop.
 func TestNonsenseIsNoAnswer(t *testing.T) {
 	c := newCourier(t)
 	put(c, 2, "a", sec)
@@ -319,9 +319,9 @@ func TestClockThatJumpsIsALoss(t *testing.T) {
 	}
 }
 
-// TestExpiryIsNoLoss: what a partition held is gone a minute after its last bucket is
-// full, with the numbers of its lanes. Reports that come then are applied at once, and
-// nothing counts as lost; what is gone before that time is.
+// TestExpiryIsNoLoss: a partition expires a minute after its last bucket is full, with
+// the numbers of its lanes. Later reports are applied at once, and nothing counts as
+// lost, unless it was gone earlier.
 func TestExpiryIsNoLoss(t *testing.T) {
 	for name, tc := range map[string]struct {
 		at   int64 // when the lane's number is gone

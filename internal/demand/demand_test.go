@@ -29,7 +29,7 @@ func TestSharesSumToOne(t *testing.T) {
 	near(t, "of a rate too small to be told from nothing", Share(0, 0, 0, 4), 0.25)
 }
 
-// A count that decays, stepped finely, is what the formulas integrate.
+// The formulas integrate a count that decays, here in fine steps.
 func TestMeansAreThoseOfTheCount(t *testing.T) {
 	const step = time.Microsecond
 	for _, tc := range []struct {
@@ -57,7 +57,7 @@ func TestMeansAreThoseOfTheCount(t *testing.T) {
 	}
 }
 
-// A mean of what was always the same is that, however young it is.
+// The mean of a constant is the constant, at any age.
 func TestAverageHasNoBias(t *testing.T) {
 	mean, age := 0., time.Duration(0)
 	for _, span := range []time.Duration{time.Millisecond, time.Second, time.Minute, 100 * time.Millisecond} {

@@ -12,7 +12,7 @@ const second = 1_000_000 // microseconds
 // epoch is when settable clocks begin, in microseconds.
 const epoch = 1_800_000_000_000_000
 
-// twin is a Memory that is told the time.
+// twin is a Memory with a settable clock.
 type twin struct {
 	*Memory
 	time int64

@@ -68,8 +68,8 @@ func TestIntervalStretches(t *testing.T) {
 	}
 }
 
-// TestScaleHasALeast: whatever is said of the silent, a token is not charged
-// more than 64-fold.
+// TestScaleHasALeast: for any number of silent processes, a token is charged at most
+// 64-fold.
 func TestScaleHasALeast(t *testing.T) {
 	f := New(1, 100*ms, sec)
 	f.ApplyReply(&exchange.FleetReply{Members: exchange.MaxMembers, Silent: exchange.MaxMembers}, false, 0, 0, sec)

@@ -44,8 +44,8 @@ func fields(list []exchange.News) (names []string) {
 	return names
 }
 
-// TestNothingIsLostThatWasCut: whatever a full outbox has no room for, it says so, and
-// holds the lowest of all.
+// TestNothingIsLostThatWasCut: a full outbox holds the lowest items, and returns the
+// others from Put or Cut.
 func TestNothingIsLostThatWasCut(t *testing.T) {
 	var o Outbox
 	const items = 3 * outboxSize
@@ -99,7 +99,8 @@ func TestWhatAFailedCallToldIsToldAgain(t *testing.T) {
 	require.True(t, o.Empty())
 }
 
-// TestFleetKeepsItsPace: however many tell, and whatever a server says of the number.
+// TestFleetKeepsItsPace: for any number of announcing processes, and for any number of
+// the latest news.
 func TestFleetKeepsItsPace(t *testing.T) {
 	const members, perSecond = 100, receivedPerSecond / 100
 	paces, latest, now := make([]Pace, members), int64(7), int64(time.Second)
@@ -128,7 +129,7 @@ func TestFleetKeepsItsPace(t *testing.T) {
 	require.Equal(t, perSecond, p.Room(members, now+int64((paceDebt+1)*time.Second)), "a lost state")
 }
 
-// TestTableForgetsTheLeastRecent: what was heard, or looked at, longest ago.
+// TestTableForgetsTheLeastRecent: the news that was received, or read, longest ago.
 func TestTableForgetsTheLeastRecent(t *testing.T) {
 	table := NewTable()
 	put := func(field string, tat int64) { table.Put(Item{Field: field, TAT: tat}) }

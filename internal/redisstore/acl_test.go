@@ -38,7 +38,7 @@ func grantTo(t testing.TB, rules []string, servers ...*redisserver.Server) {
 	}
 }
 
-// denials are what servers have refused to the user.
+// denials returns the commands that servers have refused to the user.
 func denials(t testing.TB, servers ...*redisserver.Server) (all []string) {
 	t.Helper()
 	for _, s := range servers {

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// BenchmarkExchange measures what an exchange costs Redis: its own CPU time, the
-// bytes on the wire and its memory, per key, for full chunks and keys of 18 bytes.
+// BenchmarkExchange measures the cost of an exchange in Redis, per key, for keys of 18
+// bytes: CPU time, bytes on the wire and memory.
 func BenchmarkExchange(b *testing.B) {
 	for _, records := range []int{1, 16, exchange.MaxRecords} {
 		b.Run(fmt.Sprintf("keys=%d", records), func(b *testing.B) { benchmarkExchange(b, records) })
@@ -85,8 +85,8 @@ func BenchmarkFleet(b *testing.B) {
 	}
 }
 
-// BenchmarkNews measures a fleet call that brings, or tells, as much news as one may,
-// where as much is kept as may be, and a call that counts the members beside it.
+// BenchmarkNews measures fleet calls on a hash full of news: one that receives, or
+// announces, as much as a call may, and one that counts the members too.
 func BenchmarkNews(b *testing.B) {
 	server, client := newReal(b, redisserver.Options{})
 	rdb := server.Client()
@@ -131,8 +131,8 @@ func measure(b *testing.B, rdb *redis.Client, work float64, unit string, do func
 	return report
 }
 
-// effort is what the server has done so far: INFO's numbers, and the CPU time of
-// its main thread in microseconds.
+// effort returns the numbers of the server's INFO, and the CPU time of its main thread
+// in microseconds.
 func effort(b *testing.B, rdb *redis.Client) map[string]float64 {
 	numbers := map[string]float64{}
 	for _, section := range []string{"cpu", "stats"} {
@@ -149,7 +149,7 @@ func effort(b *testing.B, rdb *redis.Client) map[string]float64 {
 	return numbers
 }
 
-// BenchmarkMemory is what a simulation pays.
+// BenchmarkMemory measures the cost of an exchange in a simulation.
 func BenchmarkMemory(b *testing.B) {
 	tw := newTwin(partitions)
 	c := chunk(id(1, 0), 0, exchange.Record{Field: "kcustomer:00000001", Delta: 1000, Attempts: 1500})
@@ -162,8 +162,8 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// BenchmarkSweep measures what it costs Redis to look at a field for whether its time is
-// over: a pass over all of them takes 400 s.
+// BenchmarkSweep measures the cost in Redis of a sweep, per field; a pass over all
+// fields takes 400 s.
 func BenchmarkSweep(b *testing.B) {
 	server, client := newReal(b, redisserver.Options{})
 	rdb := server.Client()

@@ -15,7 +15,7 @@ import (
 
 // The scripts and Memory get the same schedules and must give the same answers.
 
-// Redis itself has its own time: Memory is shown what Redis read.
+// Redis has its own time, so Memory gets the time of Redis's replies.
 func TestMemoryIsAsRedis(t *testing.T) {
 	t.Parallel()
 	_, client := newReal(t, redisserver.Options{})
@@ -43,7 +43,7 @@ func TestMemoryIsAsRedis(t *testing.T) {
 	})
 }
 
-// miniredis can be told the time: leaps, days, and a clock that goes back.
+// miniredis has a settable clock: leaps, days, and a clock that goes back.
 func TestMemoryIsAsMiniredis(t *testing.T) {
 	t.Parallel()
 	server, client := newMini(t)

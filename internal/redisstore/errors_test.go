@@ -23,8 +23,8 @@ func errorOf(t *testing.T, reply string) error {
 	return err
 }
 
-// TestErrorsSayWhatToDo: what a server refuses and an operator can change is
-// named, and the error is still there to be matched.
+// TestErrorsSayWhatToDo: an error that an operator can fix has advice, and can still be
+// matched.
 func TestErrorsSayWhatToDo(t *testing.T) {
 	for _, c := range []struct {
 		err  error

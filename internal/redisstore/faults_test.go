@@ -127,8 +127,8 @@ func TestTooManyClients(t *testing.T) {
 	require.Error(t, allFail(t, client, 1))
 }
 
-// A frozen server costs one timeout, whatever there is to send, also through a
-// client with go-redis's own retries; and no report counts twice.
+// A frozen server costs one timeout for any batch, even with go-redis's own retries,
+// and no report counts twice.
 func TestFrozenServer(t *testing.T) {
 	t.Parallel()
 	server, client := newReal(t, redisserver.Options{})
@@ -205,8 +205,8 @@ func TestUnknownVersion(t *testing.T) {
 	require.Zero(t, client.rdb.Exists(t.Context(), "limiter:x").Val())
 }
 
-// Whatever somebody else has written into the hash, the answer is sound, and
-// what can't be understood counts as absent.
+// With any foreign data in the hash the reply is sound, and invalid data counts as
+// absent.
 func TestRubbishInTheHash(t *testing.T) {
 	t.Parallel()
 	_, client := newReal(t, redisserver.Options{})
@@ -325,8 +325,8 @@ func TestOldSequenceNumbersAreSwept(t *testing.T) {
 	require.Len(t, names, 3, "the meta field, the newcomer, and the state")
 }
 
-// TestStatesAreSweptWithinTenMinutes: after a flood, whatever the traffic is, as long
-// as somebody calls when the replies ask for it.
+// TestStatesAreSweptWithinTenMinutes: after a flood, for any traffic, if a process calls
+// again after Reply.Wait.
 func TestStatesAreSweptWithinTenMinutes(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -375,8 +375,8 @@ func TestStatesAreSweptWithinTenMinutes(t *testing.T) {
 	}
 }
 
-// TestSweepLooksAtFewFields: as many in a call as are due since the last one, of a pass
-// in 400 s, and no more than 600, empty buckets included.
+// TestSweepLooksAtFewFields: a call sweeps the fields due since the last one, of a pass
+// in 400 s, and at most 600, with empty buckets.
 func TestSweepLooksAtFewFields(t *testing.T) {
 	t.Parallel()
 	_, client := newReal(t, redisserver.Options{})
@@ -406,14 +406,14 @@ func TestSweepLooksAtFewFields(t *testing.T) {
 	}
 }
 
-// TestSweepEndsInTime: on a real table, of which a part is empty, a pass that is done as
-// the replies ask for it takes no longer than it should. Time passes by what the state
-// says of the last sweep.
+// TestSweepEndsInTime: on a real table, of which a part is empty, a pass with calls after
+// each Reply.Wait ends in time. Time passes by changes of the last sweep's instant in the
+// state.
 func TestSweepEndsInTime(t *testing.T) {
 	t.Parallel()
 	_, client := newReal(t, redisserver.Options{})
 	ctx, name := t.Context(), client.names[0]
-	for _, keys := range []int{20, 3000, longtest.Choose(5000, 17_000, 70_000)} { // just above what doubles the table
+	for _, keys := range []int{20, 3000, longtest.Choose(5000, 17_000, 70_000)} { // just above sizes at which the table doubles
 		require.NoError(t, client.rdb.Del(ctx, name).Err())
 		now := time.Now().UnixMicro()
 		over := string(appendInts(nil, now-300*second, 0, now-300*second, 0, 0))
@@ -568,7 +568,7 @@ func TestRing(t *testing.T) {
 	require.NoError(t, try(t.Context(), client, 1))
 }
 
-// countReloads is a Cluster client as far as the Client can tell.
+// countReloads is a client that counts reloads, as a Cluster's.
 type countReloads struct {
 	redis.UniversalClient
 	n atomic.Int64
@@ -619,8 +619,8 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// TestWrappedClientIsKnown: what wraps a client, as those for tracing do, hides neither
-// that it is a Cluster's, nor that there is one server; its hashes are those of others.
+// TestWrappedClientIsKnown: a wrapper of a client, as for tracing, hides neither a
+// Cluster, nor that there is one server, and its hashes are the same.
 func TestWrappedClientIsKnown(t *testing.T) {
 	t.Parallel()
 	alone := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// BenchmarkGuard measures what following a reply costs: a chunk's of 128 keys,
-// a fleet call's with all its news, and the most costly, values of a line each.
+// BenchmarkGuard measures the cost of the guard for a reply: of a chunk of 128 keys, of a
+// fleet call with all its news, and the most costly one, with a line per value.
 func BenchmarkGuard(b *testing.B) {
 	for name, says := range map[string]string{
 		"chunk": "$2065\r\n" + strings.Repeat("x", 2065) + "\r\n",

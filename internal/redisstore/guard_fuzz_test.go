@@ -98,9 +98,8 @@ func followable(says string) bool {
 	}
 }
 
-// FuzzGuard: whatever a server says, and wherever that is cut, the guard passes
-// it unchanged or ends it, and the same bytes of it; it ends what a plain reader
-// can't read to the end within the bounds, and nothing else.
+// FuzzGuard: the guard passes any reply, cut anywhere, unchanged or up to the same byte.
+// It ends exactly the replies that a plain reader can't read within the bounds.
 func FuzzGuard(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, says string, piece int) {
@@ -121,7 +120,7 @@ func FuzzGuard(f *testing.F) {
 	})
 }
 
-// FuzzGuardedClient: go-redis reads whatever passes the guard without a panic.
+// FuzzGuardedClient: go-redis reads every reply that passes the guard without a panic.
 func FuzzGuardedClient(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, says string, piece int) {
@@ -141,7 +140,7 @@ func seed(f *testing.F) {
 	}
 }
 
-// read has go-redis read what a server says, from the first reply on.
+// read makes go-redis read the replies of a server, from the first one on.
 func read(t *testing.T, says string, piece, protocol int) {
 	rdb := redis.NewClient(&redis.Options{
 		Dialer: func(context.Context, string, string) (net.Conn, error) {

@@ -16,8 +16,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
-// server is a connection to a server that says what it says in pieces, and
-// hears nothing.
+// server is a connection to a server that sends its replies in pieces, and reads nothing.
 type server struct {
 	net.Conn
 	says   []byte
@@ -47,7 +46,7 @@ func readAll(says string, piece int) (string, error) {
 	return string(passed), err
 }
 
-// replies are what servers say, each complete in itself.
+// replies is complete replies of servers.
 var replies = map[string]string{
 	"a simple string": "+OK\r\n",
 	"an error":        "-ERR unknown command 'HELLO'\r\n",
@@ -74,7 +73,7 @@ var replies = map[string]string{
 	"large":           "$" + strconv.Itoa(15<<20) + "\r\n" + strings.Repeat("x", 15<<20) + "\r\n",
 }
 
-// claims are what no Redis says to a limiter.
+// claims is replies that no Redis sends to a limiter.
 var claims = map[string]string{
 	"a string that no memory holds":    "$9999999999999\r\n",
 	"a string that no int counts":      "$9999999999999999999999\r\n",
@@ -112,7 +111,7 @@ var claims = map[string]string{
 	"an array of lines of some length": "*999\r\n" + strings.Repeat("+"+strings.Repeat("x", maxLine/2)+"\r\n", 999),
 }
 
-// pieces are how the tests cut what a server says: at every byte where it is short.
+// pieces returns the sizes of the pieces of a reply: all sizes for a short one.
 func pieces(says string) []int {
 	if len(says) > 4096 {
 		return longtest.Choose([]int{1000}, []int{1000, len(says)}, []int{1000, len(says)})

@@ -38,7 +38,7 @@ const (
 // epoch is when settable clocks begin, in microseconds.
 const epoch = 1_800_000_000_000_000
 
-// twin is a Memory that is told the time.
+// twin is a Memory with a settable clock.
 type twin struct {
 	*exchange.Memory
 	time int64
@@ -112,7 +112,7 @@ func one(t testing.TB, e exchange.Exchanger, c *exchange.Chunk) exchange.Reply {
 	e.Exchange(t.Context(), nil, []*exchange.Chunk{c})
 	require.NoError(t, c.Err)
 	r := c.Reply
-	r.Expires, r.Wait = 0, 0 // of what is over there are tests of their own
+	r.Expires, r.Wait = 0, 0 // expiry and sweeps have separate tests
 	return r
 }
 

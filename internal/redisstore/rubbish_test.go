@@ -15,8 +15,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// rubbish is bytes that somebody else may have written: of any length, and of
-// the lengths and sizes that the scripts take for numbers.
+// rubbish returns bytes as another program may have written: of any length, and of the
+// lengths and sizes of valid numbers.
 func rubbish(rng *rand.Rand) string {
 	if rng.IntN(4) == 0 {
 		b := make([]byte, rng.IntN(100))
@@ -62,9 +62,8 @@ var otherTypes = []func(ctx context.Context, rdb redis.UniversalClient, name, r 
 	},
 }
 
-// Whatever random bytes somebody else writes into the fields of the hashes,
-// nothing that is answered is out of bounds, and what is refused is tried again
-// with success as soon as its number is beyond what is stored.
+// With random bytes in the fields of the hashes, no number of a reply is out of bounds.
+// A refused chunk succeeds once its number is above the stored one.
 func TestRandomRubbishInTheHash(t *testing.T) {
 	t.Parallel()
 	server, _ := newReal(t, redisserver.Options{})

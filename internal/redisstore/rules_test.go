@@ -12,7 +12,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
-// Each step reports one record and says what the state must be after it.
+// Each step reports one record, and has the state after it.
 func TestMerge(t *testing.T) {
 	type step struct {
 		after  int64 // since the step before
@@ -187,7 +187,7 @@ func TestStateIsForgottenTwoMinutesAfterItHasLostItsMeaning(t *testing.T) {
 	})
 }
 
-// Records of one field count in their order, and all tell the state after the last.
+// Records of one field count in their order, and all have the state after the last.
 func TestFieldTwiceInAChunk(t *testing.T) {
 	worlds(t, func(t *testing.T, w world) {
 		r := one(t, w, chunk(id(1, 0), 1,
@@ -278,7 +278,7 @@ func TestAllExpiresAMinuteAfterTheLastBucketIsFull(t *testing.T) {
 	})
 }
 
-// TestLeavingShortensWhatIsLeft: what was reset or given back keeps nothing alive when a
+// TestLeavingShortensWhatIsLeft: reset or refunded charges keep no hash alive after a
 // process has left.
 func TestLeavingShortensWhatIsLeft(t *testing.T) {
 	worlds(t, func(t *testing.T, w world) {
@@ -341,8 +341,8 @@ func TestNews(t *testing.T) {
 	})
 }
 
-// TestNewsIsReadInParts: a process that asks for what follows the last news that it has
-// heard, call after call, hears all that is kept, each once and in order.
+// TestNewsIsReadInParts: a process that calls with the number of the last news received
+// gets all news, each once and in order.
 func TestNewsIsReadInParts(t *testing.T) {
 	worlds(t, func(t *testing.T, w world) {
 		call := func(heard int64, tell ...exchange.News) exchange.FleetReply {
@@ -395,8 +395,8 @@ func TestNewsIsReadInParts(t *testing.T) {
 	})
 }
 
-// TestOlderNewsIsLeftAlone: what other versions keep in the hash, or somebody else in
-// the place of a page, is not read as news, and stands in nobody's way.
+// TestOlderNewsIsLeftAlone: data of other versions in the hash, or foreign data in place
+// of a page, is not read as news, and does no harm.
 func TestOlderNewsIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	server, client := newMini(t)

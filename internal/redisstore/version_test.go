@@ -12,9 +12,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// TestLayoutIsFixed: what is in Redis, under which names and in which lengths,
-// is what every version of this layout has to find. A layout that can't be read
-// so needs names of its own.
+// TestLayoutIsFixed: the names and lengths in Redis are the same in every version of this
+// layout. Another layout needs other names.
 func TestLayoutIsFixed(t *testing.T) {
 	t.Parallel()
 	_, client := newReal(t, redisserver.Options{})
@@ -50,9 +49,9 @@ func TestBuildsShareState(t *testing.T) {
 	}
 }
 
-// TestOtherVersionsAreLeftAlone: what another version keeps under fields of its
-// own is not read, changed or swept; what it has put in the place of ours is
-// taken for nothing, without harm. Under names of its own neither sees the other.
+// TestOtherVersionsAreLeftAlone: other fields of another version are not read, changed or
+// swept. Its data in our fields counts as absent. Under other names neither version sees
+// the other.
 func TestOtherVersionsAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	_, client := newReal(t, redisserver.Options{})

@@ -31,7 +31,7 @@ func (t *Table) put(key string, at int64) (evicted string) {
 	return evicted
 }
 
-// get is what a key was put with.
+// get returns the value of a key.
 func (t *Table) get(key string, use bool) (at int64, ok bool) {
 	r, ok := t.Find(t.seeds.Hash(key), key, use)
 	if ok {
@@ -60,9 +60,9 @@ func TestSlotsFillACacheLine(t *testing.T) {
 	}
 }
 
-// TestTwin: the table does what a plain map does, for any sizes, and of keys of all
-// lengths: it has what was put and not evicted, evicts when it is full and not before,
-// and keeps marks, while it grows.
+// TestTwin: the table is a map, for any sizes, and for keys of all lengths. It has all
+// keys that were put and not evicted, evicts only when it is full, and keeps marks while
+// it grows.
 func TestTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.IntRange(1, 200).Draw(t, "size")

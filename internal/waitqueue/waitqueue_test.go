@@ -135,8 +135,8 @@ func TestLeaveFreesThePlace(t *testing.T) {
 	require.Equal(t, []taken{{2 * sec, 1}}, b.taken)
 }
 
-// TestTooLargeIsRefused: a cost that exceeds the burst by now ends its wait and
-// holds nobody up.
+// TestTooLargeIsRefused: a wait whose cost exceeds the new burst ends, and delays no
+// other.
 func TestTooLargeIsRefused(t *testing.T) {
 	q, b := New(func(string) {}), &bucket{rate: 1, burst: 2, at: sec}
 	large, small := q.Join("k", "key", 3, sec), q.Join("k", "key", 1, sec)

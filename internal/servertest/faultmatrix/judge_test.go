@@ -103,7 +103,7 @@ func TestTailHasTheLongest(t *testing.T) {
 	}
 }
 
-// TestRowTellsWhatFailed: what is not as required is in the table.
+// TestRowTellsWhatFailed: the table has each requirement that was not met.
 func TestRowTellsWhatFailed(t *testing.T) {
 	m := fine()
 	if row := m.row(); !strings.HasSuffix(row, "| – |") {

@@ -16,9 +16,8 @@ import (
 )
 
 // TestCloseReturnsThoughRedisHangs: a Redis that has stopped with its
-// connections open holds Close up no longer than its bound, whatever the
-// timeouts of the client are; what was taken is told by Pending, and what was
-// told before is in Redis.
+// connections open delays Close by its bound at most, for any timeouts of the client.
+// Unreported keys are in Pending, and reported usage is in Redis.
 func TestCloseReturnsThoughRedisHangs(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]func(...string) *redis.UniversalOptions{"tuned": tuned, "default": untuned} {
@@ -51,8 +50,7 @@ func TestCloseReturnsThoughRedisHangs(t *testing.T) {
 	}
 }
 
-// TestCloseIsTheEndOfWaiting: who waits for a round of a limiter whose Redis
-// hangs gets an answer from Close.
+// TestCloseIsTheEndOfWaiting: Close ends the waits for a round while Redis hangs.
 func TestCloseIsTheEndOfWaiting(t *testing.T) {
 	t.Parallel()
 	s := servertest.Server(t, redisserver.Options{})

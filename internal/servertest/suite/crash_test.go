@@ -74,9 +74,8 @@ func answer(c net.Conn, innocent int, claim string) {
 	}
 }
 
-// TestHostileServerCrashesNothing: a server that claims absurd lengths, in the
-// handshake or after, is an outage whose Status.Err says what it is; decisions
-// go on.
+// TestHostileServerCrashesNothing: a server that claims absurd lengths, in the handshake
+// or later, is an outage with a clear Status.Err; decisions go on.
 func TestHostileServerCrashesNothing(t *testing.T) {
 	t.Parallel()
 	for name, claim := range claims {
@@ -96,8 +95,7 @@ func TestHostileServerCrashesNothing(t *testing.T) {
 	}
 }
 
-// A client without the guard survives what makes it panic: only what exhausts
-// memory ends the process.
+// A client without the guard survives panics: only exhausted memory ends the process.
 func TestPanicOfTheClientIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, innocent := range []int{1, 2, 3} {

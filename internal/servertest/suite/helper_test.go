@@ -14,7 +14,7 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// slow refills so slowly that what is admitted is the burst.
+// slow refills so slowly that only the burst is admitted.
 var slow = limiter.Limit{Rate: 0.001, Burst: 100}
 
 // tuned and untuned are the two kinds of client that users bring.
@@ -88,7 +88,7 @@ func synced(l *limiter.Limiter) func() bool {
 	return func() bool { return l.Status().State == limiter.Synced }
 }
 
-// seen is what a process thinks is left in the shared bucket of a key.
+// seen returns a process's view of the tokens in the shared bucket of a key.
 func seen(l *limiter.Limiter, key string) int {
 	return slow.Burst - int(l.Peek(key).ResetAfter.Seconds()*float64(slow.Rate)+0.5)
 }

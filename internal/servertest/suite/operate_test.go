@@ -19,8 +19,8 @@ func missing(l *limiter.Limiter, key string) float64 {
 	return r.ResetAfter.Seconds() * float64(r.Limit.Rate)
 }
 
-// TestRedeployedLimitKeepsTokens: the processes of a deploy with another limit find
-// what those before them have left and owe, in tokens.
+// TestRedeployedLimitKeepsTokens: the processes of a deploy with another limit keep the
+// tokens and the debts of those before them.
 func TestRedeployedLimitKeepsTokens(t *testing.T) {
 	t.Parallel()
 	addr := servertest.Server(t, redisserver.Options{}).Addr()
@@ -51,8 +51,8 @@ func TestRedeployedLimitKeepsTokens(t *testing.T) {
 	}
 }
 
-// TestDebtsOutliveALossOfRedis: what a process knows of a debt is told again in full, up
-// to an hour of it, in whatever process it was made.
+// TestDebtsOutliveALossOfRedis: a known debt is reported again in full, up to an hour of
+// it, whichever process made it.
 func TestDebtsOutliveALossOfRedis(t *testing.T) {
 	t.Parallel()
 	server := servertest.Server(t, redisserver.Options{})

@@ -233,7 +233,7 @@ func startWorker(t *testing.T, addr string) *worker {
 	return &worker{cmd: cmd, in: in, out: bufio.NewReader(out)}
 }
 
-// stop ends the process and returns what it did.
+// stop ends the process and returns its results.
 func (w *worker) stop(t *testing.T) []phase {
 	t.Helper()
 	require.NoError(t, w.in.Close())

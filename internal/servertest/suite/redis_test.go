@@ -34,8 +34,8 @@ var backends = map[string]func(testing.TB) *redis.UniversalOptions{
 	},
 }
 
-// TestFleetOnRedis: on every kind of Redis, and for keys of any shape, what
-// one process has taken the other can't take again.
+// TestFleetOnRedis: on every kind of Redis, and for keys of any shape, two processes
+// never take the same token.
 func TestFleetOnRedis(t *testing.T) {
 	t.Parallel()
 	keys := []string{
@@ -83,9 +83,8 @@ func TestFleetOnRedis(t *testing.T) {
 	}
 }
 
-// TestRedisFaultsAreSurvived: what Redis may do to a limiter, one after the
-// other, with both kinds of client: nothing is lost, and it comes back by
-// itself.
+// TestRedisFaultsAreSurvived: the faults of Redis in sequence, with both kinds of client:
+// nothing is lost, and the limiter recovers by itself.
 func TestRedisFaultsAreSurvived(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]func(...string) *redis.UniversalOptions{"tuned": tuned, "untuned": untuned} {
@@ -176,9 +175,8 @@ func toGo(t testing.TB, client redis.UniversalClient, key string) time.Duration 
 	return time.Duration(chunk.Reply.Keys[0].ToGo) * time.Microsecond
 }
 
-// TestCutRepliesAreCountedOnce: through a proxy that cuts connections at
-// random, after Redis has applied what they carried or before, every token is
-// charged exactly once, whatever the client repeats.
+// TestCutRepliesAreCountedOnce: through a proxy that cuts connections at random, before
+// or after Redis has applied a report, every token is charged exactly once.
 func TestCutRepliesAreCountedOnce(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]func(...string) *redis.UniversalOptions{"tuned": tuned, "untuned": untuned} {

@@ -38,10 +38,9 @@ func vandalize(t testing.TB, client redis.UniversalClient, rng *rand.Rand) {
 	}
 }
 
-// TestRubbishInRedisStopsNothing: whatever somebody else writes into the
-// limiter's keys, decisions go on; rubbish in the fields heals by itself,
-// another type is reported until it is gone, and what is limited afterwards is
-// shared as before.
+// TestRubbishInRedisStopsNothing: with any foreign data in the limiter's keys, decisions
+// go on. Invalid fields are replaced, another type is reported until it is gone, and
+// afterwards limits are shared as before.
 func TestRubbishInRedisStopsNothing(t *testing.T) {
 	t.Parallel()
 	s := servertest.Server(t, redisserver.Options{})

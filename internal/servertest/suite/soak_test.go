@@ -29,7 +29,7 @@ const (
 	soakFault     = 15 * time.Second // at most; as long is Redis there before the next
 )
 
-// holding is what this program holds.
+// holding is the resources of this program.
 type holding struct {
 	goroutines, sockets int
 	heap, resident      uint64 // bytes
@@ -79,7 +79,7 @@ func residentSize(t *testing.T) uint64 {
 }
 
 // TestSoak keeps a fleet busy with far more keys than it holds while its Redis
-// is killed, emptied and frozen, and prints what it holds: `make soak`.
+// is killed, emptied and frozen, and prints its memory: `make soak`.
 func TestSoak(t *testing.T) {
 	if *soakFor == 0 {
 		t.Skip("takes long: -soak 10m")

@@ -87,9 +87,8 @@ func (a *authority) trust(own ...tls.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: roots, Certificates: own}
 }
 
-// TestTLS: a Redis that speaks TLS, and asks for the client's certificate, is
-// one like any other; where certificates are wrong, decisions go on and the
-// status says what is wrong.
+// TestTLS: a Redis with TLS and client certificates works like any other. With wrong
+// certificates, decisions go on, and the status has the reason.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
