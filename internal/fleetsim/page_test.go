@@ -94,7 +94,7 @@ func (g Group) writeTo(b *strings.Builder) {
 	}
 }
 
-// header has the targets that all rows below it share, but for those of a row's own.
+// header has the targets that all rows below it share, except those of a single row.
 func (sc *Scenario) header() string {
 	var h strings.Builder
 	h.WriteString("| |")
@@ -108,7 +108,7 @@ func (sc *Scenario) header() string {
 	return h.String()
 }
 
-// draw draws what was admitted over time, beside the central bucket.
+// draw draws the admission over time, beside the central bucket's.
 func (sc *Scenario) draw(path string) error {
 	p := plot.New()
 	p.BackgroundColor = color.White
