@@ -7,8 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const second = 1_000_000 // microseconds
-
 // epoch is when settable clocks begin, in microseconds.
 const epoch = 1_800_000_000_000_000
 

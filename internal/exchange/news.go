@@ -35,6 +35,7 @@ func (n *News) check() error {
 	return r.check()
 }
 
+// Check returns an error if the call must not be sent: a fault of the caller.
 func (f *FleetCall) Check() error {
 	if len(f.Announce) > MaxAnnounced {
 		return fmt.Errorf("%d news in a call: at most %d", len(f.Announce), MaxAnnounced)

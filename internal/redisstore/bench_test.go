@@ -182,7 +182,7 @@ func BenchmarkSweep(b *testing.B) {
 	}
 	measure(b, rdb, 600*100_000/(1<<17), "field", func() {
 		now := time.Now().UnixMicro()
-		meta := appendInts(nil, seq*1000, now/1000+60_000, now, 0, 1, 0, 1<<30)
+		meta := packed(seq*1000, now/1000+60_000, now, 0, 1, 0, 1<<30)
 		require.NoError(b, rdb.HSet(b.Context(), name, "\x00m", append(meta, make([]byte, 16)...)).Err())
 		call()
 	})

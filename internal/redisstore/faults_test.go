@@ -385,9 +385,9 @@ func TestSweepLooksAtFewFields(t *testing.T) {
 	for since, want := range map[time.Duration]float64{time.Second: 190, 2 * time.Second: 380, time.Hour: 460} {
 		require.NoError(t, client.rdb.Del(ctx, name).Err())
 		now := time.Now().UnixMicro()
-		meta := appendInts(nil, 0, now/1000+60_000, now, 0, now-since.Microseconds(), 0, keys)
+		meta := packed(0, now/1000+60_000, now, 0, now-since.Microseconds(), 0, keys)
 		require.NoError(t, client.rdb.HSet(ctx, name, "\x00m", append(meta, make([]byte, 16)...)).Err())
-		over := string(appendInts(nil, now-300*second, 0, now-300*second, 0, 0))
+		over := string(packed(now-300*second, 0, now-300*second, 0, 0))
 		for i := 0; i < keys; i += 1000 {
 			var fields []any
 			for j := range 1000 {
@@ -416,7 +416,7 @@ func TestSweepEndsInTime(t *testing.T) {
 	for _, keys := range []int{20, 3000, longtest.Choose(5000, 17_000, 70_000)} { // just above sizes at which the table doubles
 		require.NoError(t, client.rdb.Del(ctx, name).Err())
 		now := time.Now().UnixMicro()
-		over := string(appendInts(nil, now-300*second, 0, now-300*second, 0, 0))
+		over := string(packed(now-300*second, 0, now-300*second, 0, 0))
 		one(t, client, charge(id(1, 0), 1, 3600*second))
 		for i := 0; i < keys; i += 1000 {
 			var fields []any

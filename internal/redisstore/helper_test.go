@@ -127,8 +127,8 @@ func callFleet(t testing.TB, e exchange.Exchanger, f exchange.FleetCall) exchang
 // freshPrefix keeps tests on one server apart.
 func freshPrefix() string { return fmt.Sprintf("test%x", rand.Uint64()) }
 
-// appendInts appends numbers as the scripts store them.
-func appendInts(b []byte, ns ...int64) []byte {
+// packed returns numbers as the scripts store them.
+func packed(ns ...int64) (b []byte) {
 	for _, n := range ns {
 		b = binary.LittleEndian.AppendUint64(b, uint64(n))
 	}

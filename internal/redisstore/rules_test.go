@@ -404,9 +404,9 @@ func TestOlderNewsIsLeftAlone(t *testing.T) {
 		return callFleet(t, client, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Announce: tell})
 	}
 	require.Len(t, call(exchange.News{Field: "ka", ToGo: 9e9}).News, 1)
-	server.HSet(client.fleet, "\x00e\x01\x00", string(appendInts(nil, 1, epoch, 1000))+"\x00kold")
-	server.HSet(client.fleet, "\x00t\x01\x00", string(appendInts(nil, 1)))
-	for _, page := range []string{"", "rubbish", string(appendInts(nil, 1)) + "\x03rub", string(appendInts(nil, 8177)) + "\x01k", string(make([]byte, 1<<16))} {
+	server.HSet(client.fleet, "\x00e\x01\x00", string(packed(1, epoch, 1000))+"\x00kold")
+	server.HSet(client.fleet, "\x00t\x01\x00", string(packed(1)))
+	for _, page := range []string{"", "rubbish", string(packed(1)) + "\x03rub", string(packed(8177)) + "\x01k", string(make([]byte, 1<<16))} {
 		server.HSet(client.fleet, "\x00t\x00\x00", page)
 		require.Empty(t, call().News)
 	}
