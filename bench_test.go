@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
@@ -150,8 +151,8 @@ func BenchmarkStep(b *testing.B) {
 		{"lock", func() { k.slot.Lock(); k.slot.Unlock() }}, //nolint:gocritic,staticcheck // an empty section is what is measured
 		{"bucket", func() {
 			now += 100
-			if level := k.bucket.levelAt(now); k.admits(level, 1) {
-				k.bucket.set(now, level-1)
+			if level := k.bucket.LevelAt(now); k.admits(level, 1) {
+				k.bucket.Set(now, level-1)
 			}
 		}},
 		{"buffer", func() {
@@ -160,8 +161,8 @@ func BenchmarkStep(b *testing.B) {
 			}
 		}},
 		{"flush", func() {
-			k.account.fastUntil = 0
-			k.note(l.now(), 1, true)
+			k.account.FastUntil = 0
+			k.record(l.now(), 1, true)
 		}},
 		{"none", func() {}},
 	} {
@@ -293,7 +294,7 @@ func BenchmarkResidentKey(b *testing.B) {
 					break
 				}
 				for sh := range l.local.eachShard() {
-					sh.retire(l.now() + int64(restAfter+retireEvery))
+					sh.demoteIdle(l.now() + int64(account.IdleAfter+demoteEvery))
 				}
 			}
 			if l.syncer != nil {

@@ -1,216 +1,581 @@
 package limiter
 
 import (
+	"errors"
+	"fmt"
+	"maps"
 	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
+	"github.com/seed-e56e777b/limiter/internal/mono"
+	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
 
-// forever is an instant, in nanoseconds of a limiter's own clock, that never
-// comes; half the range leaves room to add to it.
-const forever = int64(math.MaxInt64 / 2)
-
-// mode says how a bucket holds back.
-type mode uint8
-
-const (
-	modePool  mode = iota // nobody need hold back: an exact token bucket
-	modeShare             // everybody keeps to a share of a contended key
-	modeStale             // the share last known, while the grant can't be renewed
-)
-
-// grant is what a reply gives a bucket, beside its level (docs/design.md §4).
-type grant struct {
-	refill    float64 // ρ, tokens per second
-	capacity  float64 // C, tokens
-	threshold float32 // θ, the part of a cost that must be there
-	mode      mode
+// newBucket returns a full bucket with its limit to itself.
+func newBucket(lim Limit, now int64) bucket.Bucket {
+	return bucket.New(float64(lim.Rate), float64(lim.Burst), now)
 }
 
-// bucket is the arithmetic of one key in one process. Every method takes now,
-// in nanoseconds of a clock that never goes back; none locks.
-type bucket struct {
-	rate  float64 // r, tokens per second; rate.Inf: no limit
-	burst float64 // b, tokens
-	grant
-	level     float64 // L at the instant at, tokens; negative is debt
-	at        int64
-	lastEvent int64 // when the latest admission or reservation may act
+// limitOf returns the limit of a bucket.
+func limitOf(b *bucket.Bucket) Limit {
+	return Limit{Rate: rate.Limit(b.Rate), Burst: bucket.ToInt(b.Burst)}
 }
 
-// newBucket returns a full bucket that is alone with its limit.
-func newBucket(lim Limit, now int64) bucket {
-	b := bucket{rate: float64(lim.Rate), burst: float64(lim.Burst), at: now, lastEvent: now}
-	b.level = b.burst
-	b.grant = b.alone()
-	return b
+// Limit is a token bucket: it holds up to Burst tokens and is refilled at Rate
+// tokens per second. [rate.Inf] admits everything, whatever the Burst. The
+// zero Limit, Rate 0 and Burst 0, denies everything; it is valid for
+// [Config.LimitFor] and [Limiter.SetLimit], not for [Config.Limit]. With Redis a bucket
+// of up to 2^31 tokens fills within 71 years, whatever the Rate.
+type Limit struct {
+	Rate  rate.Limit
+	Burst int
 }
 
-// alone is the grant of a bucket that nobody shares.
-func (b *bucket) alone() grant {
-	return grant{refill: b.rate, capacity: b.burst, threshold: 1, mode: modePool}
+// Per is the limit of n tokens per d, all of which may be taken at once:
+// Per(100, 15*time.Minute).
+func Per(n int, d time.Duration) Limit {
+	return Limit{Rate: rate.Limit(float64(n) / d.Seconds()), Burst: n}
 }
 
-func (b *bucket) unlimited() bool { return b.rate == float64(rate.Inf) }
-
-// shared reports whether the fleet has anything to tell each other of such a
-// bucket: not where everything is admitted, nor where nothing ever is.
-func (b *bucket) shared() bool { return b.rate > 0 && !b.unlimited() }
-
-// full is b/r in microseconds: the charge that empties a full bucket.
-func (b *bucket) full() int64 {
-	return max(1, min(maxMicros, seconds(b.burst/b.rate).Microseconds()))
+// WithBurst returns the limit with another burst.
+func (l Limit) WithBurst(b int) Limit {
+	l.Burst = b
+	return l
 }
 
-// levelAt is the level at now, which may lie before b.at: then it is b.level.
-func (b *bucket) levelAt(now int64) float64 {
-	return levelAfter(b.level, now-b.at, b.refill, b.capacity)
-}
-
-// levelAfter is a level d nanoseconds later.
-func levelAfter(level float64, d int64, refill, capacity float64) float64 {
-	if d > 0 {
-		level += elapsed(d) * refill
+// String returns the limit in the form that [ParseLimit] reads: "100/15m0s"
+// where [Per] of the burst gives the limit exactly, "0.5/s burst 10"
+// elsewhere, "unlimited" for an infinite rate.
+func (l Limit) String() string {
+	if l.Rate == rate.Inf {
+		return "unlimited"
 	}
-	if level > capacity {
-		return capacity
+	if d := mono.Seconds(float64(l.Burst) / float64(l.Rate)).Round(time.Millisecond); d > 0 && Per(l.Burst, d) == l {
+		return fmt.Sprintf("%d/%v", l.Burst, d)
 	}
-	return level
+	return strconv.FormatFloat(float64(l.Rate), 'g', -1, 64) + "/s burst " + strconv.Itoa(l.Burst)
 }
 
-// enough reports whether a level is one at which what is needed is admitted. Like
-// x/time it calls a nanosecond's refill nothing.
-func enough(level, needed, refill float64) bool {
-	missing := needed - level
-	return missing <= 0 || missing*1e9 < refill
-}
-
-// elapsed is d nanoseconds in seconds, as [time.Duration.Seconds] rounds them.
-func elapsed(d int64) float64 {
-	if d < int64(time.Second) {
-		return float64(d) / 1e9
+// ParseLimit reads a limit: "100/15m" (100 tokens per 15 minutes, burst 100),
+// "10/s burst 50", "0.5/s burst 10", "unlimited". The time is a number with a
+// unit that [time.ParseDuration] knows, or a unit alone.
+func ParseLimit(s string) (Limit, error) {
+	l, err := parseLimit(s)
+	if err == nil {
+		err = l.validate()
 	}
-	return time.Duration(d).Seconds()
-}
-
-// levelUntil is the level at now of a bucket that will be full at an instant.
-func (b *bucket) levelUntil(full, now int64) float64 {
-	return b.burst - time.Duration(max(0, full-now)).Seconds()*b.rate
-}
-
-// need is the level at which a cost of n is admitted.
-func (b *bucket) need(n float64) float64 {
-	if b.mode == modeStale {
-		n = min(n, b.capacity) // a full bucket whose share is small admits one large cost and pays it back
+	if err != nil {
+		return Limit{}, fmt.Errorf(`limiter: limit %q: %w; want "100/15m", "10/s burst 50" or "unlimited"`, s, err)
 	}
-	return float64(b.threshold) * n
+	return l, nil
+}
+
+func parseLimit(s string) (Limit, error) {
+	words := strings.Fields(s)
+	if len(words) == 1 && words[0] == "unlimited" {
+		return Limit{Rate: rate.Inf}, nil
+	}
+	if len(words) != 1 && (len(words) != 3 || words[1] != "burst") {
+		return Limit{}, errors.New("not understood")
+	}
+	count, per, ok := strings.Cut(words[0], "/")
+	if !ok {
+		return Limit{}, errors.New("no time given")
+	}
+	n, err := strconv.ParseFloat(count, 64)
+	if err != nil {
+		return Limit{}, fmt.Errorf("%q is no number", count)
+	}
+	if per != "" && (per[0] < '0' || per[0] > '9') && per[0] != '.' {
+		per = "1" + per
+	}
+	d, err := time.ParseDuration(per)
+	if err != nil || d <= 0 {
+		return Limit{}, fmt.Errorf("%q is no time", per)
+	}
+	if len(words) == 1 {
+		if n < 1 || n != math.Trunc(n) || n > bucket.MaxTokens {
+			return Limit{}, fmt.Errorf("%q is no whole number from 1, and no burst is given", count)
+		}
+		return Per(int(n), d), nil
+	}
+	burst, err := strconv.Atoi(words[2])
+	if err != nil {
+		return Limit{}, fmt.Errorf("%q is no burst", words[2])
+	}
+	return Limit{Rate: rate.Limit(n / d.Seconds()), Burst: burst}, nil
+}
+
+// fillable is the limit of a bucket whose time to fill can be told in Redis.
+func (l Limit) fillable() Limit {
+	if l.Rate > 0 {
+		l.Rate = max(l.Rate, rate.Limit(min(float64(l.Burst), maxBurst)*1e6/bucket.MaxMicros))
+	}
+	return l
+}
+
+func (l Limit) validate() error {
+	r := float64(l.Rate)
+	switch {
+	case math.IsNaN(r), r < 0, math.IsInf(r, 0):
+		return fmt.Errorf("rate %v: want a finite number of tokens per second from 0, or rate.Inf", r)
+	case l.Burst < 0:
+		return fmt.Errorf("burst %d is negative", l.Burst)
+	case r == 0 && l.Burst > 0:
+		return fmt.Errorf("rate 0 with burst %d: a burst that never comes back", l.Burst)
+	case r > 0 && l.Rate != rate.Inf && l.Burst == 0:
+		return fmt.Errorf("burst 0 with rate %v would deny everything", r)
+	}
+	return nil
+}
+
+// Result says what became of a decision, and what to tell the one who asked.
+type Result struct {
+	// Allowed: the tokens were taken, or Shadow.
+	Allowed bool
+	// Shadow: it was let through only because the limit is on trial (see
+	// [Config.Shadow]); nothing was taken, so that there is nothing to refund.
+	Shadow bool
+	// Limit is the limit that was applied.
+	Limit Limit
+	// Remaining is the number of whole tokens that this process could admit
+	// now, one by one. math.MaxInt where there is no limit.
+	Remaining int
+	// RetryAfter is 0 if allowed, and never 0 if denied: the time until the
+	// fleet's bucket is expected to hold enough, at least until the next
+	// grant; by the local bucket during an outage. [rate.InfDuration] if never:
+	// the cost exceeds the burst.
+	RetryAfter time.Duration
+	// ResetAfter is the time until the bucket is full, if nothing more is taken;
+	// in an outage, of a key that Redis was never asked for, this process's share.
+	ResetAfter time.Duration
+	// Age is the time since the exchange behind this decision: 0 when purely
+	// local, -1 when there was none yet, or none since nobody asked for minutes.
+	Age time.Duration
+}
+
+// result is the result of a decision while so many tokens wait.
+func (k *lockedKey) result(now, n int64, taken bool, waiting float64) Result {
+	r := Result{Allowed: taken || k.flags.is(shadow), Shadow: !taken && k.flags.is(shadow), Limit: k.applied(), Age: k.age(now)}
+	if k.flags.is(unlimited) {
+		r.Remaining = math.MaxInt
+		return r
+	}
+	if !k.flags.is(blocked) {
+		r.Remaining = k.bucket.Remaining(now, waiting)
+	}
+	if !r.Allowed {
+		r.RetryAfter = k.retryAfter(now, float64(n), waiting)
+	}
+	r.ResetAfter = k.resetAfter(now, waiting)
+	return r
+}
+
+// tightness orders results of one decision by how little they leave to the
+// next one that costs n.
+func (r *Result) tightness(n int64) int64 {
+	switch {
+	case !r.Allowed:
+		return int64(r.RetryAfter) // of a cost that can never be admitted the largest
+	case r.Shadow:
+		return 1
+	}
+	return -int64(r.Remaining) / max(1, n)
 }
 
 // admits reports whether a cost of n is admitted at the given level.
-func (b *bucket) admits(level, n float64) bool {
-	return n <= b.burst && enough(level, b.need(n), b.refill)
-}
-
-// remaining is the number of costs of 1 that would be admitted at now, after so
-// many tokens that wait.
-func (b *bucket) remaining(now int64, waiting float64) int {
-	level := b.levelAt(now) - waiting
-	if !b.admits(level, 1) {
-		return 0
+func (k *lockedKey) admits(level, n float64) bool {
+	if k.flags.is(unlimited | blocked) {
+		return k.flags.is(unlimited) || n == 0
 	}
-	return toInt(1 + max(0, min(level-b.need(1), b.burst-1)))
+	return k.bucket.Admits(level, n)
 }
 
-// limit is the limit that the bucket has.
-func (b *bucket) limit() Limit { return Limit{Rate: rate.Limit(b.rate), Burst: toInt(b.burst)} }
-
-// toInt holds a whole number that is not negative within the range of int.
-func toInt(x float64) int {
-	if x >= math.MaxInt {
-		return math.MaxInt
-	}
-	return int(x)
+// exceeds reports whether no level admits a cost of n.
+func (k *lockedKey) exceeds(n float64) bool {
+	return !k.flags.is(unlimited) && (n > k.bucket.Burst || k.flags.is(blocked) && n > 0)
 }
 
-// charge takes n without asking.
-func (b *bucket) charge(now int64, n float64) { b.set(now, b.levelAt(now)-n) }
-
-// refund gives n back, at most up to full.
-func (b *bucket) refund(now int64, n float64) {
-	b.set(now, min(b.levelAt(now)+n, b.capacity))
-}
-
-func (b *bucket) set(now int64, level float64) {
-	b.level, b.at = level, max(b.at, now)
-}
-
-// delay is how long a level that is negative takes to come back to nothing.
-func delay(level, refill float64) time.Duration {
+// applied is the limit that decisions go by.
+func (k *lockedKey) applied() Limit {
 	switch {
-	case level >= 0:
-		return 0
-	case refill <= 0:
-		return rate.InfDuration
+	case k.flags.is(unlimited):
+		return Limit{Rate: rate.Inf}
+	case k.flags.is(blocked):
+		return Limit{}
 	}
-	d := -level / refill * 1e9
-	if d >= math.MaxInt64 {
-		return rate.InfDuration
-	}
-	return time.Duration(d)
+	return limitOf(&k.bucket)
 }
 
-// unreserve gives back a reservation of n that was to act at the instant act,
-// less what has been reserved after it, and returns the tokens given back. It is
-// x/time/rate's Reservation.CancelAt, but for one of two cancellations that gives
-// back more than was taken there: never more than n.
-func (b *bucket) unreserve(now int64, n float64, act int64) float64 {
-	if n == 0 || act < now {
+// admitted reports whether a decision would admit a cost of n now.
+func (k *lockedKey) admitted(now, n int64) bool {
+	level, cost := k.bucket.LevelAt(now), float64(n)
+	return k.admits(level, cost) && (!k.flags.is(awaited) || k.admits(level-k.waiting(), cost))
+}
+
+// waiting is the tokens that wait for the key.
+func (k *lockedKey) waiting() float64 {
+	if !k.flags.is(awaited) {
 		return 0
 	}
-	back := min(n, n-time.Duration(b.lastEvent-act).Seconds()*b.rate)
-	if back <= 0 {
-		return 0
+	return float64(k.shard.local.queues.Tokens(k.key()))
+}
+
+// delay is the expected time until the bucket holds a cost.
+// Among several processes the shared bucket is asked too: by the share of the
+// moment alone a small one would wait for hours.
+func (k *lockedKey) delay(now int64, cost float64) time.Duration {
+	d := bucket.Delay(k.bucket.LevelAt(now)-cost, k.bucket.Refill)
+	if d == 0 || !k.fleetLevelKnown() {
+		return d
 	}
-	b.refund(now, back)
-	if act == b.lastEvent {
-		if prev := act - int64(delay(-n, b.rate)); prev >= now {
-			b.lastEvent = prev
+	a, p := k.account, k.shard.local.params.Load()
+	return min(d, max(a.SharedDelay(&k.bucket, float64(k.buffer.Taken)+cost, now), a.NextGrant(now, p)))
+}
+
+// expectedWait is the expected wait for n tokens, behind all callers that wait
+// already; negative: no wait would be long enough.
+func (k *lockedKey) expectedWait(now, n int64) time.Duration {
+	switch {
+	case k.flags.is(unlimited):
+		return 0
+	case k.exceeds(float64(n)):
+		return -1
+	}
+	return k.delay(now, float64(n)+k.waiting())
+}
+
+// fleetLevelKnown reports whether the key's level is part of a bucket that others
+// share and whose state is known.
+func (k *lockedKey) fleetLevelKnown() bool {
+	return k.exchanges() && k.bucket.Mode != bucket.Stale && k.account.RepliedAt != 0 && k.shard.local.params.Load().Fleet > 1
+}
+
+// retryAfter is the time after which n tokens that were denied are expected to
+// be there, after the tokens that wait.
+func (k *lockedKey) retryAfter(now int64, n, waiting float64) time.Duration {
+	if k.exceeds(n) {
+		return rate.InfDuration
+	}
+	if !k.fleetLevelKnown() {
+		d := bucket.Delay(k.bucket.LevelAt(now)-waiting-k.bucket.Need(n), k.bucket.Refill)
+		return min(d, rate.InfDuration-1) + 1
+	}
+	a := k.account
+	return max(a.SharedDelay(&k.bucket, n+waiting+float64(k.buffer.Taken), now), a.NextGrant(now, k.shard.local.params.Load()))
+}
+
+// age is the time since the last exchange of the key; -1: there was none.
+func (k *lockedKey) age(now int64) time.Duration {
+	switch {
+	case k.needsAccount():
+		return -1
+	case !k.exchanges():
+		return 0
+	case k.account.RepliedAt == 0:
+		return -1
+	}
+	return time.Duration(max(0, now-k.account.RepliedAt))
+}
+
+// resetAfter is the time until the bucket is full, after the tokens that wait.
+func (k *lockedKey) resetAfter(now int64, waiting float64) time.Duration {
+	b := &k.bucket
+	if k.exchanges() && k.account.RepliedAt != 0 {
+		return k.account.SharedDelay(b, b.Burst+waiting+float64(k.buffer.Taken), now)
+	}
+	if b.Mode == bucket.Stale { // all that is known is the share
+		return bucket.Delay(b.LevelAt(now)-waiting-b.Capacity, b.Refill)
+	}
+	return bucket.Delay(b.LevelAt(now)-waiting-b.Burst, b.Rate)
+}
+
+// asLimit is a limit that was sent, to a precision of 6e-8.
+func asLimit(l exchange.Limit) Limit {
+	return Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
+}
+
+// Reservation is a number of tokens taken ahead of time, and the instant from
+// which they may be used. Copies of it are one reservation.
+type Reservation struct {
+	l          *Limiter
+	key        string
+	account    *account.Account // of the key; nil: it need not have one
+	generation uint32           // of the account: by now it may be another key's
+	id         uint64           // in l.reservations: copies of a reservation have the same
+	n          int64
+	order      uint64 // in the order of arrival of waiters; 0: none waited
+	ahead      int64  // tokens that waited then
+	act        int64  // when the tokens may be used; a grant may bring it nearer
+	taken      int64  // lockedKey.taken with this reservation
+	given      bool   // true if there are tokens to give back
+	ok         bool
+}
+
+// reservations remembers the cancelled ones, so that no copy is cancelled again.
+type reservations struct {
+	last atomic.Uint64 // id
+
+	mu        sync.Mutex
+	cancelled map[uint64]int64 // until when they could be cancelled again, by id
+	sweepAt   int              // size of cancelled at which those that can't are dropped
+}
+
+// cancel reports whether a reservation, which acts at the given instant, is
+// cancelled for the first time.
+func (r *reservations) cancel(id uint64, act, now int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, again := r.cancelled[id]; again {
+		return false
+	}
+	if r.cancelled == nil {
+		r.cancelled = map[uint64]int64{}
+	}
+	if len(r.cancelled) >= r.sweepAt {
+		maps.DeleteFunc(r.cancelled, func(_ uint64, act int64) bool { return act < now })
+		r.sweepAt = max(64, 2*len(r.cancelled))
+	}
+	r.cancelled[id] = act
+	return true
+}
+
+// reserve takes n tokens, if they can ever be used, and closes the key.
+func (l *Limiter) reserve(k *lockedKey, key string, now, n int64) Reservation {
+	defer k.unlock()
+	d := k.expectedWait(now, n)
+	if d < 0 && !k.flags.is(shadow) {
+		k.count(false)
+		return Reservation{l: l}
+	}
+	if d > 0 && k.exchanges() && now < k.account.HoldUntil { // the others may not have reported yet
+		d = bucket.Delay(k.bucket.LevelAt(now)-float64(n)-k.waiting(), k.bucket.Refill)
+	}
+	return l.reserveFor(k, key, now, n, d)
+}
+
+// reserveFor takes n tokens that may be used after d, or, where the limit is
+// in shadow mode and there would be a wait, none.
+func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Duration) Reservation {
+	if d != 0 && k.flags.is(shadow) {
+		k.admitInShadow(now, n)
+		return Reservation{l: l, act: now, ok: true}
+	}
+	k.count(true)
+	if k.flags.is(unlimited) {
+		return Reservation{l: l, act: now, ok: true}
+	}
+	r := Reservation{l: l, key: key, id: l.reservations.last.Add(1), n: n, act: mono.Add(now, d), given: true, ok: true}
+	if k.account == nil && d > 0 {
+		k.takeAccount(now)
+	}
+	k.promote()
+	k.bucket.Charge(now, float64(n))
+	k.bucket.LastEvent = r.act
+	k.record(now, n, true)
+	if a := k.account; a != nil {
+		a.Reserved = max(a.Reserved, r.act)
+		r.account, r.generation, r.taken = a, a.Generation, k.taken()
+	}
+	if k.flags.is(awaited) {
+		r.order, r.ahead = l.local.queues.Reserve(k.key(), n)
+	}
+	return r
+}
+
+// OK reports whether the tokens were taken: false if n exceeds the burst.
+func (r Reservation) OK() bool { return r.ok }
+
+// Delay is the time to wait before acting; [rate.InfDuration] when not OK. It
+// may turn out shorter when asked again after an exchange, never longer.
+func (r Reservation) Delay() time.Duration {
+	if !r.ok {
+		return rate.InfDuration
+	}
+	return r.left()
+}
+
+// left is the time left to wait, which a grant may have shortened.
+func (r *Reservation) left() time.Duration {
+	now := r.l.now()
+	var k lockedKey
+	if r.act > now && r.account != nil && r.l.local.find(&k, keyform.Local(r.key), now) {
+		r.shorten(&k, now)
+		k.unlock()
+	}
+	return time.Duration(max(0, r.act-now))
+}
+
+// shorten takes in the key's grant.
+func (r *Reservation) shorten(k *lockedKey, now int64) {
+	if !r.isOf(k) || !k.exchanges() || k.flags.is(awaited) {
+		return
+	}
+	if a := k.account; a.RepliedAt != 0 && k.bucket.Mode != bucket.Stale && now >= a.HoldUntil {
+		d := a.SharedDelay(&k.bucket, float64(k.buffer.Taken)-float64(r.overtaken(k)), now)
+		r.act = min(r.act, mono.Add(now, d))
+	}
+}
+
+// isOf reports whether the key's bucket knows of the reservation: the key has not been
+// evicted since.
+func (r *Reservation) isOf(k *lockedKey) bool {
+	return r.account == nil || k.account == r.account && k.account.Generation == r.generation
+}
+
+// Cancel gives back the tokens that later reservations have not overtaken, if
+// the reservation has not acted yet. Copies are one reservation: cancelling it
+// again, or another copy, does nothing.
+func (r Reservation) Cancel() {
+	if !r.given {
+		return
+	}
+	now := r.l.now()
+	if r.act < now || !r.l.reservations.cancel(r.id, r.act, now) {
+		return
+	}
+	var k lockedKey
+	r.l.acquire(&k, r.key, now)
+	k.flush(now)
+	switch {
+	case !r.isOf(&k):
+		if r.n > 0 && !k.bucket.Unlimited() { // its bucket was not charged: the fleet alone is told
+			k.giveBack(now, r.n)
+		}
+	case !k.exchanges() && !k.bucket.Unlimited():
+		r.unreserve(&k, int64(k.bucket.Unreserve(now, float64(r.n), r.act)))
+	default:
+		if n := min(r.n, r.n-r.overtaken(&k)); n > 0 && !k.bucket.Unlimited() {
+			k.giveBack(now, n)
+			k.bucket.Refund(now, float64(n))
+			r.unreserve(&k, n)
 		}
 	}
-	return back
+	k.close()
 }
 
-// relimit changes the limit as x/time/rate's SetLimit and SetBurst do: what is left
-// stays, at most the new burst, and what is owed.
-func (b *bucket) relimit(now int64, lim Limit) {
-	b.set(now, b.levelAt(now))
-	to := newBucket(lim, now)
-	b.refill *= to.rate / b.rate
-	b.capacity = min(to.burst, b.capacity*to.burst/b.burst)
-	b.rate, b.burst = to.rate, to.burst
-}
+// overtaken is the number of tokens taken after the reservation, less those of
+// callers that waited before it.
+func (r *Reservation) overtaken(k *lockedKey) int64 { return max(0, k.taken()-r.taken-r.ahead) }
 
-// inExchange is the limit in the form in which it travels.
-func (b *bucket) inExchange() exchange.Limit {
-	return exchange.Limit{Full: b.full(), Burst: int64(b.burst)}
-}
-
-// underLimit is a TAT that leaves a bucket of another limit what one of this limit has.
-func underLimit(tat, now int64, from, to exchange.Limit) int64 {
-	if tat == 0 || from == to {
-		return tat
+// unreserve notes that n tokens of the reservation are in the bucket again.
+func (r *Reservation) unreserve(k *lockedKey, n int64) {
+	if k.flags.is(awaited) && r.order != 0 {
+		r.l.local.queues.Unreserve(k.key(), r.order, n)
 	}
-	const us = int64(time.Microsecond)
-	return later(now+(tat-now)%us, time.Duration(from.ToGo((tat-now)/us, to))*time.Microsecond)
 }
 
-// later is at + d, held within the clock's range.
-func later(at int64, d time.Duration) int64 {
-	if at > forever-int64(d) {
-		return forever
+// joinQueue puts a cost into the queue of the key, and tells the fleet of the demand.
+// The name is that by which serve finds the key.
+func (k *lockedKey) joinQueue(name string, now, n int64) *waitqueue.Waiter {
+	k.record(now, n, false)
+	k.setAwaited(true)
+	return k.shard.local.queues.Join(k.key(), name, n, now)
+}
+
+// serve admits callers that wait for the key, as far as its bucket does, and
+// has it exchanged in every round while some are left. It is called after each
+// change that may let them go on, and when a turn has come.
+func (k *lockedKey) serve() {
+	lo := k.shard.local
+	now := mono.Now(lo.base)
+	k.refresh(now)
+	k.flush(now)
+	b := k.awaited(now)
+	left := lo.queues.Serve(k.key(), b, now)
+	*k = b.k
+	k.countQueue()
+	k.setAwaited(left)
+	if k.exchanges() && !k.account.Frozen && (left || k.account.Is(account.ReportedQueue)) {
+		k.scheduleBy(k.account.Soonest(now, lo.params.Load()))
 	}
-	return at + int64(d)
+}
+
+// awaitedBucket is the bucket of a key with waiting callers, for waitqueue: a copy of
+// the key, so that a key itself need not be on the heap.
+type awaitedBucket struct {
+	k   lockedKey
+	now int64
+}
+
+func (k *lockedKey) awaited(now int64) *awaitedBucket { return &awaitedBucket{*k, now} }
+
+// countQueue counts the tokens that wait as demand, as if each was requested
+// again in every interval, so that shares follow queues.
+func (k *lockedKey) countQueue() {
+	if k.exchanges() {
+		interval := k.shard.local.params.Load().Tau / account.TauIntervals
+		k.account.Queued = float32(k.waiting() / interval.Seconds())
+	}
+}
+
+// Exceeds reports whether a cost exceeds the burst.
+func (b *awaitedBucket) Exceeds(n int64) bool {
+	return !b.k.flags.is(shadow) && b.k.exceeds(float64(n))
+}
+
+// Turn is the instant at which the present grant admits a cost.
+func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
+	k := &b.k
+	if k.flags.is(unlimited | shadow) {
+		return from
+	}
+	from = max(from, k.bucket.At)
+	more := float64(extra)
+	if more > 0 && k.bucket.Mode == bucket.Share {
+		more *= k.account.Share // the rest of what was reserved is the others' to wait for
+	}
+	level, cost := k.bucket.LevelAt(from)+more, float64(n)
+	if k.admits(level, cost) {
+		return from
+	}
+	if !k.admits(k.bucket.Capacity+more, cost) {
+		if k.account != nil {
+			k.account.Cost = max(k.account.Cost, float32(n)) // for the next grant to have room for it
+		}
+		return waitqueue.Never
+	}
+	return mono.Add(from, bucket.Delay(level-k.bucket.Need(cost), k.bucket.Refill))
+}
+
+// Take takes a cost as of an instant that Turn returned.
+func (b *awaitedBucket) Take(at, n int64) {
+	k := &b.k
+	if k.flags.is(shadow) {
+		k.admitInShadow(b.now, n)
+		return
+	}
+	k.count(true)
+	if k.flags.is(unlimited) {
+		return
+	}
+	k.bucket.Set(at, k.bucket.LevelAt(at)-float64(n))
+	k.bucket.LastEvent = max(k.bucket.LastEvent, at)
+	if n == 0 || !k.exchanges() {
+		return
+	}
+	p := k.shard.local.params.Load()
+	k.account.Count(max(at, k.account.CountedAt), 0, n, k.bucket.Rate, p)
+	k.schedule(b.now, true, p)
+	if k.bucket.Mode == bucket.Stale {
+		k.redrawThreshold(p)
+	}
+}
+
+// Until is the instant at which the grant has to be looked at again.
+func (b *awaitedBucket) Until() int64 {
+	if !b.k.exchanges() {
+		return waitqueue.Never
+	}
+	return max(b.k.account.Until, b.now+int64(time.Millisecond))
 }

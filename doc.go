@@ -205,7 +205,7 @@
 // else the share w = (d + ε)/(D + N·ε) of it, with d this process's demand, D
 // everybody's, and a threshold drawn anew in each round, which lets a share of
 // a fifth of a token admit one request in a fifth of the rounds. docs/design.md
-// has the whole of it, with what was tried and rejected.
+// has all rules, docs/design-notes.md the rejected options.
 //
 // The generic cell rate algorithm is that of ITU-T I.371; demand-proportional
 // shares follow Raghavan et al., Cloud Control with Distributed Rate Limiting
@@ -244,6 +244,6 @@
 // A decision on one key in use takes about two thirds of one of a bare
 // x/time/rate.Limiter; with a million keys the processor's caches decide. A key
 // costs 1.6 µs of Redis CPU each time it is exchanged in a full batch of 128, 2
-// to 3 in smaller ones. docs/benchmarks.md has the figures, docs/design.md §13
+// to 3 in smaller ones. docs/benchmarks.md has the figures, docs/design-notes.md
 // where they come from.
 package limiter

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,6 +69,26 @@ func ExampleLimiter_Wait() {
 	workers.Wait()
 	fmt.Println("11 jobs at 100/s took at least 100 ms:", time.Since(begin) >= 100*time.Millisecond)
 	// Output: 11 jobs at 100/s took at least 100 ms: true
+}
+
+// A hot path looks its key up once, and drops the messages over the limit.
+func ExampleLimiter_Key() {
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(2, time.Hour)})
+	if err != nil {
+		panic(err)
+	}
+	defer l.Close()
+	messages, handle := slices.Values([]string{"a", "b", "c"}), func(msg string) { fmt.Println(msg) }
+
+	tenant := l.Key("tenant:7")
+	for msg := range messages {
+		if tenant.Allow() { // in memory: no I/O, no allocation
+			handle(msg)
+		}
+	}
+	// Output:
+	// a
+	// b
 }
 
 func ExampleLimiter_Take() {
@@ -241,6 +262,20 @@ func ExampleTune() {
 	defer client.Close() // runs after l.Close
 	defer l.Close()
 	fmt.Println(l.Allow("user:42"))
+}
+
+// A Redis of one server, given as a URL: redis://user:password@host:6379/0, or
+// rediss:// for TLS.
+func ExampleTune_url() {
+	o, err := redis.ParseURL(os.Getenv("REDIS_URL"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{
+		Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
+	}))
+	_ = client.Close()
 }
 
 func ExampleTune_sentinel() {

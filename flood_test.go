@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/longtest"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 // flooder asks for keys that nobody has asked for before.
@@ -241,7 +242,7 @@ func TestEvictedUsageIsToldOrCounted(t *testing.T) {
 }
 
 // duration is what a token is worth in time.
-func (l Limit) duration() time.Duration { return seconds(1 / float64(l.Rate)) }
+func (l Limit) duration() time.Duration { return mono.Seconds(1 / float64(l.Rate)) }
 
 // evictAll has a flood take the place of every key that is resident.
 func evictAll(l *Limiter) {

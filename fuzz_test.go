@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
 
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
@@ -46,8 +47,8 @@ func FuzzKeys(f *testing.F) {
 	for i, key := range oddKeys {
 		f.Add(key, oddKeys[(i+1)%len(oddKeys)], i%2 == 0)
 	}
-	long := strings.Repeat("x", maxKey+1)
-	digest := "d" + heldKey(long)[:digestSize]
+	long := strings.Repeat("x", keyform.MaxKey+1)
+	digest := "d" + keyform.Local(long)[:keyform.DigestSize]
 	f.Add(long, digest[1:], false) // a digest as a key
 	f.Add(long, digest, false)     // with the type byte of one
 	f.Add("m", "\x00m", false)     // the scripts' own fields
@@ -111,8 +112,8 @@ func twoKeys(t *testing.T, a, b string, secret bool) {
 func checkField(t *testing.T, field, a, b string, secret bool) {
 	t.Helper()
 	switch {
-	case field[0] == 'd' && len(field) == 1+digestSize:
-	case !secret && field[0] == 'k' && len(field) <= 1+maxKey && (field[1:] == a || field[1:] == b):
+	case field[0] == 'd' && len(field) == 1+keyform.DigestSize:
+	case !secret && field[0] == 'k' && len(field) <= 1+keyform.MaxKey && (field[1:] == a || field[1:] == b):
 	default:
 		t.Errorf("a field %q for %q and %q", field, a, b)
 	}
@@ -311,8 +312,8 @@ func (x *liars) check(since time.Duration) {
 			sh.mu.Unlock()
 		}
 	}
-	if most := int64(2 * since / urgentTick); x.calls.Load() > most {
-		x.t.Errorf("%d calls in %v, want at most one of each process in %v", x.calls.Load(), since, urgentTick)
+	if most := int64(2 * since / urgentEvery); x.calls.Load() > most {
+		x.t.Errorf("%d calls in %v, want at most one of each process in %v", x.calls.Load(), since, urgentEvery)
 	}
 	x.calls.Store(0)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -17,7 +16,10 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/table"
 
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
@@ -380,58 +382,42 @@ func (sh *shard) checkKeys(idle bool) (err error) {
 	if sh.keys.Len() == 0 && len(sh.orphans) == 0 {
 		return nil
 	}
-	n, due, soonest, used := 0, sh.keys.Count(table.Due), forever, map[*account]bool{}
+	n, due, soonest, used := 0, sh.keys.Count(table.Due), mono.Never, map[*account.Account]bool{}
 	sh.keys.Each(func(ref table.Ref) {
 		defer ref.Unlock()
 		var k lockedKey
-		k.load(sh, ref, clock(sh.local.base))
+		k.load(sh, ref, mono.Now(sh.local.base))
 		n++
-		if fault := errors.Join(k.checkPlace(), k.bucket.checkBucket(), k.account.checkAccount(idle)); fault != nil {
+		if fault := errors.Join(k.checkPlace(), k.bucket.Check(), k.account.Check(idle)); fault != nil {
 			err = fmt.Errorf("%q: %w: %+v %+v", k.field(), fault, k.bucket, k.account)
 		}
-		if k.flags.is(contended) {
+		if k.flags.is(hasAccount) {
 			used[k.account] = true
 		}
 		switch {
-		case k.account == nil || k.light && k.bucket.mode == modeStale:
-		case k.light:
-			soonest = min(soonest, later(k.account.planned, lazyPeriod(&k.bucket)/lazyScans))
+		case k.account == nil || k.short && k.bucket.Mode == bucket.Stale:
+		case k.short:
+			soonest = min(soonest, mono.Add(k.account.Due, account.LazyPeriod(&k.bucket)/account.LazyScans))
 		default:
-			soonest = min(soonest, k.account.planned)
+			soonest = min(soonest, k.account.Due)
 		}
-		if k.light {
-			sh.accounts.release(k.account)
+		if k.short {
+			sh.accounts.Release(k.account)
 		}
 	})
 	for _, o := range sh.orphans {
-		soonest = min(soonest, o.account.planned)
+		soonest = min(soonest, o.account.Due)
 		used[o.account] = true
 	}
 	switch {
 	case n != sh.keys.Len() || n > sh.keys.Size():
 		return fmt.Errorf("%d keys visited, %d counted, of %d", n, sh.keys.Len(), sh.keys.Size())
-	case max(soonest, clock(sh.local.base)) < sh.soonest.Load():
-		return fmt.Errorf("a key is due at %d, and the shard is not looked through before %d", soonest, sh.soonest.Load())
+	case max(soonest, mono.Now(sh.local.base)) < sh.nextScan.Load():
+		return fmt.Errorf("a key is due at %d, and the shard is not looked through before %d", soonest, sh.nextScan.Load())
 	case idle && due != 0:
 		return fmt.Errorf("%d keys are due when all is exchanged", due)
 	}
-	return errors.Join(err, sh.accounts.check(used))
-}
-
-// check checks that every account is either free or in use.
-func (p *accounts) check(used map[*account]bool) error {
-	if p.all.Load() == nil {
-		return nil
-	}
-	for _, a := range p.free {
-		if used[a] {
-			return fmt.Errorf("an account is free and in use: %+v", a)
-		}
-	}
-	if made := len(*p.all.Load()) - len(p.gone); made != len(p.free)+len(used) {
-		return fmt.Errorf("%d accounts made, %d free, %d in use", made, len(p.free), len(used))
-	}
-	return nil
+	return errors.Join(err, sh.accounts.Check(used))
 }
 
 func (k *lockedKey) checkPlace() error {
@@ -439,45 +425,13 @@ func (k *lockedKey) checkPlace() error {
 	switch {
 	case k.flags.is(awaited) != k.slot.Marked(table.Pinned):
 		return errors.New("awaited and not pinned, or the other way round")
-	case k.slot.Marked(table.Due) && (a == nil || a.planned == forever):
+	case k.slot.Marked(table.Due) && (a == nil || a.Due == mono.Never):
 		return errors.New("due, and not planned")
 	case a == nil:
-	case a.orphan != 0:
+	case a.Orphan != 0:
 		return errors.New("the account is an orphan's")
-	case a.planned != forever && (a.frozen || !k.slot.Marked(table.Due)):
+	case a.Due != mono.Never && (a.Frozen || !k.slot.Marked(table.Due)):
 		return errors.New("planned, and in a report or not due")
-	}
-	return nil
-}
-
-func (b *bucket) checkBucket() error {
-	switch {
-	case math.IsNaN(b.level) || math.IsInf(b.level, 0) || math.IsNaN(b.capacity) || math.IsInf(b.capacity, 0):
-		return errors.New("not finite")
-	case math.IsNaN(b.refill) || b.refill < 0:
-		return errors.New("a refill out of range")
-	case !(b.threshold > 0 && b.threshold <= 1):
-		return errors.New("a threshold out of range")
-	case b.levelAt(b.at) > b.burst:
-		return errors.New("above full")
-	}
-	return nil
-}
-
-func (a *account) checkAccount(idle bool) error {
-	if a == nil {
-		return nil
-	}
-	for _, x := range []float64{a.carry, a.demand, a.others, a.meanOwn, float64(a.meanOthers), float64(a.held), a.share} {
-		if math.IsNaN(x) || math.IsInf(x, 0) {
-			return errors.New("not finite")
-		}
-	}
-	switch {
-	case !(a.share >= 0 && a.share <= 1):
-		return errors.New("a share out of range")
-	case idle && a.exchanges() && (a.usage != 0 || a.inflight != 0 || a.frozen):
-		return errors.New("unreported when all is exchanged")
 	}
 	return nil
 }
@@ -485,15 +439,15 @@ func (a *account) checkAccount(idle bool) error {
 func (sh *shard) checkOrphans(idle bool) error {
 	untold := 0
 	for i, o := range sh.orphans {
-		if o.account.orphan != uint32(i+1) {
-			return fmt.Errorf("%q: the orphan at %d thinks that it is at %d", o.field, i+1, o.account.orphan)
+		if o.account.Orphan != uint32(i+1) {
+			return fmt.Errorf("%q: the orphan at %d thinks that it is at %d", o.field, i+1, o.account.Orphan)
 		}
-		if !o.account.frozen {
+		if !o.account.Frozen {
 			untold++
 		}
 	}
-	if untold != sh.untold || idle && untold != 0 {
-		return fmt.Errorf("%d orphans have something to report, %d counted", untold, sh.untold)
+	if untold != sh.unreportedOrphans || idle && untold != 0 {
+		return fmt.Errorf("%d orphans have something to report, %d counted", untold, sh.unreportedOrphans)
 	}
 	return nil
 }

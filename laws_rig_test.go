@@ -12,8 +12,11 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/table"
 )
 
@@ -69,7 +72,7 @@ func (r *rig) worth(tokens float64) float64 { return tokens * 1e6 / float64(r.cf
 // inExchange is the limit with which the rig began.
 func (r *rig) inExchange() exchange.Limit {
 	b := newBucket(r.cfg.Limit, 1)
-	return b.inExchange()
+	return b.ExchangeLimit()
 }
 
 // proc is one process of a rig. Its calls are under way until they are
@@ -133,7 +136,7 @@ func (p *proc) meet(fl *exchange.FleetCall) {
 
 // step does what the loop does when its clock ticks.
 func (p *proc) step() {
-	p.syncer.step(clock(p.base))
+	p.syncer.step(mono.Now(p.base))
 	synctest.Wait()
 	for len(p.syncer.results) > 0 {
 		<-p.syncer.results
@@ -222,7 +225,7 @@ func (p *proc) answer(b *batch) {
 			p.learn(c)
 		}
 	}
-	p.syncer.finish(b, clock(p.base))
+	p.syncer.finish(b, mono.Now(p.base))
 }
 
 // round does a round in no time, but with faults.
@@ -302,7 +305,7 @@ func (r *rig) settleNow() {
 
 func (r *rig) idle() bool {
 	for _, p := range r.procs {
-		if p.local.pending() > 0 || len(p.syncer.resets) > 0 {
+		if p.local.unreportedKeys() > 0 || len(p.syncer.resets) > 0 {
 			return false
 		}
 	}
@@ -490,7 +493,7 @@ func (p *proc) untold() books {
 	sum := books{}
 	add := func(k *lockedKey) {
 		if k.account != nil {
-			tokens := float64(k.account.usage) + float64(k.buffer.Taken) + k.account.carry*k.bucket.rate/1e6
+			tokens := float64(k.account.Usage) + float64(k.buffer.Taken) + k.account.Carry*k.bucket.Rate/1e6
 			sum[k.field()] += p.rig.worth(tokens)
 		}
 	}
@@ -582,13 +585,16 @@ func (p *proc) allow(key string, n int) bool {
 }
 
 // known is what there is to report of a key, except demand.
-func (p *proc) known(k *lockedKey) account {
+func (p *proc) known(k *lockedKey) account.Account {
 	a := *k.account
-	a.flush(k.buffer, &k.bucket, p.now(), p.local.world.Load())
-	return account{dealings: dealings{
-		takenBefore: a.takenBefore, usage: a.usage, inflight: a.inflight, carry: a.carry,
-		first: a.first, chainEnd: a.chainEnd, tat: a.tat,
-	}}
+	a.Flush(k.buffer, &k.bucket, p.now(), p.local.params.Load())
+	return account.Account{
+		Lease: account.Lease{TAT: a.TAT},
+		Ledger: account.Ledger{
+			TakenBefore: a.TakenBefore, Usage: a.Usage, InFlight: a.InFlight, Carry: a.Carry,
+			FirstUse: a.FirstUse, OwnTAT: a.OwnTAT,
+		},
+	}
 }
 
 func (p *proc) allowEach(keys []string) {
@@ -600,7 +606,7 @@ func (p *proc) allowEach(keys []string) {
 // suspended reports whether the limit is one by which nothing, or all, is admitted.
 func (p *proc) suspended() bool {
 	b := newBucket(*p.local.limit.Load(), 1)
-	return !b.shared()
+	return !b.Shared()
 }
 
 // beneath makes a call while there is no limit, or all is denied, of a key that has a
@@ -613,7 +619,7 @@ func (p *proc) beneath(key string, call func()) bool {
 	before := p.known(k)
 	call()
 	after := p.known(p.find(key))
-	p.rig.due["k"+key] += p.rig.worth(float64(after.taken() - before.taken()))
+	p.rig.due["k"+key] += p.rig.worth(float64(after.Taken() - before.Taken()))
 	return true
 }
 
@@ -637,9 +643,9 @@ func (p *proc) refund(key string, n int) {
 	before := p.known(p.touch(key))
 	p.Refund(key, n)
 	after := p.known(p.find(key))
-	back := before.taken() - after.taken()
-	if back < min(int64(n), max(0, before.usage)) || back > int64(n) {
-		p.rig.t.Fatalf("of %d tokens given back %d count, of %d unreported", n, back, before.usage)
+	back := before.Taken() - after.Taken()
+	if back < min(int64(n), max(0, before.Usage)) || back > int64(n) {
+		p.rig.t.Fatalf("of %d tokens given back %d count, of %d unreported", n, back, before.Usage)
 	}
 	p.rig.due["k"+key] -= p.rig.worth(float64(back))
 }
@@ -674,7 +680,7 @@ func (p *proc) reset(key string) {
 	if k == nil {
 		return
 	}
-	if k.account != nil && (k.buffer.Attempts != 0 || k.account.somethingToReport()) || k.bucket.level < k.bucket.burst {
+	if k.account != nil && (k.buffer.Attempts != 0 || k.account.SomethingToReport()) || k.bucket.Level < k.bucket.Burst {
 		p.rig.t.Fatalf("%q was reset, and is not full, or has something to report: %+v %+v", key, k.bucket, k.account)
 	}
 }
@@ -709,11 +715,11 @@ func (p *proc) crash() {
 // so for its floor alone, because the last call finds a loss in a lane that was
 // not used since; then the state has its TAT.
 func (p *proc) checkReported(k *lockedKey) {
-	if k.buffer.Attempts != 0 || k.account.somethingToReport() {
+	if k.buffer.Attempts != 0 || k.account.SomethingToReport() {
 		p.rig.t.Fatalf("left with %q unreported: %+v", k.field(), k.account)
 	}
 	const late = 10 * time.Millisecond // by which a reply may put a TAT off
-	known := p.syncer.wall(underLimit(k.account.tat, p.now(), k.bucket.inExchange(), p.rig.inExchange()))
+	known := p.syncer.wall(bucket.UnderLimit(k.account.TAT, p.now(), k.bucket.ExchangeLimit(), p.rig.inExchange()))
 	if tat := time.UnixMicro(p.rig.tat(k.field())); known.After(time.Now()) && tat.Before(known.Add(-late)) {
 		p.rig.t.Fatalf("left with a TAT of %q of %v, while the state has %v", k.field(), known, tat)
 	}
@@ -729,7 +735,7 @@ func (p *proc) leave() {
 		p.answer(b)
 	}
 	p.direct = true
-	tick := time.NewTicker(urgentTick)
+	tick := time.NewTicker(urgentEvery)
 	defer tick.Stop()
 	p.syncer.leave(tick)
 	synctest.Wait()
@@ -738,7 +744,7 @@ func (p *proc) leave() {
 		p.rig.t.Fatalf("left with %d keys in reports", n)
 	}
 	for sh := range p.local.eachShard() {
-		sh.eachDue(p.now(), forever-1, false, p.checkReported)
+		sh.eachDue(p.now(), mono.Never-1, false, p.checkReported)
 	}
 	if p.rig.isMember(p.syncer.process) {
 		p.rig.t.Fatal("left without a word")

@@ -14,13 +14,14 @@ import (
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
 // The laws are what holds whatever happens in whatever order. Each is checked
-// on a rig (laws_rig_test.go) or, where it is one of arithmetic alone, by
-// laws_arithmetic_test.go.
+// on a rig (laws_rig_test.go). Laws of arithmetic alone are checked in
+// internal/bucket and internal/account.
 
 // draws are the random draws of one law's check.
 type draws struct {
@@ -251,7 +252,7 @@ func conserve(t *testing.T, d draws, rates *rapid.Generator[float64], tolerance 
 		r.count(allKeys)
 		actions := r.actions(
 			r.decisions(), r.giveBacks(), r.calls(), r.lives(),
-			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, 16*time.Second, restAfter+retireEvery),
+			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, 16*time.Second, account.IdleAfter+demoteEvery),
 			map[string]func(*rapid.T){"relimit": relimit},
 		)
 		check := actions[""]
@@ -309,9 +310,9 @@ func TestLawsOfIdleKeys(t *testing.T) {
 				p := r.procs[0]
 				p.allow("a", 3)
 				r.settleNow()
-				time.Sleep(restAfter + retireEvery)
+				time.Sleep(account.IdleAfter + demoteEvery)
 				p.exchange()
-				if k := p.find("a"); k == nil || k.flags.is(contended) {
+				if k := p.find("a"); k == nil || k.flags.is(hasAccount) {
 					t.Fatal("the key has kept its account")
 				}
 				r.count(hotKeys)
@@ -429,7 +430,7 @@ func TestLawTATNeverGoesBack(t *testing.T) {
 	}}, Config{Limit: Limit{Rate: 10, Burst: 20}}, func(_ *rapid.T, r *rig) {
 		r.repeat(
 			r.decisions(), r.giveBacks(), r.calls(), r.lives(), r.losses(),
-			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, time.Second, time.Minute, restAfter+retireEvery),
+			r.passing(time.Millisecond, 11*time.Millisecond, 100*time.Millisecond, time.Second, time.Minute, account.IdleAfter+demoteEvery),
 		)
 	})
 }
@@ -493,5 +494,54 @@ func TestLawBacklogMakesNoDebt(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 			r.proc().round(mostFates)
 		}
+	})
+}
+
+// TestLawChargesInAnyOrder: reports of any number of lanes, each of which sends
+// one after the other, may arrive in any order and any number of times: a TAT
+// that is ahead of now has been moved by the sum, and each report counted once.
+func TestLawChargesInAnyOrder(t *testing.T) {
+	check(t, draws{normal: 100}, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			r := newRig(t, Config{Limit: busy})
+			r.count(hotKeys)
+			var made []*exchange.Chunk
+			seqs := map[exchange.ID]int64{}
+			draw := func(t *rapid.T) *exchange.Chunk {
+				c := &exchange.Chunk{ID: exchange.ID{1, 8: byte(rapid.IntRange(0, 3).Draw(t, "lane"))}, Tau: time.Second}
+				for range rapid.IntRange(0, 4).Draw(t, "records") {
+					c.Records = append(c.Records, exchange.Record{
+						Field: "k" + r.key(),
+						Delta: rapid.Int64Range(0, 1e9).Draw(t, "delta"), Age: rapid.Int64Range(0, 1e9).Draw(t, "age"),
+					})
+				}
+				return c
+			}
+			r.repeat(r.passing(0, time.Microsecond, time.Hour), map[string]func(*rapid.T){
+				"next": func(t *rapid.T) {
+					c := draw(t)
+					seqs[c.ID]++
+					c.Seq = seqs[c.ID]
+					made = append(made, c)
+					r.due.add(r.change(c.Records), 1)
+					r.sent[number{c.ID, c.Seq}] = c.Records
+					r.deliver(c)
+				},
+				"again": func(t *rapid.T) {
+					if len(made) == 0 {
+						t.Skip("none")
+					}
+					r.deliver(rapid.SampledFrom(made).Draw(t, "which"))
+				},
+				"too soon": func(t *rapid.T) {
+					c := draw(t)
+					c.Seq = seqs[c.ID] + 2
+					if r.deliver(c); c.Reply.Status != exchange.Lost {
+						t.Fatalf("one after one that is missing: %v", c.Reply.Status)
+					}
+				},
+				"": func(*rapid.T) { r.checkConserved(0) },
+			})
+		})
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -19,7 +18,11 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/redisstore"
 	"github.com/seed-e56e777b/limiter/internal/table"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
@@ -49,114 +52,6 @@ func (e *limiterError) Error() string {
 
 // Unwrap returns the error without the name.
 func (e *limiterError) Unwrap() error { return e.err }
-
-// Limit is a token bucket: it holds up to Burst tokens and is refilled at Rate
-// tokens per second. [rate.Inf] admits everything, whatever the Burst. The
-// zero Limit, Rate 0 and Burst 0, denies everything; it is valid for
-// [Config.LimitFor] and [Limiter.SetLimit], not for [Config.Limit]. With Redis a bucket
-// of up to 2^31 tokens fills within 71 years, whatever the Rate.
-type Limit struct {
-	Rate  rate.Limit
-	Burst int
-}
-
-// Per is the limit of n tokens per d, all of which may be taken at once:
-// Per(100, 15*time.Minute).
-func Per(n int, d time.Duration) Limit {
-	return Limit{Rate: rate.Limit(float64(n) / d.Seconds()), Burst: n}
-}
-
-// WithBurst returns the limit with another burst.
-func (l Limit) WithBurst(b int) Limit {
-	l.Burst = b
-	return l
-}
-
-// String returns the limit in the form that [ParseLimit] reads: "100/15m0s"
-// where [Per] of the burst gives the limit exactly, "0.5/s burst 10"
-// elsewhere, "unlimited" for an infinite rate.
-func (l Limit) String() string {
-	if l.Rate == rate.Inf {
-		return "unlimited"
-	}
-	if d := seconds(float64(l.Burst) / float64(l.Rate)).Round(time.Millisecond); d > 0 && Per(l.Burst, d) == l {
-		return fmt.Sprintf("%d/%v", l.Burst, d)
-	}
-	return strconv.FormatFloat(float64(l.Rate), 'g', -1, 64) + "/s burst " + strconv.Itoa(l.Burst)
-}
-
-// ParseLimit reads a limit: "100/15m" (100 tokens per 15 minutes, burst 100),
-// "10/s burst 50", "0.5/s burst 10", "unlimited". The time is a number with a
-// unit that [time.ParseDuration] knows, or a unit alone.
-func ParseLimit(s string) (Limit, error) {
-	l, err := parseLimit(s)
-	if err == nil {
-		err = l.validate()
-	}
-	if err != nil {
-		return Limit{}, fmt.Errorf(`limiter: limit %q: %w; want "100/15m", "10/s burst 50" or "unlimited"`, s, err)
-	}
-	return l, nil
-}
-
-func parseLimit(s string) (Limit, error) {
-	words := strings.Fields(s)
-	if len(words) == 1 && words[0] == "unlimited" {
-		return Limit{Rate: rate.Inf}, nil
-	}
-	if len(words) != 1 && (len(words) != 3 || words[1] != "burst") {
-		return Limit{}, errors.New("not understood")
-	}
-	count, per, ok := strings.Cut(words[0], "/")
-	if !ok {
-		return Limit{}, errors.New("no time given")
-	}
-	n, err := strconv.ParseFloat(count, 64)
-	if err != nil {
-		return Limit{}, fmt.Errorf("%q is no number", count)
-	}
-	if per != "" && (per[0] < '0' || per[0] > '9') && per[0] != '.' {
-		per = "1" + per
-	}
-	d, err := time.ParseDuration(per)
-	if err != nil || d <= 0 {
-		return Limit{}, fmt.Errorf("%q is no time", per)
-	}
-	if len(words) == 1 {
-		if n < 1 || n != math.Trunc(n) || n > maxTokens {
-			return Limit{}, fmt.Errorf("%q is no whole number from 1, and no burst is given", count)
-		}
-		return Per(int(n), d), nil
-	}
-	burst, err := strconv.Atoi(words[2])
-	if err != nil {
-		return Limit{}, fmt.Errorf("%q is no burst", words[2])
-	}
-	return Limit{Rate: rate.Limit(n / d.Seconds()), Burst: burst}, nil
-}
-
-// fillable is the limit of a bucket whose time to fill can be told in Redis.
-func (l Limit) fillable() Limit {
-	if l.Rate > 0 {
-		l.Rate = max(l.Rate, rate.Limit(min(float64(l.Burst), hugeBurst)*1e6/maxMicros))
-	}
-	return l
-}
-
-func (l Limit) validate() error {
-	r := float64(l.Rate)
-	switch {
-	case math.IsNaN(r), r < 0, math.IsInf(r, 0):
-		return fmt.Errorf("rate %v: want a finite number of tokens per second from 0, or rate.Inf", r)
-	case l.Burst < 0:
-		return fmt.Errorf("burst %d is negative", l.Burst)
-	case r == 0 && l.Burst > 0:
-		return fmt.Errorf("rate 0 with burst %d: a burst that never comes back", l.Burst)
-	case r > 0 && l.Rate != rate.Inf && l.Burst == 0:
-		return fmt.Errorf("burst 0 with rate %v would deny everything", r)
-	}
-	return nil
-}
 
 // Config says what to limit and where to share it. Only Limit is required.
 type Config struct {
@@ -218,7 +113,7 @@ type Config struct {
 }
 
 const (
-	hugeBurst       = 1 << 31 // tokens that nobody takes at once
+	maxBurst        = 1 << 31 // tokens that nobody takes at once
 	defaultPrefix   = "limiter"
 	minSecret       = 16 // bytes: 128 random bits are beyond guessing
 	defaultMaxKeys  = 65536
@@ -345,10 +240,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 	return l
 }
 
-// clock is the limiter's time: nanoseconds that never go back and are never 0.
-func clock(base time.Time) int64 { return int64(time.Since(base)) + int64(time.Second) }
-
-func (l *Limiter) now() int64 { return clock(l.base) }
+func (l *Limiter) now() int64 { return mono.Now(l.base) }
 
 // Allow reports whether one token may be taken, and takes it.
 func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
@@ -358,10 +250,10 @@ func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
 // not in debt; a negative n is as 0.
 func (l *Limiter) AllowN(key string, n int) bool {
 	now, cost := l.now(), tokens(n)
-	held := heldKey(key)
-	hash := l.local.seeds.Hash(held)
+	localKey := keyform.Local(key)
+	hash := l.local.seeds.Hash(localKey)
 	sh := l.local.shardOf(hash)
-	if ref, ok := sh.keys.Find(hash, held, true); ok {
+	if ref, ok := sh.keys.Find(hash, localKey, true); ok {
 		if ok, done := sh.decideFast(ref, now, cost); done {
 			return ok
 		}
@@ -408,52 +300,11 @@ func (l *Limiter) Peek(key string) Result {
 	now := l.now()
 	var (
 		k    lockedKey
-		seen account
+		seen account.Account
 	)
-	waiting := l.glimpse(&k, key, now, &seen)
-	ok := k.admits(k.bucket.levelAt(now)-waiting, 1)
+	waiting := l.copyOf(&k, key, now, &seen)
+	ok := k.admits(k.bucket.LevelAt(now)-waiting, 1)
 	return k.result(now, 1, ok, waiting)
-}
-
-// glimpse makes k a copy of a key that nobody else sees, with an account in seen if it
-// needs one. A key that is not in memory is made up. It returns the tokens that wait for
-// the key too.
-func (l *Limiter) glimpse(k *lockedKey, key string, now int64, seen *account) (waiting float64) {
-	held := heldKey(key)
-	found := l.local.find(k, held, now)
-	if found && k.flags.is(relimited) {
-		k.unlock()
-		l.relimit(held, l.ruleOf(key), now)
-		found = l.local.find(k, held, now)
-	}
-	if !found {
-		r := l.ruleOf(key)
-		sh, _ := l.local.locate(held)
-		sh.makeUp(k, held, r.limit, now)
-		k.flags.mark(shadow, r.shadow)
-		if k.account != nil {
-			*seen = *k.account
-			sh.accounts.release(k.account)
-			k.account = seen
-		}
-		if !k.fresh(now) {
-			k.renew(now)
-		}
-		return 0
-	}
-	waiting = k.waiting()
-	if a := k.account; a != nil {
-		*seen = *a
-		if k.account = seen; k.light {
-			k.shard.accounts.release(a)
-		}
-	}
-	k.flush(now)
-	if !k.fresh(now) {
-		k.renew(now)
-	}
-	k.slot.Unlock()
-	return waiting
 }
 
 // serve admits callers that wait for a key. A timer calls it when a turn has come.
@@ -464,98 +315,8 @@ func (l *Limiter) serve(key string) {
 	k.close()
 }
 
-// acquire locks and loads a key, which it brings into memory if need be, its grant up
-// to date.
-func (l *Limiter) acquire(k *lockedKey, key string, now int64) {
-	held := heldKey(key)
-	sh, hash := l.local.locate(held)
-	ref, ok := sh.keys.Find(hash, held, true)
-	l.load(k, key, held, sh, hash, ref, ok, now)
-}
-
-// load is acquire of a key that was looked for.
-func (l *Limiter) load(k *lockedKey, key, held string, sh *shard, hash uint64, ref table.Ref, found bool, now int64) {
-	if found && !flags(ref.Flags).is(relimited) {
-		k.load(sh, ref, now)
-	} else {
-		if found {
-			ref.Unlock()
-		}
-		l.meet(k, key, held, sh, hash, now)
-	}
-	k.prepare(now)
-}
-
-// meet brings a key into memory, or requests the limit of one that is there, and loads
-// it. The limit is requested without a lock, and once more if limits
-// changed meanwhile; if they did so again, the next decision asks.
-func (l *Limiter) meet(k *lockedKey, key, held string, sh *shard, hash uint64, now int64) {
-	for again := false; ; again = true {
-		r := l.ruleOf(key)
-		sh.mu.Lock()
-		if current := l.limits.Load() == r.version; current || again {
-			l.applyLocked(k, held, sh, hash, r, now)
-			k.flags.mark(relimited, !current)
-			sh.mu.Unlock()
-			return
-		}
-		sh.mu.Unlock()
-	}
-}
-
-// applyLocked brings a key into memory by a rule, or gives it to one that is
-// there and has to have its limit requested. It loads the key.
-func (l *Limiter) applyLocked(k *lockedKey, held string, sh *shard, hash uint64, r rule, now int64) {
-	if ref, ok := sh.keys.Find(hash, held, true); ok {
-		k.load(sh, ref, now)
-		if k.flags.is(relimited) {
-			k.obey(r, now)
-		}
-		return
-	}
-	sh.insertLocked(k, held, hash, r.limit, now)
-	k.flags.mark(byDefault, r.byDefault)
-	k.flags.mark(shadow, r.shadow)
-}
-
-// obey gives a key what its rule says.
-func (k *lockedKey) obey(r rule, now int64) {
-	k.flags.mark(shadow, r.shadow)
-	k.flags.mark(relimited, false)
-	k.relimit(r.limit, r.byDefault, now)
-}
-
-// rule is what the configuration says of a key, and the version of the limits
-// that it is of.
-type rule struct {
-	limit     Limit
-	byDefault bool // the limit is Config.Limit
-	shadow    bool // the limit is on trial
-	version   uint64
-}
-
-// ruleOf asks the configuration; never under a lock.
-func (l *Limiter) ruleOf(key string) rule {
-	r := rule{byDefault: true, version: l.limits.Load()}
-	r.shadow = l.shadow != nil && l.shadow(key)
-	if l.limitFor != nil {
-		if lim, ok := l.limitFor(key); ok {
-			if lim.validate() == nil {
-				if l.syncer != nil {
-					lim = lim.fillable()
-				}
-				r.limit, r.byDefault = lim, false
-				return r
-			}
-			l.badLimits.Add(1)
-		}
-	}
-	r.limit = *l.local.limit.Load()
-	return r
-}
-
 // tokens is a cost as it is counted.
-func tokens(n int) int64 { return max(0, min(int64(n), maxTokens)) }
+func tokens(n int) int64 { return max(0, min(int64(n), bucket.MaxTokens)) }
 
 // Refund gives back n tokens that were taken: a job that did not run, a cost
 // estimated too high. It never fills a bucket above full. An n of 0 or less
@@ -571,10 +332,10 @@ func (l *Limiter) Refund(key string, n int) {
 
 // refund gives n tokens back, and closes the key.
 func (k *lockedKey) refund(now, n int64) {
-	if !k.flags.is(open) {
+	if !k.flags.is(unlimited) {
 		k.flush(now)
 		k.giveBack(now, n)
-		k.bucket.refund(now, float64(n))
+		k.bucket.Refund(now, float64(n))
 	}
 	k.close()
 }
@@ -592,9 +353,9 @@ func (l *Limiter) Charge(key string, n int) {
 
 // charge takes n tokens without asking, and closes the key.
 func (k *lockedKey) charge(now, n int64) {
-	if k.bucket.shared() && !k.flags.is(open) {
-		k.bucket.charge(now, float64(n))
-		k.note(now, n, true)
+	if k.bucket.Shared() && !k.flags.is(unlimited) {
+		k.bucket.Charge(now, float64(n))
+		k.record(now, n, true)
 	}
 	k.unlock()
 }
@@ -604,25 +365,25 @@ func (k *lockedKey) charge(now, n int64) {
 // The other processes follow within a round or two. [ErrClosed] after Close.
 func (l *Limiter) Reset(ctx context.Context, key string) error {
 	now := l.now()
-	held := heldKey(key)
-	sh, hash := l.local.locate(held)
-	lim, field := l.ruleOf(key).limit, l.local.fieldOf(held)
+	localKey := keyform.Local(key)
+	sh, hash := l.local.locate(localKey)
+	lim, field := l.ruleOf(key).limit, l.local.fieldOf(localKey)
 	sh.mu.Lock()
-	if ref, ok := sh.keys.Find(hash, held, false); ok {
+	if ref, ok := sh.keys.Find(hash, localKey, false); ok {
 		var k lockedKey
 		k.load(sh, ref, now)
 		k.flush(now)
-		k.reset(now)
+		k.resetBucket(now)
 		k.close()
 	}
-	sh.forgetOrphanLocked(field)
+	sh.forgetOrphanShardLocked(field)
 	sh.mu.Unlock()
-	l.local.queues.Wake(held)
+	l.local.queues.Wake(localKey)
 	if l.syncer == nil {
 		return nil
 	}
 	return l.syncer.ask(ctx, &request{
-		kind: askReset, held: held, field: field, limit: lim, part: exchange.Partition(field, len(l.local.parts)),
+		kind: askReset, localKey: localKey, field: field, limit: lim, part: exchange.Partition(field, len(l.local.parts)),
 	})
 }
 
@@ -664,7 +425,7 @@ func (l *Limiter) Reload() {
 	now := l.now()
 	l.local.each(now, func(k *lockedKey) {
 		k.flags.mark(relimited, true)
-		if l.local.secret == nil && len(k.key()) <= maxKey {
+		if l.local.secret == nil && len(k.key()) <= keyform.MaxKey {
 			keys = append(keys, k.key())
 		}
 	})
@@ -674,19 +435,6 @@ func (l *Limiter) Reload() {
 		l.relimit(key, l.ruleOf(key), now)
 	}
 	l.local.queues.WakeAll()
-}
-
-// relimit gives the entry of a held key, if it is resident, what its rule says. Where
-// limits have changed again meanwhile, the next decision asks.
-func (l *Limiter) relimit(held string, r rule, now int64) {
-	var k lockedKey
-	if !l.local.find(&k, held, now) {
-		return
-	}
-	if k.flags.is(relimited) && l.limits.Load() == r.version {
-		k.obey(r, now)
-	}
-	k.close()
 }
 
 // Sync does one full round now. It returns nil when all that this process has
@@ -719,93 +467,6 @@ func (l *Limiter) Close() error {
 	return nil
 }
 
-// Result says what became of a decision, and what to tell the one who asked.
-type Result struct {
-	// Allowed: the tokens were taken, or Shadow.
-	Allowed bool
-	// Shadow: it was let through only because the limit is on trial (see
-	// [Config.Shadow]); nothing was taken, so that there is nothing to refund.
-	Shadow bool
-	// Limit is the limit that was applied.
-	Limit Limit
-	// Remaining is the number of whole tokens that this process could admit
-	// now, one by one. math.MaxInt where there is no limit.
-	Remaining int
-	// RetryAfter is 0 if allowed, and never 0 if denied: the time until the
-	// fleet's bucket is expected to hold enough, at least until the next
-	// grant; by the local bucket during an outage. [rate.InfDuration] if never:
-	// the cost exceeds the burst.
-	RetryAfter time.Duration
-	// ResetAfter is the time until the bucket is full, if nothing more is taken;
-	// in an outage, of a key that Redis was never asked for, this process's share.
-	ResetAfter time.Duration
-	// Age is the time since the exchange behind this decision: 0 when purely
-	// local, -1 when there was none yet, or none since nobody asked for minutes.
-	Age time.Duration
-}
-
-// result is the result of a decision while so many tokens wait.
-func (k *lockedKey) result(now, n int64, taken bool, waiting float64) Result {
-	r := Result{Allowed: taken || k.flags.is(shadow), Shadow: !taken && k.flags.is(shadow), Limit: k.applied(), Age: k.age(now)}
-	if k.flags.is(open) {
-		r.Remaining = math.MaxInt
-		return r
-	}
-	if !k.flags.is(shut) {
-		r.Remaining = k.bucket.remaining(now, waiting)
-	}
-	if !r.Allowed {
-		r.RetryAfter = k.retryAfter(now, float64(n), waiting)
-	}
-	r.ResetAfter = k.resetAfter(now, waiting)
-	return r
-}
-
-// Reservation is a number of tokens taken ahead of time, and the instant from
-// which they may be used. Copies of it are one reservation.
-type Reservation struct {
-	l          *Limiter
-	key        string
-	account    *account // of the key; nil: it need not have one
-	generation uint32   // of the account: by now it may be another key's
-	id         uint64   // in l.reservations: copies of a reservation have the same
-	n          int64
-	order      uint64 // in the order of arrival of waiters; 0: none waited
-	ahead      int64  // tokens that waited then
-	act        int64  // when the tokens may be used; a grant may bring it nearer
-	taken      int64  // lockedKey.taken with this reservation
-	given      bool   // true if there are tokens to give back
-	ok         bool
-}
-
-// reservations remembers the cancelled ones, so that no copy is cancelled again.
-type reservations struct {
-	last atomic.Uint64 // id
-
-	mu        sync.Mutex
-	cancelled map[uint64]int64 // until when they could be cancelled again, by id
-	sweepAt   int              // size of cancelled at which those that can't are dropped
-}
-
-// cancel reports whether a reservation, which acts at the given instant, is
-// cancelled for the first time.
-func (r *reservations) cancel(id uint64, act, now int64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, again := r.cancelled[id]; again {
-		return false
-	}
-	if r.cancelled == nil {
-		r.cancelled = map[uint64]int64{}
-	}
-	if len(r.cancelled) >= r.sweepAt {
-		maps.DeleteFunc(r.cancelled, func(_ uint64, act int64) bool { return act < now })
-		r.sweepAt = max(64, 2*len(r.cancelled))
-	}
-	r.cancelled[id] = act
-	return true
-}
-
 // Reserve is ReserveN of one token.
 func (l *Limiter) Reserve(key string) Reservation { return l.ReserveN(key, 1) }
 
@@ -816,137 +477,12 @@ func (l *Limiter) Reserve(key string) Reservation { return l.ReserveN(key, 1) }
 func (l *Limiter) ReserveN(key string, n int) Reservation {
 	now := l.now()
 	if l.syncer == nil {
-		sh, _ := l.local.locate(heldKey(key))
-		sh.sweep(now)
+		sh, _ := l.local.locate(keyform.Local(key))
+		sh.demoteRarely(now)
 	}
 	var k lockedKey
 	l.acquire(&k, key, now)
 	return l.reserve(&k, key, now, tokens(n))
-}
-
-// reserve takes n tokens, if they can ever be used, and closes the key.
-func (l *Limiter) reserve(k *lockedKey, key string, now, n int64) Reservation {
-	defer k.unlock()
-	d := k.expectedWait(now, n)
-	if d < 0 && !k.flags.is(shadow) {
-		k.count(false)
-		return Reservation{l: l}
-	}
-	if d > 0 && k.exchanges() && now < k.account.holdUntil { // the others may not have reported yet
-		d = delay(k.bucket.levelAt(now)-float64(n)-k.waiting(), k.bucket.refill)
-	}
-	return l.reserveFor(k, key, now, n, d)
-}
-
-// reserveFor takes n tokens that may be used after d, or, where the limit is
-// in shadow mode and there would be a wait, none.
-func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Duration) Reservation {
-	if d != 0 && k.flags.is(shadow) {
-		k.pass(now, n)
-		return Reservation{l: l, act: now, ok: true}
-	}
-	k.count(true)
-	if k.flags.is(open) {
-		return Reservation{l: l, act: now, ok: true}
-	}
-	r := Reservation{l: l, key: key, id: l.reservations.last.Add(1), n: n, act: later(now, d), given: true, ok: true}
-	if k.account == nil && d > 0 {
-		k.takeAccount(now)
-	}
-	k.promote()
-	k.bucket.charge(now, float64(n))
-	k.bucket.lastEvent = r.act
-	k.note(now, n, true)
-	if a := k.account; a != nil {
-		a.reserved = max(a.reserved, r.act)
-		r.account, r.generation, r.taken = a, a.generation, k.taken()
-	}
-	if k.flags.is(awaited) {
-		r.order, r.ahead = l.local.queues.Reserve(k.key(), n)
-	}
-	return r
-}
-
-// OK reports whether the tokens were taken: false if n exceeds the burst.
-func (r Reservation) OK() bool { return r.ok }
-
-// Delay is the time to wait before acting; [rate.InfDuration] when not OK. It
-// may turn out shorter when asked again after an exchange, never longer.
-func (r Reservation) Delay() time.Duration {
-	if !r.ok {
-		return rate.InfDuration
-	}
-	return r.left()
-}
-
-// left is the time left to wait, which a grant may have shortened.
-func (r *Reservation) left() time.Duration {
-	now := r.l.now()
-	var k lockedKey
-	if r.act > now && r.account != nil && r.l.local.find(&k, heldKey(r.key), now) {
-		r.shorten(&k, now)
-		k.unlock()
-	}
-	return time.Duration(max(0, r.act-now))
-}
-
-// shorten takes in the key's grant.
-func (r *Reservation) shorten(k *lockedKey, now int64) {
-	if !r.isOf(k) || !k.exchanges() || k.flags.is(awaited) {
-		return
-	}
-	if a := k.account; a.exchanged != 0 && k.bucket.mode != modeStale && now >= a.holdUntil {
-		d := a.sharedDelay(&k.bucket, float64(k.buffer.Taken)-float64(r.overtaken(k)), now)
-		r.act = min(r.act, later(now, d))
-	}
-}
-
-// isOf reports whether the key's bucket knows of the reservation: the key has not been
-// evicted since.
-func (r *Reservation) isOf(k *lockedKey) bool {
-	return r.account == nil || k.account == r.account && k.account.generation == r.generation
-}
-
-// Cancel gives back the tokens that later reservations have not overtaken, if
-// the reservation has not acted yet. Copies are one reservation: cancelling it
-// again, or another copy, does nothing.
-func (r Reservation) Cancel() {
-	if !r.given {
-		return
-	}
-	now := r.l.now()
-	if r.act < now || !r.l.reservations.cancel(r.id, r.act, now) {
-		return
-	}
-	var k lockedKey
-	r.l.acquire(&k, r.key, now)
-	k.flush(now)
-	switch {
-	case !r.isOf(&k):
-		if r.n > 0 && !k.bucket.unlimited() { // its bucket was not charged: the fleet alone is told
-			k.giveBack(now, r.n)
-		}
-	case !k.exchanges() && !k.bucket.unlimited():
-		r.unreserve(&k, int64(k.bucket.unreserve(now, float64(r.n), r.act)))
-	default:
-		if n := min(r.n, r.n-r.overtaken(&k)); n > 0 && !k.bucket.unlimited() {
-			k.giveBack(now, n)
-			k.bucket.refund(now, float64(n))
-			r.unreserve(&k, n)
-		}
-	}
-	k.close()
-}
-
-// overtaken is the number of tokens taken after the reservation, less those of
-// callers that waited before it.
-func (r *Reservation) overtaken(k *lockedKey) int64 { return max(0, k.taken()-r.taken-r.ahead) }
-
-// unreserve notes that n tokens of the reservation are in the bucket again.
-func (r *Reservation) unreserve(k *lockedKey, n int64) {
-	if k.flags.is(awaited) && r.order != 0 {
-		r.l.local.queues.Unreserve(k.key(), r.order, n)
-	}
 }
 
 // Wait is WaitN of one token.
@@ -984,19 +520,19 @@ func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now, n int
 		k.allow(now, n)
 		return nil
 	}
-	w, err := k.enqueue(ctx, key, now, n)
+	p, err := k.enqueue(ctx, key, now, n)
 	k.close()
 	if err != nil {
 		return err
 	}
 	select {
-	case <-w.Ready():
+	case <-p.Ready():
 	case <-ctx.Done():
-		if l.local.queues.Leave(w) {
+		if l.local.queues.Leave(p) {
 			return ctx.Err()
 		}
 	}
-	if w.Refused() { // the limit has changed
+	if p.Refused() { // the limit has changed
 		return l.local.refusal(key, n)
 	}
 	return nil
@@ -1005,7 +541,7 @@ func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now, n int
 // refusal is the error of a wait for more than the burst that a key has by now.
 func (lo *local) refusal(key string, n int64) error {
 	var k lockedKey
-	if !lo.find(&k, heldKey(key), clock(lo.base)) { // evicted since: which limit it was is not known any more
+	if !lo.find(&k, keyform.Local(key), mono.Now(lo.base)) { // evicted since: which limit it was is not known any more
 		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)}
 	}
 	defer k.unlock()
@@ -1018,7 +554,7 @@ func (k *lockedKey) enqueue(ctx context.Context, name string, now, n int64) (*wa
 	k.flush(now)
 	if d := k.expectedWait(now, n); d < 0 || d > longestWait(ctx) {
 		k.count(false)
-		k.note(now, n, false)
+		k.record(now, n, false)
 		return nil, k.waitError(name, n, d)
 	}
 	return k.joinQueue(name, now, n), nil
@@ -1048,28 +584,28 @@ func (k *lockedKey) waitError(name string, n int64, d time.Duration) error {
 // All methods may be called from any goroutine, and do what the Limiter's of the
 // same name do.
 type Key struct {
-	l     *Limiter
-	key   string
-	held  string
-	shard *shard
-	hash  uint64
-	index atomic.Uint32 // where the key was found last in the shard's table
+	l        *Limiter
+	key      string
+	localKey string
+	shard    *shard
+	hash     uint64
+	index    atomic.Uint32 // where the key was found last in the shard's table
 }
 
 // Key returns a handle for a key. It is good for as long as the limiter is:
 // where the key has made room for others, or has got another limit, the next
 // decision looks it up. Making one makes nothing resident.
 func (l *Limiter) Key(key string) *Key {
-	held := heldKey(key)
-	sh, hash := l.local.locate(held)
-	return &Key{l: l, key: key, held: held, shard: sh, hash: hash}
+	localKey := keyform.Local(key)
+	sh, hash := l.local.locate(localKey)
+	return &Key{l: l, key: key, localKey: localKey, shard: sh, hash: hash}
 }
 
 // find locks the key, if it is in memory.
 func (k *Key) find() (table.Ref, bool) {
-	ref, ok := k.shard.keys.At(k.index.Load(), k.hash, k.held)
+	ref, ok := k.shard.keys.At(k.index.Load(), k.hash, k.localKey)
 	if !ok {
-		if ref, ok = k.shard.keys.Find(k.hash, k.held, true); ok {
+		if ref, ok = k.shard.keys.Find(k.hash, k.localKey, true); ok {
 			k.index.Store(ref.Index())
 		}
 	}
@@ -1079,7 +615,7 @@ func (k *Key) find() (table.Ref, bool) {
 // acquire is [Limiter.acquire].
 func (k *Key) acquire(locked *lockedKey, now int64) {
 	ref, ok := k.find()
-	if k.l.load(locked, k.key, k.held, k.shard, k.hash, ref, ok, now); !ok {
+	if k.l.load(locked, k.key, k.localKey, k.shard, k.hash, ref, ok, now); !ok {
 		k.index.Store(locked.slot.Index())
 	}
 }
@@ -1245,7 +781,7 @@ func waitAllNow(ctx context.Context, stakes []stake) (done bool, err error) {
 		s.locked.flush(s.now)
 		if d := s.locked.expectedWait(s.now, s.cost); d < 0 || d > longest {
 			s.locked.count(false)
-			s.locked.note(s.now, s.cost, false)
+			s.locked.record(s.now, s.cost, false)
 			err = s.locked.waitError(s.key, s.cost, d)
 		}
 	}
@@ -1299,7 +835,7 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 		case !s.ok && s.placed:
 			s.place.CallAgain()
 		case !s.ok:
-			s.locked.note(s.now, s.cost, false)
+			s.locked.record(s.now, s.cost, false)
 			s.locked.setAwaited(true)
 			s.place = g.Join(s.l.local.queues, s.locked.key(), s.key, s.cost)
 			if s.locked.orphan != nil { // more keys than there is room for: nobody else sets its timer
@@ -1314,7 +850,7 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 // behind it.
 func (s *stake) try() error {
 	k := &s.locked
-	if k.flags.is(shadow | open) {
+	if k.flags.is(shadow | unlimited) {
 		s.ok = true
 		return nil
 	}
@@ -1359,7 +895,7 @@ const lockTries = 3
 // stake is what a decision on several keeps of one key.
 type stake struct {
 	Part
-	digest [maxKey + 1]byte // of a long key
+	digest [keyform.MaxKey + 1]byte // of a long key
 	shard  *shard
 	hash   uint64
 	index  int   // of the first part on the key
@@ -1370,13 +906,13 @@ type stake struct {
 	gone   bool
 	ok     bool
 	place  waitqueue.Place // in the key's queue, of WaitAll
-	placed bool            // true if it is still held
+	placed bool            // true if it is still localKey
 }
 
-// held is the key in the form in which it is held.
-func (s *stake) held() string {
-	if len(s.key) > maxKey {
-		return table.Digest(s.key, digestSize, s.digest[:])
+// localKey is the key in the form in which it is held.
+func (s *stake) localKey() string {
+	if len(s.key) > keyform.MaxKey {
+		return table.Digest(s.key, keyform.DigestSize, s.digest[:])
 	}
 	return s.key
 }
@@ -1397,9 +933,9 @@ func stakesOf(parts []Part, room []stake) []stake {
 		}
 		if j == len(room) {
 			room = append(room, stake{Part: p, index: i, now: now + int64(first.base.Sub(p.l.base))})
-			room[j].shard, room[j].hash = p.l.local.locate(room[j].held())
+			room[j].shard, room[j].hash = p.l.local.locate(room[j].localKey())
 		}
-		room[j].cost = addTokens(room[j].cost, tokens(p.n))
+		room[j].cost = bucket.AddTokens(room[j].cost, tokens(p.n))
 	}
 	return room
 }
@@ -1433,7 +969,7 @@ func lockAll(stakes []stake) []stake {
 		if s.locked.orphan == nil {
 			s.locked.load(s.shard, s.slot, s.now)
 		}
-		s.locked.prepare(s.now)
+		s.locked.refresh(s.now)
 	}
 	return stakes
 }
@@ -1449,7 +985,7 @@ func (s *stake) find(tries int) {
 		k.unlock()
 	case s.gone:
 		r := s.l.ruleOf(s.key)
-		s.shard.makeUp(k, s.held(), r.limit, s.now)
+		s.shard.makeUp(k, s.localKey(), r.limit, s.now)
 		k.flags.mark(shadow, r.shadow)
 		s.slot = table.Ref{}
 	}
@@ -1462,7 +998,7 @@ func (s *stake) check(tries int) bool {
 		s.gone = false
 		return false
 	}
-	s.gone = !s.shard.keys.Holds(s.slot, s.hash, s.held()) || tries < lockTries && flags(s.slot.Flags).is(relimited)
+	s.gone = !s.shard.keys.Holds(s.slot, s.hash, s.localKey()) || tries < lockTries && flags(s.slot.Flags).is(relimited)
 	return s.gone
 }
 
@@ -1495,18 +1031,6 @@ func nextSlot(stakes []stake, after *table.Slot) (next *table.Slot) {
 		}
 	}
 	return next
-}
-
-// tightness orders results of one decision by how little they leave to the
-// next one that costs n.
-func (r *Result) tightness(n int64) int64 {
-	switch {
-	case !r.Allowed:
-		return int64(r.RetryAfter) // of a cost that can never be admitted the largest
-	case r.Shadow:
-		return 1
-	}
-	return -int64(r.Remaining) / max(1, n)
 }
 
 // State is how a limiter stands with Redis.
@@ -1552,7 +1076,7 @@ func (l *Limiter) Status() Status {
 		return Status{State: Local, Since: l.base, Processes: 1}
 	}
 	st := *l.syncer.status.Load()
-	st.Pending = l.local.pending()
+	st.Pending = l.local.unreportedKeys()
 	return st
 }
 

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
 )
 
 // local returns a limiter without Redis.
@@ -579,8 +580,8 @@ func TestHugeBurstAsksForWhatItTakes(t *testing.T) {
 		defer f.close()
 		f.members[0].AllowN("k", 3)
 		a := flushed(f.members[0].Limiter, "k").account
-		if a.asked != 3 || a.demand <= 0 {
-			t.Errorf("asked for %d tokens, demand %v, want 3 and more than 0", a.asked, a.demand)
+		if a.Attempts != 3 || a.Demand <= 0 {
+			t.Errorf("asked for %d tokens, demand %v, want 3 and more than 0", a.Attempts, a.Demand)
 		}
 	})
 }
@@ -605,7 +606,7 @@ func TestPeekAsksForTheLimitAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := strings.Repeat("k", maxKey+1)
+	key := strings.Repeat("k", keyform.MaxKey+1)
 	l.Allow(key)
 	lim = Per(20, time.Minute)
 	l.Reload()

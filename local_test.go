@@ -13,18 +13,22 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
+	"github.com/seed-e56e777b/limiter/internal/keyform"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/table"
 )
 
 // TestAccountsHaveNoPointers: the GC has nothing to follow in what is kept of a key.
 func TestAccountsHaveNoPointers(t *testing.T) {
-	checkNoPointers(t, reflect.TypeFor[account]())
+	checkNoPointers(t, reflect.TypeFor[account.Account]())
 }
 
 // inMemory is a copy of a key in memory, nil where it is not.
 func inMemory(lo *local, key string) *lockedKey {
 	var k lockedKey
-	if !lo.find(&k, heldKey(key), clock(lo.base)) {
+	if !lo.find(&k, keyform.Local(key), mono.Now(lo.base)) {
 		return nil
 	}
 	seen := k
@@ -39,7 +43,7 @@ func inMemory(lo *local, key string) *lockedKey {
 // flushed is a copy of a key in memory, whose account has been told everything.
 func flushed(l *Limiter, key string) *lockedKey {
 	var k lockedKey
-	l.local.find(&k, heldKey(key), l.now())
+	l.local.find(&k, keyform.Local(key), l.now())
 	k.promote()
 	k.flush(l.now())
 	k.unlock()
@@ -194,7 +198,7 @@ func TestInsertionAtCapacityMakesNoAccount(t *testing.T) {
 		for _, key := range benchKeys(1000) {
 			l.AllowN(key, 6) // denied: it has an account
 		}
-		if n := len(*sh.accounts.all.Load()); n < 60 || n > 80 {
+		if n := sh.accounts.Made(); n < 60 || n > 80 {
 			t.Errorf("%d accounts were made for 64 keys", n)
 		}
 	})
@@ -212,9 +216,9 @@ func TestUrgentKeysAreLookedFor(t *testing.T) {
 		if !a.local.find(&k, "k", a.now()) || a.local.urgent.Load() {
 			t.Fatal("not in memory, or looked for before it is due")
 		}
-		k.planBy(dueUrgent)
+		k.scheduleBy(dueUrgent)
 		k.unlock()
-		if !k.slot.Marked(table.Due) || k.shard.soonest.Load() != dueUrgent {
+		if !k.slot.Marked(table.Due) || k.shard.nextScan.Load() != dueUrgent {
 			t.Error("urgent, and not found")
 		}
 		if !a.local.urgent.Load() {
@@ -235,12 +239,12 @@ func TestQueueOfEvictedKeysMoves(t *testing.T) {
 		sh, _ := a.local.locate("k")
 		var k lockedKey
 		sh.makeUp(&k, "k", Per(1000, time.Hour), a.now())
-		k.bucket.charge(a.now(), 3)
-		k.account.count(a.now(), 3, 3, k.bucket.rate, a.local.world.Load())
+		k.bucket.Charge(a.now(), 3)
+		k.account.Count(a.now(), 3, 3, k.bucket.Rate, a.local.params.Load())
 		k.save()
 		sh.mu.Lock()
 		sh.addOrphan(k.orphan)
-		k.planBy(a.now() + int64(time.Hour))
+		k.scheduleBy(a.now() + int64(time.Hour))
 		sh.mu.Unlock()
 		before := a.Stats().Rounds
 		if err := a.Sync(context.Background()); err != nil {
@@ -283,7 +287,7 @@ func TestDemandOfWhatWaits(t *testing.T) {
 						t.Errorf("%d of 5000 decisions were noted in the buffer", waits)
 					}
 					a := flushed(m.Limiter, "k").account
-					if got, want := a.demandAfter(m.now(), m.local.world.Load()), 1000*float64(cost); math.Abs(got/want-1) > 0.01 {
+					if got, want := a.OwnDemand(m.now(), m.local.params.Load()), 1000*float64(cost); math.Abs(got/want-1) > 0.01 {
 						t.Errorf("a demand of %.0f/s, want %.0f", got, want)
 					}
 				})
@@ -348,7 +352,7 @@ func TestNothingWaitsInAnOutage(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		m.Allow("k")
-		if mode := inMemory(m.local, "k").bucket.mode; mode != modeStale {
+		if mode := inMemory(m.local, "k").bucket.Mode; mode != bucket.Stale {
 			t.Errorf("mode %v when the grant can't be renewed", mode)
 		}
 	})
@@ -373,12 +377,12 @@ func restingFleet(t *testing.T, cfg Config) (f *fleet, a, b *member) {
 // letRest asks for "busy" until the key "k" rests in the first of two processes.
 func letRest(t *testing.T, a, b *member) {
 	t.Helper()
-	for range restAfter/time.Second + 2*retireEvery/time.Second {
+	for range account.IdleAfter/time.Second + 2*demoteEvery/time.Second {
 		a.Allow("busy")
 		b.Allow("busy")
 		time.Sleep(time.Second)
 	}
-	if inMemory(a.local, "k").flags.is(contended) {
+	if inMemory(a.local, "k").flags.is(hasAccount) {
 		t.Fatal("a key that nobody asked for does not rest")
 	}
 }
@@ -390,10 +394,10 @@ func TestQuietKeysKeepNoAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, a, _ := restingFleet(t, Config{Limit: Per(60, time.Minute)})
 		sh, _ := a.local.locate("k")
-		if len(sh.accounts.free)+len(a.local.spare.list) == 0 {
+		if sh.accounts.Made() == sh.accounts.InUse() {
 			t.Error("nothing has become free")
 		}
-		if r := a.Peek("k"); r.Remaining != 60 || r.ResetAfter != 0 || inMemory(a.local, "k").flags.is(contended) {
+		if r := a.Peek("k"); r.Remaining != 60 || r.ResetAfter != 0 || inMemory(a.local, "k").flags.is(hasAccount) {
 			t.Errorf("Peek = %+v of a key that rests, want a full one", r)
 		}
 		key := a.Key("k")
@@ -421,7 +425,7 @@ func TestNewsReachesKeysAtRest(t *testing.T) {
 		_, a, b := restingFleet(t, Config{Limit: Per(60, time.Minute)})
 		b.Charge("k", 120)
 		until(t, "the news is heard", func() bool {
-			_, ok := a.local.heard.Get("kk", a.now())
+			_, ok := a.local.news.Get("kk", a.now())
 			return ok
 		})
 		if a.Allow("k") {
@@ -528,9 +532,7 @@ func TestRefundOutlivesNewsOfKeysAtRest(t *testing.T) {
 // inUse is the number of accounts that keys have.
 func (lo *local) inUse() (n int) {
 	for sh := range lo.eachShard() {
-		if all := sh.accounts.all.Load(); all != nil {
-			n += len(*all) - len(sh.accounts.gone) - len(sh.accounts.free)
-		}
+		n += sh.accounts.InUse()
 	}
 	return n
 }
@@ -575,7 +577,7 @@ func TestAccountsOfReservationsGo(t *testing.T) {
 			l.ReserveN(key, 20)
 		}
 		require.Len(t, keys, l.local.inUse())
-		time.Sleep(2 * retireEvery)
+		time.Sleep(2 * demoteEvery)
 		l.Reserve("other")
 		if n := l.local.inUse(); n > 1 {
 			t.Errorf("%d accounts are kept", n)

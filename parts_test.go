@@ -200,8 +200,8 @@ func TestPartsOfDenialsConsumeNothing(t *testing.T) {
 				t.Errorf("%s: %d allowed, %d denied, want %+v", tc.key, s.Allowed, s.Denied, tc.stats)
 			}
 			a := flushed(tc.l, tc.key).account
-			if a.asked != tc.asked {
-				t.Errorf("%s: demand of %d tokens, want %d", tc.key, a.asked, tc.asked)
+			if a.Attempts != tc.asked {
+				t.Errorf("%s: demand of %d tokens, want %d", tc.key, a.Attempts, tc.asked)
 			}
 		}
 	})

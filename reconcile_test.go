@@ -2,68 +2,36 @@ package limiter
 
 import (
 	"context"
-	"math"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
-
-// TestChanceIsNoJumpOfDemand: requests that come at random, as many on the mean
-// as are expected, hardly ever make a share-mode key one that is told at once.
-func TestChanceIsNoJumpOfDemand(t *testing.T) {
-	for _, expected := range []float64{0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 50} {
-		if got, most := poissonFrom(shareAlarm(expected), expected), 0.003; got > most {
-			t.Errorf("%v expected: %.2f %% of rounds are an alarm, want at most %.2f %%", expected, 100*got, 100*most)
-		}
-	}
-}
-
-// TestJumpOfDemandIsAlarming: three times what is expected, and three requests
-// more, are told at once; of many, twice as many and two.
-func TestJumpOfDemandIsAlarming(t *testing.T) {
-	for _, expected := range []float64{0, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 50, 1e6} {
-		most := 3*expected + 3
-		if expected >= 20 {
-			most = 2*expected + 2
-		}
-		if got := shareAlarm(expected); float64(got) > most {
-			t.Errorf("%v expected: an alarm at %d, want it at %v", expected, got, most)
-		}
-	}
-}
-
-// poissonFrom is the chance of k or more of what comes at random, mean on the
-// mean.
-func poissonFrom(k int64, mean float64) float64 {
-	less := 0.
-	for i := range k {
-		log, _ := math.Lgamma(float64(i) + 1)
-		less += math.Exp(float64(i)*math.Log(mean) - mean - log)
-	}
-	return 1 - less
-}
 
 // TestNewsOutlivesTheGrant: what was heard of a key holds as long as it says,
 // though the grant that it came upon was to end before.
 func TestNewsOutlivesTheGrant(t *testing.T) {
-	w := newWorld(2, 0, 1, 100*time.Millisecond, time.Millisecond, 500*time.Millisecond)
+	w := account.NewParams(2, 0, 1, 100*time.Millisecond, time.Millisecond, 500*time.Millisecond)
 	now := int64(time.Hour)
 	lo := newLocal(1, 1, 0, nil)
-	lo.world.Store(w)
-	a, sh := newAccount(now), &lo.shards[0].shard
-	a.rng = 1
+	lo.params.Store(w)
+	a, sh := account.New(now), &lo.shards[0].shard
+	a.RNG = 1
 	k := &lockedKey{bucket: newBucket(Per(6, time.Minute), now), account: &a, shard: sh}
-	a.part = 1
-	a.others, a.exchanged, a.tat = 0.05, now, now+int64(61*time.Second)
-	a.regrant(&k.bucket, now, w)
-	if k.bucket.mode != modeShare {
-		t.Fatalf("mode %v: nothing is tried", k.bucket.mode)
+	a.Partition = 1
+	reply := exchange.KeyState{ToGo: 61e6, Demand: 25} // 0.05/s
+	a.ApplyReply(&k.bucket, reply, 1, &exchange.Record{Limit: k.bucket.ExchangeLimit()}, now, w)
+	if k.bucket.Mode != bucket.Share {
+		t.Fatalf("mode %v: nothing is tried", k.bucket.Mode)
 	}
-	a.hear(&k.bucket, now+int64(2*time.Minute), 0, now, w)
+	a.Receive(&k.bucket, now+int64(2*time.Minute), 0, now, w)
 	now += int64(62 * time.Second)
 	k.renew(now)
-	if got := k.bucket.levelAt(now); got > 1.1 {
-		t.Errorf("a level of %.1f where the shared bucket has %.1f", got, a.sharedLevel(&k.bucket, now, k.bucket.rate))
+	if got := k.bucket.LevelAt(now); got > 1.1 {
+		t.Errorf("a level of %.1f where the shared bucket has %.1f", got, a.SharedLevel(&k.bucket, now, k.bucket.Rate))
 	}
 }
 

@@ -145,8 +145,8 @@ func TestShadowIsSharedAsADenialIs(t *testing.T) {
 			l.Allow("k")
 		}
 		a := flushed(l, "k").account
-		if a.asked != 50 || a.usage != 3 {
-			t.Errorf("demand of %d tokens, usage of %d; want 50, 3", a.asked, a.usage)
+		if a.Attempts != 50 || a.Usage != 3 {
+			t.Errorf("demand of %d tokens, usage of %d; want 50, 3", a.Attempts, a.Usage)
 		}
 		require.NoError(t, syncNow(l))
 		if got := f.ToGo("k").Round(time.Minute); got != 1000*time.Hour {

@@ -13,27 +13,30 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-e56e777b/limiter/internal/account"
+	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/delivery"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/membership"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/notify"
 )
 
 const (
-	urgentTick   = 10 * time.Millisecond  // how often keys that are to be told at once are looked for
+	urgentEvery  = 10 * time.Millisecond  // how often keys that are to be told at once are looked for
 	roundJitter  = 0.1                    // of the interval: in step, some would always see the bucket before and some after the others
 	deadlineMiss = 3                      // T or round trips without an answer that make a partition stale
 	putBack      = 500 * time.Millisecond // when a key whose partition does not answer is looked at again
-	tellPart     = 4                      // of an interval, after which news may be told again
-	retireEvery  = time.Minute            // all keys are looked at, whether they are quiet
-	meanWeight   = 1. / 8                 // of the newest in the mean of round trips
-	closeFlush   = time.Second            // for the last round of Close
+	announcePart = 4                      // of an interval, after which news may be told again
+	demoteEvery  = time.Minute            // all keys are looked at, whether they are quiet
+
+	closeFlush   = time.Second // for the last round of Close
 	closeMost    = 1800 * time.Millisecond
 	closeLines   = 100 * time.Millisecond // for log lines that are still to be written
 	disagreeMost = 10 * time.Second       // that limits may differ within the fleet, unsaid
 	warnEvery    = time.Minute            // while it lasts, the log says again that Redis can't be used
-	warnCalm     = 10 * time.Second       // and does not follow a way to Redis that comes and goes faster than that
+	warnPause    = 10 * time.Second       // and does not follow a way to Redis that comes and goes faster than that
 	warnHang     = 5 * time.Second        // a call that hangs may still say what is wrong
 )
 
@@ -52,17 +55,10 @@ const (
 )
 
 type (
-	batch   = delivery.Batch[reported]
-	report  = delivery.Report[reported]
-	outcome = delivery.Outcome[reported]
+	batch   = delivery.Batch[cargo]
+	report  = delivery.Report[cargo]
+	outcome = delivery.Outcome[cargo]
 )
-
-// reported is what a record of a report is of: a key, whose account is another's only
-// when the report has ended; or, without one, what was heard of a key.
-type reported struct {
-	shard   *shard
-	account *account
-}
 
 type askKind uint8
 
@@ -73,16 +69,16 @@ const (
 
 // request is something that a caller waits for.
 type request struct {
-	kind   askKind
-	held   string // the key to reset
-	field  string // of the key
-	limit  Limit  // of the key, where it is not in memory
-	part   int    // its partition
-	at     int64  // when it was made
-	queued bool   // everything there was to tell is on its way
-	ctx    context.Context
-	done   chan error
-	err    error // what to answer
+	kind     askKind
+	localKey string // the key to reset
+	field    string // of the key
+	limit    Limit  // of the key, where it is not in memory
+	part     int    // its partition
+	at       int64  // when it was made
+	queued   bool   // everything there was to tell is on its way
+	ctx      context.Context
+	done     chan error
+	err      error // what to answer
 }
 
 // counts are the syncer's part of Stats.
@@ -123,44 +119,44 @@ type syncer struct {
 	counts   counts
 
 	// loop
-	ctx       context.Context
-	random    *rand.Rand
-	courier   *delivery.Courier[reported]
-	fleet     *membership.Fleet
-	regular   *batch     // under way
-	probing   *batch     // under way
-	forced    []*request // wait for the regular batch
-	nextRound int64
-	outbox    news.Outbox
-	pace      news.Pace
-	heard     int64           // number of the last news heard
-	behind    bool            // true if the fleet keeps later news
-	askedAt   int64           // when a round last called the fleet's key
-	toldAt    int64           // when news was last told
-	ours      map[string]bool // fields of this process's last news, until all of it has come back
-	overshoot float64
-	healed    int64 // when a loss was last seen
-	retired   int   // the shard that was last looked through for quiet keys
-	retiredAt int64 // and when
-	forcedAt  int64 // all keys that were last reported by then are due; 0: only those that are planned
-	again     bool  // there is more to tell than went into the last round
-	syncs     []*request
-	resets    []*request
-	retold    []news.Item           // what was heard, to be told again after a loss
-	resetting map[*account]*request // in a report
-	crowded   map[int]bool          // partitions without room for more, in this round
-	answered  []*request
-	err       error // why the last call failed; nil once nothing is failing
-	warnedAt  int64 // when that was last logged; 0: never
-	warned    bool  // it was, since all was well
-	differing error // that intervals differ within the fleet; nil: they don't
-	agreedAt  int64 // when limits last did not differ within the fleet
-	disagree  bool  // that they do has been logged
+	ctx          context.Context
+	random       *rand.Rand
+	courier      *delivery.Courier[cargo]
+	fleet        *membership.Fleet
+	regular      *batch     // under way
+	probing      *batch     // under way
+	forced       []*request // wait for the regular batch
+	nextRound    int64
+	outbox       news.Outbox
+	pace         news.Pace
+	received     int64           // number of the last news heard
+	behind       bool            // true if the fleet keeps later news
+	askedAt      int64           // when a round last called the fleet's key
+	announcedAt  int64           // when news was last told
+	ownNews      map[string]bool // fields of this process's last news, until all of it has come back
+	overshoot    float64
+	healedAt     int64 // when a loss was last seen
+	demotedShard int   // the shard that was last looked through for quiet keys
+	demotedAt    int64 // and when
+	forcedAt     int64 // all keys that were last reported by then are due; 0: only those that are planned
+	again        bool  // there is more to tell than went into the last round
+	syncs        []*request
+	resets       []*request
+	toRestore    []news.Item                   // what was heard, to be told again after a loss
+	resetting    map[*account.Account]*request // in a report
+	crowded      map[int]bool                  // partitions without room for more, in this round
+	answered     []*request
+	err          error // why the last call failed; nil once nothing is failing
+	warnedAt     int64 // when that was last logged; 0: never
+	warned       bool  // it was, since all was well
+	differing    error // that intervals differ within the fleet; nil: they don't
+	agreedAt     int64 // when limits last did not differ within the fleet
+	disagree     bool  // that they do has been logged
 }
 
 func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed uint64) *syncer {
 	random := rand.New(rand.NewPCG(seed, 0))
-	now := clock(base)
+	now := mono.Now(base)
 	sy := &syncer{
 		store: s, local: lo, base: base, interval: cfg.SyncInterval,
 		logger:    notify.NewLog(cfg.Logger, slog.String("prefix", lo.prefix)),
@@ -170,8 +166,8 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		done:      make(chan struct{}),
 		random:    random,
 		fleet:     membership.New(cfg.Processes, cfg.SyncInterval, now),
-		resetting: map[*account]*request{},
-		ours:      map[string]bool{},
+		resetting: map[*account.Account]*request{},
+		ownNews:   map[string]bool{},
 		crowded:   map[int]bool{},
 	}
 	sy.noAnswer = sy.named(errNoAnswer)
@@ -179,12 +175,12 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		sy.notices.Call = func(st Status, _ int) { cfg.OnChange(st) }
 	}
 	binary.LittleEndian.PutUint64(sy.process[:], random.Uint64())
-	sy.courier = delivery.New[reported](len(lo.parts), sy.process, tauIntervals*cfg.SyncInterval, random)
+	sy.courier = delivery.New[cargo](len(lo.parts), sy.process, account.TauIntervals*cfg.SyncInterval, random)
 	for i := range lo.parts {
 		lo.parts[i].staleSince.Store(now)
 	}
 	lo.stale.Store(true)
-	sy.publishWorld(0)
+	sy.publishParams(0)
 	sy.status.Store(&Status{State: Connecting, Since: base, Processes: int(sy.fleet.Members())})
 	return sy
 }
@@ -234,29 +230,29 @@ func (s *syncer) ask(ctx context.Context, r *request) error {
 }
 
 func (s *syncer) run() {
-	every := min(s.interval, urgentTick)
+	every := min(s.interval, urgentEvery)
 	tick := time.NewTicker(time.Microsecond * time.Duration(1+s.random.Int64N(every.Microseconds()))) // processes started together should not all call together
 	defer tick.Stop()
-	s.step(clock(s.base))
+	s.step(mono.Now(s.base))
 	for {
 		select {
 		case <-tick.C:
 			tick.Reset(every)
 		case b := <-s.results:
-			s.finish(b, clock(s.base))
+			s.finish(b, mono.Now(s.base))
 		case r := <-s.requests:
 			s.accept(r)
 		case <-s.quit:
 			s.leave(tick)
 			return
 		}
-		s.step(clock(s.base))
+		s.step(mono.Now(s.base))
 	}
 }
 
 // step starts whatever is due and can go.
 func (s *syncer) step(now int64) {
-	s.judge(now)
+	s.updateStaleness(now)
 	if s.probing == nil && s.courier.ProbeDue(now) {
 		if b := s.courier.Probe(now, s.fleetCall(now)); !b.Empty() {
 			s.probing = b
@@ -271,35 +267,35 @@ func (s *syncer) step(now int64) {
 }
 
 func (s *syncer) roundDue(now int64) bool {
-	return now >= s.nextRound || s.again || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.tellDue(now) || s.hearDue(now)
+	return now >= s.nextRound || s.again || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.announceDue(now) || s.receiveDue(now)
 }
 
-// tellDue reports whether there is news that need not wait for the next round.
-func (s *syncer) tellDue(now int64) bool {
-	w := s.local.world.Load()
-	return !s.outbox.Empty() && s.mayTell() && now-s.toldAt >= int64(w.interval/tellPart) && s.pace.Room(w.fleet, now) > 0
+// announceDue reports whether there is news that need not wait for the next round.
+func (s *syncer) announceDue(now int64) bool {
+	p := s.local.params.Load()
+	return !s.outbox.Empty() && s.mayAnnounce() && now-s.announcedAt >= int64(p.Interval/announcePart) && s.pace.Room(p.Fleet, now) > 0
 }
 
-// mayTell reports whether a call would carry news. A process that is behind carries
+// mayAnnounce reports whether a call would carry news. A process that is behind carries
 // none: there is too much already, and it would take its own for another's.
-func (s *syncer) mayTell() bool { return s.courier.FleetAnswers() && !s.behind }
+func (s *syncer) mayAnnounce() bool { return s.courier.FleetAnswers() && !s.behind }
 
-// hearDue reports whether the rest of the news is to be read now.
-func (s *syncer) hearDue(now int64) bool {
-	return s.behind && s.courier.FleetAnswers() && now-s.askedAt >= int64(urgentTick)
+// receiveDue reports whether the rest of the news is to be read now.
+func (s *syncer) receiveDue(now int64) bool {
+	return s.behind && s.courier.FleetAnswers() && now-s.askedAt >= int64(urgentEvery)
 }
 
-// judge tells deciders which partitions are stale.
-func (s *syncer) judge(now int64) {
-	s.courier.UpdateStaleness(now, deadlineMiss*int64(max(s.interval, s.local.world.Load().rtt)))
+// updateStaleness tells deciders which partitions are stale.
+func (s *syncer) updateStaleness(now int64) {
+	s.courier.UpdateStaleness(now, deadlineMiss*int64(max(s.interval, s.local.params.Load().RTT)))
 	stuck := false
 	for i := range s.local.parts {
-		p, stale := &s.local.parts[i], s.courier.Stale(i)
+		part, stale := &s.local.parts[i], s.courier.Stale(i)
 		stuck = stuck || stale
-		if since := p.staleSince.Load(); stale && since == 0 {
-			p.staleSince.Store(now)
+		if since := part.staleSince.Load(); stale && since == 0 {
+			part.staleSince.Store(now)
 		} else if !stale && since != 0 {
-			p.staleSince.Store(0)
+			part.staleSince.Store(0)
 		}
 	}
 	s.local.stale.Store(stuck)
@@ -312,7 +308,7 @@ func (s *syncer) accept(r *request) {
 	case r.kind == askReset:
 		s.resets = append(s.resets, r)
 	default:
-		r.at = clock(s.base)
+		r.at = mono.Now(s.base)
 		s.syncs = append(s.syncs, r)
 		s.courier.ProbeNow()
 	}
@@ -334,22 +330,22 @@ func (s *syncer) round(now int64) {
 	whole := now >= s.nextRound || s.again || len(s.syncs) > 0
 	by := int64(dueUrgent)
 	var fleet *exchange.FleetCall
-	if whole || s.tellDue(now) || s.hearDue(now) {
+	if whole || s.announceDue(now) || s.receiveDue(now) {
 		fleet = s.fleetCall(now)
 		s.askedAt = now
-		s.tell(fleet, now)
+		s.announce(fleet, now)
 	}
 	if whole {
 		by = now
-		interval := float64(s.local.world.Load().interval)
+		interval := float64(s.local.params.Load().Interval)
 		s.nextRound = now + int64(interval*(1+roundJitter*(2*s.random.Float64()-1)))
-		s.retire(now)
+		s.demoteIdle(now)
 	}
 	s.queueForced(now)
 	s.again = false
 	s.local.urgent.Store(false)
 	s.sendResets(now)
-	s.sendRetold(now)
+	s.sendRestored(now)
 	s.collect(now, by)
 	b := s.courier.Round(now, fleet)
 	if b.Empty() {
@@ -363,37 +359,37 @@ func (s *syncer) round(now int64) {
 	s.send(b)
 }
 
-// retire looks for keys that are quiet, in all shards within retireEvery.
-func (s *syncer) retire(now int64) {
+// demoteIdle looks for keys that are quiet, in all shards within retireEvery.
+func (s *syncer) demoteIdle(now int64) {
 	shards := s.local.shards
-	due := int(float64(now-s.retiredAt) / float64(retireEvery) * float64(len(shards)))
+	due := int(float64(now-s.demotedAt) / float64(demoteEvery) * float64(len(shards)))
 	for range min(due, len(shards)) {
-		s.retiredAt = now
-		if s.retired = (s.retired + 1) % len(shards); s.retired == 0 {
-			s.local.spare.trim()
+		s.demotedAt = now
+		if s.demotedShard = (s.demotedShard + 1) % len(shards); s.demotedShard == 0 {
+			s.local.spares.Trim()
 		}
-		shards[s.retired].retire(now)
+		shards[s.demotedShard].demoteIdle(now)
 	}
 }
 
-// tell puts the news of the lowest buckets into a call of the fleet's key that will be
+// announce puts the news of the lowest buckets into a call of the fleet's key that will be
 // sent.
-func (s *syncer) tell(fleet *exchange.FleetCall, now int64) {
-	if s.mayTell() {
-		fleet.Announce, s.toldAt = s.outbox.Take(s.pace.Room(s.local.world.Load().fleet, now), now), now
+func (s *syncer) announce(fleet *exchange.FleetCall, now int64) {
+	if s.mayAnnounce() {
+		fleet.Announce, s.announcedAt = s.outbox.Take(s.pace.Room(s.local.params.Load().Fleet, now), now), now
 	}
 }
 
-// concludeTell notes whether the news of a call has arrived. If not, the next call
+// concludeAnnounce notes whether the news of a call has arrived. If not, the next call
 // carries it. A key whose news was cut counts as not announced.
-func (s *syncer) concludeTell(b *batch, now int64) {
+func (s *syncer) concludeAnnounce(b *batch, now int64) {
 	if b.Fleet != nil && b.Fleet.Err == nil {
 		s.outbox.Announced()
 	} else if b.Fleet != nil {
 		s.outbox.PutBack()
 	}
 	for _, field := range s.outbox.Cut() {
-		s.local.unsay(field, now)
+		s.local.unannounce(field, now)
 	}
 }
 
@@ -422,70 +418,26 @@ func (s *syncer) queueForced(now int64) {
 // planned, or is planned for later.
 func (s *syncer) collect(now, by int64) {
 	clear(s.crowded)
-	for sh := range s.local.eachShard() {
-		if s.forcedAt == 0 && sh.soonest.Load() > by {
-			continue
-		}
-		sh.eachDue(now, by, s.forcedAt != 0, func(k *lockedKey) { s.collectOne(k, now, by) })
-	}
+	s.local.drain(now, by, s.forcedAt, s)
 	if len(s.crowded) == 0 {
 		s.forcedAt = 0
 	}
 }
 
-// collectOne puts a key into a report, if it is due by an instant.
-func (s *syncer) collectOne(k *lockedKey, now, by int64) {
-	a := k.account
-	due := a.planned
-	switch {
-	case a.frozen:
-		return
-	case due > by && (!k.exchanges() || !a.before(s.forcedAt)), len(s.crowded) == len(s.local.parts):
-		k.shard.wake(due)
-		return
-	case !k.exchanges():
-		k.unplan()
-		return
-	}
-	part := int(k.account.part - 1)
-	if !s.courier.Usable(part) {
-		if due != forever {
-			k.unplan()
-			k.planBy(now + int64(putBack))
-		}
-		return
-	}
+// usable implements carrier.
+func (s *syncer) usable(part int) bool { return s.courier.Usable(part) }
+
+// room implements carrier.
+func (s *syncer) room(part int, now int64) *report {
 	r := s.courier.Room(part, now)
 	if r == nil {
-		s.again = true
-		s.crowded[part] = true
-		k.shard.wake(now + 1)
-		return
+		s.again, s.crowded[part] = true, true
 	}
-	k.unplan()
-	k.promote()
-	k.flush(now)
-	if k.flags.is(awaited) {
-		k.countQueue()
-	}
-	rec, span := k.account.report(now, &k.bucket, s.local.world.Load())
-	rec.Field = k.fieldIn(r)
-	k.freeze()
-	r.Append(rec, span, reported{k.shard, k.account})
-	if k.account.marked(floorDue) {
-		r.Floor(len(r.Records)-1, k.account.floor(&k.bucket, now))
-		k.account.setMark(floorDue, false)
-	}
+	return r
 }
 
-// fieldIn is the key's field, in the text of a report.
-func (k *lockedKey) fieldIn(r *report) string {
-	if k.orphan != nil || k.shard.local.secret != nil {
-		return k.field()
-	}
-	var room [1 + maxKey + 1]byte
-	return r.Text(k.appendField(room[:0]))
-}
+// full implements carrier.
+func (s *syncer) full() bool { return len(s.crowded) == len(s.local.parts) }
 
 // sendResets puts the resets that can go into reports.
 func (s *syncer) sendResets(now int64) {
@@ -495,23 +447,27 @@ func (s *syncer) sendResets(now int64) {
 		case q.ctx.Err() != nil:
 		case !s.courier.Usable(q.part):
 			s.answer(q, s.whyNot())
-		case !s.sendReset(q, now):
-			wait = append(wait, q)
+		default:
+			if a := s.local.reportReset(q, now, s); a != nil {
+				s.resetting[a] = q
+			} else {
+				wait = append(wait, q)
+			}
 		}
 	}
 	s.resets = wait
 }
 
-// retell has what is known by news alone told again, whatever partition has lost its
+// restoreNews has what is known by news alone told again, whatever partition has lost its
 // state: this process may have no lane there that would see it.
-func (s *syncer) retell(now int64) {
-	s.retold = slices.DeleteFunc(s.local.heard.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
+func (s *syncer) restoreNews(now int64) {
+	s.toRestore = slices.DeleteFunc(s.local.news.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
 }
 
-// sendRetold tells the TATs that were heard, as far as there is room.
-func (s *syncer) sendRetold(now int64) {
-	wait := s.retold[:0]
-	for _, it := range s.retold {
+// sendRestored tells the TATs that were heard, as far as there is room.
+func (s *syncer) sendRestored(now int64) {
+	wait := s.toRestore[:0]
+	for _, it := range s.toRestore {
 		part := exchange.Partition(it.Field, len(s.local.parts))
 		switch r := (*report)(nil); {
 		case it.TAT <= now:
@@ -522,63 +478,12 @@ func (s *syncer) sendRetold(now int64) {
 				wait, s.again = append(wait, it), true
 				break
 			}
-			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: forever, Empty: forever}, reported{})
+			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{})
 			full := time.Duration(it.Limit.Full) * time.Microsecond
-			r.Floor(len(r.Records)-1, min(it.TAT, later(now, full+longestDebt)))
+			r.Floor(len(r.Records)-1, min(it.TAT, mono.Add(now, full+bucket.LongestDebt)))
 		}
 	}
-	s.retold = wait
-}
-
-// sendReset reports whether there was room for a reset, and no other report of
-// the key under way.
-func (s *syncer) sendReset(q *request, now int64) bool {
-	var k lockedKey
-	found := s.local.find(&k, q.held, now)
-	if found && k.account == nil {
-		k.unlock()
-		found = false
-	}
-	switch {
-	case found && k.account.frozen:
-		k.unlock()
-		return false
-	case !found:
-		sh, _ := s.local.locate(q.held)
-		sh.makeUp(&k, q.held, q.limit, now)
-		if k.account == nil {
-			k.takeAccount(now)
-		}
-	}
-	r := s.courier.Room(q.part, now)
-	if r == nil {
-		if found {
-			k.unlock()
-		} else {
-			k.shard.accounts.release(k.account)
-		}
-		return false
-	}
-	k.promote()
-	k.flush(now)
-	k.unplan()
-	rec := exchange.Record{Field: q.field, Op: exchange.Reset}
-	if k.bucket.shared() {
-		rec.Limit = k.bucket.inExchange()
-	}
-	r.Append(rec, delivery.Span{Begin: now, Late: forever, Empty: forever}, reported{k.shard, k.account})
-	s.resetting[k.account] = q
-	if !found {
-		k.shard.mu.Lock()
-		k.shard.addOrphan(k.orphan)
-		k.freeze()
-		k.save()
-		k.shard.mu.Unlock()
-		return true
-	}
-	k.freeze()
-	k.close()
-	return true
+	s.toRestore = wait
 }
 
 // finish takes in what a call brought.
@@ -594,26 +499,26 @@ func (s *syncer) finish(b *batch, now int64) {
 	} else if !s.courier.Failing() {
 		s.err = nil
 	}
-	s.judge(now)
+	s.updateStaleness(now)
 	s.heal(res.Outcomes, now)
 	for _, o := range res.Outcomes {
-		s.settle(o, now)
+		s.handleOutcome(o, now)
 	}
-	s.concludeTell(b, now)
+	s.concludeAnnounce(b, now)
 	if res.Fleet != nil {
-		s.join(b.Fleet, res.Back, now)
+		s.applyFleet(b.Fleet, res.Back, now)
 	}
 	if res.Failures > 0 {
 		s.counts.roundErrors.Add(1)
 	} else {
 		s.counts.rounds.Add(1)
-		s.measure(b, now)
+		s.measureRoundTrip(b, now)
 	}
 	s.concludeSyncs(b, res.Failures > 0)
 }
 
-// settle does with a report what its fate asks for.
-func (s *syncer) settle(o outcome, now int64) {
+// handleOutcome does with a report what its fate asks for.
+func (s *syncer) handleOutcome(o outcome, now int64) {
 	switch o.Fate {
 	case delivery.Delivered:
 		if o.Reply.Status == exchange.Duplicate {
@@ -649,7 +554,7 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 		s.syncs = append(s.syncs, forced...)
 	default:
 		for _, q := range forced {
-			if err := q.ctx.Err(); err != nil || !s.untold(q.at) {
+			if err := q.ctx.Err(); err != nil || !s.hasUnreported(q.at) {
 				s.answer(q, err)
 			} else {
 				s.syncs = append(s.syncs, q)
@@ -658,11 +563,11 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 	}
 }
 
-// untold reports whether anything is left of what there was to tell at an
+// hasUnreported reports whether anything is left of what there was to tell at an
 // instant, and has it told in the next round.
-func (s *syncer) untold(at int64) bool {
+func (s *syncer) hasUnreported(at int64) bool {
 	for sh := range s.local.eachShard() {
-		if sh.unreported(at) {
+		if sh.hasUnreported(at) {
 			s.forcedAt = at
 			return true
 		}
@@ -690,17 +595,17 @@ func (s *syncer) flushAnswers() {
 	s.answered = s.answered[:0]
 }
 
-// measure keeps the running mean of the round trip.
-func (s *syncer) measure(b *batch, now int64) {
+// measureRoundTrip keeps the running mean of the round trip.
+func (s *syncer) measureRoundTrip(b *batch, now int64) {
 	if b.Probe {
 		return
 	}
-	w, took := *s.local.world.Load(), time.Duration(now-b.Sent)
-	if w.rtt == 0 {
-		w.rtt = took
+	p, took := *s.local.params.Load(), time.Duration(now-b.Sent)
+	if p.RTT == 0 {
+		p.RTT = took
 	}
-	w.rtt += time.Duration(meanWeight * float64(took-w.rtt))
-	s.local.world.Store(&w)
+	p.RTT += time.Duration(account.MeanWeight * float64(took-p.RTT))
+	s.local.params.Store(&p)
 }
 
 // failResets answers the resets of a report that failed. They are sent again
@@ -711,11 +616,11 @@ func (s *syncer) failResets(r *report) {
 	}
 }
 
-func (s *syncer) concludeReset(a *account, err error) {
+func (s *syncer) concludeReset(a *account.Account, err error) {
 	if q := s.resetting[a]; q != nil {
 		if err == nil {
 			it := news.Item{Field: q.field, Reset: true}
-			s.local.heard.Put(it) // what comes back of our own words is passed over
+			s.local.news.Put(it) // what comes back of our own words is passed over
 			s.outbox.Put(it)
 		}
 		delete(s.resetting, a)
@@ -723,36 +628,34 @@ func (s *syncer) concludeReset(a *account, err error) {
 	}
 }
 
-// giveUp lets go of a report of which nobody knows any more whether it was
-// applied.
-func (s *syncer) giveUp(r *report, now int64) {
+// acknowledge gives every key of a report its new grant.
+func (s *syncer) acknowledge(r *report, now int64) {
 	for i, of := range r.Cargo {
-		if of.account == nil {
-			continue
+		if of.account != nil {
+			s.overshoot += s.local.applyReply(of, r, i, &s.outbox, now)
+			s.concludeReset(of.account, nil)
 		}
-		var k lockedKey
-		s.local.reopen(&k, of, r.Records[i].Field, now)
-		k.flush(now)
-		s.counts.dropped.Add(uint64(max(0, k.account.inflight)))
-		k.account.inflight = 0
-		k.thaw(now)
-		k.release()
+	}
+	s.counts.overshoot.Store(uint64(s.overshoot))
+	s.counts.keys.Add(uint64(len(r.Cargo)))
+}
+
+// addFloors adds the last known TATs to a report that Redis refused because it has lost
+// state.
+func (s *syncer) addFloors(r *report, now int64) {
+	for i, of := range r.Cargo {
+		if of.account != nil { // otherwise the record is of news, and has its floor
+			s.local.addFloor(of, r, i, now)
+		}
 	}
 }
 
-// addFloors makes a report that was refused because Redis has lost state one
-// that heals it.
-func (s *syncer) addFloors(r *report, now int64) {
+// giveUp drops a report whose fate nobody knows any more.
+func (s *syncer) giveUp(r *report, now int64) {
 	for i, of := range r.Cargo {
-		if of.account == nil { // what was heard of a key: it has its floor
-			continue
+		if of.account != nil {
+			s.counts.dropped.Add(s.local.giveUp(of, r.Records[i].Field, now))
 		}
-		var k lockedKey
-		s.local.reopen(&k, of, r.Records[i].Field, now)
-		k.flush(now)
-		r.Floor(i, underLimit(k.account.floor(&k.bucket, now), now, k.bucket.inExchange(), r.Records[i].Limit))
-		k.account.setMark(floorDue, false)
-		k.release()
 	}
 }
 
@@ -769,133 +672,65 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 	if len(lost) == 0 {
 		return
 	}
-	w := s.local.world.Load()
 	s.fleet.Regain(s.hold(), now)
-	s.local.each(now, func(k *lockedKey) {
-		a := k.account
-		if !k.exchanges() || !lost[int(a.part-1)] {
-			return
-		}
-		a.forget(&k.bucket, now, w)
-		if a.outlasts(now) {
-			a.setMark(floorDue, true)
-			if !a.frozen {
-				k.planBy(now)
-			}
-		}
-	})
-	s.retell(now)
-	s.nextRound = min(s.nextRound, max(now, s.healed+int64(s.interval))) // at once, but a server that loses everything all the time is no reason to hurry
-	s.healed = now
-}
-
-// acknowledge gives every key of a report its new grant.
-func (s *syncer) acknowledge(r *report, now int64) {
-	w := s.local.world.Load()
-	for i, of := range r.Cargo {
-		if of.account == nil {
-			continue
-		}
-		rec := &r.Records[i]
-		var k lockedKey
-		s.local.reopen(&k, of, rec.Field, now)
-		k.flush(now)
-		if a := k.account; k.exchanges() {
-			k.endOutage(now, w)
-			if a.marked(floorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
-				a.tat = later(a.tat, k.bucket.timeOf(rec)) // Redis may have added it to what it has lost: the floor has to hold it
-			}
-			byNews := a.metByNews()
-			a.settle(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, w)
-			k.redraw(w)
-			s.judgeCharge(&k, rec, r.Reply.Keys[i].Demand, byNews, now, w)
-		}
-		k.thaw(now)
-		k.release()
-		s.concludeReset(of.account, nil)
-	}
-	s.counts.keys.Add(uint64(len(r.Cargo)))
-}
-
-// judgeCharge notes what a charge has shown: a key that runs low, a debt.
-func (s *syncer) judgeCharge(k *lockedKey, rec *exchange.Record, demand int64, byNews bool, now int64, w *world) {
-	a, b := k.account, &k.bucket
-	if a.tat+int64(w.interval+w.rtt) < a.said { // given back, or reset: by no less than instants differ with the way that they came
-		a.said = 0
-		s.outbox.Drop(rec.Field)
-		s.local.heard.Put(news.Item{Field: rec.Field, Reset: true})
-	}
-	if !rec.Op.Charges() {
-		return
-	}
-	charged := b.timeOf(rec)
-	s.overshoot += a.overshoot(b, charged, now)
-	s.counts.overshoot.Store(uint64(s.overshoot))
-	if a.worthTelling(b, charged, byNews, now, w) {
-		it := news.Item{Field: strings.Clone(rec.Field), TAT: a.tat, Demand: demand, Limit: b.inExchange(), Level: a.sharedLevel(b, now, b.rate) / b.burst}
-		if s.outbox.Put(it) {
-			a.said = a.tat
-		}
-	}
-}
-
-// timeOf is the time that a record charges, by the limit that the key has by now.
-func (b *bucket) timeOf(rec *exchange.Record) time.Duration {
-	return time.Duration(rec.Limit.Time(rec.Delta, b.inExchange())) * time.Microsecond
+	s.local.heal(lost, now)
+	s.restoreNews(now)
+	s.nextRound = min(s.nextRound, max(now, s.healedAt+int64(s.interval))) // at once, but a server that loses everything all the time is no reason to hurry
+	s.healedAt = now
 }
 
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
-	c := s.fleet.Call(s.process, s.local.world.Load().rtt, now)
-	c.Received = s.heard
-	if lim := newBucket(*s.local.limit.Load(), now); lim.shared() {
-		c.Limit = lim.inExchange()
+	c := s.fleet.Call(s.process, s.local.params.Load().RTT, now)
+	c.Received = s.received
+	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
+		c.Limit = lim.ExchangeLimit()
 	}
 	return c
 }
 
-// hear takes in the news that came with a call, except this process's own, which may
+// receive takes in the news that came with a call, except this process's own, which may
 // be out of date by now.
-func (s *syncer) hear(c *exchange.FleetCall, now int64) {
+func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 	r := &c.Reply
-	if r.Latest < s.heard { // the fleet's key has lost its news
-		s.retell(now)
+	if r.Latest < s.received { // the fleet's key has lost its news
+		s.restoreNews(now)
 	}
-	s.behind = r.Received < r.Latest && r.Received != s.heard // without progress it would be a loop
-	s.heard = r.Received
+	s.behind = r.Received < r.Latest && r.Received != s.received // without progress it would be a loop
+	s.received = r.Received
 	s.pace.Latest(r.Latest)
 	for _, n := range c.Announce {
-		s.ours[n.Field] = true
+		s.ownNews[n.Field] = true
 	}
 	for _, n := range r.News {
-		if s.ours[n.Field] {
+		if s.ownNews[n.Field] {
 			continue
 		}
 		if n.Reset {
 			s.outbox.Drop(n.Field)
 		}
-		s.local.hear(news.Item{
+		s.local.receive(news.Item{
 			Field: strings.Clone(n.Field), Reset: n.Reset, Demand: n.Demand, Limit: n.Limit,
-			TAT: later(now, time.Duration(min(n.ToGo, maxMicros))*time.Microsecond),
+			TAT: mono.Add(now, time.Duration(min(n.ToGo, bucket.MaxMicros))*time.Microsecond),
 		}, now)
 	}
 	if !s.behind {
-		clear(s.ours)
+		clear(s.ownNews)
 	}
 	s.counts.news.Add(uint64(len(r.News)))
 }
 
-// join takes in what the fleet's key says.
-func (s *syncer) join(c *exchange.FleetCall, back bool, now int64) {
-	w := s.local.world.Load()
+// applyFleet takes in what the fleet's key says.
+func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
+	p := s.local.params.Load()
 	if back {
-		s.nextRound = now + s.random.Int64N(int64(w.interval)) // not all at the same time
+		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not all at the same time
 	}
-	s.fleet.ApplyReply(&c.Reply, back, s.hold(), w.rtt, now)
+	s.fleet.ApplyReply(&c.Reply, back, s.hold(), p.RTT, now)
 	s.courier.Members = s.fleet.Members()
-	s.publishWorld(w.rtt)
+	s.publishParams(p.RTT)
 	s.compareIntervals()
 	s.compareLimits(c.Limit, c.Reply.Other, now)
-	s.hear(c, now)
+	s.receive(c, now)
 	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // where the interval was much longer
 }
 
@@ -924,39 +759,34 @@ func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
 	}
 }
 
-// asLimit is a limit that was sent, to a precision of 6e-8.
-func asLimit(l exchange.Limit) Limit {
-	return Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
-}
-
 // hold is how long the fleet is learnt anew after a loss or an outage.
-func (s *syncer) hold() time.Duration { return holdTaus * tauIntervals * s.interval }
+func (s *syncer) hold() time.Duration { return account.HoldTaus * account.TauIntervals * s.interval }
 
-// publishWorld tells deciders and grants of the fleet as it is now.
-func (s *syncer) publishWorld(rtt time.Duration) {
-	w := newWorld(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, tauIntervals*s.fleet.Slowest())
-	w.hold = s.hold()
-	w.silentAt, w.silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
+// publishParams tells deciders and grants of the fleet as it is now.
+func (s *syncer) publishParams(rtt time.Duration) {
+	p := account.NewParams(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, account.TauIntervals*s.fleet.Slowest())
+	p.Hold = s.hold()
+	p.SilentAt, p.Silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
 	if sim, ok := s.store.(exchange.Simulated); ok {
-		w.without = sim.Without()
+		p.Without = sim.Without()
 	}
-	s.local.world.Store(w)
+	s.local.params.Store(p)
 }
 
 // leave tells what is left to tell, leaves the fleet, and lets every key go on
 // with its share.
 func (s *syncer) leave(tick *time.Ticker) {
-	begin := clock(s.base)
+	begin := mono.Now(s.base)
 	if s.courier.FleetAnswers() {
 		last := &request{kind: askSync, ctx: context.Background(), done: make(chan error, 1)}
 		s.accept(last)
 		s.await(tick, begin+int64(closeFlush), func() bool {
-			s.step(clock(s.base))
+			s.step(mono.Now(s.base))
 			return len(last.done) > 0
 		})
 		s.sayLeave(tick, begin+int64(closeMost))
 	}
-	now := clock(s.base)
+	now := mono.Now(s.base)
 	closed := s.named(ErrClosed)
 	s.answerAll(s.syncs, closed)
 	s.answerAll(s.forced, closed)
@@ -976,11 +806,11 @@ func (s *syncer) leave(tick *time.Ticker) {
 
 // await takes in results until done, or until the clock says end.
 func (s *syncer) await(tick *time.Ticker, end int64, done func() bool) {
-	for !done() && clock(s.base) < end {
+	for !done() && mono.Now(s.base) < end {
 		select {
 		case <-tick.C:
 		case b := <-s.results:
-			s.finish(b, clock(s.base))
+			s.finish(b, mono.Now(s.base))
 		}
 	}
 }
@@ -993,9 +823,9 @@ func (s *syncer) sayLeave(tick *time.Ticker, end int64) {
 	if !idle() {
 		return
 	}
-	now := clock(s.base)
+	now := mono.Now(s.base)
 	last := s.fleetCall(now)
-	s.tell(last, now)
+	s.announce(last, now)
 	s.regular = s.courier.Leave(now, last)
 	s.send(s.regular)
 	s.await(tick, end, func() bool { return s.regular == nil })
@@ -1059,7 +889,7 @@ func (s *syncer) warningDue(st *Status, now int64) bool {
 	if st.Err == s.noAnswer && s.wall(now).Sub(st.Since) < warnHang { //nolint:errorlint // errors.Is would call methods of errors that the client's hooks made
 		return false
 	}
-	pause := warnCalm
+	pause := warnPause
 	if s.warned {
 		pause = warnEvery
 	}

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
@@ -204,7 +205,7 @@ func TestBlockedLoggerStopsNothing(t *testing.T) {
 		}
 		for range 50 {
 			f.wantWorking(m)
-			m.Sleep(warnCalm)
+			m.Sleep(warnPause)
 		}
 		f.wantClosed(m)
 		close(out.open)
@@ -614,7 +615,7 @@ var lies = map[string]struct {
 	"all is duplicate":        {reply: func(r *exchange.Reply) { r.Status = exchange.Duplicate }},
 	"everybody asks for more": {reply: eachKey(func(k *exchange.KeyState) { k.Demand = 1 << 52 })},
 	"all is full":             {reply: eachKey(func(k *exchange.KeyState) { k.ToGo = exchange.LongAgo })},
-	"a debt of 142 years":     {reply: eachKey(func(k *exchange.KeyState) { k.ToGo = 1 << 52 }), debt: longestDebt},
+	"a debt of 142 years":     {reply: eachKey(func(k *exchange.KeyState) { k.ToGo = 1 << 52 }), debt: bucket.LongestDebt},
 	"a fleet beyond counting": {fleet: func(r *exchange.FleetReply) { r.Members = exchange.MaxMembers }},
 	"a fleet that is silent": {fleet: func(r *exchange.FleetReply) {
 		r.Members, r.Silent = exchange.MaxMembers, exchange.MaxMembers
@@ -622,7 +623,7 @@ var lies = map[string]struct {
 	"a debt of 142 years, and a fleet to match": {
 		fleet: func(r *exchange.FleetReply) { r.Members = exchange.MaxMembers },
 		reply: eachKey(func(k *exchange.KeyState) { k.ToGo = 1 << 52 }),
-		debt:  longestDebt,
+		debt:  bucket.LongestDebt,
 	},
 }
 
@@ -665,7 +666,7 @@ func TestLiesAreForgotten(t *testing.T) {
 					}
 				})
 				f.askFor(time.Second)
-				if most := int64(2 * time.Second / urgentTick); calls.Load() > most {
+				if most := int64(2 * time.Second / urgentEvery); calls.Load() > most {
 					t.Errorf("%d calls in a second of lies, want at most %d", calls.Load(), most)
 				}
 				p.listen(nil, nil)

@@ -761,7 +761,7 @@ func TestNoWaiterStalls(t *testing.T) {
 				var k lockedKey
 				l.acquire(&k, "k", l.now())
 				defer k.unlock()
-				return k.bucket.levelAt(l.now())
+				return k.bucket.LevelAt(l.now())
 			}
 			check := func() {
 				synctest.Wait()

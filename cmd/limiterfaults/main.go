@@ -1,5 +1,6 @@
-// Limiterfaults makes faults happen to real Redis servers that serve two fleets of
-// operating-system processes, and writes the tables of docs/faults.md.
+// Limiterfaults does to real Redis servers whatever can happen to one, with two
+// fleets of operating-system processes on them, and writes down what came of
+// it: the tables of docs/faults.md.
 //
 //	go run ./cmd/limiterfaults -h
 package main
@@ -12,7 +13,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,7 +24,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/faultmatrix"
 )
 
-// pace is the pace of a run whose figures are kept.
+// pace is that of a run whose figures are kept.
 var pace = faultmatrix.Pace{Settle: 2 * time.Second, Before: 4 * time.Second, After: 3 * time.Second, Patience: 90 * time.Second}
 
 var kinds = []faultmatrix.Kind{faultmatrix.Tuned, faultmatrix.Default}
@@ -38,7 +41,7 @@ func main() {
 	if faultmatrix.Serve() {
 		return
 	}
-	logging.Disable() // of this program's own client; the lines of its fleets' are counted
+	logging.Disable() // the client with which this program looks at its servers is no news; its fleets' are counted
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second Ctrl-C ends the program at once
 	if err := run(ctx, os.Args[1:]); err != nil {
@@ -54,8 +57,8 @@ func parse(args []string) (o options, err error) {
 	pattern := fs.String("run", "", "only the faults and situations whose names match this regular `expression`")
 	fs.BoolVar(&o.list, "list", false, "name the faults and situations, and end")
 	fs.BoolVar(&o.long, "long", false, "with those that take long")
-	fs.BoolVar(&o.stories, "v", false, "print the events of a process of each fleet")
-	fs.StringVar(&o.out, "o", "", "write the page to this `file`")
+	fs.BoolVar(&o.stories, "v", false, "print what a process of each fleet said, and when")
+	fs.StringVar(&o.out, "o", "", "write the page to this `file`, and the logs to one beside it, .txt")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
@@ -87,7 +90,7 @@ func run(ctx context.Context, args []string) error {
 			continue
 		}
 		p.add(found)
-		report(os.Stderr, found, o.stories)
+		tell(os.Stderr, found, o.stories)
 	}
 	if err := observe(ctx, o, p); err != nil {
 		return err
@@ -119,7 +122,7 @@ func observe(ctx context.Context, o options, p *page) error {
 		}
 		p.observed = append(p.observed, found...)
 		for _, f := range found {
-			reportFailed(os.Stderr, f.Kind, f.Failed())
+			tellFailed(os.Stderr, f.Kind, f.Failed())
 			if o.stories {
 				fmt.Fprintf(os.Stderr, "  %s, in each second: %.2f\n", f.Kind, f.Seconds)
 			}
@@ -128,30 +131,37 @@ func observe(ctx context.Context, o options, p *page) error {
 	return nil
 }
 
-func report(w io.Writer, found []*faultmatrix.Measured, stories bool) {
+func tell(w io.Writer, found []*faultmatrix.Measured, stories bool) {
 	for _, m := range found {
-		reportFailed(w, m.Kind, m.Failed())
+		tellFailed(w, m.Kind, m.Failed())
 		if stories {
 			fmt.Fprintf(w, "  %s:\n%s", m.Kind, m.Story())
 		}
 	}
 }
 
-func reportFailed(w io.Writer, k faultmatrix.Kind, failed []faultmatrix.Mark) {
+func tellFailed(w io.Writer, k faultmatrix.Kind, failed []faultmatrix.Mark) {
 	for _, mark := range failed {
 		fmt.Fprintf(w, "  %s: not as required: %s: %s\n", k, mark.What, mark.Note)
 	}
 }
 
+// write writes the page to a file, and the logs to one beside it; without a name the page
+// alone, to standard output.
 func write(p *page, name string) error {
 	if name == "" {
 		p.write(os.Stdout)
 		return nil
 	}
+	logs := strings.TrimSuffix(name, filepath.Ext(name)) + ".txt"
+	return errors.Join(writeFile(name, p.write), writeFile(logs, p.writeStories))
+}
+
+func writeFile(name string, write func(io.Writer)) error {
 	file, err := os.Create(name)
 	if err != nil {
 		return err
 	}
-	p.write(file)
+	write(file)
 	return file.Close()
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// page is the data of the page.
+// page is what is written down.
 type page struct {
 	began    time.Time
 	load     string // of the machine, at first
@@ -26,42 +26,52 @@ func newPage() *page { return &page{began: time.Now(), load: load()} }
 
 func (p *page) add(found []*faultmatrix.Measured) { p.measured = append(p.measured, found...) }
 
-const method = `# Faults
+const head = `# Faults
 
-Written by ` + "`make faults`" + `, which does all of this again in about 15 minutes; ` + "`go run ./cmd/limiterfaults -h`" + ` has more.
+What faults of a real Redis do to fleets of processes that share a limit, and what
+deploys, brownouts and waiting workers do to them. Written by ` + "`make faults`" + `, in
+about 15 minutes; ` + "`go run ./cmd/limiterfaults -h`" + ` runs a part of it.
 
-Every fault happens to a real Redis on which two fleets are at work at the same time: three operating-system processes
-with clients of ` + "`limiter.Tune`" + `, and three with go-redis's defaults. Each asks for three times the limit (300/s, burst 30) of one
-key, and for 16 other keys beside, on 100 ms rounds.
+`
 
-- **admitted** is over the limit, before the fault, while it lasts, and after its end and the return.
-- **p99.99** and **slowest** are of all calls of Allow in the fleet, beside those of a bare ` + "`rate.Limiter`" + ` in the same loop: what the two
-  have in common is the machine. Required: within the larger of twice the fault-free p99.99 and 1 ms.
-- **Synced again** counts from the end of the cause; with Sentinel from the new primary's announcement, on a Cluster from the
-  failure, until the last process says so for good. Required of tuned clients: 1 s, 1 s, 10 s.
-- **lost / doubled**: a second limiter in each process has a bucket so large that it is never full. What Redis has of its key
-  in the end is compared with what the processes admitted. Where Redis itself lost data, what was exchanged in the last
-  round or two before, and seen by nobody else, may be lost or told twice: 0.3 s of the key's 90 tokens/s is allowed there.
-- **log lines / changes / go-redis**: lines of the limiter's own log from the fault on, changes of state, and lines of go-redis on standard
-  error, by the process that wrote most. Required: a line for each change, one a minute, and that the fault's name is in it.
-- **not as required**: every requirement that this run did not meet, as judged by the program.
+const method = `
+What is not as required is named in the last column of each table. [faults.txt](faults.txt)
+has the log lines of each fault, and what OnChange was given.
 
-The network's faults are those of a proxy in between: what it drops is accepted by the kernel and goes no farther, so that
-connections hang and are not reset. Clocks are stepped for a server that comes back with its data, by a library that is
-preloaded into it.
+## How to read it
+
+Every fault happens to a real Redis with two fleets on it: three operating-system
+processes with clients of ` + "`limiter.Tune`" + `, and three with go-redis's defaults. Each
+fleet requests three times its limit (300/s, burst 30) of one key, and 16 other
+keys, in rounds of 100 ms.
+
+- **admitted**: over the limit, before the fault, during it, and after the return.
+  Required: 0.95 to 1.1 in an outage, 0.9 to 1.1 after it.
+- **p99.99** and **slowest**: of all calls of Allow, beside a bare ` + "`rate.Limiter`" + ` in the
+  same loop, which shows the machine's part. Required: within twice the fault-free
+  p99.99, or 1 ms.
+- **Synced again**: from the end of the cause until the last process is synced for
+  good. With Sentinel from the new primary's announcement, on a Cluster from the
+  failure. Required of tuned clients: 1 s, 1 s, 10 s.
+- **lost / doubled**: tokens of a key whose bucket is never full, in Redis against
+  the processes' own count. A Redis that lost data may lose or double 0.3 s of the
+  key's 90 tokens/s.
+- **log lines / changes / go-redis**: of the process that wrote most: lines of the
+  limiter, changes of state, lines of go-redis on standard error. Required: a line
+  for each change, one a minute, with the fault's name.
+
+Network faults are those of a proxy: what it drops is accepted by the kernel and goes
+no farther, so connections hang and are not reset. A library preloaded into the
+server steps its clock.
 
 `
 
 const situations = `
 ## As services run it
 
-Two fleets on one Redis go through each situation: three processes with clients of ` + "`limiter.Tune`" + `,
-and three with go-redis's defaults. Each process reaches Redis through a proxy
-of its own.
-
-A fleet requests three times its limit (300/s, burst 30) at random instants,
-spread over the processes that are alive. Workers call Wait, work for 10 ms and
-call again, on 50/s, burst 5. Admitted is over the limit.
+Two fleets as above go through each situation. Each process reaches Redis through a
+proxy of its own. Requests come at random instants, spread over the processes that
+are alive. Workers call Wait, work for 10 ms and call again, on 50/s, burst 5.
 
 | situation | during | after | required |
 | --- | --- | --- | --- |
@@ -74,13 +84,14 @@ call again, on 50/s, burst 5. Admitted is over the limit.
 `
 
 func (p *page) write(w io.Writer) {
+	fmt.Fprint(w, head)
+	faultmatrix.WriteSummary(w, p.measured)
 	fmt.Fprint(w, method)
 	fmt.Fprintln(w, p.machine())
 	fmt.Fprintln(w)
 	faultmatrix.WriteTable(w, p.measured)
 	fmt.Fprint(w, situations)
 	faultmatrix.WriteSituations(w, p.observed)
-	p.writeStories(w)
 	if len(p.notRun) > 0 {
 		fmt.Fprint(w, "\nNot run:\n\n")
 	}
@@ -89,23 +100,22 @@ func (p *page) write(w io.Writer) {
 	}
 }
 
-// writeStories writes the events and log lines of the runs.
+// writeStories writes what was logged while it happened, for faults.txt.
 func (p *page) writeStories(w io.Writer) {
-	fmt.Fprint(w, "\n## What was said\n\nBy the process of each fleet that said most: its log, and what OnChange was given, in seconds from the fault's begin.\n\n```\n")
+	fmt.Fprint(w, "By the process of each fleet that logged most: its log, and what OnChange was given, in seconds from the fault's begin.\n\n")
 	for _, m := range p.measured {
 		fmt.Fprintf(w, "%s (%s client)\n%s\n", m.Fault.Name, m.Kind, m.Story())
 	}
-	fmt.Fprint(w, "```\n")
 }
 
-// machine returns the machine and versions of the measurement.
+// machine says on what this was measured.
 func (p *page) machine() string {
 	return fmt.Sprintf("Measured on %s in %s: %s/%s, %d cores, load %s at first and %s at the end; %s, go-redis %s, %s.",
 		p.began.Format(time.DateOnly), time.Since(p.began).Round(time.Second), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(),
 		p.load, load(), runtime.Version(), version("github.com/redis/go-redis/v9"), redisserver.Version())
 }
 
-// load returns the mean number of runnable processes in the last minute.
+// load is the mean number of processes that wanted to run in the last minute.
 func load() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

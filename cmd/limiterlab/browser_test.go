@@ -45,6 +45,7 @@ func newBrowser(t *testing.T) *browser {
 	}
 	b.call(http.MethodPost, base+"/session", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
 		"goog:chromeOptions": map[string]any{"binary": chromium, "args": chromiumFlags(t)},
+		"goog:loggingPrefs":  map[string]any{"browser": "ALL"},
 	}}}, &created)
 	b.session = base + "/session/" + created.ID
 	t.Cleanup(func() { b.call(http.MethodDelete, b.session, nil, nil) })
@@ -174,6 +175,20 @@ func (b *browser) click(selector string) {
 	for _, id := range element {
 		b.post("/element/"+id+"/click", map[string]any{}, nil)
 	}
+}
+
+// errors returns the errors in the browser's console since the last call.
+func (b *browser) errors() []string {
+	b.t.Helper()
+	var entries []struct{ Level, Message string }
+	b.post("/se/log", map[string]any{"type": "browser"}, &entries)
+	var messages []string
+	for _, e := range entries {
+		if e.Level == "SEVERE" {
+			messages = append(messages, e.Message)
+		}
+	}
+	return messages
 }
 
 // The keys of the WebDriver protocol.

@@ -10,25 +10,25 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
 )
 
-// observer is shown a run while it goes on, in the order of time.
+// observer shows a run while it goes on, in the order of time.
 type observer interface {
 	Second(report.Second)
 	Note(report.Note)
 }
 
-// collector brings together what the workers report. One goroutine owns it.
+// collector merges the workers' reports. One goroutine owns it.
 type collector struct {
 	observer observer
 	epoch    time.Time
 
 	requests []trace.Request
 	levels   []trace.Level
-	through  []time.Duration // per process: up to when its reports reach
+	through  []time.Duration // per process: end of the time covered by its reports
 	status   []worker.Status // per process: the last
 	ended    []bool          // per process
-	seconds  []report.Second // those not shown yet
-	shown    int             // how many were
-	notes    []report.Note   // those not shown yet, in the order of time
+	seconds  []report.Second // not shown yet
+	shown    int             // number of seconds shown
+	notes    []report.Note   // not shown yet, in the order of time
 }
 
 func newCollector(n int, epoch time.Time, o observer) *collector {
@@ -41,8 +41,8 @@ func newCollector(n int, epoch time.Time, o observer) *collector {
 	}
 }
 
-// gather takes reports and notes until both have ended. When the reports have,
-// endNotes asks the notes to.
+// gather takes reports and notes until both have ended. At the end of the
+// reports it calls endNotes, to end the notes.
 func (c *collector) gather(reports <-chan worker.Report, notes <-chan report.Note, endNotes func()) {
 	for reports != nil || notes != nil {
 		select {
@@ -87,7 +87,7 @@ func (c *collector) count(q trace.Request) {
 	}
 }
 
-// keepStatus has the seconds that end with a report end in the status before it.
+// keepStatus gives the seconds that end within a report the status before it.
 func (c *collector) keepStatus(r worker.Report) {
 	st := c.status[r.Process]
 	for at := c.through[r.Process].Truncate(time.Second); at+time.Second <= r.Through; at += time.Second {
@@ -97,15 +97,15 @@ func (c *collector) keepStatus(r worker.Report) {
 	}
 }
 
-// keepLevel takes a report's number of callers that wait for all the time since
-// the report before it.
+// keepLevel takes a report's number of waiting callers as that of all the time
+// since the report before it.
 func (c *collector) keepLevel(r worker.Report) {
 	if r.Status.Waiting > 0 {
 		c.levels = append(c.levels, trace.Level{Span: trace.Span{From: c.through[r.Process], To: r.Through}, Callers: r.Status.Waiting})
 	}
 }
 
-// second is the one that holds an instant that has not been shown.
+// second returns the second that holds an instant not shown yet.
 func (c *collector) second(at time.Duration) *report.Second {
 	i := int(at/time.Second) - c.shown
 	for len(c.seconds) <= i {
@@ -120,7 +120,7 @@ func (c *collector) second(at time.Duration) *report.Second {
 	return &c.seconds[i]
 }
 
-// note takes a word to show when its time has come.
+// note adds a note, to be shown at its time.
 func (c *collector) note(n report.Note) {
 	i := slices.IndexFunc(c.notes, func(later report.Note) bool { return later.At > n.At })
 	if i < 0 {
@@ -129,7 +129,7 @@ func (c *collector) note(n report.Note) {
 	c.notes = slices.Insert(c.notes, i, n)
 }
 
-// show shows what every process has reported in full.
+// show shows the seconds that every process has reported in full.
 func (c *collector) show() {
 	known := c.known()
 	for len(c.seconds) > 0 && c.seconds[0].End <= known {
@@ -142,7 +142,7 @@ func (c *collector) show() {
 	c.showNotes(known)
 }
 
-// known is up to when every process that runs has reported.
+// known returns the end of the time that every running process has reported.
 func (c *collector) known() time.Duration {
 	known := slices.Max(c.through)
 	for k, through := range c.through {
@@ -153,7 +153,7 @@ func (c *collector) known() time.Duration {
 	return known
 }
 
-// closeEnded has processes that ended before the end of a second say so in it.
+// closeEnded marks the processes that ended before the end of a second.
 func (c *collector) closeEnded(s *report.Second) {
 	for k, ended := range c.ended {
 		if ended && c.through[k] < s.End {
@@ -169,7 +169,7 @@ func (c *collector) showNotes(before time.Duration) {
 	}
 }
 
-// end is when the run ended: what the last report reaches.
+// end returns the end of the run: the end of the last report.
 func (c *collector) end() time.Duration {
 	c.showNotes(forever)
 	return slices.Max(c.through)

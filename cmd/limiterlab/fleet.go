@@ -8,7 +8,7 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
 )
 
-// fleet is the workers of a run, goroutines or processes alike.
+// fleet is the workers of a run, goroutines or processes.
 type fleet struct {
 	reports chan worker.Report // closed when all have ended
 	orders  []chan worker.Order
@@ -17,8 +17,8 @@ type fleet struct {
 	errs []error
 }
 
-// startFleet starts the workers, which wait for begin. They end by themselves
-// after the run, with ctx, or when one of them fails.
+// startFleet starts the workers, which wait for begin. They end after the run,
+// with ctx, or when one of them fails.
 func startFleet(ctx context.Context, run worker.Runner, workers []worker.Config) *fleet {
 	ctx, cancel := context.WithCancel(ctx)
 	f := &fleet{reports: make(chan worker.Report, len(workers))}
@@ -41,8 +41,8 @@ func startFleet(ctx context.Context, run worker.Runner, workers []worker.Config)
 	return f
 }
 
-// awaitReady returns every worker's first report, which says that it is ready;
-// fewer where the fleet ends instead.
+// awaitReady returns every worker's first report, sent when it is ready. It
+// returns fewer if the fleet ends instead.
 func (f *fleet) awaitReady() []worker.Report {
 	var first []worker.Report
 	for range f.orders {
@@ -55,7 +55,7 @@ func (f *fleet) awaitReady() []worker.Report {
 	return first
 }
 
-// drain waits for the end of a fleet in whose reports nobody is interested.
+// drain waits for the end of a fleet and drops its reports.
 func (f *fleet) drain() {
 	for range f.reports {
 	}
@@ -68,8 +68,8 @@ func (f *fleet) begin(first []worker.Order) {
 	}
 }
 
-// stop ends a worker, an operating-system process by SIGTERM. It is for one
-// goroutine, after begin.
+// stop ends a worker, an operating-system process by SIGTERM. Only one goroutine
+// may call it, after begin.
 func (f *fleet) stop(k int) { worker.Post(f.orders[k], worker.Order{Stop: true}) }
 
 func (f *fleet) fail(err error) {
@@ -78,7 +78,7 @@ func (f *fleet) fail(err error) {
 	f.errs = append(f.errs, err)
 }
 
-// err is what kept workers from their work.
+// err returns the errors for which workers could not work.
 func (f *fleet) err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -18,13 +18,13 @@ import (
 
 const inspectCommand = "inspect"
 
-// inspectPatience is how long Redis may take for all that is asked.
+// inspectPatience is the time that Redis may take for all answers.
 const inspectPatience = 10 * time.Second
 
-// demandIntervals is the time constant of demand, in intervals (docs/design.md §2).
+// demandIntervals is the time constant of demand, in intervals (docs/design.md).
 const demandIntervals = 5
 
-// inspect says how a key stands in Redis.
+// inspect prints a key's state in Redis.
 func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parseInspectOptions(args)
 	switch {
@@ -44,7 +44,7 @@ func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// look asks Redis and returns what to tell.
+// look asks Redis and returns the text to print.
 func (o *inspectOptions) look(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, inspectPatience)
 	defer cancel()
@@ -90,16 +90,17 @@ func (o *inspectOptions) client() (redis.UniversalClient, error) {
 	return redis.NewUniversalClient(limiter.Tune(universal)), nil
 }
 
-// errCluster: one node has some of the partitions.
+// errCluster is returned by a node of a Cluster, which has some of the partitions
+// only.
 var errCluster = errors.New("this is a node of a Redis Cluster: use -cluster")
 
-// ofCluster says whether Redis owns up to being a Cluster's.
+// ofCluster reports whether Redis is a node of a Cluster.
 func ofCluster(ctx context.Context, client redis.UniversalClient) bool {
 	info, err := client.Info(ctx, "cluster").Result()
 	return err == nil && strings.Contains(info, "cluster_enabled:1")
 }
 
-// explain adds what the flags have to do with an error.
+// explain adds the flags that may be wrong to an error.
 func (o *inspectOptions) explain(err error) error {
 	switch _, moved := redis.IsMovedError(err); {
 	case moved:

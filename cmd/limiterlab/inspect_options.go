@@ -13,11 +13,11 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// inspectOptions is what the flags of the subcommand inspect say.
+// inspectOptions are the flags of the subcommand inspect.
 type inspectOptions struct {
 	redis    string // URL
 	cluster  bool
-	sentinel string // name of the primary; empty: the URL is not of Sentinels
+	sentinel string // name of the primary; empty if the URL is not a Sentinel's
 	prefix   string
 	limit    limiter.Limit
 	interval time.Duration

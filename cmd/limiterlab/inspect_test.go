@@ -62,7 +62,7 @@ func TestInspect(t *testing.T) {
 		"user:42": {
 			`^"user:42" under the prefix "fleet", at 60/1h0m0s, the limit of the last report\n\nlevel          40\.\d of 60 tokens\n`,
 			`\nfull           in (20m0s|19m5\S+)\n`,
-			`\ndemand         \S+ tokens per second asked for by the whole fleet, \S+ × the limit\n`,
+			`\ndemand         \S+ tokens per second requested from the whole fleet, \S+ × the limit\n`,
 			`\nlast report    \S+ ago\n`,
 			`\nwhere          field "kuser:42" of fleet:2:16:\{\d+-\d+\}\n`,
 			`\nfleet          processes: 1, silent: 0\n {15}[0-9a-f]{16}  seen \S+ ago\n$`,

@@ -10,11 +10,11 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/redisstore"
 )
 
-// silentAfter is when a process counts as silent: unseen for so many intervals,
-// and for a second at least (docs/design.md §7).
+// silentAfter is the number of intervals after which an unseen process counts as
+// silent, though not before a second (docs/design.md §6, Silent processes).
 const silentAfter = 10
 
-// describe says what is seen, in words.
+// describe writes the key and the fleet as a text.
 func (o *inspectOptions) describe(s redisstore.Inspection) string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
@@ -33,7 +33,7 @@ func (o *inspectOptions) describe(s redisstore.Inspection) string {
 	return b.String()
 }
 
-// by says by which limit the key is seen.
+// by names the limit of the text.
 func (o *inspectOptions) by(k *redisstore.KeyInspection) string {
 	switch {
 	case o.limit != limiter.Limit{}:
@@ -44,7 +44,7 @@ func (o *inspectOptions) by(k *redisstore.KeyInspection) string {
 	return ""
 }
 
-// limitOf is a limit as it is configured. It was sent to a precision of 6e-8.
+// limitOf returns a limit as configured. It was sent to a precision of 6e-8.
 func limitOf(l exchange.Limit) limiter.Limit {
 	return limiter.Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
 }
@@ -70,7 +70,7 @@ func (o *inspectOptions) describeKey(k redisstore.KeyInspection, line func(name,
 	} else {
 		line("full", "now")
 	}
-	line("demand", "%.3g tokens per second asked for by the whole fleet, %.2f × the limit", k.Demand, k.Demand/r)
+	line("demand", "%.3g tokens per second requested from the whole fleet, %.2f × the limit", k.Demand, k.Demand/r)
 	line("last report", "%v ago", short(k.Written))
 }
 
@@ -98,7 +98,7 @@ func (o *inspectOptions) describeFleet(fleet []redisstore.MemberInspection, line
 
 func seconds(s float64) time.Duration { return short(time.Duration(s * float64(time.Second))) }
 
-// short rounds to what a reader can use.
+// short rounds to milliseconds, from a second on to tenths of a second.
 func short(d time.Duration) time.Duration {
 	if d < time.Second {
 		return d.Round(time.Millisecond)

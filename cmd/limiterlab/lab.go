@@ -17,10 +17,10 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
 )
 
-// lab is one run: a Redis, a fleet in front of it, and what is written of them.
+// lab is one run: a Redis, a fleet in front of it, and a report on them.
 type lab struct {
 	options
-	prefix string // of everything in Redis
+	prefix string // of all keys in Redis
 	out    io.Writer
 }
 
@@ -28,8 +28,7 @@ func newLab(o options, out io.Writer) *lab {
 	return &lab{options: o, prefix: "limiterlab-" + rand.Text()[:10], out: out}
 }
 
-// run returns the exit code; with an error it is that of a lab that could not
-// do its work.
+// run returns the exit code. With an error the lab could not do its work.
 func (l *lab) run(ctx context.Context) (int, error) {
 	st, err := l.openStore(ctx)
 	if err != nil {
@@ -75,8 +74,8 @@ func (l *lab) openStore(ctx context.Context) (store.Store, error) {
 	return store.NewEmbedded()
 }
 
-// play runs the fleet and the script to their end and returns what was seen:
-// nothing if ctx ended before the run began.
+// play runs the fleet and the script to their end and returns the record of the
+// run, which is empty if ctx ended before it began.
 func (l *lab) play(ctx context.Context, st store.Store) (*collector, []trace.Span, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -109,7 +108,7 @@ func (l *lab) runner() worker.Runner {
 	return worker.Run
 }
 
-// orders are the first orders of all workers.
+// orders returns the first orders of all workers.
 func (l *lab) orders(epoch time.Time) []worker.Order {
 	orders := make([]worker.Order, l.n)
 	for k, rate := range l.rates() {
@@ -169,7 +168,7 @@ func (l *lab) conclude(ctx context.Context, r model.Result) (int, error) {
 	return exitOK, nil
 }
 
-// draw writes the chart, if there is to be one.
+// draw writes the chart, if the flags ask for one.
 func (l *lab) draw(r model.Result) error {
 	if l.svg == "" {
 		return nil
@@ -185,7 +184,7 @@ func (l *lab) draw(r model.Result) error {
 	return nil
 }
 
-// intro is what a reader should know beforehand.
+// intro returns the facts of the run for a reader, before it begins.
 func (l *lab) intro(st store.Store) report.Facts {
 	f := report.Facts{
 		Limit:    l.limit,

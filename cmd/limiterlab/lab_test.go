@@ -128,13 +128,13 @@ func TestLabOfProcesses(t *testing.T) {
 	require.Contains(t, out, "process 3: ")
 }
 
-// TestLabStopsAProcess: one that gets SIGTERM tells what is left to tell, says
+// TestLabStopsAProcess: one that gets SIGTERM reports its remaining usage, says
 // how long that took, and the others go on.
 func TestLabStopsAProcess(t *testing.T) {
 	t.Parallel()
 	code, out, svg := runLab(t, t.Context(), "-for", "4s", "-processes", "-stop", "700ms", "-n", "3", "-limit", "300/s burst 30")
 	checkWholeRun(t, code, out, svg)
-	require.Regexp(t, `(?m)^ +\d\.\d\d s   process 3: closed in [\d.]+.?s: (nothing was left to tell|what was left to tell is told)$`, out)
+	require.Regexp(t, `(?m)^ +\d\.\d\d s   process 3: closed in [\d.]+.?s: (nothing was left to report|all remaining usage is reported)$`, out)
 	require.Contains(t, out, "  1 closed, ")
 	require.Contains(t, out, " process 1: closed in ")
 }

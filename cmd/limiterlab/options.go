@@ -19,48 +19,48 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
-// options is what the flags say.
+// options are the lab's flags.
 type options struct {
 	duration  time.Duration
 	limit     limiter.Limit
 	n         int
 	load      float64
-	waiters   int // workers of each process that Wait; 0: traffic by Allow
+	waiters   int // workers of each process that Wait; 0 for traffic by Allow
 	seed      uint64
-	server    string // redis-server to start; empty: none
-	redis     string // URL of one that runs; empty: none
+	server    string // redis-server to start; empty for none
+	redis     string // URL of a running Redis; empty for none
 	processes bool
-	stop      time.Duration // when the last process gets SIGTERM; 0: never
-	svg       string        // path; empty: no chart
+	stop      time.Duration // time of the last process's SIGTERM; 0 for never
+	svg       string        // path; empty for no chart
 	quiet     bool
-	http      string // host:port of the page; empty: none
+	http      string // host:port of the page; empty for none
 }
 
 const (
 	defaultLimit = "1000/s burst 100"
 	redisServer  = "redis-server"
 	maxProcesses = live.MaxProcesses
-	maxPageRate  = 100_000 // calls per second at the largest demand that the page can wish
+	maxPageRate  = 100_000 // calls per second at the largest demand of the page
 	maxRequests  = 50e6    // they are kept in memory, 24 bytes each
 	minDuration  = 3 * time.Second
 	minPressure  = 2 // demand of waiting workers in times the limit: enough for a queue at all times
 )
 
-// flags are the lab's flags, which write into o.
+// flags returns the lab's flags, which write into o.
 func (o *options) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("limiterlab", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
-	fs.DurationVar(&o.duration, "for", 30*time.Second, "how long the run takes; Redis is away in its middle third")
+	fs.DurationVar(&o.duration, "for", 30*time.Second, "length of the run; Redis is away in its middle third")
 	fs.Func("limit", "the fleet's `limit` (default \""+defaultLimit+"\")", o.setLimit)
 	fs.IntVar(&o.n, "n", 5, "number of `processes` that share the limit")
-	fs.Float64Var(&o.load, "load", 3, "how many `times` the limit the traffic asks for")
+	fs.Float64Var(&o.load, "load", 3, "demand of the traffic, in `times` the limit")
 	fs.IntVar(&o.waiters, "waiters", 0, "`workers` of each process that wait for tokens, in place of traffic")
 	fs.Uint64Var(&o.seed, "seed", 1, "seed of the traffic")
 	fs.StringVar(&o.server, "server", "", "start a `redis-server` (on the PATH), kill it, start it again")
 	fs.StringVar(&o.redis, "redis", "", "use a Redis that runs, at this `URL`, and cut it off by a proxy; it is not harmed")
 	fs.BoolVar(&o.processes, "processes", false, "run every limiter as an operating-system process of its own")
-	fs.DurationVar(&o.stop, "stop", 0, "end the last of the -processes by SIGTERM after so `long`")
+	fs.DurationVar(&o.stop, "stop", 0, "end the last of the -processes by SIGTERM after this `time`")
 	fs.StringVar(&o.svg, "svg", "limiterlab.svg", "`path` of the chart; empty for none")
 	fs.StringVar(&o.http, "http", "", "serve a live page at this `address`; :8080 is localhost only, 0.0.0.0:8080 is for all")
 	fs.BoolVar(&o.quiet, "q", false, "no line a second, only the report at the end")
@@ -105,7 +105,7 @@ func parseOptions(args []string) (options, error) {
 	return o, nil
 }
 
-// validate names all faults at once.
+// validate returns all faults at once.
 func (o *options) validate() error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {
@@ -132,8 +132,8 @@ func (o *options) validate() error {
 	return errors.Join(errs...)
 }
 
-// forPage completes the address of the page, and names the flags that are of no
-// use with it.
+// forPage completes the address of the page. It returns an error for flags that
+// have no use with it.
 func (o *options) forPage(fs *flag.FlagSet) error {
 	var errs []error
 	fs.Visit(func(f *flag.Flag) {
@@ -155,8 +155,8 @@ func (o *options) forPage(fs *flag.FlagSet) error {
 	return errors.Join(errs...)
 }
 
-// forWaiting refuses a run of waiting workers that would not show a queue, and
-// names the flag that is of no use with them.
+// forWaiting returns an error for a run of waiting workers that would not show a
+// queue, and for a flag that has no use with them.
 func (o *options) forWaiting(fs *flag.FlagSet) error {
 	if o.waiters == 0 {
 		return nil
@@ -174,8 +174,8 @@ func (o *options) forWaiting(fs *flag.FlagSet) error {
 	return errors.Join(errs...)
 }
 
-// rate is the demand in calls per second: of the traffic, or of waiting workers
-// without a limit.
+// rate returns the demand in calls per second: of the traffic, or of waiting
+// workers without a limit.
 func (o *options) rate() float64 {
 	if o.waiters > 0 {
 		return traffic.Demand(o.n * o.waiters)

@@ -106,7 +106,7 @@ func TestHelp(t *testing.T) {
 		require.Empty(t, stderr.String())
 		for _, want := range []string{
 			"Usage: limiterlab [flags]",
-			"  -for duration          how long the run takes; Redis is away in its middle third (default 30s)\n",
+			"  -for duration          length of the run; Redis is away in its middle third (default 30s)\n",
 			"  -limit limit           the fleet's limit (default \"1000/s burst 100\")\n",
 			"  -waiters workers       workers of each process that wait for tokens, in place of traffic (default 0)\n",
 			"  -q                     no line a second, only the report at the end\n",

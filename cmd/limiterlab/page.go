@@ -20,7 +20,7 @@ func (l *lab) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("the page: %w", err)
 	}
-	defer ln.Close() // the server does, but for a lab that fails before
+	defer ln.Close() // for a lab that fails before the server, which closes it too
 	rig, err := l.openRig(ctx)
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func (l *lab) serve(ctx context.Context) (err error) {
 	})
 	defer run.Wait()
 	defer cancel()
-	host, _, _ := net.SplitHostPort(l.http) // it has been validated
+	host, _, _ := net.SplitHostPort(l.http) // validated before
 	fmt.Fprintf(l.out, "%d limiters share %s in front of %v.\nOpen http://%s/ and take Redis away. Ctrl-C ends the lab.\n",
 		l.n, report.LimitText(l.limit), rig, openAt(host, ln.Addr()))
 	return serveUntil(ctx, ln, page.New(run, host))
@@ -58,8 +58,8 @@ func (l *lab) openRig(ctx context.Context) (*store.Rig, error) {
 	return rig, nil
 }
 
-// openAt is what a browser on this machine is to open: the host as it was
-// given, unless that stands for all addresses.
+// openAt returns the host and port for a browser on this machine: the given host,
+// or localhost if that stands for all addresses.
 func openAt(host string, addr net.Addr) string {
 	_, port, _ := net.SplitHostPort(addr.String())
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
@@ -68,7 +68,7 @@ func openAt(host string, addr net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
-// serveUntil serves until ctx ends.
+// serveUntil serves h until ctx ends.
 func serveUntil(ctx context.Context, ln net.Listener, h http.Handler) error {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	stopped := context.AfterFunc(ctx, func() { _ = srv.Close() })

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,8 +49,7 @@ func serveLab(t *testing.T, args ...string) *servedLab {
 	return s
 }
 
-// shots is the environment variable that names a folder in which to leave
-// pictures of the page, for somebody to look at.
+// shots is the environment variable that names a folder for pictures of the page.
 const shots = "LIMITERLAB_SHOTS"
 
 // shoot takes a picture, if there is a folder for it.
@@ -71,10 +72,8 @@ func status(text string) string {
 	return fmt.Sprintf("document.getElementById('status').textContent.includes(%q)", text)
 }
 
-// lastSecond is the value of a line of the chart in its last second.
-func lastSecond(line string) string {
-	return fmt.Sprintf("chart.data[1 + LINES.findIndex((line) => line.name === %q)].at(-1)", line)
-}
+// lastSecond is a line's tokens per second in the chart's last second.
+func lastSecond(line string) string { return fmt.Sprintf("latest(%q)", line) }
 
 // outage is what a line says of the last outage, in times the limit.
 func outage(line string) string {
@@ -99,7 +98,11 @@ func TestPage(t *testing.T) {
 	b.scheme("light")
 	b.open(lab.url)
 	b.await(status("Redis answers.") + "&&" + status("3 synced"))
-	b.await("tallies.length >= 8")
+	require.Empty(t, b.errors(), "in the console")
+	require.True(t, b.truth(next("Press Kill", "[data-do=kill]")))
+	b.await("slices.length >= 8")
+	checkLabels(t, b)
+	checkContrast(t, b)
 	b.shoot("before")
 
 	// With keys alone: the first tab stop is Kill, and one sees where one is.
@@ -109,6 +112,8 @@ func TestPage(t *testing.T) {
 	b.press(keyEnter)
 	b.await(said("Redis is stopped."))
 	b.await(status("Redis is dead.") + "&&" + status("3 degraded"))
+	b.await(event(`^[23] processes degraded( in \S+ m?s)?: connection`))
+	require.False(t, b.truth(event("prefix=")), "a log line")
 	require.True(t, b.truth("document.activeElement.dataset.do === 'kill'"), "the focus stays")
 	b.await("state.outages.length === 1 && state.outages[0].on && state.outages[0].to - state.outages[0].from > 4")
 	require.True(t, b.truth(outage("closed")+" === 0"))
@@ -119,7 +124,15 @@ func TestPage(t *testing.T) {
 	var kept float64
 	b.eval(outage("admitted"), &kept)
 	require.InDelta(t, 1, kept, 0.35, "times the limit")
+	b.await(next("Press 10×", `[data-demand="10"]`))
+	checkEdge(t, b)
+	checkLabels(t, b)
 	b.shoot("outage")
+	b.scheme("dark")
+	b.await("getComputedStyle(document.body).backgroundColor === 'rgb(20, 23, 26)'")
+	checkContrast(t, b)
+	b.shoot("outage-dark")
+	b.scheme("light")
 
 	b.click(button("kill"))
 	b.await(said("Redis is dead already."))
@@ -131,6 +144,7 @@ func TestPage(t *testing.T) {
 	checkOtherFaults(t, b)
 	checkLoad(t, b)
 	checkFleet(t, b)
+	checkDesktop(t, b)
 	checkPhone(t, b)
 	checkLostLab(t, b, lab, args)
 }
@@ -146,7 +160,7 @@ func TestPageOfWaitingCallers(t *testing.T) {
 	b.width(960, 900)
 	b.scheme("light")
 	b.open(lab.url)
-	b.await(status("3 synced") + "&& tallies.length >= 2")
+	b.await(status("3 synced") + "&& slices.length >= 2")
 	calls := func(how string) string { return fmt.Sprintf("button[data-calls=%q]", how) }
 	pressed := func(how string) string {
 		return fmt.Sprintf("document.querySelector('%s').getAttribute('aria-pressed') === 'true'", calls(how))
@@ -155,7 +169,7 @@ func TestPageOfWaitingCallers(t *testing.T) {
 	require.True(t, b.truth(pressed("allow")+"&&"+row+".hidden"))
 
 	b.click(calls("wait"))
-	b.await(said("Callers wait: 3 workers a process on average"))
+	b.await(said("Callers wait: 3 workers in each process on average"))
 	b.await(pressed("wait") + "&&" + status("Callers waiting: ") + "&&" + row + ".checkVisibility()")
 	b.click(`button[data-load="even"]`)
 	b.await("state.processes.every((p) => p.waiting > 0)")
@@ -166,7 +180,7 @@ func TestPageOfWaitingCallers(t *testing.T) {
 	require.True(t, b.truth("document.getElementById('room').textContent === 'waiting'"))
 	b.await(lastSecond("asked") + " === 900")
 	b.click(`button[data-demand="3"]`)
-	b.await(said("Workers that wait ask as often as they may"))
+	b.await(said("Waiting workers set their own demand"))
 
 	for outages, fault := range []string{"kill", "freeze"} {
 		b.click(button(fault))
@@ -194,9 +208,50 @@ func TestPageOfWaitingCallers(t *testing.T) {
 	b.shoot("waiting-phone")
 	b.width(960, 900)
 	b.click(calls("allow"))
-	b.await(said("Callers do not wait: the fleet is asked for 3 times the limit."))
+	b.await(said("Callers do not wait: the demand is 3 times the limit."))
 	b.await(row + ".hidden && state.processes.every((p) => p.waiting === 0) && !" + status("Callers waiting"))
-	b.await("tallies.at(-1).waiting === 0")
+	b.await("slices.at(-1).waiting === 0")
+}
+
+// pictures is the environment variable that makes TestPictures write those of
+// docs/lab.md, if it is set.
+const pictures = "LIMITERLAB_PICTURES"
+
+// TestPictures takes the lab with its own flags through an outage and writes the
+// pictures of docs/lab.md.
+func TestPictures(t *testing.T) {
+	if os.Getenv(pictures) == "" {
+		t.Skip("writes docs/lab/*.png: runs with " + pictures + "=1")
+	}
+	b := newBrowser(t)
+	lab := serveLab(t, "-http", "127.0.0.1:0")
+	shoot := func(name string) { b.screenshot("../../docs/lab/" + name + ".png") }
+	b.width(1440, 640)
+	b.scheme("light")
+	b.open(lab.url)
+	b.await(status("5 synced") + "&& state.now > 14")
+	shoot("before")
+	b.click(button("kill"))
+	b.await("state.outages[0]?.to - state.outages[0]?.from > 6")
+	b.click(`button[data-demand="10"]`)
+	b.await("state.outages[0].to - state.outages[0].from > 14")
+	shoot("outage")
+	b.scheme("dark")
+	b.await("getComputedStyle(document.body).backgroundColor === 'rgb(20, 23, 26)'")
+	shoot("outage-dark")
+	b.scheme("light")
+	b.width(390, 844)
+	b.await("document.querySelector('#chart canvas')?.clientWidth <= 390")
+	shoot("phone")
+	b.width(1440, 640)
+	b.click(button("restore"))
+	b.await("!state.outages[0].on && state.now - state.outages[0].to > 9")
+	shoot("after")
+	b.click(`button[data-calls="wait"]`)
+	b.await("slices.at(-1).waiting > 0 && state.now - state.outages[0].to > 24")
+	b.click(button("kill"))
+	b.await("state.outages[1]?.to - state.outages[1]?.from > 8")
+	shoot("waiting")
 }
 
 // checkOtherFaults freezes Redis, slows it down, wipes it.
@@ -230,11 +285,12 @@ func checkLoad(t *testing.T, b *browser) {
 	b.click(one)
 	b.await(said("The load moves: process 1 gets all of it."))
 	b.click(`button[data-load="even"]`)
-	b.await(said("The load moves: all 3 processes get as much."))
+	b.await(said("The load moves: all 3 processes get the same."))
 	b.await("state.processes.every((p) => p.asked > 150)")
 	b.click(`button[data-demand="10"]`)
-	b.await(said("The fleet is asked for 10 times the limit."))
+	b.await(said("The demand is 10 times the limit."))
 	b.await(lastSecond("asked") + " > 2400")
+	checkScale(t, b)
 	b.await(pressed(`button[data-demand="10"]`))
 	b.click(`button[data-demand="0.5"]`)
 	b.await(lastSecond("asked") + " < 250")
@@ -262,6 +318,83 @@ func checkFleet(t *testing.T, b *browser) {
 	b.await(status("1 synced") + "&&" + lastSecond("admitted") + " > 0")
 }
 
+// event is a condition: that a line of the events matches a pattern.
+func event(pattern string) string {
+	return fmt.Sprintf("[...document.querySelectorAll('#events span')].some((e) => new RegExp(%q).test(e.textContent))", pattern)
+}
+
+// next is a condition: that the page suggests this, and marks the one button.
+func next(text, selector string) string {
+	return fmt.Sprintf(`document.getElementById('hint').textContent.includes(%q) &&
+		document.querySelectorAll('button.next').length === 1 && document.querySelector('button.next').matches(%q)`, text, selector)
+}
+
+// checkEdge looks at the lines where the first outage begins. They jump there, as
+// the shading does: fail closed is above 0 up to that instant and at 0 from it on.
+func checkEdge(t *testing.T, b *browser) {
+	require.True(t, b.truth("points.filter((p) => p.at === state.outages[0].from).length === 2"))
+	require.True(t, b.truth("points.filter((p) => p.piece.to <= state.outages[0].from).at(-1).piece.closed > 0"))
+	require.True(t, b.truth("points.filter((p) => p.piece.to > state.outages[0].from).every((p) => p.piece.closed === 0)"))
+}
+
+// checkScale looks at the axis at a demand of ten times the limit: it is in times
+// the limit, and the part up to the limit keeps a quarter of the height.
+func checkScale(t *testing.T, b *browser) {
+	b.await("chart.axes[1]._values?.includes('10×')")
+	require.True(t, b.truth("chart.axes[1]._values.includes('1×')"))
+	require.True(t, b.truth("chart.valToPos(place(0), 'y') - chart.valToPos(place(1), 'y') > chart.over.clientHeight / 4"))
+}
+
+// checkLabels looks at the labels of the lines: each has one, near its end, in
+// the window and clear of the others.
+func checkLabels(t *testing.T, b *browser) {
+	var labels []struct{ Top, Bottom, Left, Right float64 }
+	b.eval("[...document.querySelectorAll('.ends span')].map((e) => e.getBoundingClientRect().toJSON())", &labels)
+	require.Len(t, labels, 6)
+	var end, window float64
+	b.eval("chart.over.getBoundingClientRect().left + chart.valToPos(points.at(-1).at, 'x')", &end)
+	b.eval("document.documentElement.clientWidth", &window)
+	slices.SortFunc(labels, func(a, b struct{ Top, Bottom, Left, Right float64 }) int { return cmp.Compare(a.Top, b.Top) })
+	for i, l := range labels {
+		require.InDelta(t, end, l.Left, 30)
+		require.LessOrEqual(t, l.Right, window)
+		if i > 0 {
+			require.GreaterOrEqual(t, l.Top, labels[i-1].Bottom-1)
+		}
+	}
+}
+
+// checkContrast compares the colours of texts, the lines' labels among them, with
+// the page's: 4.5 is the least of WCAG for small text.
+func checkContrast(t *testing.T, b *browser) {
+	const contrast = `Math.min(...['ink', 'soft', 'good', 'bad', 'warn', ...LINES.map((l) => l.name)].map((name) => {
+		const light = (hex) => [[1, .2126], [3, .7152], [5, .0722]].reduce((sum, [at, part]) => {
+			const c = parseInt(hex.slice(at, at + 2), 16) / 255;
+			return sum + part * (c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
+		}, .05);
+		const [a, b] = [light(color(name)), light(color('page'))];
+		return Math.max(a, b) / Math.min(a, b);
+	}))`
+	var least float64
+	b.eval(contrast, &least)
+	require.GreaterOrEqual(t, least, 4.5)
+}
+
+// checkDesktop looks at the use of a wide window.
+func checkDesktop(t *testing.T, b *browser) {
+	for _, pixels := range []int{1440, 1920} {
+		b.width(pixels, 900)
+		b.await(fmt.Sprintf("document.querySelector('main').clientWidth > %d", pixels*9/10))
+		require.True(t, b.truth(fmt.Sprintf("document.documentElement.scrollWidth <= %d", pixels)), "nothing sticks out")
+		require.True(t, b.truth("document.getElementById('lines').getBoundingClientRect().left > document.getElementById('chart').getBoundingClientRect().right"), "the table is beside the chart")
+		require.True(t, b.truth("document.getElementById('chart').getBoundingClientRect().bottom <= innerHeight"), "the chart is seen without scrolling")
+		b.await("document.querySelector('#chart canvas')?.clientWidth > 800")
+		checkLabels(t, b)
+		b.shoot(fmt.Sprintf("desktop-%d", pixels))
+	}
+	b.width(960, 900)
+}
+
 // checkPhone looks at the page on a phone, in the dark and in the light.
 func checkPhone(t *testing.T, b *browser) {
 	b.width(390, 844)
@@ -269,6 +402,7 @@ func checkPhone(t *testing.T, b *browser) {
 		b.scheme(scheme)
 		b.await("document.querySelector('#chart canvas')?.clientWidth <= 390")
 		require.True(t, b.truth("document.documentElement.scrollWidth <= 390"), "nothing sticks out")
+		checkLabels(t, b)
 		b.shoot("phone-" + scheme)
 	}
 	require.True(t, b.truth("getComputedStyle(document.body).backgroundColor === 'rgb(20, 23, 26)'"))
@@ -286,7 +420,7 @@ func checkLostLab(t *testing.T, b *browser, lab *servedLab, args []string) {
 	args[1] = strings.Trim(strings.TrimPrefix(lab.url, "http://"), "/")
 	serveLab(t, args...)
 	b.await(status("Redis answers.") + "&&" + status("3 synced"))
-	b.await("first === 0 && tallies.length >= 2 && tallies.length < 20")
+	b.await("first === 0 && slices.length >= 2 && slices.length < 20")
 }
 
 func TestPageWithoutItsAddress(t *testing.T) {

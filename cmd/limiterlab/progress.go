@@ -10,10 +10,10 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/report"
 )
 
-// progress tells a terminal how far the reading has come, on one line.
+// progress shows the progress of the reading on one line of a terminal.
 type progress struct {
-	w     io.Writer // nil: there is no terminal
-	size  int64     // of all inputs; 0 where that is not known
+	w     io.Writer // nil without a terminal
+	size  int64     // of all inputs; 0 if not known
 	pass  int
 	begun time.Time
 	shown time.Time
@@ -52,7 +52,7 @@ const (
 	clearLine = "\r\x1b[K"
 )
 
-// tick shows how far the reading has come, at most every so often.
+// tick shows the progress, at most every showEvery.
 func (p *progress) tick(c *logs.Counts) {
 	now := time.Now()
 	if p.w == nil || now.Sub(p.shown) < showEvery {

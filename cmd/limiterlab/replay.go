@@ -16,7 +16,7 @@ import (
 
 const replayCommand = "replay"
 
-// replayLogs says what a limit would have done to the requests of logs.
+// replayLogs applies a limit to the requests of logs, and prints a summary.
 func replayLogs(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parseReplayOptions(args)
 	switch {
@@ -50,8 +50,8 @@ type replayer struct {
 	progress *progress
 }
 
-// run returns the exit code. What could be read is reported even where
-// something could not.
+// run returns the exit code. It reports the readable part of the logs even if
+// another part is not readable.
 func (r *replayer) run(ctx context.Context, stdout, stderr io.Writer) int {
 	s, err := r.read(ctx)
 	r.progress.end()
@@ -74,7 +74,7 @@ func (r *replayer) run(ctx context.Context, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// read reads the logs: once, and for a suggestion as often as it takes.
+// read reads the logs: once, and for a suggestion as often as necessary.
 func (r *replayer) read(ctx context.Context) (summary.Summary, error) {
 	re := replay.New(r.config())
 	counts, err := r.pass(ctx, re.Add)
@@ -89,8 +89,8 @@ func (r *replayer) read(ctx context.Context) (summary.Summary, error) {
 	return s, err
 }
 
-// refine reads the logs again, unless ctx is done. Where not all of them can be
-// read, that has been said.
+// refine reads the logs again, unless ctx is done. Unreadable logs were reported
+// by the first pass.
 func (r *replayer) refine(ctx context.Context, s *replay.Suggestion, said bool) error {
 	err := s.Refine(r.maxKeys, func(each func(*logs.Entry)) error {
 		_, err := r.pass(ctx, each)
@@ -122,8 +122,8 @@ func (r *replayer) config() replay.Config {
 	return c
 }
 
-// candidates are those to begin with: all there are, roughly, where a closer
-// look is possible.
+// candidates returns the first candidates: a coarse range of all, if a closer look
+// is possible.
 func (r *replayer) candidates() []limiter.Limit {
 	if logs.Again(r.inputs) {
 		return replay.Coarse(r.limit)
@@ -137,7 +137,7 @@ func (r *replayer) pass(ctx context.Context, each func(*logs.Entry)) (logs.Count
 	return logs.Read(ctx, r.inputs, logs.Options{Format: r.format, TimeField: r.timeField, Key: r.key}, each, r.progress.tick)
 }
 
-// page writes the page, if there is to be one.
+// page writes the page, if the flags ask for one.
 func (r *replayer) page(stdout io.Writer, s summary.Summary) error {
 	if r.html == "" {
 		return nil

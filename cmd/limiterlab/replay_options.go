@@ -17,20 +17,20 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/replay"
 )
 
-// replayOptions is what the flags of the subcommand replay say.
+// replayOptions are the flags of the subcommand replay.
 type replayOptions struct {
 	files     []string
 	limit     limiter.Limit
 	key       logs.Key
-	format    string // empty: found out
-	timeField string // empty: found out
+	format    string // empty to find out
+	timeField string // empty to find out
 	processes int
 	spread    string
 	outage    *replay.Spell
-	suggest   float64 // percent; below 0: nothing is suggested
+	suggest   float64 // percent; below 0 for no suggestion
 	top       int
 	maxKeys   int
-	html      string // path; empty: no page
+	html      string // path; empty for no page
 }
 
 const (
@@ -41,7 +41,7 @@ const (
 	noSuggestion   = -1
 )
 
-// flags are the subcommand's flags, which write into o.
+// flags returns the subcommand's flags, which write into o.
 func (o *replayOptions) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("limiterlab replay", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -83,7 +83,7 @@ func (o *replayOptions) setOutage(s string) error {
 	return err
 }
 
-// parseReplayOptions lets flags stand before, between and behind the files.
+// parseReplayOptions accepts flags before, between and after the files.
 func parseReplayOptions(args []string) (replayOptions, error) {
 	var o replayOptions
 	if err := o.setKey(defaultKey); err != nil {
@@ -102,7 +102,7 @@ func parseReplayOptions(args []string) (replayOptions, error) {
 	}
 }
 
-// validate names all faults at once.
+// validate returns all faults at once.
 func (o *replayOptions) validate() error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {

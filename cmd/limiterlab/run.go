@@ -13,25 +13,25 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
 )
 
-// What the program ends with.
+// The exit codes.
 const (
 	exitOK          = 0
 	exitFailed      = 1
 	exitUsage       = 2
-	exitInterrupted = 130 // as a shell says of Ctrl-C
+	exitInterrupted = 130 // as a shell reports Ctrl-C
 )
 
-// command is what one subcommand does with its arguments.
+// command runs one subcommand with its arguments.
 type command func(ctx context.Context, args []string, stdout, stderr io.Writer) int
 
-// commands are the subcommands; without one, the lab runs its demonstration.
+// commands are the subcommands. Without one the lab runs its demonstration.
 var commands = map[string]command{
 	inspectCommand: inspect,
 	replayCommand:  replayLogs,
 	worker.Command: work,
 }
 
-// run is the program but for its process: it returns the exit code.
+// run is the whole program except its process. It returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		return demo(ctx, args, stdout, stderr)
@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return c(ctx, args[1:], stdout, stderr)
 }
 
-// demo runs the lab as its flags say.
+// demo runs the lab.
 func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parseOptions(args)
 	switch {
@@ -64,7 +64,7 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
-// servePage runs the page: Ctrl-C is how it is meant to end.
+// servePage runs the page, which ends with Ctrl-C.
 func servePage(ctx context.Context, l *lab, stderr io.Writer) int {
 	if err := l.serve(ctx); err != nil {
 		fmt.Fprintln(stderr, "limiterlab:", err)
@@ -75,7 +75,7 @@ func servePage(ctx context.Context, l *lab, stderr io.Writer) int {
 
 // work is one process of a fleet (see [worker.Spawn]).
 func work(ctx context.Context, _ []string, stdout, stderr io.Writer) int {
-	signal.Ignore(os.Interrupt) // Ctrl-C reaches the whole fleet; its parent says when to end
+	signal.Ignore(os.Interrupt) // Ctrl-C reaches the whole fleet; the parent ends it
 	if err := worker.Serve(ctx, os.Stdin, stdout); err != nil {
 		fmt.Fprintln(stderr, "limiterlab:", err)
 		return exitFailed

@@ -15,15 +15,14 @@ type script struct {
 	store   store.Store
 	epoch   time.Time
 	planned []trace.Span
-	notes   chan report.Note // what happens; closed at the end of the script
+	notes   chan report.Note // of events; closed at the end of the script
 
-	// For who has seen notes closed.
-	outages []trace.Span // as they came: as long as Redis may not have answered
-	err     error        // what went wrong
+	// To be read after notes is closed.
+	outages []trace.Span // as measured: all the time that Redis may not have answered
+	err     error        // of the script
 }
 
-// startScript starts to do what is planned. It ends with ctx, and calls failed
-// where something goes wrong.
+// startScript starts the plan. It ends with ctx, and calls failed on an error.
 func startScript(ctx context.Context, st store.Store, epoch time.Time, planned []trace.Span, failed func()) *script {
 	s := &script{store: st, epoch: epoch, planned: planned, notes: make(chan report.Note)}
 	go func() {
@@ -35,13 +34,13 @@ func startScript(ctx context.Context, st store.Store, epoch time.Time, planned [
 	return s
 }
 
-// middleThird is the outage of a run that takes d.
+// middleThird returns the outage of a run that takes d.
 func middleThird(d time.Duration) []trace.Span {
 	return []trace.Span{{From: d / 3, To: d - d/3}}
 }
 
-// play does what is planned, until ctx ends. An outage that had not ended then
-// goes on for ever.
+// play follows the plan until ctx ends. An outage that has not ended by then goes
+// on for ever.
 func (s *script) play(ctx context.Context) error {
 	dies, returns := s.store.Fate()
 	for _, p := range s.planned {
@@ -67,7 +66,7 @@ func (s *script) play(ctx context.Context) error {
 // forever is later than any run.
 const forever = 1000 * 24 * time.Hour
 
-// say notes what happens and returns when.
+// say notes an event and returns its time.
 func (s *script) say(text string) time.Duration {
 	at := time.Since(s.epoch)
 	s.notes <- report.Note{At: at, Text: text}

@@ -12,31 +12,30 @@ const usageHead = `Usage: limiterlab [flags]
        limiterlab replay -limit 100/m [flags] [access.log ...]
        limiterlab inspect [flags] KEY
 
-A fleet of limiters, each with its own Redis client, shares one limit while
-skewed traffic (the k-th process gets 1/k of what the first gets) asks for more.
-A third of the way into the run Redis dies; after two thirds it comes back. At
-the end a table and a chart compare what the fleet admitted with what one
-central bucket, failing open, failing closed and private buckets would have
-admitted of the very same requests.
+A fleet of limiters, each with its own Redis client, shares one limit. Skewed
+traffic requests more: the k-th process gets 1/k of the first one's requests.
+Redis dies after a third of the run and comes back after two thirds. At the end
+a table and a chart compare the fleet with one central bucket, failing open,
+failing closed and private buckets, all fed the very same requests.
 
 The exit code is 0 if the fleet was within 10 % of the central bucket in every
 phase, 1 if it was not or the lab could not run, 2 for wrong flags, 130 after
-Ctrl-C (which still prints the table for what has run).
+Ctrl-C (which still prints the table up to then).
 
 With -waiters each process has workers in place of traffic: each waits for a
-token, works for 10 ms, and waits again. How often a worker asks then depends on
-the limiter, so that the others are compared with as many workers instead of the
+token, works for 10 ms, and waits again. The number of a worker's requests then
+depends on the limiter, so that the others get as many workers instead of the
 very same requests. Those of the central bucket queue. The other three have no
 Wait: their workers call Allow, and pause for 10 ms where they are denied.
 
-With -http the run has no end and a page shows it live, with buttons that kill
-Redis, freeze it, wipe it, slow it down, bring it back, add and stop processes,
-move the load, and have callers wait (docs/lab.md). -limit, -n, -load, -waiters,
--seed, -server, -redis and -processes are as without.
+With -http the run has no end and a page shows it live. Its buttons kill Redis,
+freeze it, wipe it, slow it down and bring it back, add and stop processes, move
+the load, and let callers wait (docs/lab.md). -limit, -n, -load, -waiters, -seed,
+-server, -redis and -processes mean the same.
 
-The subcommand replay reads real logs instead and says what a limit would have
-done to their requests: limiterlab replay -h. The subcommand inspect says how a
-key of a real fleet stands in Redis: limiterlab inspect -h.
+The subcommand replay applies a limit to the requests of real logs: limiterlab
+replay -h. The subcommand inspect prints the state of a key of a real fleet in
+Redis: limiterlab inspect -h.
 
 Flags:
 `
@@ -53,13 +52,13 @@ Examples:
 
 const replayUsageHead = `Usage: limiterlab replay -limit 100/m [flags] [access.log ...]
 
-Reads logs, packed with gzip or not, in the order given (none, or -, is stdin)
-and says what a limit would have done to their requests: what is denied, to whom
-and when. Formats, found out by themselves:
+Reads logs, packed with gzip or not, in the order given (none, or -, is stdin),
+applies a limit to their requests, and prints the denials, their keys and times.
+The format is one of these, and need not be named:
 
 ` + logs.FormatsHelp + `
 The exit code is 0 if all was read, 1 if something could not be, 2 for wrong
-flags, 130 after Ctrl-C (which still prints what was found by then).
+flags, 130 after Ctrl-C (which still prints the findings up to then).
 
 Flags:
 `
@@ -72,19 +71,19 @@ Examples:
   zcat *.json.gz | limiterlab replay -limit 5/m -key user+path -time-field ts
 `
 
-// usage is what -h prints.
+// usage returns the text of -h.
 func usage() string {
 	return usageHead + listFlags((&options{}).flags()) + usageTail
 }
 
 const inspectUsageHead = `Usage: limiterlab inspect [flags] KEY
 
-Says how a key stands in the Redis that a fleet shares: its level or debt, when
-it is full again, what the fleet asks of it, and which processes the fleet has.
-It only reads (TIME, HMGET, HSCAN, INFO).
+Prints the state of a key in the Redis of a fleet: its level or debt, the time
+until it is full again, the fleet's demand, and the processes of the fleet. It
+only reads (TIME, HMGET, HSCAN, INFO).
 
-The exit code is 0 if Redis has told, also where it knows nothing of the key; 1
-if it could not or there is nothing under the prefix; 2 for wrong flags.
+The exit code is 0 if Redis answered, even if it does not know the key; 1 if it
+did not or nothing is stored under the prefix; 2 for wrong flags.
 
 Flags:
 `
@@ -97,12 +96,12 @@ Examples:
   limiterlab inspect -sentinel mymaster -redis redis://10.0.0.7:26379 -limit "10/s burst 50" user:42
 `
 
-// inspectUsage is what inspect -h prints.
+// inspectUsage returns the text of inspect -h.
 func inspectUsage() string {
 	return inspectUsageHead + listFlags((&inspectOptions{}).flags()) + inspectUsageTail
 }
 
-// replayUsage is what replay -h prints.
+// replayUsage returns the text of replay -h.
 func replayUsage() string {
 	return replayUsageHead + listFlags((&replayOptions{}).flags()) + replayUsageTail
 }

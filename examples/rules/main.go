@@ -1,5 +1,5 @@
-// Rules is limits from a file, or from a hash in Redis, that change while the program
-// runs. One of them is in shadow mode.
+// Rules is limits from a file, or a hash in Redis, that change while the
+// program runs, one of them in shadow mode.
 //
 //	echo '{"*": "2/s", "partner:*": "1/s shadow"}' > limits.json
 //	go run ./examples/rules
@@ -7,8 +7,9 @@
 // Then change limits.json, and break it. Or: redis-cli hset limits '*' 2/s,
 // and run it with -redis localhost:6379.
 //
-// Look at follow: one Limits serves any number of limiters. If a new version has an
-// error, the last good one stays, and Err and the log have the error.
+// Look at follow: one Limits serves any number of limiters. Whatever is wrong
+// with a new version, the last good one stays, and Err and the log say what is
+// wrong.
 package main
 
 import (
@@ -43,7 +44,7 @@ func main() {
 	}
 }
 
-// run makes four requests of each of two clients every second, and writes the results.
+// run says once a second what becomes of four requests of each of two clients.
 func run(ctx context.Context, source limits.Source) error {
 	ls, l, err := follow(ctx, source, time.Second)
 	if err != nil {
@@ -65,7 +66,7 @@ func run(ctx context.Context, source limits.Source) error {
 	}
 }
 
-// follow opens a source, and makes a limiter that follows it.
+// follow opens a source, and has a limiter follow it.
 func follow(ctx context.Context, source limits.Source, interval time.Duration) (*limits.Limits, *limiter.Limiter, error) {
 	ls, err := limits.Open(ctx, source, limits.Options{Interval: interval})
 	if err != nil {
@@ -95,7 +96,7 @@ func ask(l *limiter.Limiter, key string, n int) string {
 	}
 	text := fmt.Sprintf("%-10s limit %v: %d of %d admitted", key, limit, admitted, n)
 	if over > 0 {
-		text += fmt.Sprintf(", %d only by shadow mode", over)
+		text += fmt.Sprintf(", %d only in shadow mode", over)
 	}
 	return text
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // TestRulesAreFollowed: a change applies while the program runs, a bad one does
-// not, and a limit on trial denies nothing.
+// not, and a limit in shadow mode denies nothing.
 func TestRulesAreFollowed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "limits.json")
 	write := func(rules string) { require.NoError(t, os.WriteFile(path, []byte(rules), 0o600)) }
@@ -25,7 +25,7 @@ func TestRulesAreFollowed(t *testing.T) {
 		defer ls.Close()
 		for _, step := range []struct{ rules, key, want string }{
 			{"", "user:42", "user:42    limit 2/1h0m0s: 2 of 4 admitted"},
-			{"", "partner:7", "partner:7  limit 1/1h0m0s: 4 of 4 admitted, 3 only by shadow mode"},
+			{"", "partner:7", "partner:7  limit 1/1h0m0s: 4 of 4 admitted, 3 only in shadow mode"},
 			{`{"*": "3/h"}`, "user:43", "user:43    limit 3/1h0m0s: 3 of 4 admitted"},
 			{`{"*": "never"}`, "user:44", "user:44    limit 3/1h0m0s: 3 of 4 admitted"},
 		} {

@@ -2,7 +2,7 @@
 // may fail, hang, or succeed without an answer. It numbers reports, keeps them until
 // they are answered, and retries failed ones with back-off. It also records which
 // partitions answer. It is pure, except for the random numbers of its back-off: its
-// user makes the calls (docs/design.md §4, §6).
+// user makes the calls (docs/design.md §4, Once; §6, Return).
 package delivery
 
 import (

@@ -1,6 +1,11 @@
-// Package demand computes demand, in tokens requested per second, and its means. It
-// is pure. A demand is a count that decays: n tokens add n/τ, which decay with the
-// time constant τ (docs/design.md §4, Demand).
+// Package demand is the arithmetic of demand for one key, the tokens requested per
+// second by which processes share it. It is pure.
+//
+// A demand d is a count that decays: n requested tokens add n/τ to it, and it falls
+// with the time constant τ (docs/design.md §4, Demand). A process keeps d for its
+// own requests, and learns the demand of the others, D_o, from the shared count.
+// The means of both are those over max(τ, [SlowTau]). They decide in outages, and
+// wherever the demand of an instant rests on too few requests.
 package demand
 
 import (
@@ -8,32 +13,31 @@ import (
 	"time"
 )
 
-// SlowTau is the least time constant of the averages that are used in outages.
-const SlowTau = 30 * time.Second
+// Constants of shares and means.
+const (
+	SlowTau        = 30 * time.Second // least time constant of a mean of demand
+	SteadyRequests = 8                // requests in τ below which a demand is too rough: as many may come, or be missing, by chance
+	Floor          = 0.02             // N·ε/r, the part of a limit that is dealt out in equal shares, whatever the demand
+)
 
-// SteadyRequests is the number of requests below which a demand is too rough to be
-// used: so many may come, or be missing, by chance.
-const SteadyRequests = 8
-
-// Floor is N·ε/r: the part of a limit that is shared equally, whatever the demand.
-const Floor = 0.02
-
-// Share returns w, the part of a limit for a process:
+// Share returns w, the part of a limit for one of N = fleet processes. own is its demand,
+// others that of the other processes:
 //
-//	w = min(1, (own + ε)/(own + others + fleet·ε)), ε = Floor·rate/fleet
+//	w = min(1, (own + ε)/(others + own + N·ε)),   ε = Floor·r/N
 //
-// The demands own and others, and the rate, are tokens per second; fleet is the
-// number of processes.
+// All demands and the rate are in tokens per second.
 func Share(own, others, rate, fleet float64) float64 {
 	eps := Floor * rate / fleet
 	all := others + own + fleet*eps
 	if all <= 0 {
-		return 1 / fleet // a rate too small to be told from nothing
+		return 1 / fleet // ε of a tiny rate is rounded to 0
 	}
 	return min(1, (own+eps)/all)
 }
 
-// Decay returns x·exp(−d/τ).
+// Decay returns a demand after d without requests:
+//
+//	x·exp(−d/τ),   x for d ≤ 0
 func Decay(x float64, d, tau time.Duration) float64 {
 	if d <= 0 || x == 0 {
 		return x
@@ -41,26 +45,34 @@ func Decay(x float64, d, tau time.Duration) float64 {
 	return x * math.Exp(-d.Seconds()/tau.Seconds())
 }
 
-// Risen returns 1 − exp(−d/τ).
+// Risen returns the part of its way that a demand has gone after d:
+//
+//	1 − exp(−d/τ)
 func Risen(d, tau time.Duration) float64 { return -math.Expm1(-d.Seconds() / tau.Seconds()) }
 
-// Between returns the mean of a demand that has decayed from before to after within
-// a span above 0.
-func Between(before, after float64, span, tau time.Duration) float64 {
+// MeanBetween returns the mean, over a span above 0, of a demand that decays from
+// one value towards another:
+//
+//	after + (before − after)·(1 − exp(−span/τ))·τ/span
+func MeanBetween(before, after float64, span, tau time.Duration) float64 {
 	return after + (before-after)*Risen(span, tau)*tau.Seconds()/span.Seconds()
 }
 
-// Counted returns the mean demand over a span, by its requested tokens:
+// MeanCounted returns the mean of a demand over a span above 0, by the tokens that
+// were requested in it:
 //
 //	max(0, requested − τ·(after − before))/span
 //
-// Because demand falls by d/τ and rises with the requests.
-func Counted(requested int64, before, after float64, span, tau time.Duration) float64 {
+// It is exact, because d falls by d/τ a second and rises with the requests.
+func MeanCounted(requested int64, before, after float64, span, tau time.Duration) float64 {
 	return max(0, float64(requested)-tau.Seconds()*(after-before)) / span.Seconds()
 }
 
-// Average moves a mean towards a value that has lasted for span. Its divisor removes
-// the bias of a mean whose age is below its time constant, max(τ, SlowTau).
+// Average returns a mean that has moved towards a value, which was that of a span:
+//
+//	mean + (value − mean)·R(span)/R(max(span, age)),   R(t) = 1 − exp(−t/max(τ, SlowTau))
+//
+// The divisor removes the bias of a mean whose age is below its time constant.
 func Average(mean, value float64, span, age, tau time.Duration) float64 {
 	t := max(tau, SlowTau)
 	return mean + (value-mean)*Risen(span, t)/Risen(max(span, age), t)

@@ -26,10 +26,11 @@ func TestSharesSumToOne(t *testing.T) {
 		}
 		near(t, "the sum of shares", sum, 1)
 	}
-	near(t, "of a rate too small to be told from nothing", Share(0, 0, 0, 4), 0.25)
+	near(t, "of a rate whose ε is 0", Share(0, 0, 0, 4), 0.25)
 }
 
-// The formulas integrate a count that decays, here in fine steps.
+// TestMeansAreThoseOfTheCount: the formulas integrate a count that decays, as small
+// steps of it show.
 func TestMeansAreThoseOfTheCount(t *testing.T) {
 	const step = time.Microsecond
 	for _, tc := range []struct {
@@ -43,21 +44,21 @@ func TestMeansAreThoseOfTheCount(t *testing.T) {
 			requested += tc.rate * step.Seconds()
 		}
 		mean := area / tc.span.Seconds()
-		if got := Counted(int64(math.Round(requested)), tc.before, d, tc.span, tau); math.Abs(got-mean) > 1e-3*mean {
+		if got := MeanCounted(int64(math.Round(requested)), tc.before, d, tc.span, tau); math.Abs(got-mean) > 1e-3*mean {
 			t.Errorf("%+v: counted %v, want %v", tc, got, mean)
 		}
 		if tc.rate == 0 {
 			if math.Abs(Decay(tc.before, tc.span, tau)/d-1) > 1e-3 {
 				t.Errorf("%+v: decayed to %v, want %v", tc, Decay(tc.before, tc.span, tau), d)
 			}
-			if got := Between(tc.before, 0, tc.span, tau); math.Abs(got-mean) > 1e-3*mean {
+			if got := MeanBetween(tc.before, 0, tc.span, tau); math.Abs(got-mean) > 1e-3*mean {
 				t.Errorf("%+v: between %v, want %v", tc, got, mean)
 			}
 		}
 	}
 }
 
-// The mean of a constant is the constant, at any age.
+// TestAverageHasNoBias: the mean of a constant is the constant, at any age.
 func TestAverageHasNoBias(t *testing.T) {
 	mean, age := 0., time.Duration(0)
 	for _, span := range []time.Duration{time.Millisecond, time.Second, time.Minute, 100 * time.Millisecond} {

@@ -40,7 +40,7 @@ func lifetime(tau time.Duration) int64 {
 }
 
 // MaxUnused is the largest refill left unused by the fleet that a key keeps.
-// Usage that is older empties the bucket at most (docs/design.md §6).
+// Usage that is older empties the bucket at most (docs/design.md §6, Late usage).
 const MaxUnused = 7 * time.Second
 
 const maxUnused = int64(MaxUnused / time.Microsecond)

@@ -43,39 +43,44 @@ func Groups() []Group {
 }
 
 const (
-	steadyIntro = "Demand d in multiples of the rate, the same at every process or falling with 1/k. Below the limit nothing is denied; above it the fleet\n" +
-		"admits what one bucket would. Around the limit (d = 1) what scatters is a round's demand: the headroom before shares are kept to, and the\n" +
-		"distance by which a charge is set back, halved the worst window, from 0.48 to 0.25 b. Where all traffic jumps from one process to another\n" +
-		"every 5 s, the newcomer's share has to grow while the demand of the one before it fades with τ; a shorter τ makes steady shares rougher."
-	smallIntro = "A burst below r·T is refilled before anybody can be told. A central bucket loses what comes while it is full; the fleet's buckets, told of\n" +
-		"late, cannot know, so admission is above the central bucket's, though never above the rate, with windows of a few (small) bursts.\n" +
-		"Charging at the time of arrival instead keeps windows to 1.5 b and starves: −22 % at N = 100, d = 1.2; half as far back −13 %."
-	outageIntro = "Redis is away from 20 s on (120 s for slow keys). \"after\" is the 5 s from its return. Every process goes on with a share by its average\n" +
-		"demand. An hour at a skewed 0.9 r was at −29 % while shares drifted to 1/N (the first rule): what a busy process gives up, the idle\n" +
-		"ones don't use. Now only those below a quarter of an equal share are raised to it, so that all of them together exceed the limit by at most\n" +
-		"25 %, and a process that was idle gets 0.25/N: where demand moves to it, most is denied. More for it and no more than 1.25 in total and an\n" +
-		"hour of skewed demand within 5 % can't all be had: with 100 processes at 1/k the larger of their shares and 1/N sum to 1.49. Small shares\n" +
-		"save up to 5 requests: without that a fleet of 100 at 0.9 r lost 18 % to the unevenness of few requests."
-	cutIntro = "3 minutes from 20 s on. For the first minute the others leave room for those cut off; from then on the total may reach 1 + their shares.\n" +
-		"What was then admitted beyond the limit is charged when they are back: that is the denial in \"after\", as long as the excess was."
-	riseIntro = "The bound in the tables is that of the first design, min((N − 1)·b, D·(T + round trip)), which leaves out what the buckets refill (r·t each) in the 12 ms until the\n" +
-		"first exchange, so that N = 2 passes it. The promise has it: min((N − 1)·(b + r·H), D·H), H = T + round trip. On/off load gains on the central bucket because\n" +
-		"each rise's debt is repaid in the pause."
+	steadyIntro = "Demand d is in multiples of the rate, the same at every process or falling with 1/k.\n" +
+		"Below the limit nothing is denied; above it the fleet admits what one bucket would.\n" +
+		"At d = 1 the demand of single rounds scatters around the limit. In the last row all\n" +
+		"traffic jumps to another process every 5 s: the newcomer's share grows while the\n" +
+		"demand of the one before fades with τ."
+	smallIntro = "A burst below r·T is refilled before any process can report. A central bucket loses\n" +
+		"what comes while it is full, and the fleet learns of that late. So it admits more than\n" +
+		"the central bucket, though at most the rate, with windows of a few (small) bursts."
+	outageIntro = "Redis is away from 20 s on (120 s for slow keys); \"after\" is the 5 s from its return.\n" +
+		"Every process goes on with a share by its average demand. A share below a quarter of\n" +
+		"an equal one is raised to that, so that all together exceed the limit by at most 25 %.\n" +
+		"If demand moves to a process that was idle, most of it is denied."
+	cutIntro = "Processes are cut off for 3 minutes from 20 s on. For the first minute the others leave\n" +
+		"them room; from then on the total may reach 1 + their shares. Usage older than 7 s makes\n" +
+		"no debt, so their return (\"after\") brings no denial."
+	riseIntro = "The targets are the bound of the first design, min((N − 1)·b, D·(T + round trip)). It\n" +
+		"leaves out the refill until the first exchange, so that N = 2 passes it. The promise is\n" +
+		"min((N − 1)·(b + r·H), D·H), H = T + round trip. On/off load gains on the central bucket\n" +
+		"because each rise's debt is repaid in the pause."
 	lossIntro      = "The state is lost at 20 s (rolled back: to what it was at 15 s)."
-	saturatedIntro = "1000/s saturated, burst 1000: WSO2 publish +13.1 % at an interval of 50 ms and +3.7 % at 10 ms (wso2/api-platform#2187)."
-	slowIntro      = "5 per minute, burst 5, requests evenly spaced and dealt to the processes in turn, from a first contact on. At 1000/s a hundred processes meet the key\n" +
-		"within 100 ms, before anybody could tell them; what that lets through is a debt and is repaid."
-	costIntro = "All requests cost b/2; or one in a hundred costs b and the others 1. With costs of b/2 and two processes the fleet admits what the central bucket\n" +
-		"wastes while it is full between two requests. In larger fleets each process asks about once a second: it saves up for one request, and every\n" +
-		"word of a debt takes its part of that. Taking it only for debts of more than a burst gives −4 %, and costs slow keys their target (+56 % in the first minute)."
-	openIntro = "Costs equal to the burst were under-served (0.69 to 0.89) by the first rules; slow keys over many processes kept a standing debt with windows of\n" +
-		"+10 b. What helped: shares by long averages where requests are few, and saving up for the cost that is asked for. Against the central bucket\n" +
-		"costs of b are now over-served, because it admits them at two thirds of its rate only; the fleet stays at the rate."
-	farIntro    = "Round trip, jitter of 10 % of it, and T as given; the last rows lose requests or replies, or deliver requests twice."
-	growthIntro = "One key of 1000/s. Exchanges are what Redis has to do for it: a key that every process asks for costs each of them one in a round, or, where the interval\n" +
-		"has grown with the fleet (10,000 calls a second are the most), in that interval. From 333 processes on some may wake at one instant: such a run does not replay exactly."
-	rulesIntro    = "Situations of the sections above, with the rule that they need (internal/outage) and without it. Figures are of one central bucket."
-	ablationIntro = "The same runs with one mechanism taken out (for shares: the naive delta synchronisation of other systems)."
+	saturatedIntro = "1000/s saturated, burst 1000. WSO2 publish +13.1 % at an interval of 50 ms and +3.7 % at\n" +
+		"10 ms (wso2/api-platform#2187)."
+	slowIntro = "5 per minute, burst 5. Requests are evenly spaced, and dealt to the processes in turn,\n" +
+		"from a first contact on. At 1000/s a hundred processes meet the key within 100 ms,\n" +
+		"before news can travel; what that admits is a debt and is repaid."
+	costIntro = "All requests cost b/2; or one in a hundred costs b and the others 1. Two processes admit\n" +
+		"what the central bucket wastes while it is full between two requests. In larger fleets\n" +
+		"each process requests about once a second. It saves up for one request, and news of a\n" +
+		"debt takes its part of that."
+	openIntro = "Many processes for a slow key, tiny bursts, and costs of a whole burst. A central bucket\n" +
+		"admits costs of b at two thirds of its rate only. The fleet is above that, and stays at\n" +
+		"the rate."
+	farIntro    = "Round trip, jitter of 10 % of it, and T as given. The last rows lose requests or replies,\nor deliver requests twice."
+	growthIntro = "One key of 1000/s. Every process exchanges a requested key once a round. The whole fleet\n" +
+		"makes at most 10,000 calls a second; beyond, the interval grows. From 333 processes on\n" +
+		"some may wake at one instant: such a run does not replay exactly."
+	rulesIntro    = "Situations of the sections above, with the rule of internal/outage that they need, and\nwithout it. Figures are of one central bucket."
+	ablationIntro = "The same runs, each without one mechanism. Without shares it is the naive delta\nsynchronisation of other systems."
 )
 
 var fleetSizes = []int{2, 10, 50, 100}
@@ -217,6 +222,7 @@ func outages() (list []Scenario) {
 			Figures: []Figure{admittedIn("outage").within(-10, 25), burstIn("outage"), admittedIn("after"), burstIn("after").atMost(0.25), spellIn("after").atMost(0.3)},
 		})
 	}
+	list = append(list, idleBefore(10*sec), idleBefore(2*time.Minute), clumps())
 	b5 := limiter.Per(5, time.Minute)
 	list = append(list, Scenario{
 		Name: "N=200 full buckets 5/min", N: 200, Lim: b5,
@@ -238,6 +244,38 @@ func outages() (list []Scenario) {
 		}
 	}
 	return list
+}
+
+// idleBefore is an outage that begins when a load of ten times the limit comes back after
+// a pause, of a key that there is no news of: its burst refills too fast.
+func idleBefore(pause time.Duration) Scenario {
+	begin, end := 20*sec+pause, 40*sec+pause
+	total := func(at time.Duration) float64 {
+		if at >= 20*sec && at < begin {
+			return 0
+		}
+		return 10000
+	}
+	return Scenario{
+		Name: fmt.Sprintf("N=10 20s 10 r, idle for %v before", pause), N: 10, Lim: busy,
+		Load:    Load{Dur: end, Warm: 5 * sec, Total: total, Weight: Equal, Phases: []Phase{{"outage", begin, end}}},
+		During:  func(f *Fleet) []Event { return withoutRedis(f, begin, end) },
+		Figures: []Figure{admittedIn("outage"), burstIn("outage")},
+	}
+}
+
+// clumps is an outage of few requests that come together.
+func clumps() Scenario {
+	const begin, end, width = 65 * sec, 665 * sec, 40 * time.Millisecond
+	return Scenario{
+		Name: "N=10 10m0s 4 at once every 10s, 5/10s", N: 10, Lim: limiter.Per(5, 10*sec),
+		Load: Load{
+			Dur: end, Warm: 5 * sec, Total: OnOff(4/width.Seconds(), width, 10*sec), Weight: Equal,
+			Phases: []Phase{{"outage", begin, end}},
+		},
+		During:  func(f *Fleet) []Event { return withoutRedis(f, begin, end) },
+		Figures: []Figure{admittedIn("outage"), burstIn("outage")},
+	}
 }
 
 func cuts() (list []Scenario) {

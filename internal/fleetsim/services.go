@@ -28,20 +28,30 @@ func services() []Group {
 }
 
 const (
-	waitingIntro = "P processes with W workers each that call Wait, work for 10 ms, and call again, so that one central bucket would admit what it refills. **4 s least** and\n" +
-		"**most** are the windows of 4 s (40 tokens, where that takes longer) after 10 s and the repayment of all bursts at once, of the refill; **1 s** is the most in any second from the return of Redis\n" +
-		"on, of r + b; **5 s** what the first five seconds admit, of 5 r + b. **unfair** is the difference between the most and the least served process, by worker, over the mean.\n" +
-		"**longest** is the longest wait in one process over its median. Workers of one process run in any order, so that a figure here may differ by a few tokens from run to run."
-	ticksIntro = "All processes ask for k tokens at the same instant, in every period: cron jobs, polling, aligned timers. Admitted from the third tick on, of what one central\n" +
-		"bucket admits of the same requests."
-	deploysIntro   = "300/s, b = 30. Killed is without Close, as SIGKILL or Go's default on SIGTERM do. Demand is 3 r unless said otherwise. All are of one central bucket."
-	brownoutsIntro = "300/s, b = 30, 3 r unless said otherwise; clients give a call up after 300 ms. In a brownout each packet is late at random by up to what is given, so that some calls\n" +
-		"get through. **least second** is the worst of the 20 s after, of the refill."
-	inTurnIntro = "300/s, b = 30, 3 r. The processes lose Redis one after the other, are without it together for a minute, and get it back in turn."
-	limitsIntro = "What was left stays left, at most the new burst, and what was owed stays owed in tokens: the central bucket is x/time/rate's, with SetLimit and SetBurst. **to the first**\n" +
-		"is the time from the change to the first token."
-	manyIntro = "5 per minute. One process empties so many keys within a round and goes on asking for them; another that has never asked for them does. **unknown** is the part of the keys\n" +
-		"whose bucket it takes for (nearly) full."
+	waitingIntro = "P processes with W workers each call Wait, work for 10 ms, and call again. One central\n" +
+		"bucket would admit what it refills.\n\n" +
+		"- **4 s least** and **most**: windows of 4 s (of 40 tokens, if that is longer), from 10 s\n" +
+		"  and the repayment of all bursts on, over the refill.\n" +
+		"- **most in 1s** and **10s**: over what the rate and the burst give in that time.\n" +
+		"- **5 s**: the first five seconds from the return of Redis on, over 5 r + b.\n" +
+		"- **unfair**: the most less the least served process, by worker, over the mean.\n" +
+		"- **longest**: the longest wait in one process over its median.\n\n" +
+		"Workers of one process run in any order, so figures here may differ by a few tokens\n" +
+		"from run to run."
+	ticksIntro = "All processes request k tokens at the same instant, in every period, as cron jobs, polling\n" +
+		"and aligned timers do. Figures are of one central bucket, from the third tick on."
+	deploysIntro = "300/s, b = 30, demand 3 r unless a row says otherwise. Killed is without Close, as by\n" +
+		"SIGKILL or by Go's default on SIGTERM. Figures are of one central bucket."
+	brownoutsIntro = "300/s, b = 30, 3 r unless a row says otherwise; clients give a call up after 300 ms. Each\n" +
+		"packet is late at random by up to the given time, so that some calls succeed.\n" +
+		"**least second** is the worst of the 20 s after, of the refill."
+	inTurnIntro = "300/s, b = 30, 3 r. The processes lose Redis one after the other, are without it together\nfor a minute, and get it back in turn."
+	limitsIntro = "Tokens left stay left, at most the new burst, and debts stay in tokens. The central bucket\n" +
+		"is x/time/rate's, with SetLimit and SetBurst. **to the first** is the time from the change\n" +
+		"to the first token."
+	manyIntro = "5 per minute. One process empties so many keys within a round and goes on requesting\n" +
+		"them; another one then requests them for the first time. **unknown** is the part of the\n" +
+		"keys whose bucket it takes for (nearly) full."
 )
 
 // label returns a limit as in the names of scenarios.

@@ -1,8 +1,12 @@
-// Package outage has the rules for a process without Redis, and for the room that it
-// leaves to other processes without Redis. It is pure.
+// Package outage has the rules, for one key, by which a process goes on while Redis
+// does not answer it. By a second set of rules it leaves room for other processes that
+// Redis does not answer. It is pure. docs/design.md §6 derives the rules.
 //
-// Each rule improves a situation that users have. The runs are in docs/accuracy.md,
-// "What each rule for outages and silence earns":
+// A share is a process's part of the key's rate and burst. A process is silent if
+// Redis has not seen it for a while. It is lost if that goes on for minutes and it
+// never left. Both may still admit requests. Each rule earns something in a situation
+// that users have, as docs/accuracy.md shows ("What each rule for outages and silence
+// earns"):
 //
 //	rule     situation                                            with    without
 //	Saving   100 processes, 0.9 r, 10 s without Redis             −5 %    −18 %
@@ -13,9 +17,10 @@
 //	Moved    4 processes replaced without Close                   0.99    0.54
 //	Absence  10 processes lose Redis 5 s apart                    1.00    1.37
 //
-// Two more are in the shared state (internal/exchange). Late usage takes unused refill
-// first (Redis answers 0.3 s of each second: 0.94, without 0.70). A replaced silent
-// process is left no room (old and new make requests for 15 s: 1.00, without 0.54).
+// Two more rules are part of the shared state. Late usage takes unused refill first:
+// where Redis answers 0.3 s of each second, 0.94 of the limit is admitted, without
+// it 0.70. A silent process that was replaced is left no room: where old and new
+// processes request for 15 s, 1.00 is admitted, without it 0.54.
 package outage
 
 import (
@@ -25,99 +30,107 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/demand"
 )
 
-// IdlePart is the part, of an equal part of a limit, that an idle process gets during
-// an outage. All idle processes together exceed the limit by this part at most.
+// IdlePart is the part of an equal share to which an outage lifts the share of an idle
+// process. All lifted shares together exceed the limit by at most as much.
 const IdlePart = 0.25
 
 const (
-	driftTau   = 60 * time.Second // time constant at which an outage raises a small part
-	saveMost   = 5                // largest allowance beyond a request, in tokens,
-	saveFor    = time.Second / 2  // and in refill: all processes together save the refill of this time at most
-	silentSpan = 5 * time.Second  // longest time over which the demand since a silence is smoothed,
-	silentTaus = 3                // and the shortest, in τ;
-	silentMany = 64               // between them it is the time of so many requests
-	chanceMost = 0.15             // largest part of a demand whose absence may be chance
-	deviations = 2                // standard deviations that may be chance
+	driftTau   = 60 * time.Second // time constant with which an outage lifts a small share
+	saveMost   = 5                // tokens, the most that a share saves up beyond a request
+	saveFor    = time.Second / 2  // refill that a share saves up at most, so that all shares together save up r/2
+	silentSpan = 5 * time.Second  // longest time over which the demand since a silence is smoothed
+	silentTaus = 3                // shortest such time, in τ, as far as silentSpan allows
+	silentMany = 64               // requests that such a time should have
+	chanceMost = 0.15             // largest part of a demand that may be missing by chance
+	deviations = 2                // standard deviations of the number of requests that may be missing by chance
 )
 
-// Rules is a set of rules that a simulation switches off to measure them.
+// Rules are a set of rules. A simulation can do without some, to show their worth.
 type Rules uint8
 
-// The rules of docs/accuracy.md's ablations.
+// The rules that docs/accuracy.md takes away one by one.
 const (
-	Threshold Rules = 1 << iota // θ is random (docs/design.md §4)
+	Threshold Rules = 1 << iota // the random threshold θ (docs/design.md §4, Grant)
 	Stop                        // [StoppedConfidence]
 	Drift                       // [ShareAfter]
 	Saving                      // [Allowance]
-	Holding                     // shares are kept while demand is measured anew
-	Room                        // [Silence.Scale]; without it no process leaves room
-	Moved                       // [Silence.Scale] by demand; without it by the number of processes
-	Absence                     // [Silence.Lost] counts in an outage
+	Holding                     // shares that are kept while demand is learnt anew
+	Room                        // [Silence.Scale]; without it no room is left
+	Moved                       // [Silence.Scale] by demand; without it each silent process is left an equal share
+	Absence                     // [Silence.Lost], which counts as the others' demand in an outage
 )
 
 // Has reports whether a rule is in the set.
 func (r Rules) Has(rule Rules) bool { return r&rule != 0 }
 
-// ShareAfter returns the part of a limit for a process at a time after the beginning of
-// an outage, by its part at the beginning:
+// ShareAfter returns the share w of a process some time after an outage began:
 //
-//	part + max(0, IdlePart/fleet − part)·(1 − exp(−ago/60 s))
+//	w + max(0, 1/4N − w)·(1 − exp(−t/60 s))
 //
-// So an idle process gets a part after a while.
-func ShareAfter(part, fleet float64, ago time.Duration) float64 {
-	return part + max(0, IdlePart/fleet-part)*demand.Risen(ago, driftTau)
+// Because demand may move to a process that was idle, its share rises within a
+// minute.
+func ShareAfter(share, fleet float64, ago time.Duration) float64 {
+	return share + max(0, IdlePart/fleet-share)*demand.Risen(ago, driftTau)
 }
 
-// Allowance returns the number of tokens that a bucket may hold beyond its part of the
-// burst:
+// Allowance returns the tokens that a share may save up beyond its part of the burst:
 //
-//	request + min(5, refill·0.5 s)
+//	c + min(5, ρ·0.5 s)
 //
-// The second term is for the unevenness of few requests. The refill is in tokens per
-// second.
+// c is the cost of a request in tokens, ρ the share's refill in tokens per second.
+// Because few requests come unevenly, a share that saved up less would lose refill.
 func Allowance(request, refill float64) float64 {
 	return request + min(saveMost, refill*saveFor.Seconds())
 }
 
-// StoppedConfidence returns the confidence, from 0 to 1, that the load of a process has
-// stopped, and has not moved to another process. It rises with the tokens that were
-// expected in a span but not requested, and with the time without news of the key.
+// StoppedConfidence returns q, the confidence that a load which has left a process has
+// stopped, and has not moved to another one:
+//
+//	q = 1 − exp(−min(m², t/h)),   m = missing²/(max(1, expected)·8·c),   missing = max(0, expected − requested)
+//
+// expected and requested are tokens in the span t, c is the cost of a request. h is
+// the time in which news of the key arrives, if others use it up. Because a few of many
+// requests are missing by chance, m grows with the square.
 func StoppedConfidence(expected, requested, request float64, span, news time.Duration) float64 {
 	missing := max(0, expected-requested)
-	missing *= missing / (max(1, expected) * demand.SteadyRequests * request) // of many, a few are missing by chance
+	missing *= missing / (max(1, expected) * demand.SteadyRequests * request)
 	return demand.Risen(time.Duration(min(missing*missing*float64(news), float64(span))), news)
 }
 
-// Silence is the fleet's demand for a key since other processes fell silent, in tokens
-// per second.
+// Silence is the memory of a key's demand since some processes fell silent. It holds
+// demands of the whole fleet, in tokens per second.
 type Silence struct {
-	Then float32 // demand when they fell silent; 0: no process is silent
-	Now  float32 // demand since, smoothed
-	Lost float32 // demand that has gone with processes that are lost now
+	Then float32 // demand when the processes fell silent; 0: none is silent
+	Now  float32 // demand since then, smoothed
+	Lost float32 // demand that was lost with processes which are gone by now
 }
 
-// Observation is the demand for a key at a reply, this process's included.
+// Observation is the fleet's demand for a key at a reply.
 type Observation struct {
-	Mean, Now   float64       // average and current demand of the fleet
+	Mean, Now   float64       // mean and present demand, tokens per second
 	Request     float64       // tokens of a request
-	Age         time.Duration // age of the average
+	Age         time.Duration // age of the mean
 	Since       time.Duration // time since the reply before
-	Tau         time.Duration // time constant of demand
-	SilentAfter time.Duration // time after which an unseen process is silent
-	Lost        float64       // part of the processes that is lost
+	Tau         time.Duration // τ, time constant of the demand
+	SilentAfter time.Duration // time without a call after which a process is silent
+	Lost        float64       // part of all processes that is lost
 }
 
-// Observe applies a reply while some processes are silent. If renew is set, those that
-// were silent before are gone.
+// Observe takes in a reply while some processes are silent. At the first such reply Then
+// is the mean and Now the present demand, both corrected for the time before the silence
+// was known. Because of that time the mean lacks some of the silent ones' demand, and the
+// shared count still has some. At a later reply Now is smoothed over [Silence.span], and
+// Then rises with it, up to the mean. renew is true if the processes that were silent
+// first are gone: their demand is lost, and the memory begins again.
 func (s *Silence) Observe(d Observation, renew bool) {
 	switch {
 	case s.Then == 0:
 		mean := d.Mean
-		if t := max(d.Tau, demand.SlowTau); d.Age > silentSpan { // the average still has most of their demand
+		if t := max(d.Tau, demand.SlowTau); d.Age > silentSpan { // a younger mean is too young to correct
 			gone := demand.Risen(d.SilentAfter, t) / demand.Risen(d.Age, t)
 			mean += max(0, mean-d.Now) * gone / (1 - gone)
 		}
-		kept := demand.Decay(1, d.SilentAfter, d.Tau) // of their demand, in Redis's count
+		kept := demand.Decay(1, d.SilentAfter, d.Tau) // part of their demand that the shared count still has
 		s.Then, s.Now = float32(mean), float32(max(0, min(d.Now, (d.Now-kept*mean)/(1-kept))))
 	case renew:
 		s.lose(d.Lost)
@@ -128,14 +141,18 @@ func (s *Silence) Observe(d Observation, renew bool) {
 	}
 }
 
-// lose adds the demand of silent processes that are gone now: at most the given part
-// of Then, which is an equal part for each lost process.
+// lose adds the demand that the silent processes had, once they are gone:
+//
+//	min(Then − Now, Then·part), at least 0
+//
+// part is the part of all processes that is lost.
 func (s *Silence) lose(part float64) {
 	s.Lost += max(0, min(s.Then-s.Now, s.Then*float32(part)))
 }
 
-// End ends a silence. If a part of the processes is lost, the silent ones have not
-// come back.
+// End ends a silence, because no process is silent any more. lost is the part of all
+// processes that is lost. If it is above 0, the silent ones' demand is lost with
+// them. If it is 0, all have come back, and nothing is remembered.
 func (s *Silence) End(lost float64) {
 	if lost != 0 {
 		s.lose(lost)
@@ -145,11 +162,14 @@ func (s *Silence) End(lost float64) {
 	}
 }
 
-// Scale returns the part of a rate that the other processes keep, so that silent ones
-// can go on. It is 1 less the part of the demand that has gone with the silent ones. It
-// is at least least, which leaves each of them an equal part. A difference that may be
-// chance, by the number of requests in the smoothed demand, is reduced, or rounded up
-// to an equal part.
+// Scale returns the part of a rate for the processes that are not silent:
+//
+//	max(least, 1 − m·min(1, m/chance)),   m = max(0, 1 − Now/Then),   chance = min(0.15, 2/√requests)
+//
+// least leaves each silent process an equal share. Except that it is least itself
+// if m is near enough to an equal share's part: above max(1 − least − chance/2, (1 −
+// least)/2). Because demand that is missing by chance has not gone silent, a small m
+// counts for less. requests are those that Then makes in [Silence.span].
 func (s *Silence) Scale(least, request float64, tau time.Duration) float64 {
 	if least >= 1 || s.Then == 0 {
 		return 1
@@ -158,12 +178,16 @@ func (s *Silence) Scale(least, request float64, tau time.Duration) float64 {
 	requests := float64(s.Then) * s.span(request, tau).Seconds() / request
 	chance := min(chanceMost, deviations/math.Sqrt(requests))
 	if missing > max(1-least-chance/2, (1-least)/2) {
-		return least // as good as an equal part
+		return least
 	}
 	return max(least, 1-missing*min(1, missing/chance))
 }
 
-// span returns the time over which Now is smoothed.
+// span returns the time over which Now is smoothed:
+//
+//	max(τ, min(5 s, max(3·τ, 64·c/Then)))
+//
+// c is the cost of a request in tokens.
 func (s *Silence) span(request float64, tau time.Duration) time.Duration {
 	many := time.Duration(min(silentMany*request/float64(s.Then), silentSpan.Seconds()) * 1e9)
 	return max(tau, min(silentSpan, max(silentTaus*tau, many)))

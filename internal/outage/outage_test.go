@@ -13,18 +13,18 @@ func near(t *testing.T, what string, got, want, within float64) {
 	}
 }
 
-func TestDrifted(t *testing.T) {
+func TestShareAfter(t *testing.T) {
 	near(t, "a part that is large", ShareAfter(0.5, 4, time.Hour), 0.5, 0)
 	near(t, "none at first", ShareAfter(0, 4, 0), 0, 0)
 	near(t, "none after long", ShareAfter(0, 4, time.Hour), IdlePart/4, 1e-9)
 }
 
-func TestSavings(t *testing.T) {
+func TestAllowance(t *testing.T) {
 	near(t, "a slow share", Allowance(1, 0.1), 1.05, 1e-9)
 	near(t, "a fast share", Allowance(3, 1000), 3+saveMost, 0)
 }
 
-func TestStopped(t *testing.T) {
+func TestStoppedConfidence(t *testing.T) {
 	for what, tc := range map[string]struct {
 		expected, requested float64
 		span                time.Duration

@@ -29,6 +29,9 @@ type Table struct {
 	shift uint32
 	used  int           // keys in the table
 	waits atomic.Uint64 // searches that waited for keys to be moved
+
+	allowed, denied atomic.Uint64 // decisions of evicted keys, or beyond the room of a slot
+	counted         [2]uint64     // result of the last Decisions
 }
 
 // array is the memory of a table until it grows.
@@ -210,6 +213,7 @@ func (t *Table) Insert(hash uint64, key, text string, evict func(Ref)) Ref {
 		t.used++
 	} else {
 		r = a.victim(hash)
+		t.keep(r.Slot)
 		evict(r)
 		a.leave(r.index, r.hash(t.seeds))
 		a.pass(r.index, hash)

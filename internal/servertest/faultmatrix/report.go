@@ -3,12 +3,42 @@ package faultmatrix
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
 )
 
-// WriteTable writes the results, a row for each fault and kind of client.
+// WriteSummary writes what all faults have in common: the extremes of the table.
+func WriteSummary(w io.Writer, all []*Measured) {
+	if len(all) == 0 {
+		return
+	}
+	faults, asRequired := map[string]bool{}, 0
+	var least, most [2]float64
+	for i := range least {
+		least[i], most[i] = math.Inf(1), math.Inf(-1)
+	}
+	slowest, bare, back := time.Duration(0), time.Duration(0), map[Kind]time.Duration{}
+	for _, m := range all {
+		faults[m.Fault.Name] = true
+		if len(m.Failed()) == 0 {
+			asRequired++
+		}
+		d := m.Phases[during]
+		for i, ratio := range []float64{d.Ratio, m.Phases[after].Ratio} {
+			least[i], most[i] = min(least[i], ratio), max(most[i], ratio)
+		}
+		slowest, bare = max(slowest, d.Allow.P9999()), max(bare, d.Bare.P9999())
+		back[m.Kind] = max(back[m.Kind], m.Back)
+	}
+	fmt.Fprintf(w, "- %d of %d rows are as required: %d faults, with either kind of client.\n", asRequired, len(all), len(faults))
+	fmt.Fprintf(w, "- A fleet admits %.3f to %.3f of its limit during the fault, and %.3f to %.3f in the\n  seconds after the return.\n", least[0], most[0], least[1], most[1])
+	fmt.Fprintf(w, "- The longest p99.99 of a decision during a fault is %s, beside %s of a bare\n  `rate.Limiter` in the same loop.\n", short(slowest), short(bare))
+	fmt.Fprintf(w, "- The slowest return takes %s with clients of `limiter.Tune`, and %s with\n  go-redis's defaults.\n", short(back[Tuned]), short(back[Default]))
+}
+
+// WriteTable writes what was measured, a row for each fault and kind of client.
 func WriteTable(w io.Writer, all []*Measured) {
 	fmt.Fprintln(w, "| fault | client | admitted: before, during, after | p99.99 of Allow: fault-free, during (bare) | slowest (bare) | Synced again | lost / doubled | log lines / changes / go-redis | not as required |")
 	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -62,7 +92,7 @@ func failures(failed []Mark) string {
 	return strings.Join(notes, "; ")
 }
 
-// short formats a duration with about three digits.
+// short is a duration to three digits or so.
 func short(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
@@ -73,7 +103,7 @@ func short(d time.Duration) string {
 	return d.Round(10 * time.Millisecond).String()
 }
 
-// Story returns the events of one process of the fleet, with their instants.
+// Story is what one process of the fleet said, and when.
 func (m *Measured) Story() string {
 	var b strings.Builder
 	for _, e := range m.Events {

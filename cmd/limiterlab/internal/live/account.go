@@ -8,9 +8,9 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
 )
 
-// Tally is a demand, and the part of it that each way of limiting admitted, in
-// tokens. All ways were fed the very same calls of Allow. In place of waiting
-// workers the other ways were fed as many that call Allow (traffic.Tries).
+// Tally counts tokens: those requested, and those that each way of limiting
+// admitted. All ways saw the very same calls of Allow. In place of waiting
+// workers the other ways saw as many workers that call Allow (traffic.Tries).
 type Tally struct {
 	Asked    int `json:"asked"`
 	Admitted int `json:"admitted"` // by the fleet
@@ -18,11 +18,14 @@ type Tally struct {
 	Closed   int `json:"closed"`   // by failing closed
 	Private  int `json:"private"`  // by private buckets in an outage
 
-	Waiting float64 `json:"waiting"` // seconds that callers of the fleet waited, in all
+	Waiting float64 `json:"waiting"` // seconds that callers of the fleet waited, summed
 }
 
-// second is one second of the run.
-type second struct {
+// slice is a part of the run: one second, or less where an outage begins or
+// ends within it. A slice lies as a whole in an outage or outside, so that the
+// rates on both sides of the edge are not mixed.
+type slice struct {
+	trace.Span
 	Tally
 	asked, admitted map[int32]int // by process
 }
@@ -33,33 +36,54 @@ type spell struct {
 	Tally
 }
 
-// account counts requests in the order of their calls. It is given them in any
-// order, and is told up to when they are complete.
+// account counts requests in the order of their calls. They may arrive in any
+// order; advance states the instant before which they are complete.
 type account struct {
 	open, closed, private model.Policy
 
 	pending []trace.Request
-	levels  []trace.Level // those that are not counted yet
-	through time.Duration // what lies before is counted
-	first   int           // the number of the oldest second
-	seconds []second      // the last is not complete
+	levels  []trace.Level // not counted yet
+	through time.Duration // all before it is counted
+	first   int           // number of the oldest slice
+	slices  []slice       // in order, without gaps; the last holds through
 	outages []spell       // in order; the last may go on
 }
 
 func newAccount(l limiter.Limit) *account {
-	return &account{open: model.FailOpen(l), closed: model.FailClosed(l), private: model.Private(l)}
+	a := &account{open: model.FailOpen(l), closed: model.FailClosed(l), private: model.Private(l)}
+	a.slices = []slice{a.newSlice(0)}
+	return a
 }
 
-// outage says that Redis is away from an instant on, or back.
+// newSlice returns the slice that begins at an instant. It ends with the second,
+// or at the edge of an outage before that.
+func (a *account) newSlice(from time.Duration) slice {
+	to := (from/time.Second + 1) * time.Second
+	for _, o := range a.outages {
+		for _, edge := range []time.Duration{o.From, o.To} {
+			if from < edge && edge < to {
+				to = edge
+			}
+		}
+	}
+	return slice{Span: trace.Span{From: from, To: to}, asked: map[int32]int{}, admitted: map[int32]int{}}
+}
+
+// outage records that Redis is away from an instant on, or back. The instant
+// must not lie before a.through.
 func (a *account) outage(at time.Duration, begins bool) {
 	if begins {
 		a.outages = append(a.outages, spell{Span: trace.Span{From: at, To: forever}})
-		return
+	} else {
+		a.outages[len(a.outages)-1].To = at
 	}
-	a.outages[len(a.outages)-1].To = at
+	if last := &a.slices[len(a.slices)-1]; last.From < at && at < last.To {
+		last.To = at
+	}
 }
 
-// add takes requests. Those whose time has been counted are as if called now.
+// add takes requests. A request from a time already counted is counted as if it
+// were called now.
 func (a *account) add(requests []trace.Request) {
 	for _, q := range requests {
 		q.At = max(q.At, a.through)
@@ -67,7 +91,7 @@ func (a *account) add(requests []trace.Request) {
 	}
 }
 
-// wait takes a level of callers that wait. The part of it whose time has been
+// wait takes a level of callers that wait. The part of it from a time already
 // counted is lost.
 func (a *account) wait(l trace.Level) {
 	l.From = max(l.From, a.through)
@@ -76,7 +100,7 @@ func (a *account) wait(l trace.Level) {
 	}
 }
 
-// advance counts what was called before an instant.
+// advance counts the calls before an instant.
 func (a *account) advance(through time.Duration) {
 	if through <= a.through {
 		return
@@ -90,12 +114,12 @@ func (a *account) advance(through time.Duration) {
 	a.pending = append([]trace.Request(nil), a.pending[n:]...)
 	a.countLevels(through)
 	a.through = through
-	a.second(through)
+	a.slice(through)
 	a.forget()
 }
 
 func (a *account) count(q trace.Request) {
-	s, away := a.second(q.At), a.away(q.At)
+	s, away := a.slice(q.At), a.away(q.At)
 	t := a.tally(q, away != nil)
 	s.add(t)
 	if away != nil {
@@ -110,7 +134,7 @@ func (a *account) countLevels(through time.Duration) {
 	var rest []trace.Level
 	for _, l := range a.levels {
 		for at := l.From; at < min(l.To, through); {
-			next := min((at/time.Second+1)*time.Second, l.To, through)
+			next := min(a.slice(at).To, l.To, through)
 			a.countWait(trace.Level{Span: trace.Span{From: at, To: next}, Callers: l.Callers})
 			at = next
 		}
@@ -121,9 +145,9 @@ func (a *account) countLevels(through time.Duration) {
 	a.levels = rest
 }
 
-// countWait counts a level that lies in one second.
+// countWait counts a level that lies in one slice.
 func (a *account) countWait(l trace.Level) {
-	a.second(l.From).Waiting += float64(l.Callers) * l.Length().Seconds()
+	a.slice(l.From).Waiting += float64(l.Callers) * l.Length().Seconds()
 	for i := range a.outages {
 		a.outages[i].Waiting += float64(l.Callers) * l.Overlap(a.outages[i].Span).Seconds()
 	}
@@ -156,16 +180,19 @@ func (t *Tally) add(o Tally) {
 	t.Private += o.Private
 }
 
-// second is the one that holds an instant, which must not be forgotten.
-func (a *account) second(at time.Duration) *second {
-	i := int(at/time.Second) - a.first
-	for len(a.seconds) <= i {
-		a.seconds = append(a.seconds, second{asked: map[int32]int{}, admitted: map[int32]int{}})
+// slice returns the slice that holds an instant, which must not be forgotten.
+func (a *account) slice(at time.Duration) *slice {
+	for at >= a.slices[len(a.slices)-1].To {
+		a.slices = append(a.slices, a.newSlice(a.slices[len(a.slices)-1].To))
 	}
-	return &a.seconds[i]
+	i := len(a.slices) - 1
+	for at < a.slices[i].From {
+		i--
+	}
+	return &a.slices[i]
 }
 
-// away is the outage that holds an instant; nil: there is none.
+// away returns the outage that holds an instant, nil if there is none.
 func (a *account) away(at time.Duration) *spell {
 	for i := range a.outages {
 		if o := &a.outages[i]; o.From <= at && at < o.To {
@@ -175,11 +202,15 @@ func (a *account) away(at time.Duration) *spell {
 	return nil
 }
 
-// forget forgets what is older than the history.
+// forget drops slices and outages older than the history.
 func (a *account) forget() {
 	oldest := a.through - history
-	if drop := int(oldest/time.Second) - a.first; drop > 0 {
-		a.seconds = append([]second(nil), a.seconds[drop:]...)
+	drop := 0
+	for a.slices[drop].To <= oldest {
+		drop++
+	}
+	if drop > 0 {
+		a.slices = append([]slice(nil), a.slices[drop:]...)
 		a.first += drop
 	}
 	for len(a.outages) > 0 && a.outages[0].To < oldest {
@@ -187,10 +218,10 @@ func (a *account) forget() {
 	}
 }
 
-// complete are the seconds, from a number on, to which nothing can be added,
+// complete returns the slices, from a number on, to which nothing can be added,
 // and the number of the first.
-func (a *account) complete(from int) (first int, done []second) {
-	whole := a.seconds[:max(0, len(a.seconds)-1)]
+func (a *account) complete(from int) (first int, done []slice) {
+	whole := a.slices[:len(a.slices)-1]
 	first = min(max(from, a.first), a.first+len(whole))
 	return first, whole[first-a.first:]
 }

@@ -101,27 +101,54 @@ func TestHistoryIsBounded(t *testing.T) {
 	const end = 3 * history
 	for at := time.Duration(0); at < end; at += time.Second {
 		a.outage(at, true)
+		a.advance(at + ms(500))
 		a.outage(at+ms(500), false)
-		a.add(calls(0, at, at+time.Second, 1))
+		a.add(calls(0, at+ms(500), at+time.Second, 1))
 		a.advance(at + time.Second)
 	}
-	kept := int(history / time.Second)
-	first, seconds := a.complete(0)
+	kept := 2 * int(history/time.Second) // half seconds
+	first, slices := a.complete(0)
 	require.Equal(t, 2*kept, first)
-	require.Len(t, seconds, kept)
+	require.Len(t, slices, kept)
 	require.LessOrEqual(t, len(a.outages), kept)
 	require.Empty(t, a.pending)
 	for from, want := range map[int]int{0: kept, 3*kept - 2: 2, 3 * kept: 0, 9 * kept: 0, -5: kept} {
-		first, seconds := a.complete(from)
-		if len(seconds) != want || first != 3*kept-want {
-			t.Errorf("complete(%d) = %d seconds from %d, want %d from %d", from, len(seconds), first, want, 3*kept-want)
+		first, slices := a.complete(from)
+		if len(slices) != want || first != 3*kept-want {
+			t.Errorf("complete(%d) = %d slices from %d, want %d from %d", from, len(slices), first, want, 3*kept-want)
 		}
 	}
 }
 
-// TestWaitingIsCountedBySecondAndOutage has two processes whose reports come
+// TestSlicesEndAtTheEdgesOfAnOutage has Redis away from 2.4 s to 3.3 s: each
+// slice lies as a whole inside or outside, so that fail closed admits nothing
+// from the edge on, not from the next second on.
+func TestSlicesEndAtTheEdgesOfAnOutage(t *testing.T) {
+	a := newAccount(limiter.Limit{Rate: 100, Burst: 10})
+	advance := func(from, to int) {
+		a.add(calls(0, ms(from), ms(to), (to-from)/2))
+		a.advance(ms(to))
+	}
+	advance(0, 2350)
+	a.outage(ms(2400), true)
+	advance(2350, 3250)
+	a.outage(ms(3300), false)
+	advance(3250, 5000)
+	_, slices := a.complete(0)
+	var edges []time.Duration
+	for _, s := range slices {
+		edges = append(edges, s.To)
+		rate := float64(s.Closed) / s.Length().Seconds()
+		if inside := s.From >= ms(2400) && s.To <= ms(3300); inside != (rate == 0) {
+			t.Errorf("fail closed admits %.0f/s from %v to %v", rate, s.From, s.To)
+		}
+	}
+	require.Equal(t, []time.Duration{ms(1000), ms(2000), ms(2400), ms(3000), ms(3300), ms(4000), ms(5000)}, edges)
+}
+
+// TestWaitingIsCountedBySliceAndOutage has two processes whose reports come
 // unevenly, with Redis away from 1.5 s to 3 s.
-func TestWaitingIsCountedBySecondAndOutage(t *testing.T) {
+func TestWaitingIsCountedBySliceAndOutage(t *testing.T) {
 	a := newAccount(limiter.Limit{Rate: 100, Burst: 10})
 	level := func(from, to, callers int) {
 		a.wait(trace.Level{Span: trace.Span{From: ms(from), To: ms(to)}, Callers: callers})
@@ -141,7 +168,7 @@ func TestWaitingIsCountedBySecondAndOutage(t *testing.T) {
 	for _, s := range seconds {
 		got = append(got, s.Waiting)
 	}
-	require.InDeltaSlice(t, []float64{10 + 4*.7, 10*.2 + 20*.8 + 4, 20 + 4*.5 + 8*.5}, got, 1e-9)
+	require.InDeltaSlice(t, []float64{10 + 4*.7, 10*.2 + 20*.3 + 4*.5, 20*.5 + 4*.5, 20 + 4*.5 + 8*.5}, got, 1e-9)
 	require.InDelta(t, 20*1.5+4*1+8*.5, a.outages[0].Waiting, 1e-9)
 	require.Empty(t, a.levels)
 }

@@ -9,19 +9,20 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
-// Command is what somebody wishes. What only some commands need is 0 elsewhere.
+// Command steers a run. Fields that the command does not use are zero.
 type Command struct {
 	Do      string  // one of the names in commands
-	Process int     // from 1: which one to stop
-	Load    Load    // how to spread the load
+	Process int     // to stop, counted from 1
+	Load    Load    // of move
 	Demand  float64 // in times the limit
-	Calls   Calls   // how to ask
+	Calls   Calls   // of calls
 }
 
-// ErrUnknown says that there is no such command, or not of this kind.
+// ErrUnknown is returned if there is no such command, or none with this argument.
 var ErrUnknown = errors.New("unknown command")
 
-// commands by their names; each says what it did, or why it did nothing.
+// commands are the commands by name. Each returns a sentence about its effect, or
+// an error if it did nothing.
 var commands = map[string]func(*Lab, context.Context, Command) (string, error){
 	"kill":    func(l *Lab, ctx context.Context, _ Command) (string, error) { return l.setRedis(ctx, store.Dead) },
 	"freeze":  func(l *Lab, ctx context.Context, _ Command) (string, error) { return l.setRedis(ctx, store.Frozen) },
@@ -35,8 +36,8 @@ var commands = map[string]func(*Lab, context.Context, Command) (string, error){
 	"calls":   (*Lab).setCalls,
 }
 
-// Do does what a command says and returns a sentence about it; an error is a
-// sentence too: why it did nothing.
+// Do executes a command and returns a sentence about its effect. An error is the
+// reason for which it did nothing.
 func (l *Lab) Do(ctx context.Context, c Command) (string, error) {
 	do, ok := commands[c.Do]
 	if !ok {
@@ -44,13 +45,14 @@ func (l *Lab) Do(ctx context.Context, c Command) (string, error) {
 	}
 	l.commands.Lock()
 	defer l.commands.Unlock()
+	at := l.now() // its consequences come after it in the news
 	said, err := do(l, ctx, c)
 	if err != nil {
 		return "", err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sayLocked(l.now(), said)
+	l.news.say(at, said)
 	return said, nil
 }
 
@@ -75,7 +77,7 @@ func (l *Lab) setRedis(ctx context.Context, to store.Mode) (string, error) {
 	return l.fate(was, is), err
 }
 
-// away says whether nobody gets an answer.
+// away reports whether Redis gives no answer in this mode.
 func away(m store.Mode) bool { return m == store.Dead || m == store.Frozen }
 
 func (l *Lab) noteOutage(begins bool) {
@@ -90,7 +92,7 @@ func (l *Lab) noteMode(m store.Mode) {
 	l.mode, l.since = m, l.now()
 }
 
-// fate is a sentence about what became of Redis.
+// fate returns a sentence about a change of Redis.
 func (l *Lab) fate(was, is store.Mode) string {
 	dies, returns := l.cfg.Redis.Fate()
 	switch {
@@ -115,7 +117,7 @@ func (l *Lab) wipe(ctx context.Context, _ Command) (string, error) {
 	if err := l.cfg.Redis.Wipe(ctx); err != nil {
 		return "", err
 	}
-	return "Redis is wiped: all that the fleet has told it is gone.", nil
+	return "Redis is wiped: it has lost all data of the fleet.", nil
 }
 
 func (l *Lab) addProcess(context.Context, Command) (string, error) {
@@ -144,9 +146,9 @@ func (l *Lab) stopProcess(_ context.Context, c Command) (string, error) {
 	p.cancel()
 	l.spreadLocked()
 	if left := len(l.runningLocked()); left > 0 {
-		return fmt.Sprintf("Process %d stops: its load goes to those that are left, %d.", c.Process, left), nil
+		return fmt.Sprintf("Process %d stops: its load goes to the remaining %d.", c.Process, left), nil
 	}
-	return fmt.Sprintf("Process %d stops, the last one: nobody is asked any more.", c.Process), nil
+	return fmt.Sprintf("Process %d stops, the last one: there are no more requests.", c.Process), nil
 }
 
 func (l *Lab) moveLoad(_ context.Context, c Command) (string, error) {
@@ -159,9 +161,9 @@ func (l *Lab) moveLoad(_ context.Context, c Command) (string, error) {
 	var said string
 	switch c.Load {
 	case Skewed:
-		said = fmt.Sprintf("%v gets the most, the k-th after it 1/k of that.", running[0])
+		said = fmt.Sprintf("%v gets the most, the k-th process 1/k of that.", running[0])
 	case Even:
-		said = fmt.Sprintf("all %d processes get as much.", len(running))
+		said = fmt.Sprintf("all %d processes get the same.", len(running))
 	case One:
 		l.heavy = l.nextHeavyLocked(running)
 		said = fmt.Sprintf("%v gets all of it.", running[l.heavyLocked(running)])
@@ -173,7 +175,8 @@ func (l *Lab) moveLoad(_ context.Context, c Command) (string, error) {
 	return "The load moves: " + said, nil
 }
 
-// nextHeavyLocked is who gets all the load next: each time another one.
+// nextHeavyLocked returns the number of the process that gets all the load next:
+// another one each time.
 func (l *Lab) nextHeavyLocked(running []*process) int {
 	if l.load != One {
 		return running[len(running)-1].number // it had the least
@@ -182,10 +185,10 @@ func (l *Lab) nextHeavyLocked(running []*process) int {
 	return running[(k+1)%len(running)].number
 }
 
-// demands are what the load may be, in times the limit, beside what it began with.
+// demands are the demands to choose from, in times the limit, beside the first one.
 var demands = map[float64]bool{0.5: true, 1: true, 3: true, 10: true}
 
-// MaxDemand is the largest demand that can be wished.
+// MaxDemand is the largest demand, in times the limit.
 const MaxDemand = 10
 
 func (l *Lab) setDemand(_ context.Context, c Command) (string, error) {
@@ -195,14 +198,14 @@ func (l *Lab) setDemand(_ context.Context, c Command) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.calls == Wait {
-		return "", errors.New("workers that wait ask as often as they may: choose Allow first")
+		return "", errors.New("waiting workers set their own demand: choose Allow first")
 	}
 	l.demand = c.Demand
 	l.spreadLocked()
-	return fmt.Sprintf("The fleet is asked for %v times the limit.", c.Demand), nil
+	return fmt.Sprintf("The demand is %v times the limit.", c.Demand), nil
 }
 
-// setCalls has the fleet asked in another way.
+// setCalls changes the kind of the fleet's calls.
 func (l *Lab) setCalls(_ context.Context, c Command) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -213,9 +216,9 @@ func (l *Lab) setCalls(_ context.Context, c Command) (string, error) {
 	case c.Calls == Wait && n*l.workers > MaxWorkers:
 		return "", fmt.Errorf("%d processes of %d workers would be more workers than %d", n, l.workers, MaxWorkers)
 	case c.Calls == Wait:
-		said = fmt.Sprintf("Callers wait: %d workers a process on average, each of which waits for a token, works for %v, and waits again.", l.workers, traffic.Work)
+		said = fmt.Sprintf("Callers wait: %d workers in each process on average. Each waits for a token, works for %v, and waits again.", l.workers, traffic.Work)
 	default:
-		said = fmt.Sprintf("Callers do not wait: the fleet is asked for %v times the limit.", l.demand)
+		said = fmt.Sprintf("Callers do not wait: the demand is %v times the limit.", l.demand)
 	}
 	l.calls = c.Calls
 	l.spreadLocked()

@@ -1,15 +1,13 @@
-// Package live is a run of the lab without an end: a fleet that grows and
-// shrinks, whose load moves, in front of a Redis that comes and goes, all at
-// somebody's word; and what is seen of it. It remembers the last minutes.
+// Package live is a run of the lab without an end, steered by commands: a fleet
+// that grows and shrinks, whose load moves, in front of a Redis that comes and
+// goes. It keeps the last five minutes.
 package live
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,28 +25,27 @@ const MaxProcesses = 200
 // MaxWorkers is the largest number of waiting workers in all processes.
 const MaxWorkers = 1000
 
-// pressure is the demand of waiting workers, in times the limit, where Config
-// does not say how many there are.
+// pressure is the demand of waiting workers, in times the limit, if Config does
+// not set their number.
 const pressure = 3
 
 const (
-	history  = 5 * time.Minute // what is remembered of a run
-	maxNews  = 50              // what happened, likewise
-	recently = 3               // seconds over which a process's part is measured
-	patience = 2 * time.Second // how long a silent process holds the accounts up
+	history  = 5 * time.Minute // length of the part of a run that is kept
+	recently = 3 * time.Second // over which a process's part is measured
+	patience = 2 * time.Second // for which a silent process delays the accounts
 	forever  = 100 * 365 * 24 * time.Hour
 )
 
-// Config is what a run begins with.
+// Config describes a run at its start.
 type Config struct {
 	Limit     limiter.Limit
 	Processes int
 	Demand    float64 // in times the limit
-	Waiters   int     // workers of each process that wait at the start; 0: traffic by Allow
+	Waiters   int     // waiting workers of each process at the start; 0 for traffic by Allow
 	Seed      uint64
 	Run       worker.Runner
-	Redis     *store.Rig // which the run does not close
-	Prefix    string     // of everything in Redis
+	Redis     *store.Rig // not closed by the run
+	Prefix    string     // of all keys in Redis
 }
 
 // Lab is a run. Its methods may be called from any goroutine.
@@ -66,13 +63,13 @@ type Lab struct {
 	started int        // processes, ever
 	demand  float64    // times the limit
 	load    Load
-	heavy   int // the process that has all the load, where the load says so
+	heavy   int // number of the process with all the load, if load is One
 	calls   Calls
-	workers int // of each process on average, where they wait
+	workers int // of each process on average, if calls is Wait
 	account *account
 	mode    store.Mode // of Redis
 	since   time.Duration
-	news    []Event
+	news    news
 }
 
 // Start begins a run, which ends with ctx.
@@ -100,17 +97,17 @@ func Start(ctx context.Context, cfg Config) *Lab {
 	return l
 }
 
-// pool is the number of workers of a process where Config has none. A process
-// has at least two, so that one can wait behind another.
+// pool returns the number of workers of a process if Config does not set it. It
+// is at least two, so that one can wait behind another.
 func pool(cfg Config) int {
 	all := pressure * float64(cfg.Limit.Rate) / traffic.Demand(1)
 	return max(2, int(math.Ceil(all/float64(cfg.Processes))))
 }
 
-// Wait returns when the run has ended, with all its processes.
+// Wait returns when the run and all its processes have ended.
 func (l *Lab) Wait() { l.wg.Wait() }
 
-// startLocked starts a process that assumes a fleet of n until it knows better.
+// startLocked starts a process that assumes a fleet of n until its first exchange.
 func (l *Lab) startLocked(n int) *process {
 	ctx, cancel := context.WithCancel(l.ctx)
 	p := &process{number: l.started, orders: make(chan worker.Order, 1), cancel: cancel}
@@ -139,7 +136,7 @@ func (l *Lab) take(p *process, r worker.Report) {
 	now := l.now()
 	p.status = r.Status
 	for _, n := range r.Notes {
-		l.sayLocked(n.Time.Sub(l.epoch), fmt.Sprintf("%v: %s", p, n.Text))
+		l.news.note(n.Time.Sub(l.epoch), p, n)
 	}
 	if r.Ended {
 		if !p.stopping { // SIGTERM from elsewhere
@@ -148,7 +145,7 @@ func (l *Lab) take(p *process, r worker.Report) {
 		}
 		return
 	}
-	if !p.ready { // it has nothing more to say until it is told to start
+	if !p.ready { // its next report follows its first order
 		p.ready, p.through = true, now
 		l.spreadLocked()
 		return
@@ -161,7 +158,7 @@ func (l *Lab) take(p *process, r worker.Report) {
 	l.advanceLocked(now)
 }
 
-// ended notes the end of a process, and what it came of where nobody wished it.
+// ended notes the end of a process, with its error if no command asked for it.
 func (l *Lab) ended(p *process, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -169,14 +166,15 @@ func (l *Lab) ended(p *process, err error) {
 	switch {
 	case l.ctx.Err() != nil:
 	case p.stopping:
-		l.sayLocked(l.now(), fmt.Sprintf("%v has left the fleet", p))
+		l.news.say(l.now(), fmt.Sprintf("%v has left the fleet", p))
 	default:
-		l.sayLocked(l.now(), fmt.Sprintf("%v has ended by itself: %s", p, strings.TrimPrefix(fmt.Sprint(err), p.String()+": ")))
+		l.news.say(l.now(), fmt.Sprintf("%v has ended by itself: %s", p, strings.TrimPrefix(fmt.Sprint(err), p.String()+": ")))
 		l.spreadLocked()
 	}
 }
 
-// advanceLocked counts what every process has reported in full, or might have.
+// advanceLocked counts the time that every process has reported in full. It waits
+// for a silent one no longer than patience.
 func (l *Lab) advanceLocked(now time.Duration) {
 	through := now
 	for _, p := range l.fleet {
@@ -188,10 +186,3 @@ func (l *Lab) advanceLocked(now time.Duration) {
 }
 
 func (l *Lab) now() time.Duration { return time.Since(l.epoch) }
-
-// sayLocked notes something that happened, maybe a while ago.
-func (l *Lab) sayLocked(at time.Duration, text string) {
-	l.news = append(l.news, Event{At: at.Seconds(), Text: text})
-	slices.SortStableFunc(l.news, func(a, b Event) int { return cmp.Compare(a.At, b.At) })
-	l.news = l.news[max(0, len(l.news)-maxNews):]
-}

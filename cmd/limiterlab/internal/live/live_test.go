@@ -3,6 +3,8 @@ package live
 import (
 	"context"
 	"errors"
+	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,12 +94,12 @@ func TestLoad(t *testing.T) {
 		said    string
 		want    []float64
 	}{
-		{Command{Do: "move", Load: Even}, "The load moves: all 3 processes get as much.", []float64{100, 100, 100}},
+		{Command{Do: "move", Load: Even}, "The load moves: all 3 processes get the same.", []float64{100, 100, 100}},
 		{Command{Do: "move", Load: One}, "The load moves: process 3 gets all of it.", []float64{0, 0, 300}},
 		{Command{Do: "move", Load: One}, "The load moves: process 1 gets all of it.", []float64{300, 0, 0}},
-		{Command{Do: "demand", Demand: 10}, "The fleet is asked for 10 times the limit.", []float64{1000, 0, 0}},
-		{Command{Do: "demand", Demand: 0.5}, "The fleet is asked for 0.5 times the limit.", []float64{50, 0, 0}},
-		{Command{Do: "move", Load: Skewed}, "The load moves: process 1 gets the most, the k-th after it 1/k of that.", []float64{50 * 6. / 11, 50 * 3. / 11, 50 * 2. / 11}},
+		{Command{Do: "demand", Demand: 10}, "The demand is 10 times the limit.", []float64{1000, 0, 0}},
+		{Command{Do: "demand", Demand: 0.5}, "The demand is 0.5 times the limit.", []float64{50, 0, 0}},
+		{Command{Do: "move", Load: Skewed}, "The load moves: process 1 gets the most, the k-th process 1/k of that.", []float64{50 * 6. / 11, 50 * 3. / 11, 50 * 2. / 11}},
 	} {
 		require.Equal(t, step.said, do(t, lab, step.command))
 		require.InDeltaSlice(t, step.want, rates(by, 3), 1e-9, step.said)
@@ -124,19 +126,19 @@ func TestCallers(t *testing.T) {
 	rates(by, 3)
 	require.Equal(t, 2, lab.workers, "for 100/s of three processes")
 	lab.workers = 20 // before there is anybody else
-	require.Equal(t, "Callers wait: 20 workers a process on average, each of which waits for a token, works for 10ms, and waits again.",
+	require.Equal(t, "Callers wait: 20 workers in each process on average. Each waits for a token, works for 10ms, and waits again.",
 		do(t, lab, Command{Do: "calls", Calls: Wait}))
 	require.Equal(t, []int{33, 16, 11}, workers(t, by, 3), "skewed as the load")
 	require.Equal(t, Wait, lab.State(0).Calls)
 	do(t, lab, Command{Do: "move", Load: Even})
 	require.Equal(t, []int{20, 20, 20}, workers(t, by, 3))
 	_, err := lab.Do(t.Context(), Command{Do: "demand", Demand: 1})
-	require.EqualError(t, err, "workers that wait ask as often as they may: choose Allow first")
+	require.EqualError(t, err, "waiting workers set their own demand: choose Allow first")
 	do(t, lab, Command{Do: "stop", Process: 3})
 	require.Equal(t, []int{20, 20}, workers(t, by, 2))
 	do(t, lab, Command{Do: "move", Load: One})
 	require.Equal(t, []int{0, 40}, workers(t, by, 2))
-	require.Equal(t, "Callers do not wait: the fleet is asked for 3 times the limit.", do(t, lab, Command{Do: "calls", Calls: Allow}))
+	require.Equal(t, "Callers do not wait: the demand is 3 times the limit.", do(t, lab, Command{Do: "calls", Calls: Allow}))
 	for k, want := range []float64{0, 300} {
 		o := <-by[k].orders
 		require.Equal(t, []float64{want, 0}, []float64{o.Rate, float64(o.Workers)})
@@ -179,22 +181,22 @@ func TestStateOfWaitingCallers(t *testing.T) {
 	report(ms(1500), 8, nil)
 	s := lab.State(0)
 	require.Equal(t, 8, s.Processes[0].Waiting)
-	require.Len(t, s.Seconds, 1)
-	require.InDelta(t, 6, s.Seconds[0].Waiting, 1)
-	for _, got := range []int{s.Seconds[0].Open, s.Seconds[0].Closed, s.Seconds[0].Private} {
+	require.Len(t, s.Slices, 1)
+	require.InDelta(t, 6, s.Slices[0].Waiting, 1)
+	for _, got := range []int{s.Slices[0].Open, s.Slices[0].Closed, s.Slices[0].Private} {
 		require.InDelta(t, 110, got, 1, "as many workers, by Allow, take the burst and the rate")
 	}
-	require.Equal(t, []int{10, 2000}, []int{s.Seconds[0].Admitted, s.Seconds[0].Asked})
+	require.Equal(t, []int{10, 2000}, []int{s.Slices[0].Admitted, s.Slices[0].Asked})
 }
 
 func TestStoppedProcessesLoadGoesToTheOthers(t *testing.T) {
 	lab, _, by := fleet(t, 3)
 	do(t, lab, Command{Do: "move", Load: One})
 	rates(by, 3)
-	require.Equal(t, "Process 3 stops: its load goes to those that are left, 2.", do(t, lab, Command{Do: "stop", Process: 3}))
+	require.Equal(t, "Process 3 stops: its load goes to the remaining 2.", do(t, lab, Command{Do: "stop", Process: 3}))
 	require.Equal(t, []float64{300, 0}, rates(by, 2))
 	do(t, lab, Command{Do: "stop", Process: 2})
-	require.Equal(t, "Process 1 stops, the last one: nobody is asked any more.", do(t, lab, Command{Do: "stop", Process: 1}))
+	require.Equal(t, "Process 1 stops, the last one: there are no more requests.", do(t, lab, Command{Do: "stop", Process: 1}))
 	require.Eventually(t, func() bool { return len(lab.State(0).Processes) == 0 }, 10*time.Second, time.Millisecond)
 	for _, c := range []Command{{Do: "stop", Process: 1}, {Do: "move", Load: Even}} {
 		_, err := lab.Do(t.Context(), c)
@@ -262,16 +264,16 @@ func TestStateFollowsReports(t *testing.T) {
 	report(1, ms(1100), 10)
 	s := lab.State(0)
 	require.Equal(t, 0, s.First)
-	require.Equal(t, []Tally{{Asked: 40, Admitted: 40, Open: 40, Closed: 40, Private: 40}}, s.Seconds)
+	require.Equal(t, []Slice{{From: 0, To: 1, Tally: Tally{Asked: 40, Admitted: 40, Open: 40, Closed: 40, Private: 40}}}, s.Slices)
 	require.Equal(t, []Process{
 		{Number: 1, State: "degraded", Asked: 30, Admitted: 30, Share: 0.75, Remaining: 5, Age: 3},
 		{Number: 2, State: "degraded", Asked: 10, Admitted: 10, Share: 0.25, Remaining: 5, Age: 3},
 	}, s.Processes)
-	require.Equal(t, Event{At: 0.7, Text: "process 1: word"}, s.Events[0])
+	require.Equal(t, Event{At: 0.7, Text: "2 processes: word"}, s.Events[0])
 	require.Equal(t, Limit{Text: "100/s burst 10", Rate: 100, Burst: 10}, s.Limit)
-	require.Empty(t, lab.State(1).Seconds)
+	require.Empty(t, lab.State(1).Slices)
 	lab.epoch = lab.epoch.Add(-patience) // now it has been silent for too long
-	require.Len(t, lab.State(0).Seconds, 2)
+	require.Len(t, lab.State(0).Slices, 2)
 }
 
 func TestRedisComesAndGoes(t *testing.T) {
@@ -290,7 +292,7 @@ func TestRedisComesAndGoes(t *testing.T) {
 		{"wipe", "", store.Dead, true, 1},
 		{"restore", "Redis is started again, empty.", store.Up, false, 1},
 		{"slow", "Redis is slow: every answer takes 100ms more.", store.Slow, false, 1},
-		{"wipe", "Redis is wiped: all that the fleet has told it is gone.", store.Slow, false, 1},
+		{"wipe", "Redis is wiped: it has lost all data of the fleet.", store.Slow, false, 1},
 		{"freeze", "Redis is frozen: its connections stay open, nothing is answered.", store.Frozen, true, 2},
 		{"kill", "Redis is stopped.", store.Dead, true, 2},
 		{"restore", "Redis is started again, empty.", store.Up, false, 2},
@@ -333,19 +335,24 @@ func TestRealFleet(t *testing.T) {
 	lab := Start(ctx, Config{Limit: limiter.Limit{Rate: 100, Burst: 10}, Processes: 2, Demand: 1, Seed: 1, Run: worker.Run, Redis: rig, Prefix: "test"})
 	synced := func() bool {
 		s := lab.State(0)
-		return s.Processes[0].State == "synced" && s.Processes[1].State == "synced" && len(s.Seconds) > 0 && s.Seconds[len(s.Seconds)-1].Asked > 0
+		return s.Processes[0].State == "synced" && s.Processes[1].State == "synced" && len(s.Slices) > 0 && s.Slices[len(s.Slices)-1].Asked > 0
 	}
 	require.Eventually(t, synced, 30*time.Second, 10*time.Millisecond)
 	do(t, lab, Command{Do: "demand", Demand: 10})
 	require.Eventually(t, func() bool {
-		s := lab.State(0).Seconds
+		s := lab.State(0).Slices
 		return s[len(s)-1].Asked > 500
 	}, 30*time.Second, 10*time.Millisecond)
 	do(t, lab, Command{Do: "calls", Calls: Wait})
 	require.Eventually(t, func() bool {
 		s := lab.State(0)
-		last := s.Seconds[len(s.Seconds)-1]
+		last := s.Slices[len(s.Slices)-1]
 		return s.Processes[0].Waiting > 0 && s.Processes[1].Waiting > 0 && last.Waiting > 0 && last.Admitted > 0
+	}, 30*time.Second, 10*time.Millisecond)
+	do(t, lab, Command{Do: "kill"})
+	degraded := regexp.MustCompile(`^(2 processes|process \d) degraded( in \S+ m?s)?: connection`)
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(lab.State(0).Events, func(e Event) bool { return degraded.MatchString(e.Text) })
 	}, 30*time.Second, 10*time.Millisecond)
 	cancel()
 	lab.Wait()
@@ -354,13 +361,11 @@ func TestRealFleet(t *testing.T) {
 }
 
 func TestNewsAreBoundedAndInOrder(t *testing.T) {
-	lab, _, _ := fleet(t, 1)
-	lab.mu.Lock()
+	var n news
 	for i := range 3 * maxNews {
-		lab.sayLocked(time.Duration(i^1)*time.Second, "word")
+		n.say(time.Duration(i^1)*time.Second, "word")
 	}
-	lab.mu.Unlock()
-	events := lab.State(0).Events
+	events := n.events()
 	require.Len(t, events, maxNews)
 	require.IsIncreasing(t, []float64{events[0].At, events[1].At, events[maxNews-1].At})
 }

@@ -13,38 +13,39 @@ import (
 
 // process is one of the fleet.
 type process struct {
-	number   int // from 0, never given again
+	number   int // from 0, never reused
 	orders   chan worker.Order
 	cancel   context.CancelFunc
-	ready    bool // it has reported, and was given an order
+	ready    bool // true if it has reported and got an order
 	stopping bool
-	through  time.Duration // up to when its reports reach
+	through  time.Duration // end of the time covered by its reports
 	status   worker.Status
+	told     string // state in the latest note about it
 }
 
-// String is what a reader calls it.
+// String returns the process's name for a reader, counted from 1.
 func (p *process) String() string { return fmt.Sprintf("process %d", p.number+1) }
 
-// Load is how the traffic is spread over the fleet.
+// Load is the way in which traffic is spread over the fleet.
 type Load string
 
 // The ways to spread it.
 const (
-	Skewed Load = "skewed" // the k-th gets 1/k of what the first gets
+	Skewed Load = "skewed" // the k-th gets 1/k of the first one's part
 	Even   Load = "even"
 	One    Load = "one" // one process gets all
 )
 
-// Calls is the way in which a fleet is asked.
+// Calls is the kind of the fleet's calls.
 type Calls string
 
-// The ways to ask.
+// The kinds of calls.
 const (
-	Allow Calls = "allow" // traffic, which is admitted or denied
+	Allow Calls = "allow" // traffic, admitted or denied at once
 	Wait  Calls = "wait"  // workers: each waits for a token, works, and waits again
 )
 
-// runningLocked are the processes that get traffic.
+// runningLocked returns the processes that get traffic.
 func (l *Lab) runningLocked() []*process {
 	var running []*process
 	for _, p := range l.fleet {
@@ -55,7 +56,7 @@ func (l *Lab) runningLocked() []*process {
 	return running
 }
 
-// spreadLocked tells every process what it is asked for from now on.
+// spreadLocked orders every process's traffic from now on.
 func (l *Lab) spreadLocked() {
 	running := l.runningLocked()
 	now, rate := l.now(), float64(l.cfg.Limit.Rate)*l.demand
@@ -71,8 +72,8 @@ func (l *Lab) spreadLocked() {
 	}
 }
 
-// poolsLocked are the numbers of workers of the processes that run, where they
-// wait: so many on average, spread as the load is.
+// poolsLocked returns the number of waiting workers of each running process:
+// l.workers on average, spread as the load.
 func (l *Lab) poolsLocked(running []*process) []int {
 	pools := make([]int, len(running))
 	for k, share := range l.sharesLocked(running) {
@@ -81,7 +82,7 @@ func (l *Lab) poolsLocked(running []*process) []int {
 	return pools
 }
 
-// sharesLocked are the parts of the load that go to those who run.
+// sharesLocked returns each running process's part of the load; the sum is 1.
 func (l *Lab) sharesLocked(running []*process) []float64 {
 	switch l.load {
 	case Even:
@@ -96,14 +97,14 @@ func (l *Lab) sharesLocked(running []*process) []float64 {
 	return traffic.Shares(len(running))
 }
 
-// heavyLocked is which of those who run has all the load: the one that was
-// chosen or, where that has gone, the next.
+// heavyLocked returns the index of the running process with all the load: the
+// chosen one or, if that has left, the next.
 func (l *Lab) heavyLocked(running []*process) int {
 	k := slices.IndexFunc(running, func(p *process) bool { return p.number >= l.heavy })
 	return max(k, 0)
 }
 
-// findLocked finds a process that runs by its number from 1.
+// findLocked returns a running process by its number, counted from 1.
 func (l *Lab) findLocked(number int) (*process, error) {
 	for _, p := range l.runningLocked() {
 		if p.number == number-1 {

@@ -1,7 +1,6 @@
 package live
 
 import (
-	"slices"
 	"time"
 
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/report"
@@ -9,9 +8,9 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/worker"
 )
 
-// State is what is seen of a run. Times are seconds since its start.
+// State is a snapshot of a run. Times are seconds since its start.
 type State struct {
-	Run       string    `json:"run"` // another one after a restart of the lab
+	Run       string    `json:"run"` // differs after a restart of the lab
 	Now       float64   `json:"now"`
 	Limit     Limit     `json:"limit"`
 	Demand    float64   `json:"demand"` // in times the limit
@@ -19,10 +18,10 @@ type State struct {
 	Calls     Calls     `json:"calls"`
 	Redis     Redis     `json:"redis"`
 	Processes []Process `json:"processes"`
-	First     int       `json:"first"`   // the number of the first of Seconds
-	Seconds   []Tally   `json:"seconds"` // complete ones
+	First     int       `json:"first"`  // number of the first of Slices
+	Slices    []Slice   `json:"slices"` // complete, in order, without gaps
 	Outages   []Outage  `json:"outages"`
-	Events    []Event   `json:"events"` // the last ones, in order
+	Events    []Event   `json:"events"` // the latest, in order
 }
 
 // Limit is the fleet's limit.
@@ -32,46 +31,49 @@ type Limit struct {
 	Burst int     `json:"burst"`
 }
 
-// Redis is how the fleet's Redis is.
+// Redis describes the fleet's Redis.
 type Redis struct {
 	What  string     `json:"what"`
 	Mode  store.Mode `json:"mode"`
 	Since float64    `json:"since"`
 }
 
-// Process is how one process is. Rates are tokens per second, lately.
+// Process describes one process. Rates are tokens per second, over the last
+// three seconds.
 type Process struct {
 	Number    int     `json:"number"` // from 1
-	State     string  `json:"state"`  // of its limiter, or "starting", "stopping"
+	State     string  `json:"state"`  // of its limiter, or "starting" or "stopping"
 	Asked     float64 `json:"asked"`
 	Admitted  float64 `json:"admitted"`
-	Share     float64 `json:"share"`     // of all that was admitted lately
-	Remaining int     `json:"remaining"` // whole tokens that it could admit
+	Share     float64 `json:"share"`     // of all admitted tokens, over the same time
+	Remaining int     `json:"remaining"` // whole tokens it could admit at once
 	Waiting   int     `json:"waiting"`   // callers in Wait
-	Age       float64 `json:"age"`       // since the last exchange; negative: there was none
+	Age       float64 `json:"age"`       // since the last exchange; negative before the first
 }
 
-// Outage is a time in which Redis gave no answer, and what came of it.
-type Outage struct {
+// Slice is a part of the run: one second, or less where an outage begins or ends
+// within it.
+type Slice struct {
 	From float64 `json:"from"`
-	To   float64 `json:"to"` // up to now, while it goes on
-	On   bool    `json:"on"` // it goes on
+	To   float64 `json:"to"`
 	Tally
 }
 
-// Event is something that happened.
-type Event struct {
-	At   float64 `json:"at"`
-	Text string  `json:"text"`
+// Outage is a time in which Redis gave no answer, with the tokens of that time.
+type Outage struct {
+	From float64 `json:"from"`
+	To   float64 `json:"to"` // the present, while it goes on
+	On   bool    `json:"on"` // true if it goes on
+	Tally
 }
 
-// State is what is seen now: of the seconds those from a number on.
+// State returns a snapshot with the slices from a number on.
 func (l *Lab) State(from int) State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
 	l.advanceLocked(now)
-	first, seconds := l.account.complete(from)
+	first, slices := l.account.complete(from)
 	s := State{
 		Run:       l.name,
 		Now:       now.Seconds(),
@@ -82,12 +84,12 @@ func (l *Lab) State(from int) State {
 		Redis:     Redis{l.cfg.Redis.String(), l.mode, l.since.Seconds()},
 		Processes: l.processesLocked(),
 		First:     first,
-		Seconds:   []Tally{},
+		Slices:    []Slice{},
 		Outages:   l.outagesLocked(),
-		Events:    slices.Clone(l.news),
+		Events:    l.news.events(),
 	}
-	for _, sec := range seconds {
-		s.Seconds = append(s.Seconds, sec.Tally)
+	for _, sl := range slices {
+		s.Slices = append(s.Slices, Slice{sl.From.Seconds(), sl.To.Seconds(), sl.Tally})
 	}
 	return s
 }
@@ -104,28 +106,33 @@ func (l *Lab) outagesLocked() []Outage {
 }
 
 func (l *Lab) processesLocked() []Process {
-	_, seconds := l.account.complete(0)
-	seconds = seconds[max(0, len(seconds)-recently):]
+	_, slices := l.account.complete(0)
+	for len(slices) > 0 && slices[0].To <= slices[len(slices)-1].To-recently {
+		slices = slices[1:]
+	}
 	total := 0
-	for _, s := range seconds {
+	for _, s := range slices {
 		total += s.Admitted
 	}
 	list := []Process{}
 	for _, p := range l.fleet {
-		list = append(list, p.seen(seconds, total))
+		list = append(list, p.seen(slices, total))
 	}
 	return list
 }
 
-// seen is what is seen of a process: its part of some seconds in which so many
-// tokens were admitted in all.
-func (p *process) seen(seconds []second, total int) Process {
-	asked, admitted := 0, 0
-	for _, s := range seconds {
+// seen describes a process by its part of the latest slices, in which the fleet
+// admitted total tokens.
+func (p *process) seen(slices []slice, total int) Process {
+	asked, admitted, length := 0, 0, 0.0
+	for _, s := range slices {
 		asked += s.asked[int32(p.number)]
 		admitted += s.admitted[int32(p.number)]
+		length += s.Length().Seconds()
 	}
-	length := float64(max(1, len(seconds)))
+	if length == 0 {
+		length = 1
+	}
 	return Process{
 		Number:    p.number + 1,
 		State:     p.state(),

@@ -8,14 +8,14 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
-// Outcome is what one policy made of a run, in tokens.
+// Outcome is the number of tokens that one policy admitted in a run.
 type Outcome struct {
 	Name     string
 	PerPhase []int // admitted in each phase
 	PerBin   []int // admitted in each bin of Result.Bin
 }
 
-// Total is what was admitted in the whole run.
+// Total returns the tokens admitted in the whole run.
 func (o Outcome) Total() int {
 	sum := 0
 	for _, n := range o.PerPhase {
@@ -24,10 +24,10 @@ func (o Outcome) Total() int {
 	return sum
 }
 
-// Result is a run beside what other policies would have made of it.
+// Result compares a run with other policies on the same requests.
 type Result struct {
 	Limit  limiter.Limit
-	End    time.Duration // when the run ended
+	End    time.Duration // end of the run
 	Phases []trace.Phase
 	Bin    time.Duration // width of a bin
 
@@ -38,7 +38,7 @@ type Result struct {
 	FailClosed Outcome
 	Private    Outcome
 
-	Waiting *Waiting // nil: traffic by Allow
+	Waiting *Waiting // nil for traffic by Allow
 }
 
 // Waiting is the mean number of callers that wait.
@@ -77,10 +77,10 @@ type Seen struct {
 	Levels []trace.Level
 }
 
-// CompareWaiting compares a run in which workers wait. How often a worker asks
-// depends on when it was admitted, so that the others can't be fed the very same
-// requests: they get the same workers. Those of the central bucket queue; the
-// fallbacks have no Wait, and their workers make traffic.Tries.
+// CompareWaiting compares a run in which workers wait. A worker's requests depend
+// on its admissions, so that the other policies can't get the very same requests:
+// they get the same workers. Those of the central bucket queue. The fallbacks have
+// no Wait, and their workers make traffic.Tries.
 func CompareWaiting(l limiter.Limit, seen Seen, outages []trace.Span, end, bin time.Duration) Result {
 	r := Result{Limit: l, End: end, Phases: trace.Phases(outages, end), Bin: bin, Waiting: &Waiting{}}
 	var tries []trace.Request
@@ -100,7 +100,7 @@ func CompareWaiting(l limiter.Limit, seen Seen, outages []trace.Span, end, bin t
 	return r
 }
 
-// replay asks one policy about every request.
+// replay applies one policy to every request.
 func (r *Result) replay(name string, requests []trace.Request, p Policy) Outcome {
 	o := Outcome{
 		Name:     name,

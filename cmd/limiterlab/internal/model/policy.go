@@ -1,5 +1,4 @@
-// Package model says what other ways of limiting would have admitted of the
-// very requests that a run saw.
+// Package model applies other ways of rate limiting to the requests of a run.
 package model
 
 import (
@@ -11,17 +10,17 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
 )
 
-// Policy decides on requests in the order of their calls; down says that Redis
-// is away. A policy has state: one value is good for one replay.
+// Policy decides on requests in the order of their calls; down is true if Redis is
+// away. A policy has state, and serves one replay.
 type Policy func(r trace.Request, down bool) bool
 
-// Measured repeats what the limiter under test did.
+// Measured repeats the decisions of the limiter under test.
 func Measured() Policy {
 	return func(r trace.Request, _ bool) bool { return r.Admitted }
 }
 
-// Central is one token bucket for the whole fleet that nothing ever cuts off:
-// the ideal, and what everything else is compared with.
+// Central is one token bucket for the whole fleet, always within reach: the ideal,
+// and the measure of all other policies.
 func Central(l limiter.Limit) Policy {
 	b := newBucket(l)
 	return func(r trace.Request, _ bool) bool { return b.admit(r) }
@@ -52,8 +51,8 @@ func Private(l limiter.Limit) Policy {
 	})
 }
 
-// withFallback is the central bucket while Redis is up. Nobody takes from it
-// while Redis is away, so that it fills up again meanwhile.
+// withFallback is the central bucket while Redis is up, and fallback while it is
+// away. The bucket fills up in an outage, as no tokens are taken from it.
 func withFallback(l limiter.Limit, fallback func(trace.Request) bool) Policy {
 	central := newBucket(l)
 	return func(r trace.Request, down bool) bool {

@@ -8,8 +8,7 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
-// Pool is the workers of one process, all of which run from the start of a run
-// until To.
+// Pool is the workers of one process, which run from the start of a run until To.
 type Pool struct {
 	Process int
 	Workers int
@@ -23,7 +22,7 @@ type waiter struct {
 }
 
 // queue returns the grants of one central bucket that admits the workers of all
-// pools in the order of their arrival. Nothing ever cuts it off.
+// pools in the order of their arrival. It is always within reach.
 //
 // A bucket that is full at the start grants the token of an arrival at
 // max(arrival, TAT - (burst-1)/rate), and then moves TAT by 1/rate. Grants never

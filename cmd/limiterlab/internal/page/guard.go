@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// policy lets the page load what is its own, and nobody frame it.
+// policy lets the page load its own files only, and forbids frames around it.
 const policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 
-// guard keeps other sites out: their pages may not send commands, and may not
-// pass for this one by a name of theirs that points here (DNS rebinding).
+// guard keeps other sites out: their pages can't send commands, even under a name
+// of theirs that points to this address (DNS rebinding).
 func guard(host string, next http.Handler) http.Handler {
 	own := http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -27,7 +27,7 @@ func guard(host string, next http.Handler) http.Handler {
 	})
 }
 
-// hostname is a Host without its port.
+// hostname returns a Host without its port.
 func hostname(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		return name
@@ -35,8 +35,8 @@ func hostname(host string) string {
 	return strings.Trim(host, "[]")
 }
 
-// known says whether a name can only mean this machine: a name that somebody
-// else owns can be made to point here, an address can't.
+// known reports whether a name can only mean this machine. A name of another owner
+// can be made to point here, an address can't.
 func known(name, host string) bool {
 	return net.ParseIP(name) != nil || strings.EqualFold(name, "localhost") || strings.EqualFold(name, host)
 }

@@ -14,23 +14,24 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/live"
 )
 
-// assets are the page, and uPlot, which draws its chart (its licence beside it).
+// assets are the files of the page, with uPlot, which draws its chart, and its
+// licence.
 //
 //go:embed assets
 var assets embed.FS
 
-// Lab is what the page shows and steers.
+// Lab is the run that the page shows and steers.
 type Lab interface {
 	State(from int) live.State
 	Do(ctx context.Context, c live.Command) (said string, err error)
 }
 
-// New returns the page's handler. It answers under IP addresses, localhost and
-// the given host alone, and takes commands from its own page alone.
+// New returns the page's handler. It answers only under IP addresses, localhost
+// and the given host, and takes commands only from its own page.
 func New(lab Lab, host string) http.Handler {
 	files, err := fs.Sub(assets, "assets")
 	if err != nil {
-		panic(err) // they are embedded
+		panic(err) // not of embedded files
 	}
 	h := handler{lab}
 	mux := http.NewServeMux()
@@ -49,7 +50,7 @@ func cached(policy string, next http.Handler) http.Handler {
 
 type handler struct{ lab Lab }
 
-// state answers with what is seen now: of the seconds those from ?from= on.
+// state answers with a snapshot, with the slices from number ?from= on.
 func (h handler) state(w http.ResponseWriter, r *http.Request) {
 	from := 0
 	if text := r.FormValue("from"); text != "" {
@@ -63,13 +64,13 @@ func (h handler) state(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, h.lab.State(from))
 }
 
-// said is the answer to a command: a sentence.
+// said is the answer to a command.
 type said struct {
-	Said string `json:"said"`
+	Said string `json:"said"` // a sentence
 	Done bool   `json:"done"`
 }
 
-// do does what a form says.
+// do executes the command of a form.
 func (h handler) do(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 1024)
 	c, err := command(r)
@@ -89,7 +90,7 @@ func (h handler) do(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// command is what a form says.
+// command returns the command of a form.
 func command(r *http.Request) (live.Command, error) {
 	if err := r.ParseForm(); err != nil {
 		return live.Command{}, errors.New("the form can't be read")
@@ -112,7 +113,7 @@ func command(r *http.Request) (live.Command, error) {
 	return c, nil
 }
 
-// sentence makes a sentence of an error.
+// sentence writes an error as a sentence.
 func sentence(err error) string {
 	text := err.Error()
 	return strings.ToUpper(text[:1]) + text[1:] + "."

@@ -26,7 +26,7 @@ type fake struct {
 
 func (f *fake) State(from int) live.State {
 	f.from = from
-	return live.State{Run: "x", Seconds: []live.Tally{{Asked: 1}}}
+	return live.State{Run: "x", Slices: []live.Slice{{To: 1, Tally: live.Tally{Asked: 1}}}}
 }
 
 func (f *fake) Do(ctx context.Context, c live.Command) (string, error) {
@@ -61,7 +61,7 @@ func TestState(t *testing.T) {
 	require.Equal(t, 7, f.from)
 	var s live.State
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &s))
-	require.Equal(t, live.State{Run: "x", Seconds: []live.Tally{{Asked: 1}}}, s)
+	require.Equal(t, live.State{Run: "x", Slices: []live.Slice{{To: 1, Tally: live.Tally{Asked: 1}}}}, s)
 	answer(f, "GET", "/state", "")
 	require.Equal(t, 0, f.from)
 	require.Equal(t, http.StatusBadRequest, answer(f, "GET", "/state?from=x", "").Code)
@@ -156,19 +156,20 @@ func TestOtherSitesAreKeptOut(t *testing.T) {
 	}
 }
 
-// TestPageNeedsNothingElse: what the page loads is served here, and nothing in
-// it names another host but uPlot's own comment.
+// TestPageNeedsNothingElse: the page loads only files that are served here, and
+// none but uPlot's own comment and the icon's namespace names another host.
 func TestPageNeedsNothingElse(t *testing.T) {
 	w := answer(&fake{}, "GET", "/", "")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'")
 	links := regexp.MustCompile(`(?:src|href)="([^"]*)"`).FindAllStringSubmatch(w.Body.String(), -1)
 	require.NotEmpty(t, links)
-	for _, link := range links {
-		if link[1] != "data:," {
-			require.Equal(t, http.StatusOK, answer(&fake{}, "GET", "/"+link[1], "").Code, link[1])
-		}
+	for _, link := range links { // no data: either, which the policy forbids
+		require.Equal(t, http.StatusOK, answer(&fake{}, "GET", "/"+link[1], "").Code, link[1])
 	}
+	require.Equal(t, "image/svg+xml", answer(&fake{}, "GET", "/icon.svg", "").Header().Get("Content-Type"))
+	require.Regexp(t, "(?i)<title>[^<]*rate limiting", w.Body.String())
+	require.Regexp(t, "(?i)<h1>[^<]*rate limiting", w.Body.String())
 	files, err := fs.Glob(assets, "assets/page.*")
 	require.NoError(t, err)
 	require.Len(t, files, 2)

@@ -15,7 +15,7 @@ const (
 )
 
 // fleetRule is what a process of a fleet makes of a limit without Redis: it
-// keeps to its share (docs/design.md §6).
+// keeps to its share (docs/design.md §6, Shares).
 type fleetRule struct {
 	rate, burst float64 // tokens per nanosecond; tokens
 	n           float64 // processes

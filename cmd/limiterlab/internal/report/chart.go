@@ -18,8 +18,8 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/trace"
 )
 
-// Chart draws what each policy admitted per second over time, as an SVG with a
-// background of its own: the page may be light or dark.
+// Chart draws each policy's admitted tokens per second over time, as an SVG. Its
+// background is dark where the page that shows it is.
 func Chart(r model.Result) ([]byte, error) {
 	all := seriesOf(r)
 	p := newPlot(r)
@@ -44,8 +44,8 @@ func Chart(r model.Result) ([]byte, error) {
 	return render(p, legend)
 }
 
-// BinWidth is the resolution of the chart of a run that takes d: about sixty
-// steps, but none so short that its height is mostly chance.
+// BinWidth returns the resolution of the chart of a run that takes d: about sixty
+// steps, except where a step's height would be mostly chance.
 func BinWidth(d time.Duration) time.Duration {
 	for _, w := range []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second} {
 		if d <= 80*w {
@@ -62,7 +62,7 @@ type series struct {
 	style  draw.LineStyle
 }
 
-// seriesOf has what matters most first.
+// seriesOf returns the lines, the most important first.
 func seriesOf(r model.Result) []series {
 	of := func(o model.Outcome, style draw.LineStyle) series {
 		return series{o.Name, steps(o, r), style}
@@ -82,8 +82,8 @@ func seriesOf(r model.Result) []series {
 	}
 }
 
-// steps are the two ends of a step for each bin, in tokens per second; a last
-// bin that the run left mostly empty is left out.
+// steps returns the two ends of a step for each bin, in tokens per second. A last
+// bin that the run left mostly empty is omitted.
 func steps(o model.Outcome, r model.Result) plotter.XYs {
 	var pts plotter.XYs
 	for i, n := range o.PerBin {
@@ -98,7 +98,7 @@ func steps(o model.Outcome, r model.Result) plotter.XYs {
 	return pts
 }
 
-// addTo adds the line, unless the run was cut short before there was any.
+// addTo adds the line, unless it is empty because the run was cut short.
 func (s series) addTo(p *plot.Plot) error {
 	if len(s.points) == 0 {
 		return nil
@@ -112,7 +112,7 @@ func (s series) addTo(p *plot.Plot) error {
 	return nil
 }
 
-// top leaves room above the highest point for a word on the outage.
+// top returns the upper end of the axis, with room for the outage's label.
 func top(all []series) float64 {
 	highest := 0.0
 	for _, s := range all {
@@ -145,7 +145,7 @@ func addOutage(p *plot.Plot, o trace.Span) error {
 	return nil
 }
 
-// newPlot has a title and axes, and no data; p.Y.Max is still to be set.
+// newPlot returns a plot with a title and axes, without data and p.Y.Max.
 func newPlot(r model.Result) *plot.Plot {
 	p := plot.New()
 	p.Title.Text = fmt.Sprintf("Admitted under %s", LimitText(r.Limit))
@@ -167,7 +167,7 @@ func plainText(s *text.Style, size vg.Length) {
 	s.Color = ink
 }
 
-// grid has horizontal lines alone.
+// grid returns a grid of horizontal lines.
 func grid() *plotter.Grid {
 	g := plotter.NewGrid()
 	g.Horizontal.Color, g.Vertical.Color = gridGray, nil
@@ -192,7 +192,7 @@ const (
 	margin      = 12
 )
 
-// render lays the legend beside the plot.
+// render draws the legend beside the plot.
 func render(p *plot.Plot, legend plot.Legend) ([]byte, error) {
 	svg := vgsvg.New(chartWidth, chartHeight)
 	page := draw.New(svg)
@@ -205,11 +205,16 @@ func render(p *plot.Plot, legend plot.Legend) ([]byte, error) {
 	if _, err := svg.WriteTo(&b); err != nil {
 		return nil, err
 	}
-	return anySansSerif(b.Bytes()), nil
+	return withStyle(anySansSerif(b.Bytes()), darkStyle()), nil
 }
 
-// anySansSerif has a reader without the font that the chart was measured with
-// take another of its kind, not one with serifs.
+// withStyle puts a style sheet before the first element of an SVG.
+func withStyle(svg []byte, style string) []byte {
+	return bytes.Replace(svg, []byte("<g "), []byte(style+"<g "), 1)
+}
+
+// anySansSerif adds a fallback without serifs, for a reader without the font of
+// the chart.
 func anySansSerif(svg []byte) []byte {
 	const font = "font-family:Liberation Sans"
 	return bytes.ReplaceAll(svg, []byte(font+";"), []byte(font+",Arial,Helvetica,sans-serif;"))

@@ -4,6 +4,8 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +19,10 @@ import (
 // textsOf returns the texts of an SVG, which must be well-formed.
 func textsOf(t *testing.T, svg []byte) []string {
 	var texts []string
-	dec := xml.NewDecoder(strings.NewReader(string(svg)))
+	_, drawn, found := strings.Cut(string(svg), "</style>")
+	require.True(t, found)
+	require.NoError(t, xml.Unmarshal(svg, new(struct{})))
+	dec := xml.NewDecoder(strings.NewReader("<svg>" + drawn))
 	for {
 		token, err := dec.Token()
 		if errors.Is(err, io.EOF) {
@@ -41,6 +46,22 @@ func TestChart(t *testing.T) {
 	first := strings.Index(string(svg), "<path")
 	require.Contains(t, string(svg[first:first+200]), "fill:#FFFFFF", "the page's background must not show through")
 	require.NotContains(t, string(svg), "font-family:Liberation Sans;")
+}
+
+// TestChartFollowsThePage: every colour but those of the lines that show on both
+// has another one on a dark page.
+func TestChartFollowsThePage(t *testing.T) {
+	svg, err := Chart(result(1000, 990, 1010))
+	require.NoError(t, err)
+	style, drawn, _ := strings.Cut(string(svg), "</style>")
+	both := []string{hex(vermillion), hex(purple), hex(green)}
+	used := regexp.MustCompile(`(?:fill|stroke):#[0-9A-F]{6}`).FindAllString(drawn, -1)
+	require.NotEmpty(t, used)
+	for _, c := range used {
+		if _, value, _ := strings.Cut(c, ":"); !slices.Contains(both, value) {
+			require.Contains(t, style, `[style*="`+c+`"]`)
+		}
+	}
 }
 
 func TestChartOfARunCutShort(t *testing.T) {

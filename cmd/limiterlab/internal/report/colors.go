@@ -1,8 +1,13 @@
 package report
 
-import "image/color"
+import (
+	"fmt"
+	"image/color"
+	"strings"
+)
 
-// The colours of the lines are of Okabe and Ito, told apart by the colour-blind too.
+// The colours of the lines are of Okabe and Ito, which the colour-blind can
+// distinguish.
 var (
 	blue       = color.RGBA{R: 0x00, G: 0x72, B: 0xb2, A: 0xff}
 	vermillion = color.RGBA{R: 0xd5, G: 0x5e, B: 0x00, A: 0xff}
@@ -15,3 +20,36 @@ var (
 	shade     = color.Gray{Y: 238}
 	limitGray = color.Gray{Y: 120}
 )
+
+// onDark gives the colours of a chart on a dark page; what is not in it stays.
+// The background is GitHub's.
+var onDark = []struct{ light, dark color.Color }{
+	{white, color.RGBA{R: 0x0d, G: 0x11, B: 0x17, A: 0xff}},
+	{ink, color.Gray{Y: 215}},
+	{color.Black, color.Gray{Y: 150}}, // the axes
+	{gridGray, color.Gray{Y: 60}},
+	{shade, color.Gray{Y: 38}},
+	{limitGray, color.Gray{Y: 150}},
+	{blue, color.RGBA{R: 0x56, G: 0xb4, B: 0xe9, A: 0xff}},
+}
+
+// darkStyle is a style sheet that exchanges the colours of an SVG where the
+// reader prefers a dark page. It goes by the text of the style attributes.
+func darkStyle() string {
+	var css strings.Builder
+	css.WriteString("<style>@media (prefers-color-scheme: dark) {\n")
+	for _, c := range onDark {
+		for _, property := range []string{"fill", "stroke"} {
+			fmt.Fprintf(&css, "[style*=\"%[1]s:%[2]s\"] { %[1]s: %[3]s !important }\n", property, hex(c.light), hex(c.dark))
+		}
+	}
+	css.WriteString("}</style>\n")
+	return css.String()
+}
+
+// hex returns a colour as the SVG has it.
+func hex(c color.Color) string {
+	const byByte = 8
+	r, g, b, _ := c.RGBA()
+	return fmt.Sprintf("#%02X%02X%02X", r>>byByte, g>>byByte, b>>byByte)
+}

@@ -1,5 +1,5 @@
-// Package report is what a reader sees of a run: the lines while it goes on,
-// the table, the chart and the verdict at its end.
+// Package report presents a run: the lines while it goes on, and the table, the
+// chart and the verdict at its end.
 package report
 
 import (
@@ -20,7 +20,7 @@ func Thousands(n int) string {
 	return s
 }
 
-// Ratio writes what n is of one central bucket's m.
+// Ratio writes n / m, m being one central bucket's number.
 func Ratio(n, m int) string {
 	if m == 0 {
 		return "–"
@@ -28,7 +28,7 @@ func Ratio(n, m int) string {
 	return fmt.Sprintf("%.3f", float64(n)/float64(m))
 }
 
-// ago writes the age of an exchange; a negative one means that there was none.
+// ago writes the age of an exchange, which is negative before the first.
 func ago(age time.Duration) string {
 	switch {
 	case age < 0:
@@ -39,8 +39,7 @@ func ago(age time.Duration) string {
 	return fmt.Sprintf("%.1f s ago", age.Seconds())
 }
 
-// LimitText writes a limit as a rate and a burst, which suits a report better
-// than its String.
+// LimitText writes a limit as a rate and a burst, unlike its String.
 func LimitText(l limiter.Limit) string {
 	return fmt.Sprintf("%g/s burst %d", math.Round(float64(l.Rate)*1000)/1000, l.Burst)
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Second is what happened in one second of a run.
+// Second is the record of one second of a run.
 type Second struct {
 	End      time.Duration // of the second
 	Asked    int           // by all processes
@@ -18,14 +18,15 @@ type Second struct {
 	Ages     []time.Duration
 }
 
-// Note is a word on what happened at an instant of a run, or, with an instant
-// below 0, before it began.
+// Note is a line about an event at an instant of a run. An instant below 0 is
+// before the run.
 type Note struct {
 	At   time.Duration
 	Text string
 }
 
-// shownAlone is how many processes have a column of their own; the rest share one.
+// shownAlone is the number of processes with a column of their own; the rest share
+// one.
 const shownAlone = 8
 
 // Printer prints a run while it goes on: a line a second, notes among them.
@@ -42,7 +43,8 @@ func NewPrinter(w io.Writer, processes int, waiting bool) *Printer {
 	return &Printer{w: w, processes: processes, waiting: waiting}
 }
 
-// lineFormat has time, asked or waiting, admitted, by process, oldest exchange, state.
+// lineFormat has time, requested or waiting, admitted, by process, oldest exchange,
+// state.
 const lineFormat = "%7s %9s %9s  %s  %13s  %s\n"
 
 // Second prints a line.
@@ -96,7 +98,7 @@ func byProcess(admitted []int) string {
 	return strings.Join(cells, " ")
 }
 
-// oldest writes the age of the exchange that is longest ago.
+// oldest writes the age of the oldest exchange.
 func oldest(ages []time.Duration) string {
 	if len(ages) == 0 || slices.Min(ages) < 0 {
 		return ago(-1)
@@ -104,7 +106,7 @@ func oldest(ages []time.Duration) string {
 	return ago(slices.Max(ages))
 }
 
-// states writes the one state that all are in, or how many are in each.
+// states writes the state of all processes, or the number in each state.
 func states(all []string) string {
 	count := make(map[string]int)
 	for _, s := range all {

@@ -162,7 +162,7 @@ func TestIntro(t *testing.T) {
 		Outage: trace.Span{From: 3 * time.Second, To: 6 * time.Second},
 	})
 	require.Equal(t, `2 limiters, each with its own Redis client, share 1000/s burst 100.
-They are asked for 3000 a second: 2000 + 1000.
+They get 3000 requests a second: 2000 + 1000.
 Redis: a store; every key there begins with "p".
 After 3.0 s it dies, after 6.0 s it returns; the run ends after 9.0 s.
 

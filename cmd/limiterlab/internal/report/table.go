@@ -9,8 +9,8 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
-// Table prints what each policy admitted in each phase, and what that is of
-// one central bucket's.
+// Table prints each policy's admitted tokens in each phase, and their ratio to one
+// central bucket's.
 func Table(w io.Writer, r model.Result) {
 	fed := "fed the same requests"
 	if r.Waiting != nil {
@@ -33,11 +33,11 @@ func Table(w io.Writer, r model.Result) {
 	fmt.Fprintln(w)
 }
 
-// waitingRow has the callers that waited for this limiter, and says how the
-// others were compared.
+// waitingRow prints the callers that waited for this limiter, and the way in which
+// the others were compared.
 func waitingRow(w io.Writer, waiting model.Waiting) {
 	fmt.Fprintf(w, "%-15s", "callers waiting")
-	gap := 18 // a mean ends where a number of tokens does
+	gap := 18 // aligns a mean with a number of tokens
 	for _, mean := range append(slices.Clone(waiting.PerPhase), waiting.Whole) {
 		fmt.Fprintf(w, "%*.1f", gap, mean)
 		gap = 20
@@ -51,7 +51,7 @@ they are denied.
 `, waiting.Workers, traffic.Work, traffic.Work)
 }
 
-// tableHead has a line of names and one of times.
+// tableHead prints a line of names and one of times.
 func tableHead(w io.Writer, r model.Result) {
 	names, times := "", ""
 	for _, p := range r.Phases {
@@ -61,7 +61,7 @@ func tableHead(w io.Writer, r model.Result) {
 	fmt.Fprintf(w, "%20s%s%20s\n%20s%s\n", "", names, "whole run", "", times)
 }
 
-// cell is 20 columns.
+// cell returns 20 columns.
 func cell(w io.Writer, n, central int) {
 	fmt.Fprintf(w, "%13s %6s", Thousands(n), Ratio(n, central))
 }

@@ -8,12 +8,12 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/model"
 )
 
-// Tolerance is how far a phase may be from one central bucket, as a part of
-// what that admits.
+// Tolerance is the largest distance of a phase from one central bucket, as a part
+// of the bucket's tokens.
 const Tolerance = 0.10
 
-// Verdict prints whether the fleet stayed within the tolerance in every phase,
-// or in which it did not, and reports which it is.
+// Verdict reports whether the fleet stayed within the tolerance in every phase. It
+// prints that, or the phases in which it did not.
 func Verdict(w io.Writer, r model.Result) bool {
 	ok := true
 	for i, p := range r.Phases {

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Options say what a log is like.
+// Options describe a log.
 type Options struct {
 	Lines     int
-	Clients   uint64  // addresses, of which few ask for much and many for little
+	Clients   uint64  // addresses: few with many requests, many with few
 	PerSecond float64 // requests of all, on average
 	Seed      uint64
 }
@@ -38,7 +38,7 @@ func Write(w io.Writer, o Options) error {
 	return out.Flush()
 }
 
-// address is that of the i-th client, spread over the private networks 10/8.
+// address returns the address of the i-th client, spread over the private networks 10/8.
 func address(i uint64) string {
 	i = i * 0x9e3779b1 % (1 << 24)
 	return fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255)

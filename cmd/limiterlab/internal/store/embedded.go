@@ -8,9 +8,9 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// Embedded is a miniredis inside this program, so that the lab runs where
-// nothing is installed. It keeps nothing: what comes back is a new one, at the
-// same address.
+// Embedded is a miniredis inside this program, so that the lab needs no installed
+// Redis. It loses its data when it dies: a new one comes back at the same
+// address.
 type Embedded struct {
 	addr string
 	srv  *miniredis.Miniredis // nil while down

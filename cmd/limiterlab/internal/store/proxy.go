@@ -8,9 +8,9 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// proxy carries TCP connections to a target, until it is cut: then the
-// connections break and new ones are refused, as by a process that died. It may
-// also hold back everything, as a process that hangs, or every answer for a while.
+// proxy carries TCP connections to a target, until it is cut. Then connections
+// break and new ones are refused, as by a dead process. It can also hold back
+// everything, like a process that hangs, or delay every answer.
 type proxy struct {
 	network, target string
 	addr            string // the same after every restore
@@ -18,7 +18,7 @@ type proxy struct {
 	mu       sync.Mutex
 	listener net.Listener // nil while cut
 	conns    map[net.Conn]struct{}
-	frozen   chan struct{} // closed at the thaw; nil while nothing is held back
+	frozen   chan struct{} // closed at the thaw; nil unless frozen
 	delay    time.Duration // of every answer
 	wg       sync.WaitGroup
 }
@@ -36,7 +36,7 @@ func newProxy(network, target string) (*proxy, error) {
 	return p, nil
 }
 
-// restore listens again where it listened before.
+// restore listens again at the same address.
 func (p *proxy) restore() error {
 	var ln net.Listener
 	err := redisserver.Patiently(func() (err error) {
@@ -53,7 +53,7 @@ func (p *proxy) restore() error {
 	return nil
 }
 
-// cut ends everything and returns when nothing is left.
+// cut ends the listener and all connections, and returns when they have ended.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	p.thawLocked()
@@ -68,7 +68,7 @@ func (p *proxy) cut() {
 	p.wg.Wait()
 }
 
-// freeze holds back what either side sends, until the next thaw or cut.
+// freeze holds back the bytes of both sides, until the next thaw or cut.
 func (p *proxy) freeze() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,7 +77,7 @@ func (p *proxy) freeze() {
 	}
 }
 
-// thaw lets through what was held back; from now on each answer takes delay more.
+// thaw lets the held bytes through. From now on each answer takes delay more.
 func (p *proxy) thaw(delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,7 +92,7 @@ func (p *proxy) thawLocked() {
 	}
 }
 
-// awaitThaw returns when something may pass.
+// awaitThaw returns when bytes may pass.
 func (p *proxy) awaitThaw() {
 	p.mu.Lock()
 	frozen := p.frozen
@@ -102,7 +102,7 @@ func (p *proxy) awaitThaw() {
 	}
 }
 
-// due is when what has come now is to arrive.
+// due returns the time of arrival of bytes that have come now.
 func (p *proxy) due(answer bool) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,14 +137,14 @@ func (p *proxy) serve(down net.Conn) {
 	p.pipe(down, up, true)
 }
 
-// parcel is some bytes on their way.
+// parcel is some bytes in transit.
 type parcel struct {
 	data []byte
 	due  time.Time
 }
 
-// pipe copies until either side ends, and then ends both. The delay is one of
-// the way, not of the pace: many answers that come together arrive together.
+// pipe copies until either side ends, and then ends both. The delay adds latency
+// and does not lower the rate: answers that come together arrive together.
 func (p *proxy) pipe(to, from net.Conn, answers bool) {
 	way := make(chan parcel, 64)
 	var delivery sync.WaitGroup
@@ -163,20 +163,20 @@ func (p *proxy) pipe(to, from net.Conn, answers bool) {
 	}
 }
 
-// deliver is the other end of the way.
+// deliver writes parcels when they are due.
 func (p *proxy) deliver(to, from net.Conn, way <-chan parcel) {
 	for b := range way {
 		time.Sleep(time.Until(b.due))
 		p.awaitThaw()
 		if _, err := to.Write(b.data); err != nil {
-			_ = from.Close() // so that nothing more comes
+			_ = from.Close() // to receive nothing more
 		}
 	}
 	_ = to.Close()
 	_ = from.Close()
 }
 
-// hold notes a connection for cut; it closes one that comes too late.
+// hold registers a connection for cut. It closes one that comes too late.
 func (p *proxy) hold(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,9 +7,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Remote is a Redis that somebody runs and that the lab must not harm: the
-// fleet reaches it through a proxy of the lab's own, which is cut instead, and
-// the fleet's keys are deleted at the end.
+// Remote is a running Redis that the lab must not harm. The fleet reaches it
+// through a proxy of the lab's own, which is cut instead. The fleet's keys are
+// deleted at the end.
 type Remote struct {
 	endpoint Endpoint
 	addr     string
@@ -68,7 +68,7 @@ func (r *Remote) Wipe(ctx context.Context) error {
 	})
 }
 
-// Close implements [Store]. Keys that it can't delete expire by themselves.
+// Close implements [Store]. Keys that it can't delete expire.
 func (r *Remote) Close() error {
 	r.proxy.cut()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

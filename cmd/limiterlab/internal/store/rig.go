@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Mode is how the Redis behind a [Rig] behaves.
+// Mode is the behaviour of the Redis behind a [Rig].
 type Mode string
 
 // The modes of a Redis.
@@ -19,19 +19,19 @@ const (
 	Dead   Mode = "dead"
 )
 
-// Delay is what a slow Redis takes more for an answer: less than the time-out
-// of limiter.Tune, so that the fleet keeps exchanging.
+// Delay is the additional time of a slow Redis's answer. It is less than the
+// time-out of limiter.Tune, so that the fleet keeps exchanging.
 const Delay = 100 * time.Millisecond
 
-// Rig is a store whose way to the fleet leads through a proxy, so that it can
-// also hang and be slow. Its methods are called by one goroutine at a time.
+// Rig is a store behind a proxy, so that it can also hang and be slow. Its methods
+// are called by one goroutine at a time.
 type Rig struct {
 	store Store
 	proxy *proxy
 	mode  Mode
 }
 
-// NewRig takes over a store that is up: closing the rig closes it.
+// NewRig returns the rig of a store that is up. Close closes the store too.
 func NewRig(st Store) (*Rig, error) {
 	e := st.Endpoint()
 	network, addr := "tcp", e.Via
@@ -49,21 +49,21 @@ func NewRig(st Store) (*Rig, error) {
 	return &Rig{store: st, proxy: p, mode: Up}, nil
 }
 
-// Endpoint is where the fleet finds the Redis.
+// Endpoint returns the address of the Redis for the fleet.
 func (r *Rig) Endpoint() Endpoint {
 	return Endpoint{URL: r.store.Endpoint().URL, Via: r.proxy.addr}
 }
 
-// String says what is behind the rig.
+// String returns the name of the store.
 func (r *Rig) String() string { return r.store.String() }
 
-// Fate is that of the store.
+// Fate returns the store's.
 func (r *Rig) Fate() (dies, returns string) { return r.store.Fate() }
 
-// Mode is the mode now.
+// Mode returns the present mode.
 func (r *Rig) Mode() Mode { return r.mode }
 
-// Set changes the mode. Where that fails, the Redis may be dead.
+// Set changes the mode. After an error the Redis may be dead.
 func (r *Rig) Set(ctx context.Context, m Mode) error {
 	if m == Dead {
 		return r.kill(ctx)
@@ -104,11 +104,10 @@ func (r *Rig) revive(ctx context.Context) error {
 	return nil
 }
 
-// Wipe has the Redis, which must not be dead, forget all that the fleet has
-// told it.
+// Wipe deletes all data of the fleet. The Redis must not be dead.
 func (r *Rig) Wipe(ctx context.Context) error { return r.store.Wipe(ctx) }
 
-// Close leaves nothing behind.
+// Close ends the proxy and the store.
 func (r *Rig) Close() error {
 	r.proxy.cut()
 	return r.store.Close()

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// Server is a redis-server that the lab starts, kills and starts again.
+// Server is a redis-server started, killed and started again by the lab.
 type Server struct{ srv *redisserver.Server }
 
 // NewServer starts the redis-server on the PATH, on a free loopback port.

@@ -1,4 +1,4 @@
-// Package store is the Redis of a run: one that the lab can take away from the
+// Package store provides the Redis of a run, which the lab can take away from the
 // fleet and bring back.
 package store
 
@@ -10,27 +10,27 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Store is a Redis that comes and goes at the lab's word. Its methods are
-// called by one goroutine at a time.
+// Store is a Redis that the lab can end and start. Its methods are called by one
+// goroutine at a time.
 type Store interface {
 	Endpoint() Endpoint
-	String() string                 // what it is, for the reader of a report
-	Fate() (dies, returns string)   // how it goes and comes back, likewise: "is killed", "is started again, empty"
-	Down(ctx context.Context) error // returns when nobody reaches it any more
+	String() string                 // name for the reader of a report
+	Fate() (dies, returns string)   // verbs for the reader: "is killed", "is started again, empty"
+	Down(ctx context.Context) error // returns when it is out of reach
 	Up(ctx context.Context) error   // returns when it answers again
-	Wipe(ctx context.Context) error // forgets, while it is up, all that the fleet has told it
-	Close() error                   // leaves nothing behind; may be called at any time
+	Wipe(ctx context.Context) error // deletes all data of the fleet, while it is up
+	Close() error                   // deletes all traces; may be called at any time
 }
 
-// Endpoint is where a process finds the Redis of the run. It travels to the
-// processes of a fleet, through a pipe, since it may hold a password.
+// Endpoint is the address of the Redis of a run. It is sent to the processes of a
+// fleet through a pipe, because it may hold a password.
 type Endpoint struct {
 	URL string // of Redis
-	Via string // address of a proxy to dial in its place; empty: none
+	Via string // address of a proxy to dial in its place; empty for none
 }
 
-// Options returns what a client of the endpoint needs to know. What the URL
-// says of timeouts, retries and pools is left out: that is for limiter.Tune.
+// Options returns the options of a client of the endpoint. Time-outs, retries and
+// pools in the URL are dropped: limiter.Tune sets them.
 func (e Endpoint) Options() (*redis.UniversalOptions, error) {
 	o, err := redis.ParseURL(e.URL)
 	if err != nil {
@@ -50,7 +50,7 @@ func (e Endpoint) Options() (*redis.UniversalOptions, error) {
 	}, nil
 }
 
-// once has a client of the endpoint, which repeats nothing, do one thing.
+// once calls a function with a client of the endpoint that does not retry.
 func (e Endpoint) once(do func(redis.UniversalClient) error) error {
 	o, err := e.Options()
 	if err != nil {
@@ -67,7 +67,7 @@ func (e Endpoint) once(do func(redis.UniversalClient) error) error {
 	return nil
 }
 
-// ping asks the endpoint once, as a client of the fleet would.
+// ping sends one PING, as a client of the fleet would.
 func (e Endpoint) ping(ctx context.Context) error {
 	return e.once(func(c redis.UniversalClient) error { return c.Ping(ctx).Err() })
 }

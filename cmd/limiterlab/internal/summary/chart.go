@@ -13,7 +13,7 @@ import (
 // stand beside it, so that they stay readable on a phone.
 type chart struct {
 	Label  string
-	Top    string // what the upper edge is
+	Top    string // text of the upper edge
 	Step   time.Duration
 	Boxes  []box
 	Lines  []line
@@ -32,7 +32,8 @@ type entry struct{ Class, Name string }
 
 const side = 1000
 
-// overChart has a bar for each bin: what was allowed, and what was denied above it.
+// overChart has a bar for each bin: the allowed requests, and the denied ones
+// above them.
 func (s Summary) overChart() chart {
 	bins := s.Over.Bins
 	most := 1
@@ -58,13 +59,13 @@ func (s Summary) overChart() chart {
 	return c
 }
 
-// up is how far from the upper edge a number stands.
+// up returns a number's distance from the upper edge.
 func up(n, most int) float64 { return round(side - side*float64(n)/float64(most)) }
 
-// round is to a hundredth of a thousandth of the chart.
+// round rounds to a hundredth of a thousandth of the chart.
 func round(x float64) float64 { return float64(int(x*100+0.5)) / 100 }
 
-// axis are three times.
+// axis returns three times.
 func (s Summary) axis(from, to time.Time) []string {
 	middle := from.Add(to.Sub(from) / 2)
 	return []string{s.short(from), s.short(middle), s.short(to)}
@@ -77,7 +78,7 @@ var outageClasses = []string{"asked", "central", "limiter", "open", "closed", "p
 func (s Summary) outageChart() chart {
 	o := s.Outage
 	most, bins := 1, s.shownBins()
-	for _, n := range o.Policies[0].PerBin[:bins] { // nobody admits more than is asked for
+	for _, n := range o.Policies[0].PerBin[:bins] { // no policy admits more than requested
 		most = max(most, n)
 	}
 	end := o.Window.Add(time.Duration(bins) * o.Width)
@@ -87,7 +88,7 @@ func (s Summary) outageChart() chart {
 		Axis:  s.axis(o.Window, end),
 		Boxes: []box{shade(o, end)},
 	}
-	for _, i := range []int{0, 3, 4, 5, 2, 1} { // what matters most is drawn last, on top
+	for _, i := range []int{0, 3, 4, 5, 2, 1} { // the most important is drawn last, on top
 		c.Lines = append(c.Lines, line{outageClasses[i], steps(o.Policies[i].PerBin[:bins], most)})
 	}
 	for i, p := range o.Policies {
@@ -111,7 +112,7 @@ func shade(o *replay.Outage, end time.Time) box {
 	return box{"away", round(from), 0, round(max(0, to-from)), side}
 }
 
-// steps are the two ends of a step for each bin.
+// steps returns the two ends of a step for each bin.
 func steps(bins []int, most int) string {
 	var b strings.Builder
 	width := side / float64(len(bins))

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/report"
 )
 
-// notes say what a reader has to know to trust the numbers.
+// notes returns the facts on which the trust in the numbers depends.
 func (s Summary) notes() []string {
 	var notes []string
 	add := func(yes bool, format string, args ...any) {
@@ -41,15 +41,15 @@ func lines(n int) string {
 	return report.Thousands(n) + " lines"
 }
 
-// period is the time in which an empty bucket is full again.
+// period returns the time in which an empty bucket is full again.
 func (s Summary) period() time.Duration {
 	return time.Duration(float64(s.Limit.Burst) / float64(s.Limit.Rate) * 1e9).Round(time.Millisecond)
 }
 
-// bounds say which tables were too small to hold everything.
+// bounds names the tables that were too small.
 func (s Summary) bounds() []string {
 	var notes []string
-	add := func(what string, l replay.Losses) {
+	add := func(by string, l replay.Losses) {
 		if l.Forgotten == 0 {
 			return
 		}
@@ -58,7 +58,7 @@ func (s Summary) bounds() []string {
 			consequence = fmt.Sprintf("%s of them before their buckets were full again: those that came back found a full one, and too little was denied", report.Thousands(l.Early))
 		}
 		notes = append(notes, fmt.Sprintf("The bound of %s keys (-max-keys) was hit%s: %s were forgotten, %s.",
-			report.Thousands(s.MaxKeys), what, report.Thousands(l.Forgotten), consequence))
+			report.Thousands(s.MaxKeys), by, report.Thousands(l.Forgotten), consequence))
 	}
 	add("", s.Lost)
 	if s.LostKeys > 0 {

@@ -15,7 +15,7 @@ var pageHTML string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
 
-// page is what the template shows; all of it is escaped there.
+// page is the data of the template, which escapes all of it.
 type page struct {
 	Limit, Key, Source, Span string
 	Facts                    []fact
@@ -54,14 +54,14 @@ type row struct {
 
 type cell struct{ Value, Note string }
 
-// Page returns the summary as a page that needs nothing but itself.
+// Page returns the summary as a page that loads nothing else.
 func Page(s Summary) ([]byte, error) {
 	p := page{
 		Limit: s.Limit.String(), Key: s.Key, Source: s.source(), Span: s.span(),
 		Facts: s.facts(), Over: s.overChart(), TopTitle: s.topTitle(), Top: s.topRows(),
 		Outage: s.outageSection(), Fleet: s.fleetSection(),
 	}
-	p.Facts[0].Note = "" // it is said above
+	p.Facts[0].Note = "" // stated above
 	if s.Suggestion != nil {
 		p.Suggestion = &words{suggestionTitle(s.Suggestion), suggestion(s.Suggestion)}
 	}
@@ -81,7 +81,7 @@ func (s Summary) topRows() []topRow {
 	return rows
 }
 
-// short writes a time without the date where that is the same throughout.
+// short writes a time, without the date if all times have the same one.
 func (s Summary) short(t time.Time) string {
 	if s.From.Format(time.DateOnly) == s.To.Format(time.DateOnly) {
 		return t.Format(timeOfDay)

@@ -1,5 +1,4 @@
-// Package summary is what a reader sees of a replay: text for a terminal, and a
-// page.
+// Package summary presents a replay: as text for a terminal, and as a page.
 package summary
 
 import (
@@ -13,16 +12,16 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/report"
 )
 
-// Summary is a replay with what it was made of.
+// Summary is a replay with its inputs.
 type Summary struct {
 	replay.Result
 	Names []string // of the inputs
 	Key   string
 	Read  logs.Counts
-	Cut   bool // the reading was cut short
+	Cut   bool // true if the reading was cut short
 }
 
-// source names what was read.
+// source names the inputs.
 func (s Summary) source() string {
 	name := printable(s.Names[0])
 	if more := len(s.Names) - 1; more > 0 {
@@ -31,10 +30,10 @@ func (s Summary) source() string {
 	return fmt.Sprintf("%s (%s)", name, strings.Join(s.Read.Formats, ", "))
 }
 
-// fact is a number with what it means.
+// fact is a number with its meaning.
 type fact struct{ Name, Value, Note string }
 
-// facts are what matters most.
+// facts returns the most important numbers.
 func (s Summary) facts() []fact {
 	return []fact{
 		{"requests", report.Thousands(s.Requests), s.span()},
@@ -78,7 +77,7 @@ func percent(n, m int) string {
 	return fmt.Sprintf("%.2f %%", p)
 }
 
-// printable makes what a log holds harmless to a terminal.
+// printable makes text of a log harmless to a terminal.
 func printable(s string) string {
 	var b strings.Builder
 	for _, r := range s {
@@ -91,12 +90,12 @@ func printable(s string) string {
 	return b.String()
 }
 
-// topTitle says how many of the denied keys are shown.
+// topTitle states the number of denied keys shown.
 func (s Summary) topTitle() string {
 	return fmt.Sprintf("Denied most (%d of %s%s)", len(s.Top), s.upTo(s.LostKeys), report.Thousands(s.DeniedKeys))
 }
 
-// way says how the requests of a fleet reach its processes.
+// way describes the way of a fleet's requests to its processes.
 func way(processes int, byKey bool) string {
 	switch {
 	case processes == 1:
@@ -107,7 +106,7 @@ func way(processes int, byKey bool) string {
 	return fmt.Sprintf("%d processes, requests going round", processes)
 }
 
-// suggestion says what limit would do.
+// suggestion describes the limit that would suffice.
 func suggestion(s *replay.Suggestion) []string {
 	if s.Best == nil {
 		return []string{fmt.Sprintf("Even %v would deny %s.", s.Below.Limit, denying(*s.Below, s.Total))}
@@ -130,7 +129,7 @@ func denying(c replay.Count, total int) string {
 	return fmt.Sprintf("%s of %s (%.4g %%)", report.Thousands(c.Denied), report.Thousands(total), 100*float64(c.Denied)/float64(total))
 }
 
-// suggestionTitle says what was looked for.
+// suggestionTitle describes the aim of the suggestion.
 func suggestionTitle(s *replay.Suggestion) string {
 	return fmt.Sprintf("The smallest limit of the same period that denies at most %g %%", 100*s.Most)
 }

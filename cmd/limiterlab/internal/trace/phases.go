@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Phases divides a run that ended at end into what lay before, in, between and
-// after its outages, which are in order and do not overlap. The last phase also
-// holds what came at end or later; there is always at least one phase.
+// Phases divides a run that ended at end into the phases before, in, between and
+// after its outages, which are in order and do not overlap. There is at least one
+// phase. The last one also holds requests at end or later.
 func Phases(outages []Span, end time.Duration) []Phase {
 	var phases []Phase
 	var at time.Duration

@@ -1,5 +1,5 @@
-// Package trace is what a run of the lab leaves behind: every request with the
-// instant of its call, and the spells in which Redis was away.
+// Package trace is the record of a run of the lab: every request with the instant
+// of its call, and the outages of Redis.
 package trace
 
 import (
@@ -27,8 +27,8 @@ const (
 	Try               // an Allow in place of a Wait: for the other ways of limiting alone
 )
 
-// Sort orders requests by the instant of their call; those of one process at
-// one instant stay as they came.
+// Sort sorts requests by the instant of their call. Those of one process at one
+// instant keep their order.
 func Sort(requests []Request) {
 	slices.SortStableFunc(requests, func(a, b Request) int {
 		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Process, b.Process))
@@ -38,10 +38,10 @@ func Sort(requests []Request) {
 // Span is the time from From up to, but not including, To.
 type Span struct{ From, To time.Duration }
 
-// Length is how long the span lasts.
+// Length returns the span's length.
 func (s Span) Length() time.Duration { return s.To - s.From }
 
-// Overlap is the length of the part that two spans share.
+// Overlap returns the length of the part that two spans share.
 func (s Span) Overlap(o Span) time.Duration {
 	return max(0, min(s.To, o.To)-max(s.From, o.From))
 }
@@ -52,7 +52,7 @@ type Level struct {
 	Callers int
 }
 
-// Mean is the mean number of callers that wait during a span, over all
+// Mean returns the mean number of callers that wait during a span, over all
 // processes: the sum of Callers · overlap, divided by the span's length.
 func Mean(levels []Level, s Span) float64 {
 	if s.Length() <= 0 {

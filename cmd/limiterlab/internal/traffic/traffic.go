@@ -1,5 +1,5 @@
-// Package traffic is what the lab's processes are asked for: Poisson arrivals,
-// skewed over the processes, the same again from the same seed.
+// Package traffic generates the requests of the lab's processes: Poisson arrivals,
+// skewed over the processes, the same from the same seed.
 package traffic
 
 import (
@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Shares divides 1 over n processes so that the k-th gets 1/k of what the first gets.
+// Shares divides 1 over n processes so that the k-th gets 1/k of the first
+// one's part.
 func Shares(n int) []float64 {
 	shares := make([]float64, n)
 	sum := 0.0
@@ -31,7 +32,7 @@ func Even(n int) []float64 {
 	return shares
 }
 
-// Arrivals are the instants at which one process is asked: a Poisson process.
+// Arrivals are the instants of one process's requests, a Poisson process.
 type Arrivals struct {
 	rate float64 // per second
 	rng  *rand.Rand
@@ -43,13 +44,13 @@ func NewArrivals(rate float64, seed uint64, process int) *Arrivals {
 	return &Arrivals{rate: rate, rng: rand.New(rand.NewPCG(seed, uint64(process)))}
 }
 
-// Change gives the arrivals from an instant on another rate, which may be 0. A
-// Poisson process has no memory: what was to come before is drawn anew.
+// Change sets the rate from an instant on, which may be 0. The next arrival is
+// drawn anew, because a Poisson process has no memory.
 func (a *Arrivals) Change(rate float64, from time.Duration) {
 	a.rate, a.at = rate, from.Seconds()
 }
 
-// Next is the instant of the next arrival, since the start.
+// Next returns the instant of the next arrival, since the start.
 func (a *Arrivals) Next() time.Duration {
 	a.at += a.rng.ExpFloat64() / a.rate
 	if a.at > math.MaxInt64/2e9 {

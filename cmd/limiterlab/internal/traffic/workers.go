@@ -10,11 +10,11 @@ import (
 // token, works, and waits again, so that it uses at most 1/Work tokens per second.
 const Work = 10 * time.Millisecond
 
-// Demand is the rate, in tokens per second, that n workers use at most.
+// Demand returns the highest rate of n workers, in tokens per second.
 func Demand(n int) float64 { return float64(n) / Work.Seconds() }
 
-// Tries are the calls that n workers of one process make in a span where a
-// limiter has no Wait: a worker calls Allow, works or, after a denial, pauses
+// Tries returns the calls of n workers of one process in a span, for a limiter that
+// has no Wait: a worker calls Allow, works or, after a denial, pauses
 // for as long, and calls again. Its calls are Work apart either way. The
 // workers take turns at equal distances.
 func Tries(process, n int, s trace.Span) []trace.Request {

@@ -10,21 +10,20 @@ import (
 )
 
 const (
-	key         = "demo" // the one key that the fleet's traffic is about
+	key         = "demo" // the one key of the fleet's traffic
 	cost        = 1
 	reportEvery = 100 * time.Millisecond
 )
 
-// driver asks a limiter at the instants of its arrivals, and keeps a pool of
-// workers that wait. An instant is absolute:
-// a driver that was kept from its work catches up and does not drift. What it
-// records is when the call was in fact made.
+// driver calls a limiter at the instants of its arrivals, and keeps a pool of
+// workers that wait. An instant is absolute, so that a delayed driver catches up
+// and does not drift. It records the actual time of each call.
 type driver struct {
 	cfg      Config
 	limiter  *limiter.Limiter
 	arrivals *traffic.Arrivals
 	pool     *pool
-	next     time.Duration // the arrival to come
+	next     time.Duration // arrival
 	epoch    time.Time     // the start of the run
 	orders   <-chan Order
 	notes    *journal
@@ -34,7 +33,7 @@ type driver struct {
 	workers int             // size of the pool since then
 }
 
-// drive asks until the run or ctx ends, and returns up to when.
+// drive makes calls until the run or ctx ends, and returns the end of its reports.
 func (d *driver) drive(ctx context.Context) time.Duration {
 	flush := time.Since(d.epoch) + reportEvery
 	alarm := time.NewTimer(0)
@@ -49,7 +48,7 @@ func (d *driver) drive(ctx context.Context) time.Duration {
 				return d.end(now)
 			}
 			d.flush(now)
-			flush = time.Since(d.epoch) + reportEvery // from its end: a slow receiver must leave time for calls
+			flush = time.Since(d.epoch) + reportEvery // after the report: a slow receiver must leave time for calls
 			d.listen()
 		case now >= d.next:
 			d.ask(now)
@@ -65,7 +64,7 @@ func (d *driver) drive(ctx context.Context) time.Duration {
 	}
 }
 
-// end ends the pool, reports for the last time and returns up to when.
+// end ends the pool, sends the last report and returns its end.
 func (d *driver) end(now time.Duration) time.Duration {
 	d.pool.end()
 	return d.flush(now)
@@ -96,8 +95,8 @@ func (d *driver) ask(now time.Duration) {
 	})
 }
 
-// flush reports all requests up to an instant, and grants that came while it
-// did. It returns up to when the report reaches.
+// flush reports all requests up to an instant, and the grants since then. It
+// returns the end of the report.
 func (d *driver) flush(through time.Duration) time.Duration {
 	requests := d.asked
 	if grants := d.pool.take(); len(grants) > 0 {

@@ -3,13 +3,16 @@ package worker
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// journal keeps what was logged until the next report.
+// journal keeps logged notes until the next report.
 type journal struct {
 	mu    sync.Mutex
 	notes []Note
@@ -37,7 +40,7 @@ type handler struct {
 	line    *line
 }
 
-// line is the buffer of a handler and of all that were made from it.
+// line is the buffer shared by a handler and all handlers made from it.
 type line struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -52,8 +55,8 @@ func newHandler(j *journal) *handler {
 	}
 }
 
-// forReader leaves to Handle what every record has, drops times of day, since
-// a note has the lab's own, and rounds durations.
+// forReader drops the attributes that Handle writes itself and times of day,
+// because a note has the lab's own, and rounds durations.
 func forReader(groups []string, a slog.Attr) slog.Attr {
 	switch {
 	case len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey):
@@ -81,8 +84,47 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level != slog.LevelInfo {
 		text = r.Level.String() + " " + text
 	}
-	h.journal.add(Note{Time: r.Time, Text: strings.TrimSpace(text)})
+	n := Note{Time: r.Time, Text: strings.TrimSpace(text)}
+	n.Change, n.Cause = change(r)
+	h.journal.add(n)
 	return nil
+}
+
+// change reports whether a record is about the limiter's state, and the cause
+// where Redis can't be used. The limiter logs the state before ("was") when it is
+// synced, and the error ("err") and its begin ("since") when it is not.
+func change(r slog.Record) (bool, string) {
+	attrs := map[string]slog.Value{}
+	r.Attrs(func(a slog.Attr) bool {
+		attrs[a.Key] = a.Value
+		return true
+	})
+	if _, ok := attrs["was"]; ok {
+		return true, ""
+	}
+	err, ok := attrs["err"].Any().(error)
+	if _, since := attrs["since"]; ok && since {
+		return true, cause(err)
+	}
+	return false, ""
+}
+
+// cause names an error of an exchange in a few words.
+func cause(err error) string {
+	var net interface{ Timeout() bool }
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "connection closed"
+	case errors.As(err, &net) && net.Timeout(), strings.HasSuffix(err.Error(), "no answer yet"):
+		return "no answer"
+	}
+	_, text, found := strings.Cut(err.Error(), ": sync: ")
+	if !found {
+		return err.Error()
+	}
+	return text
 }
 
 // WithAttrs implements [slog.Handler].

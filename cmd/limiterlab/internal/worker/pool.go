@@ -11,7 +11,7 @@ import (
 )
 
 // pool is the waiting workers of a process: each waits for a token, works for
-// traffic.Work, and waits again. Its size is for one goroutine.
+// traffic.Work, and waits again. Only one goroutine may change its size.
 type pool struct {
 	ctx     context.Context // ends all workers
 	limiter *limiter.Limiter

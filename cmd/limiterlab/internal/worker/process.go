@@ -17,13 +17,13 @@ import (
 // worker. It is not for people.
 const Command = "worker"
 
-// grace is how long a worker may take to end when it was told to.
+// grace is the time in which a worker must end after its order to stop.
 const grace = 5 * time.Second
 
 // Spawn is a [Runner] in an operating-system process of its own: this program
-// again, with the subcommand [Command]. What it is to do goes to its standard
-// input, reports come from its standard output. The end of its input tells it
-// to end; so it does not outlive this process, however that dies.
+// again, with the subcommand [Command]. Its configuration and orders go to its
+// standard input, reports come from its standard output. It ends at the end of its
+// input, so that it does not outlive this process.
 func Spawn(ctx context.Context, cfg Config, orders <-chan Order, report func(Report)) error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -56,7 +56,7 @@ func Spawn(ctx context.Context, cfg Config, orders <-chan Order, report func(Rep
 	return nil
 }
 
-// unlessEnded is err, but nil where ctx has ended: then it is no wonder.
+// unlessEnded returns err, or nil if ctx has ended, which explains the error.
 func unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -64,8 +64,8 @@ func unlessEnded(ctx context.Context, err error) error {
 	return err
 }
 
-// instruct tells a worker what to do and hands on its orders. What can't be
-// written shows by the worker's end.
+// instruct sends a worker its configuration and its orders. It ignores errors of
+// writing, because the worker's end shows them.
 func instruct(w io.WriteCloser, process *os.Process, cfg Config, orders <-chan Order, ended <-chan struct{}) {
 	enc := gob.NewEncoder(w)
 	if enc.Encode(cfg) != nil {
@@ -87,7 +87,7 @@ func instruct(w io.WriteCloser, process *os.Process, cfg Config, orders <-chan O
 	}
 }
 
-// receive hands on reports until there are no more.
+// receive passes reports on until there are no more.
 func receive(r io.Reader, report func(Report)) error {
 	dec := gob.NewDecoder(r)
 	for {
@@ -120,12 +120,12 @@ func Serve(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	enc := gob.NewEncoder(stdout)
 	return Run(ctx, cfg, orders, func(r Report) {
 		if enc.Encode(r) != nil {
-			cancel() // nobody listens any more
+			cancel() // the reader has gone
 		}
 	})
 }
 
-// handOn hands on orders and returns at the end of the input.
+// handOn passes orders on and returns at the end of the input.
 func handOn(dec *gob.Decoder, orders chan Order) {
 	for {
 		var o Order

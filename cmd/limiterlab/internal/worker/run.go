@@ -12,8 +12,8 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
-// joinPatience is how long a worker waits for its first exchange before it
-// says that it is ready: a run is to begin with a fleet that knows itself.
+// joinPatience is the time for which a worker waits for its first exchange before
+// it is ready, so that a run begins with a connected fleet.
 const joinPatience = 2 * time.Second
 
 // Run is a [Runner] in this process.
@@ -49,7 +49,7 @@ func Run(ctx context.Context, cfg Config, orders <-chan Order, report func(Repor
 	return nil
 }
 
-// leave closes a limiter, and says what that told.
+// leave closes a limiter, and reports whether Redis has confirmed all its usage.
 func leave(l *limiter.Limiter, cfg Config, through time.Duration) Report {
 	pending, begin := l.Status().Pending, time.Now()
 	_ = l.Close() // it has no error
@@ -57,11 +57,11 @@ func leave(l *limiter.Limiter, cfg Config, through time.Duration) Report {
 	text := fmt.Sprintf("closed in %v", took.Round(10*time.Microsecond))
 	switch {
 	case pending == 0:
-		text += ": nothing was left to tell"
+		text += ": nothing was left to report"
 	case left == 0:
-		text += ": what was left to tell is told"
+		text += ": all remaining usage is reported"
 	default:
-		text += ": what was left to tell is lost, since Redis did not confirm it"
+		text += ": the remaining usage is lost, since Redis did not confirm it"
 	}
 	return Report{
 		Process: cfg.Process, Through: through, Status: Status{State: "closed"},
@@ -90,7 +90,7 @@ func connect(cfg Config, logger *slog.Logger) (redis.UniversalClient, *limiter.L
 	return client, l, nil
 }
 
-// join waits for the first exchange. That there was none shows in the reports.
+// join waits for the first exchange. The reports show if there was none.
 func join(ctx context.Context, l *limiter.Limiter) {
 	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
@@ -106,8 +106,8 @@ func statusOf(l *limiter.Limiter, now time.Time) Status {
 	return Status{State: s.State.String(), Age: age, Remaining: l.Peek(key).Remaining, Waiting: l.Stats().Waiting}
 }
 
-// onThisClock gives an instant that came from another process a reading of
-// this one's monotonic clock: a wall clock that is set meanwhile moves nothing.
+// onThisClock returns an instant of another process with a reading of this one's
+// monotonic clock, so that a step of the wall clock does not move it.
 func onThisClock(t time.Time) time.Time {
 	now := time.Now()
 	return now.Add(t.Sub(now))

@@ -64,7 +64,7 @@ func TestRun(t *testing.T) {
 	last := reports[len(reports)-1]
 	require.True(t, last.Ended)
 	require.Equal(t, cfg.For, last.Through)
-	require.Regexp(t, "^closed in .*: (nothing was|what was) left to tell", last.Notes[0].Text)
+	require.Regexp(t, "^closed in .*: (nothing was left to report|all remaining usage is reported)", last.Notes[0].Text)
 }
 
 // TestRunSaysWhatItCouldNotTell has Redis go before a worker ends.
@@ -85,7 +85,7 @@ func TestRunSaysWhatItCouldNotTell(t *testing.T) {
 			cancel()
 		}
 	}))
-	require.Contains(t, last.Notes[0].Text, ": what was left to tell is lost, since Redis did not confirm it")
+	require.Contains(t, last.Notes[0].Text, ": the remaining usage is lost, since Redis did not confirm it")
 }
 
 // TestRunCatchesUp has a worker that starts late: it makes the calls that it

@@ -1,0 +1,46 @@
+package account
+
+import (
+	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/bucket"
+	"github.com/seed-e56e777b/limiter/internal/mono"
+)
+
+// Constants of lazy keys, those far from their limits.
+const (
+	LazyMost  = 15 * time.Second // longest lazy period
+	LazyScans = 8                // instants in a lazy period at which lazy keys are due, so that a shard is not searched for each of them
+)
+
+// LazyPeriod returns the longest time for which a key far from its limit may have
+// unreported usage:
+//
+//	min(15 s, b/4r)
+func LazyPeriod(b *bucket.Bucket) time.Duration {
+	return min(LazyMost, mono.Seconds(b.Burst/(alarmPart*b.Rate)))
+}
+
+// LazyDue returns the instant at which a key far from its limit is to be exchanged. It
+// goes by the first unreported usage, or by the last report if that is later.
+func (a *Account) LazyDue(b *bucket.Bucket, phase int64) int64 {
+	return LazyDue(b, max(a.FirstUse, a.ReportedAt), phase)
+}
+
+// LazyDue returns the instant at which a key far from its limit is to be exchanged: a
+// lazy period after the given instant, raised to the next of the shard's instants. Those
+// are an eighth of the period apart, and shifted by the phase.
+func LazyDue(b *bucket.Bucket, first, phase int64) int64 {
+	period := LazyPeriod(b)
+	step := max(1, int64(period/LazyScans))
+	due := mono.Add(first, period)
+	return due + (step - (due+phase)%step)
+}
+
+// Soonest returns the earliest instant at which a key is exchanged again that need not be
+// at once:
+//
+//	max(now, RepliedAt + T/2)
+func (a *Account) Soonest(now int64, p *Params) int64 {
+	return max(now, a.RepliedAt+int64(p.Interval/2))
+}
