@@ -27,7 +27,7 @@ faults: servers ## do to real Redis servers whatever can happen to one; writes d
 	go run ./cmd/limiterfaults -long -o docs/faults.md
 
 soak: servers ## keep a fleet busy for ten minutes in front of a Redis that is killed and frozen (SOAK=10m)
-	go test -run '^TestSoak$$' -v -timeout 0 ./internal/servertest -soak $(or $(SOAK),10m)
+	go test -run '^TestSoak$$' -v -timeout 0 ./internal/servertest/suite -soak $(or $(SOAK),10m)
 
 bench: servers ## measure limiter beside its peers, in turns; writes docs/benchmarks.md in 12 to 18 minutes (ARGS="-quick -o /tmp" to try)
 	cd benchmarks && go run ./cmd/limiterbench -o ../docs $(ARGS)

@@ -657,7 +657,7 @@ func (s *stake) try() error {
 	if k.exceeds(float64(s.cost)) {
 		return k.waitError(s.key, s.cost, -1)
 	}
-	if s.placed = s.place.Held(); !s.placed {
+	if s.placed = s.place.Queued(); !s.placed {
 		s.ok = k.admitted(s.now, s.cost)
 		return nil
 	}

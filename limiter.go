@@ -22,6 +22,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
+	"github.com/seed-e56e777b/limiter/internal/redisstore"
 	"github.com/seed-e56e777b/limiter/internal/table"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
@@ -166,7 +167,7 @@ func (c Config) checked() (Config, error) {
 //
 // A client that the rest of the program uses works too. Its longer timeouts delay the
 // return from an outage, and nothing else.
-func Tune(o *redis.UniversalOptions) *redis.UniversalOptions { return exchange.Tune(o) }
+func Tune(o *redis.UniversalOptions) *redis.UniversalOptions { return redisstore.Tune(o) }
 
 // Limiter is a set of token buckets by key, shared with a fleet of processes. Make one
 // with [New]; the zero Limiter can't be used. All methods may be called from any
@@ -195,7 +196,7 @@ func New(cfg Config) (*Limiter, error) {
 	if cfg.Redis == nil {
 		return newLimiter(checked, nil, 0, rand.Uint64()), nil
 	}
-	store, seed := exchange.Open(cfg.Redis, checked.Prefix), rand.Uint64()
+	store, seed := redisstore.Open(cfg.Redis, checked.Prefix), rand.Uint64()
 	if sim, ok := store.(exchange.Simulated); ok {
 		seed = sim.Seed()
 	}
@@ -749,7 +750,7 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 		case done:
 			s.take()
 		case !s.ok && s.placed:
-			s.place.Recall()
+			s.place.CallAgain()
 		case !s.ok:
 			s.locked.record(s.now, s.cost, false)
 			s.locked.setAwaited(true)

@@ -287,7 +287,7 @@ func (s *syncer) receiveDue(now int64) bool {
 
 // updateStaleness tells deciders which partitions are stale.
 func (s *syncer) updateStaleness(now int64) {
-	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.params.Load().RTT)))
+	s.courier.UpdateStaleness(now, deadlineMiss*int64(max(s.interval, s.local.params.Load().RTT)))
 	stuck := false
 	for i := range s.local.parts {
 		part, stale := &s.local.parts[i], s.courier.Stale(i)
@@ -352,7 +352,7 @@ func (s *syncer) round(now int64) {
 		return
 	}
 	if whole {
-		s.fleet.Called(len(b.Chunks) + 1)
+		s.fleet.ObserveCalls(len(b.Chunks) + 1)
 	}
 	s.forced, s.syncs = s.syncs, nil
 	s.regular = b
@@ -376,7 +376,7 @@ func (s *syncer) demoteIdle(now int64) {
 // sent.
 func (s *syncer) announce(fleet *exchange.FleetCall, now int64) {
 	if s.mayAnnounce() {
-		fleet.Tell, s.announcedAt = s.outbox.Take(s.pace.Room(s.local.params.Load().Fleet, now), now), now
+		fleet.Announce, s.announcedAt = s.outbox.Take(s.pace.Room(s.local.params.Load().Fleet, now), now), now
 	}
 }
 
@@ -384,9 +384,9 @@ func (s *syncer) announce(fleet *exchange.FleetCall, now int64) {
 // carries it. A key whose news was cut counts as not announced.
 func (s *syncer) concludeAnnounce(b *batch, now int64) {
 	if b.Fleet != nil && b.Fleet.Err == nil {
-		s.outbox.Told()
+		s.outbox.Announced()
 	} else if b.Fleet != nil {
-		s.outbox.Untold()
+		s.outbox.PutBack()
 	}
 	for _, field := range s.outbox.Cut() {
 		s.local.unannounce(field, now)
@@ -681,7 +681,7 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
 	c := s.fleet.Call(s.process, s.local.params.Load().RTT, now)
-	c.Heard = s.received
+	c.Received = s.received
 	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
 		c.Limit = lim.ExchangeLimit()
 	}
@@ -695,10 +695,10 @@ func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 	if r.Latest < s.received { // the fleet's key has lost its news
 		s.restoreNews(now)
 	}
-	s.behind = r.Heard < r.Latest && r.Heard != s.received // without progress it would be a loop
-	s.received = r.Heard
+	s.behind = r.Received < r.Latest && r.Received != s.received // without progress it would be a loop
+	s.received = r.Received
 	s.pace.Latest(r.Latest)
-	for _, n := range c.Tell {
+	for _, n := range c.Announce {
 		s.ownNews[n.Field] = true
 	}
 	for _, n := range r.News {
@@ -725,7 +725,7 @@ func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
 	if back {
 		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not all at the same time
 	}
-	s.fleet.Joined(&c.Reply, back, s.hold(), p.RTT, now)
+	s.fleet.ApplyReply(&c.Reply, back, s.hold(), p.RTT, now)
 	s.courier.Members = s.fleet.Members()
 	s.publishParams(p.RTT)
 	s.compareIntervals()

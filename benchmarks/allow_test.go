@@ -18,7 +18,7 @@ var (
 	tight = limiter.Limit{Rate: 1e-6, Burst: 1}  // admits the first
 )
 
-// population is who asks, and in which order.
+// population is the keys of a benchmark, and their order.
 type population struct {
 	name  string // as it stands in a benchmark's name
 	keys  int    // resident
@@ -54,8 +54,8 @@ func hot(n int, seed uint64) keys.Order {
 // once says that times do not matter.
 func once() bool { return flag.Lookup("test.benchtime").Value.String() == "1x" }
 
-// BenchmarkAllow is a decision over a key that is resident. With many keys,
-// callers=none is what they take: a full collection of garbage, and the heap.
+// BenchmarkAllow measures a decision on a key in memory. With many keys, callers=none is
+// their cost: a full GC, and the heap.
 func BenchmarkAllow(b *testing.B) {
 	for _, p := range populations() {
 		for _, s := range subjects() {
@@ -84,8 +84,8 @@ func BenchmarkDeny(b *testing.B) {
 	}
 }
 
-// BenchmarkHarness is what is measured beside the decision: the next key and
-// the call of a func value.
+// BenchmarkHarness measures the code around the decision: the next key and the call of
+// a func value.
 func BenchmarkHarness(b *testing.B) {
 	for _, p := range populations() {
 		b.Run(p.name, func(b *testing.B) {
@@ -95,10 +95,9 @@ func BenchmarkHarness(b *testing.B) {
 	}
 }
 
-// filled opens a subject with n resident keys, and so much room to spare that
-// shards which get more of them than others evict hardly any. Each was asked for
-// since all of it was told, as most are that are in use: a key far from its limit
-// is exchanged every 15 seconds.
+// filled opens a subject with n keys in memory, and room to spare, so that uneven shards
+// evict hardly any. Each key has had a request since its last report, as most keys in
+// use: a key far from its limit is exchanged every 15 seconds.
 func filled(b *testing.B, s subject, lim limiter.Limit, n int) opened {
 	o := s.open(b, lim, n+n/8+1<<14)
 	ask := func() {
@@ -187,8 +186,8 @@ func (t *tally) add(allowed bool, err error) {
 	}
 }
 
-// report fails where answers are wrong, and tells of those that are errors:
-// throttled's LRU has some.
+// report fails if decisions are wrong, and reports those that are errors: throttled's
+// LRU has some.
 func (t *tally) report(b *testing.B, want bool) {
 	wrong := t.denied
 	if !want {

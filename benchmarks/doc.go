@@ -1,8 +1,6 @@
-// Package benchmarks compares limiter with its peers: what one decision costs
-// in the process and in Redis, what a key takes, and what a full collection of
-// garbage costs. It holds nothing but benchmarks and what runs them:
+// Package benchmarks compares limiter with its peers: the cost of a decision in the
+// process and in Redis, the memory of a key, and the cost of a full GC. This command
+// runs all benchmarks in turns and writes docs/benchmarks.md:
 //
 //	go run ./cmd/limiterbench
-//
-// runs all of them in turns and writes docs/benchmarks.md.
 package benchmarks

@@ -18,8 +18,7 @@ func openLocal(tb testing.TB, lim limiter.Limit, capacity int) opened {
 	return open(tb, limiter.Config{Limit: lim, MaxKeys: capacity})
 }
 
-// openShared is limiter as a fleet runs it: with a syncer that exchanges what
-// it decides.
+// openShared opens limiter as a fleet runs it: with a syncer that exchanges its usage.
 func openShared(tb testing.TB, lim limiter.Limit, capacity int) opened {
 	return open(tb, shared(tb, limiter.Config{Limit: lim, MaxKeys: capacity}))
 }

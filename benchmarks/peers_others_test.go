@@ -17,8 +17,8 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// window is the time in which a limit gives its burst: what those who count in
-// windows make of it.
+// window returns the time in which a limit refills its burst, for peers that count in
+// windows.
 func window(lim limiter.Limit) time.Duration {
 	return time.Duration(float64(lim.Burst) / float64(lim.Rate) * float64(time.Second))
 }

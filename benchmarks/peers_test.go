@@ -70,7 +70,7 @@ func openBare(_ testing.TB, lim limiter.Limit, _ int) opened {
 	return opened{decide: func(string) (bool, error) { return l.Allow(), nil }}
 }
 
-// openMap is what people write first.
+// openMap opens a map with a mutex: the simplest limiter.
 func openMap(_ testing.TB, lim limiter.Limit, _ int) opened {
 	var mu sync.Mutex
 	limiters := map[string]*rate.Limiter{}
@@ -129,7 +129,7 @@ func (s *lruShard) get(key string, lim limiter.Limit) *rate.Limiter {
 	return l
 }
 
-// openShardedLRU is what people write next.
+// openShardedLRU opens a sharded LRU: the next simplest.
 func openShardedLRU(tb testing.TB, lim limiter.Limit, capacity int) opened {
 	var shards [64]lruShard
 	seed := maphash.MakeSeed()

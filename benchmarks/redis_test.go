@@ -48,8 +48,7 @@ func redisSubjects() []redisSubject {
 	}
 }
 
-// BenchmarkRedis is a decision that is made in Redis: its time, and what it takes
-// of the server's CPU.
+// BenchmarkRedis measures a decision in Redis: its time, and the server's CPU.
 func BenchmarkRedis(b *testing.B) {
 	for _, s := range redisSubjects() {
 		b.Run("keys=1e4/dist=zipf/by="+s.name, func(b *testing.B) {

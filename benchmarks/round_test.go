@@ -13,10 +13,9 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// BenchmarkRound is one round of 10,000 keys that are due: what it takes of this
-// process's CPU, of Redis's, and how long it lasts. The decisions that make the
-// keys due are not in it, and neither is the first round, which makes what the others
-// use again.
+// BenchmarkRound measures one round of 10,000 due keys: the CPU of this process and of
+// Redis, and its length. It excludes the decisions that make the keys due, and the first
+// round, which allocates the memory of the others.
 func BenchmarkRound(b *testing.B) {
 	const n = 10_000
 	server := servertest.Server(b, redisserver.Options{})

@@ -10,10 +10,10 @@ import (
 	"github.com/seed-e56e777b/limiter/benchmarks/internal/keys"
 )
 
-// BenchmarkTail is the whole distribution of a decision's time, the clock's own
-// included, while every one of 100,000 keys is exchanged once a second, and
-// without Redis. By the clock alone it is that of as long a wait between
-// decisions, beside the same exchanges: what the machine does to whoever runs.
+// BenchmarkTail measures the whole distribution of a decision's time, with that of the
+// clock, while each of 100,000 keys is exchanged once a second, and without Redis. For
+// the clock alone it measures an equal wait beside the same exchanges: the noise of the
+// machine.
 func BenchmarkTail(b *testing.B) {
 	const n = 100_000
 	// A key far from its limit is exchanged each time it could refill a
@@ -74,8 +74,8 @@ func tail(b *testing.B, l *limiter.Limiter, s keys.Sequence, clock bool) {
 	b.ReportMetric(float64(l.Stats().KeysExchanged-exchanged)/b.Elapsed().Seconds(), "exchanged/s")
 }
 
-// idle looks at the clock alone for as long as a decision took, but not for as
-// long as one that was interrupted, and tells how long that was.
+// idle reads the clock for as long as a decision took, unless that was interrupted, and
+// returns the time.
 func idle(d time.Duration) (took time.Duration) {
 	const uninterrupted = time.Microsecond
 	start := time.Now()

@@ -7,7 +7,7 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// call is one call to the server, unary or a stream, while it goes on.
+// call is one call under way to the server, unary or a stream.
 type call struct {
 	limiter *limiter.Limiter
 	opts    Options
@@ -20,13 +20,13 @@ func newCall(ctx context.Context, l *limiter.Limiter, opts Options, method strin
 	return &call{limiter: l, opts: opts, ctx: ctx, method: method, key: opts.Key(ctx, method)}
 }
 
-// take takes the cost of msg and returns what was taken, or the error that the
-// call ends with.
+// take takes the cost of msg. It returns the tokens taken, or the error with which
+// the call ends.
 func (c *call) take(msg any) (taken int, err error) {
 	cost := c.opts.Cost(c.ctx, c.method, msg)
 	r := c.limiter.TakeN(c.key, cost)
 	if r.Shadow || r.Remaining == math.MaxInt {
-		return 0, nil // a limit on trial, or none: nothing was taken
+		return 0, nil // shadow mode, or no limit: nothing was taken
 	}
 	if r.Allowed {
 		return cost, nil
@@ -39,8 +39,8 @@ func (c *call) take(msg any) (taken int, err error) {
 	return 0, DeniedError(r)
 }
 
-// run takes the cost of msg, runs the handler, and gives the tokens back where
-// the options say so. A handler that panics has failed.
+// run takes the cost of msg, runs the handler, and gives the tokens back as the
+// options require. A handler that panics has failed.
 func (c *call) run(msg any, handle func() error) error {
 	taken, err := c.take(msg)
 	if err != nil {

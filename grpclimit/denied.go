@@ -10,9 +10,8 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// DeniedError is the error that a denied call ends with by default:
-// [codes.ResourceExhausted], with a google.rpc.RetryInfo unless r.RetryAfter
-// says never.
+// DeniedError returns the default error of a denied call:
+// [codes.ResourceExhausted], with a google.rpc.RetryInfo unless no wait would help.
 func DeniedError(r limiter.Result) error {
 	if r.RetryAfter == rate.InfDuration {
 		return status.Error(codes.ResourceExhausted, "rate limit exceeded: the call costs more than the limit ever admits at once")
@@ -20,7 +19,7 @@ func DeniedError(r limiter.Result) error {
 	s := status.New(codes.ResourceExhausted, "rate limit exceeded")
 	detailed, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(r.RetryAfter)})
 	if err != nil {
-		return s.Err() // the code says the most important
+		return s.Err() // without the details
 	}
 	return detailed.Err()
 }

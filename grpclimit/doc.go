@@ -1,5 +1,4 @@
-// Package grpclimit limits the calls that a gRPC server takes, with a
-// [limiter.Limiter].
+// Package grpclimit limits the calls of a gRPC server, with a [limiter.Limiter].
 //
 //	opts := grpclimit.Options{Key: tenant}
 //	server := grpc.NewServer(
@@ -7,15 +6,16 @@
 //		grpc.ChainStreamInterceptor(authenticateStream, grpclimit.StreamServerInterceptor(l, opts)),
 //	)
 //
-// Put it after what authenticates, where keys come from that, and before what
-// is expensive.
+// Put it before expensive interceptors, and after authentication if keys come from
+// that.
 //
 // # Denials
 //
-// A call that exceeds the limit ends with [codes.ResourceExhausted], which
-// grpc-go's own clients repeat only where their retry policy says so. The status
-// carries a google.rpc.RetryInfo with the time after which the call is expected
-// to be admitted, unless waiting can't help (a cost above the burst):
+// A call that exceeds the limit ends with [codes.ResourceExhausted]. Clients of
+// grpc-go repeat such a call only if their retry policy includes that code. The
+// status has a google.rpc.RetryInfo with the time after which the call is expected
+// to be admitted. Except: there is none for a cost above the burst, for which no
+// wait helps.
 //
 //	for _, detail := range status.Convert(err).Details() {
 //		if info, ok := detail.(*errdetails.RetryInfo); ok {
@@ -23,14 +23,13 @@
 //		}
 //	}
 //
-// Nothing else is added: a QuotaFailure would have to name the key, which is
-// the server's business. [Options.Denied] can.
+// The status has no QuotaFailure, because that would have to name the key, which may
+// be a secret. [Options.Denied] can add one.
 //
 // # Streams
 //
-// A stream is decided on once, when it opens, however long it lives. With
-// [Options.PerMessage] each message that the server receives is decided on too,
-// beside the opening, and the first one denied ends the stream, with its error
-// even where the handler returns nil. Messages that the server sends are never
-// counted.
+// A stream takes tokens once, when it opens. With [Options.PerMessage], each message
+// that the server receives takes tokens too. The first denied message ends the
+// stream with its error, even if the handler returns nil. Messages that the server
+// sends never take tokens.
 package grpclimit

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-e56e777b/limiter/grpclimit"
 )
 
-// One call an hour for each client address, and what a client sees of it.
+// One call an hour for each client address, and the error of a client.
 func Example() {
 	l, err := limiter.New(limiter.Config{Limit: limiter.Per(1, time.Hour)})
 	if err != nil {
@@ -53,8 +53,8 @@ func Example() {
 	// retry in 1h0m0s
 }
 
-// Limits per tenant and method, by the size of what is sent, failed calls and
-// health checks apart.
+// Limits per tenant and method, by the size of the message, without failed calls and
+// health checks.
 func ExampleOptions() {
 	l, err := limiter.New(limiter.Config{Limit: limiter.Per(1<<20, time.Second)})
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// UnaryServerInterceptor limits unary calls by l. It panics if l is nil.
+// UnaryServerInterceptor returns an interceptor that limits unary calls by l. It
+// panics if l is nil.
 func UnaryServerInterceptor(l *limiter.Limiter, opts Options) grpc.UnaryServerInterceptor {
 	if l == nil {
 		panic("grpclimit: UnaryServerInterceptor: the limiter is nil")
@@ -27,8 +28,9 @@ func UnaryServerInterceptor(l *limiter.Limiter, opts Options) grpc.UnaryServerIn
 	}
 }
 
-// StreamServerInterceptor limits streams by l: their opening, and with
-// [Options.PerMessage] each message received as well. It panics if l is nil.
+// StreamServerInterceptor returns an interceptor that limits streams by l: their
+// opening and, with [Options.PerMessage], each message received. It panics if l is
+// nil.
 func StreamServerInterceptor(l *limiter.Limiter, opts Options) grpc.StreamServerInterceptor {
 	if l == nil {
 		panic("grpclimit: StreamServerInterceptor: the limiter is nil")
@@ -47,15 +49,15 @@ func StreamServerInterceptor(l *limiter.Limiter, opts Options) grpc.StreamServer
 	}
 }
 
-// limitedStream decides on each message received.
+// limitedStream is a stream of which each message received takes tokens.
 type limitedStream struct {
 	grpc.ServerStream
 	call   *call
-	denied atomic.Pointer[error] // what the stream ends with, once a message was denied
+	denied atomic.Pointer[error] // error of the first denied message
 }
 
-// RecvMsg fails from the first message denied on: that one is gone, and what
-// comes after it would no longer be in order.
+// RecvMsg fails from the first denied message on. Because that message is lost, later
+// ones would be out of order.
 func (s *limitedStream) RecvMsg(m any) error {
 	if denied := s.denied.Load(); denied != nil {
 		return *denied
@@ -74,9 +76,9 @@ func (s *limitedStream) deny(err error) error {
 	return err
 }
 
-// outcome is what the stream ends with when its handler has returned err: OK
-// would tell the client that every message was handled. The handler may have
-// left a goroutine of its own receiving.
+// outcome returns the error of a stream whose handler has returned err. After a
+// denied message it is never nil, because OK would mean that every message was
+// handled. A goroutine of the handler may still be receiving.
 func (s *limitedStream) outcome(err error) error {
 	if denied := s.denied.Load(); err == nil && denied != nil {
 		return *denied

@@ -98,8 +98,8 @@ func TestTrialTakesNothingToGiveBack(t *testing.T) {
 	}
 }
 
-// TestNoLimitTakesNothingToGiveBack: what a key without a limit never paid does
-// not refill the bucket that it gets while the call goes on.
+// TestNoLimitTakesNothingToGiveBack: a call of a key without a limit gives nothing back
+// to the bucket that the key gets meanwhile.
 func TestNoLimitTakesNothingToGiveBack(t *testing.T) {
 	none, err := limiter.ParseLimit("unlimited")
 	require.NoError(t, err)
@@ -154,8 +154,7 @@ func TestPerMessageEndsTheStreamAtTheFirstDenied(t *testing.T) {
 	}
 }
 
-// TestHandlerCannotHideADeniedMessage, neither from the client nor from what is
-// given back.
+// TestHandlerCannotHideADeniedMessage: neither from the client nor from the refund.
 func TestHandlerCannotHideADeniedMessage(t *testing.T) {
 	for name, c := range map[string]struct {
 		opts grpclimit.Options

@@ -9,33 +9,33 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// Options say what is limited and how. The zero value gives every client
-// address one token per call. Functions may be called from many goroutines at
-// once.
+// Options is the configuration of an interceptor. With the zero value, each call
+// takes one token of its client's address. Functions may be called from many
+// goroutines at once.
 type Options struct {
-	// Key says whose tokens a call takes. fullMethod is "/package.Service/Method".
-	// It is called once for a call, streams included. Nil means [PeerAddress].
+	// Key returns the key of a call. fullMethod is "/package.Service/Method".
+	// It is called once for a call or a stream. Default: [PeerAddress].
 	Key func(ctx context.Context, fullMethod string) string
-	// Cost says how many tokens to take for msg: the request of a unary call,
-	// a message received on a stream (see PerMessage), or nil for the opening
-	// of a stream. A cost of 0 or less takes nothing, and is denied only while
-	// the key is in debt. Nil means 1 for each.
+	// Cost returns the number of tokens for msg: the request of a unary call, a
+	// message received on a stream (see PerMessage), or nil for the opening of a
+	// stream. A cost of 0 or less takes nothing, and is denied only while the key
+	// is in debt. Default: 1 for each.
 	Cost func(ctx context.Context, fullMethod string, msg any) int
-	// Skip says which calls are not limited: health checks, say. Nil means none.
+	// Skip returns true for calls that are not limited, such as health checks.
+	// Default: none.
 	Skip func(ctx context.Context, fullMethod string) bool
-	// Denied makes the error that a denied call ends with, in place of
-	// [DeniedError]; where it returns nil, that is used all the same.
+	// Denied returns the error of a denied call. If it is nil or returns nil, the
+	// error is [DeniedError].
 	Denied func(ctx context.Context, fullMethod string, r limiter.Result) error
-	// PerMessage has every message received on a stream decided on as well as
-	// its opening. Unary calls are not affected.
+	// PerMessage is true if every message received on a stream takes tokens, as
+	// well as its opening. Unary calls are not affected.
 	PerMessage bool
-	// SkipFailed gives back what a call took if it ends with another status
-	// than OK, or in a panic. Of a stream it is what its opening took: messages
-	// that were handled stay counted, or a stream could always be ended in
-	// time.
+	// SkipFailed is true if a call gets its tokens back when it ends with a status
+	// other than OK, or in a panic. A stream gets back the tokens of its opening.
+	// Because it could end itself in time, it does not get back those of messages.
 	SkipFailed bool
-	// SkipSuccessful gives it back if the call ends with OK: for limits on
-	// failures, such as wrong passwords.
+	// SkipSuccessful is true if a call gets its tokens back when it ends with OK:
+	// for limits on failures, such as wrong passwords.
 	SkipSuccessful bool
 }
 

@@ -8,14 +8,14 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// ipv6Bits is the part of an IPv6 address that a client can't choose: it is
-// usually given a whole /64.
+// ipv6Bits is the length, in bits, of the part of an IPv6 address that a client can't
+// choose. A client usually has a whole /64.
 const ipv6Bits = 64
 
-// PeerAddress is the default key: the address at the other end of the
-// connection, without its port, and of an IPv6 address the /64 that it is in.
-// Behind a proxy that is the proxy's. Addresses of other networks are taken
-// whole; it is empty where there is none.
+// PeerAddress is the default [Options.Key]: the address of the connection's peer,
+// without its port, or the /64 of an IPv6 address. Behind a proxy, that is the
+// proxy's address. An address of another network is used whole. The key is empty if
+// there is no address.
 func PeerAddress(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok || p.Addr == nil {
@@ -31,8 +31,8 @@ func PeerAddress(ctx context.Context) string {
 	return netip.PrefixFrom(ip, ipv6Bits).Masked().String()
 }
 
-// ipOf is the IP address of addr; ok says whether it has one. Where net/http
-// serves gRPC, an address is known by its text alone.
+// ipOf returns the IP address of addr, if it has one. If net/http serves gRPC, addr
+// has a text only.
 func ipOf(addr net.Addr) (ip netip.Addr, ok bool) {
 	if tcp, ok := addr.(*net.TCPAddr); ok {
 		return tcp.AddrPort().Addr().Unmap(), true
@@ -40,6 +40,6 @@ func ipOf(addr net.Addr) (ip netip.Addr, ok bool) {
 	if parsed, err := netip.ParseAddrPort(addr.String()); err == nil {
 		return parsed.Addr().Unmap(), true
 	}
-	ip, err := netip.ParseAddr(addr.String()) // as some middleware leaves it
+	ip, err := netip.ParseAddr(addr.String()) // some middleware removes the port
 	return ip.Unmap(), err == nil
 }

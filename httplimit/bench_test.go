@@ -10,7 +10,7 @@ import (
 )
 
 // BenchmarkMiddleware compares a handler that does nothing with the same behind
-// the middleware; the difference is what a request pays.
+// the middleware; the difference is the cost of a request.
 func BenchmarkMiddleware(b *testing.B) {
 	nothing := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	l := newLimiter(b, limiter.Per(1<<30, time.Second))

@@ -5,24 +5,23 @@ import (
 	"net/netip"
 )
 
-// ClientKey is the default [Options.Key]: the address of the client without
-// its port, and of an IPv6 address the /64 that it is in, since a single
-// customer usually has at least that many. An IPv4 address that is mapped into
-// IPv6 is the IPv4 address; a zone does not count. Where the connection has no
-// IP address, as a Unix socket's, the key is [http.Request.RemoteAddr] as it
-// is.
+// ClientKey is the default [Options.Key]: the address of the client without its port.
+// Of an IPv6 address it is the /64, because a single customer usually has at least
+// that many addresses. An IPv4 address mapped into IPv6 is the IPv4 address, and a
+// zone is ignored. If the connection has no IP address, as a Unix socket, the key is
+// [http.Request.RemoteAddr].
 //
-// The client is the peer of the connection, unless that is one of the trusted:
-// then the hops that X-Forwarded-For or Forwarded (RFC 7239) lists are walked
-// from the last to the first, each believed only if the one after it is
-// trusted, up to the first that is not. A hop that is no address (malformed,
-// empty, "unknown", obfuscated) ends the walk at the one that named it; so do a
-// 65th hop and one of more than 1024 bytes.
+// The client is the peer of the connection, unless the peer is trusted. Then the hops
+// in X-Forwarded-For or Forwarded (RFC 7239) are read from the last to the first.
+// Each is accepted only if the hop after it is trusted; the client is the first
+// untrusted hop. A hop without an address (malformed, empty, "unknown", obfuscated)
+// ends the list at the hop that named it. So do a 65th hop and one of more than
+// 1024 bytes.
 //
-// Where both headers name a client it has to be the same: a proxy that writes
-// one passes on what its clients write into the other. All requests through one
-// peer that contradict themselves share a key of their own, and with them those of
-// which the peer itself has written what is no address.
+// If both headers name a client, it has to be the same, because a proxy that writes
+// one header passes the other on unchanged. All contradictory requests through one
+// peer share a separate key. So do those for which the peer itself has written no
+// valid address.
 //
 // Behind a proxy on a Unix socket, set RemoteAddr to a trusted address in a
 // handler before this one.
@@ -33,14 +32,14 @@ func ClientKey(r *http.Request, trusted []netip.Prefix) string {
 	}
 	client, sure := clientAddr(peer, r.Header, proxies(trusted))
 	if !sure {
-		// Not the peer's own key: whoever fills that shuts out its health checks.
+		// Not the peer's own key, which its health checks use.
 		return addrKey(peer) + " contradictory"
 	}
 	return addrKey(client)
 }
 
-// peerAddr reads a RemoteAddr: with a port as net/http sets it, or without one
-// as some middleware leaves it.
+// peerAddr parses a RemoteAddr: with a port, as net/http sets it, or without one, as
+// some middleware does.
 func peerAddr(remote string) (netip.Addr, bool) {
 	if ap, err := netip.ParseAddrPort(remote); err == nil {
 		return plain(ap.Addr()), true
@@ -49,7 +48,7 @@ func peerAddr(remote string) (netip.Addr, bool) {
 	return plain(addr), err == nil
 }
 
-// plain is an address without zone, and not mapped.
+// plain returns an address without its zone, and not mapped into IPv6.
 func plain(addr netip.Addr) netip.Addr { return addr.WithZone("").Unmap() }
 
 func addrKey(addr netip.Addr) string {

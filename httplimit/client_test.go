@@ -156,8 +156,8 @@ func TestHugeHeadersAreReadFromTheEnd(t *testing.T) {
 	}
 }
 
-// TestWalksAreBounded: a client of a proxy that writes one header can fill the
-// other one with what is to be walked.
+// TestWalksAreBounded: a client of a proxy that writes one header can fill the other
+// one with hops.
 func TestWalksAreBounded(t *testing.T) {
 	const proxy, client = "10.0.0.2", "203.0.113.9"
 	hops := func(n int) string { return client + strings.Repeat(",10.0.0.1", n) }
@@ -179,8 +179,8 @@ func TestWalksAreBounded(t *testing.T) {
 	}
 }
 
-// FuzzForwarded: whatever a client sends, it does not change the key by which
-// the proxy knows it, nor can it take that of others.
+// FuzzForwarded: a client can't change its key behind a proxy by any header, or take
+// another client's.
 func FuzzForwarded(f *testing.F) {
 	for _, seed := range []string{
 		"", ",", "6.6.6.6", "for=6.6.6.6", `for="[2001:db8::1]:80";by="a,b\"`, `for="`, `x="\`, "unknown", "[::1", "::1%z",

@@ -7,12 +7,11 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// denial is the default answer to what is over the limit: one problem document
-// for what may be asked again, one for what may not.
+// denial is the default response to denied requests: a problem document for requests
+// that may be repeated, and one for those that never fit.
 type denial struct{ later, never []byte }
 
-// problem is a document of RFC 9457, of the type quota-exceeded that the draft
-// registers.
+// problem is a document of RFC 9457, of the draft's type quota-exceeded.
 type problem struct {
 	Type     string   `json:"type"`
 	Title    string   `json:"title"`

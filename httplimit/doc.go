@@ -1,7 +1,7 @@
-// Package httplimit is net/http middleware on a [limiter.Limiter]: it limits
-// requests by client, says in the response how the limit stands, and answers
-// what is over it with 429. It needs the standard library only, and works with
-// every router that takes a func(http.Handler) http.Handler.
+// Package httplimit is net/http middleware on a [limiter.Limiter]. It limits requests
+// by client, reports the limit in the response's headers, and answers denied requests
+// with 429. It imports the standard library only, and works with every router that
+// takes a func(http.Handler) http.Handler.
 //
 //	limit := httplimit.New(l, httplimit.Options{})
 //	http.ListenAndServe(addr, limit(mux))
@@ -14,25 +14,26 @@
 //	RateLimit-Policy: "default";q=100;w=900
 //	RateLimit: "default";r=50;t=450
 //
-// Here q is the burst, and w the time, in whole seconds, in which an empty
-// bucket becomes full, burst/rate: rounded to a millisecond, which takes out the
-// noise of floating point, and then up to a second, so that q/w never promises
-// more than the rate. It is at least 1.
+// Their parameters are:
 //
-// r is [limiter.Result.Remaining], what this process could admit now, and t the
-// time, in whole seconds, rounded up, until the bucket is full if nothing more
-// is taken. Where nothing remains, t is the time until the next token; where
-// the request was denied, that of Retry-After.
+//   - q is the burst.
+//   - w is burst/rate, the time in which an empty bucket becomes full, in whole
+//     seconds. It is rounded to a millisecond against the noise of floating point,
+//     and then up, so that q/w is never above the rate. It is at least 1.
+//   - r is [limiter.Result.Remaining], the tokens that this process could admit now.
+//   - t is the time until the bucket is full if nothing more is taken, in whole
+//     seconds, rounded up. If nothing remains, it is the time until the next token.
+//     If the request was denied, it is that of Retry-After.
 //
-// Retry-After is sent with a denial, in whole seconds, rounded up: at least 1.
-// It is absent where waiting won't help. With [Options.LegacyHeaders] there are
-// X-RateLimit-Limit (q), X-RateLimit-Remaining (r) and X-RateLimit-Reset: the
-// instant at which t ends, in seconds of Unix time.
+// A denial has Retry-After, in whole seconds, rounded up, at least 1, unless no wait
+// would help. With [Options.LegacyHeaders] there are X-RateLimit-Limit (q),
+// X-RateLimit-Remaining (r) and X-RateLimit-Reset: the instant at which t ends, in
+// seconds of Unix time.
 //
-// All are set before the handler runs, which may change them. Middleware inside
-// other middleware adds its member to the two Lists, and replaces the others:
-// give each a PolicyName of its own. A key without a limit has no headers, and
-// one whose limit is Rate 0 and Burst 0 has no w, t and reset.
+// All are set before the handler runs, which may change them. Nested middleware adds
+// its member to the two Lists, and replaces the other headers: give each a different
+// PolicyName. A key without a limit has no headers. One with Rate 0 and Burst 0 has
+// no w, t and reset.
 //
 // # Denials
 //
@@ -47,16 +48,14 @@
 //	  "violated-policies": ["default"]
 //	}
 //
-// A cost above the burst can never be admitted. It is denied in the same way,
-// without Retry-After, and the detail says so: admitting it for the whole burst
-// instead would sell it below its price. A Cost function that prefers that has
-// to say min(cost, burst). [Options.Denied] answers in another way.
+// A cost above the burst can never be admitted. It is denied without Retry-After, and
+// the detail gives the reason. A Cost function that returns min(cost, burst) admits
+// it for a burst, which is below its price. [Options.Denied] replaces the response.
 //
 // # Clients
 //
-// The key is the address of the client, as [ClientKey] tells it. Headers that
-// name another client than the peer of the connection are believed only from
-// [Options.TrustedProxies].
+// The key is the address of the client: see [ClientKey]. Headers that name a client
+// are accepted only from [Options.TrustedProxies].
 //
 // # Cost
 //

@@ -68,8 +68,8 @@ func Example() {
 	// }
 }
 
-// Behind a load balancer every connection comes from it. Believe what it says
-// about clients, and nobody else.
+// Behind a load balancer every connection comes from it. Accept its headers about
+// clients, and no others.
 func Example_trustedProxies() {
 	l := local(limiter.Per(1, time.Minute))
 	limit := httplimit.New(l, httplimit.Options{
@@ -176,7 +176,7 @@ func Example_logins() {
 	// Output: 429 429
 }
 
-// Another answer to what is over the limit. The headers are set already.
+// Another response to denied requests. The headers are already set.
 func Example_denied() {
 	l := local(limiter.Per(1, time.Minute))
 	limit := httplimit.New(l, httplimit.Options{

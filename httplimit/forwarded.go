@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// Bounds to the work that a header can cause, far above what proxies write. What
-// is beyond them counts as malformed.
+// The bounds of the work that a header can cause, far above the headers of proxies.
+// A hop beyond them is malformed.
 const (
 	maxHops    = 64
 	maxElement = 1024 // bytes
 
-	mappedBits = 96 // of an address that is mapped into IPv6, those before it
+	mappedBits = 96 // bits before an IPv4 address that is mapped into IPv6
 )
 
-// proxies are the networks of those whose word is believed.
+// proxies is the networks of the trusted proxies.
 type proxies []netip.Prefix
 
-// include reports whether a plain address is in one of the networks, which may
-// be given as mapped ones.
+// include reports whether a plain address is in one of the networks, some of which
+// may be mapped ones.
 func (p proxies) include(addr netip.Addr) bool {
 	mapped := netip.AddrFrom16(addr.As16())
 	for _, network := range p {
@@ -31,9 +31,9 @@ func (p proxies) include(addr netip.Addr) bool {
 	return false
 }
 
-// clientAddr is the client of a request that came from peer; not sure where two
-// headers name two, or the peer has written what can't be read: the other header
-// would then be its client's.
+// clientAddr returns the client of a request from peer. It is not sure if two headers
+// name two clients, or if the peer has written no valid address: its client may then
+// have written the other header.
 func clientAddr(peer netip.Addr, h http.Header, trusted proxies) (client netip.Addr, sure bool) {
 	if !trusted.include(peer) {
 		return peer, true
@@ -47,10 +47,10 @@ func clientAddr(peer netip.Addr, h http.Header, trusted proxies) (client netip.A
 	return listed, sure && (stated == listed || stated == peer)
 }
 
-// walk follows the hops listed in a header, the last one first, for as long as
-// each is trusted to name the one before it. All that an untrusted client can
-// write stands before the hop that a proxy added, and is never looked at. It is not
-// legible where it ends at the peer itself, by what names nobody.
+// walk follows the hops of a header, the last one first, as long as each is trusted
+// to name the one before it. An untrusted client can write only before the hop that a
+// proxy added, and that part is never read. The result is not legible if the walk
+// ends at the peer itself, by a hop without an address.
 func (p proxies) walk(peer netip.Addr, lines []string, parse func(string) (netip.Addr, bool)) (hop netip.Addr, legible bool) {
 	hop, hops := peer, 0
 	for _, line := range slices.Backward(lines) {
@@ -79,9 +79,9 @@ func (p proxies) walk(peer netip.Addr, lines []string, parse func(string) (netip
 	return hop, true
 }
 
-// cutLast cuts a list at its last comma that is not quoted. It reads from the
-// end, so that a quote which a client left open can't swallow the element that
-// a proxy added; no farther than an element may be long.
+// cutLast cuts a list at its last comma that is not quoted. It reads from the end, so
+// that an open quote of a client can't swallow the element of a proxy. It reads at
+// most the longest element.
 func cutLast(list string) (before, last string, found bool) {
 	inQuotes, least := false, max(0, len(list)-maxElement-1)
 	for i := len(list) - 1; i >= least; i-- {
@@ -103,9 +103,8 @@ func escaped(s string, i int) bool {
 
 func trim(s string) string { return strings.Trim(s, " \t") }
 
-// parseElement reads an element of Forwarded, and in it the address of "for", which is
-// not valid where there is none.
-// It is stricter than it need be about what else is in the element, since a
+// parseElement parses an element of Forwarded. It returns the address of "for", which
+// is invalid if there is none. It is strict about the rest of the element, because a
 // proxy writes it well, and a client might not.
 func parseElement(element string) (addr netip.Addr, ok bool) {
 	node, seen := "", false
@@ -131,8 +130,8 @@ func parseElement(element string) (addr netip.Addr, ok bool) {
 	return parseHop(node)
 }
 
-// cutValue reads a value, a token or a quoted string, up to the next semicolon
-// or the end.
+// cutValue parses a value, a token or a quoted string, up to the next semicolon or
+// the end.
 func cutValue(s string) (value, after string, ok bool) {
 	if !strings.HasPrefix(s, `"`) {
 		end := strings.IndexByte(s, ';')
@@ -153,10 +152,11 @@ func cutValue(s string) (value, after string, ok bool) {
 	return unescape(s[1:end]), after, after == "" || after[0] == ';'
 }
 
-// isToken is wider than RFC 9110: addresses with a port often come unquoted.
+// isToken reports whether a byte may be in a token. It accepts more than RFC 9110,
+// because addresses with a port often come unquoted.
 func isToken(s string) bool { return s != "" && !strings.ContainsAny(s, " \t\"\\;,=") }
 
-// unescape drops the backslashes of quoted pairs.
+// unescape removes the backslashes of quoted pairs.
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
@@ -171,7 +171,7 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// parseHop reads an address with or without port: 192.0.2.1, 192.0.2.1:80,
+// parseHop parses an address with or without port: 192.0.2.1, 192.0.2.1:80,
 // 2001:db8::1, [2001:db8::1], [2001:db8::1]:80. Names and obfuscated
 // identifiers are not ok.
 func parseHop(node string) (addr netip.Addr, ok bool) {

@@ -25,7 +25,7 @@ var (
 // maxInteger is the largest Integer of RFC 9651.
 const maxInteger = 999_999_999_999_999
 
-// headers tells a client how its limit stands.
+// headers writes the headers of a limit.
 type headers struct {
 	name             string // as a String of RFC 9651
 	standard, legacy bool
@@ -36,7 +36,7 @@ func (hs headers) set(h http.Header, res limiter.Result) {
 		h.Set("Retry-After", decimal(ceilSeconds(res.RetryAfter)))
 	}
 	if res.Remaining == math.MaxInt {
-		return // no limit, nothing to tell
+		return // no limit, no headers
 	}
 	if hs.standard {
 		h.Add(policyHeader, hs.policy(res.Limit))
@@ -51,7 +51,7 @@ func (hs headers) set(h http.Header, res limiter.Result) {
 	}
 }
 
-// policy is the member of RateLimit-Policy.
+// policy returns the member of RateLimit-Policy.
 func (hs headers) policy(l limiter.Limit) string {
 	var space [64]byte
 	b := appendParameter(append(space[:0], hs.name...), ";q=", int64(l.Burst))
@@ -61,7 +61,7 @@ func (hs headers) policy(l limiter.Limit) string {
 	return string(b)
 }
 
-// serviceLimit is the member of RateLimit.
+// serviceLimit returns the member of RateLimit.
 func (hs headers) serviceLimit(res limiter.Result) string {
 	var space [64]byte
 	b := appendParameter(append(space[:0], hs.name...), ";r=", int64(res.Remaining))
@@ -75,7 +75,7 @@ func appendParameter(b []byte, name string, value int64) []byte {
 	return strconv.AppendInt(append(b, name...), min(value, maxInteger), 10)
 }
 
-// window is the time, in seconds, in which an empty bucket becomes full.
+// window returns the time in which an empty bucket becomes full, in seconds.
 func window(l limiter.Limit) int64 {
 	millis := math.Round(float64(l.Burst) / float64(l.Rate) * 1000)
 	return int64(max(1, min(math.Ceil(millis/1000), maxInteger)))
@@ -84,14 +84,13 @@ func window(l limiter.Limit) int64 {
 // never reports whether a request was denied that no wait would help.
 func never(res limiter.Result) bool { return res.RetryAfter == rate.InfDuration }
 
-// effectiveWindow is how long the client should expect no more than what
-// remains. It is not ok for a bucket that is never refilled.
+// effectiveWindow returns the time in which a client should make at most the
+// remaining requests. It is not ok for a bucket that is never refilled.
 //
-// The time to the next token would be true to the letter of the draft in all
-// cases, but clients pace themselves by r/t, and a full bucket with 99 tokens
-// and a t of 1 invites them to a hundred times the rate. With the time to full
-// they settle at the rate; where nothing remains it would keep them away for
-// far too long.
+// It is the time until the bucket is full or, if nothing remains, until the next
+// token. Because clients pace themselves by r/t, the time until the next token would
+// invite them, with 99 tokens and a t of 1, to a hundred times the rate. If nothing
+// remains, the time until full would keep them away for too long.
 func effectiveWindow(res limiter.Result) (d time.Duration, ok bool) {
 	switch {
 	case res.Limit.Rate == 0:
@@ -105,7 +104,7 @@ func effectiveWindow(res limiter.Result) (d time.Duration, ok bool) {
 	return time.Duration(min(max(1, left*1e9), 1<<62)), true // 1<<62: within the range of int64
 }
 
-// ceilSeconds is d in seconds, rounded up, at least 1 for a d above 0. Less than
+// ceilSeconds returns d in seconds, rounded up, at least 1 for a d above 0. Less than
 // a microsecond above a second is the noise of arithmetic.
 func ceilSeconds(d time.Duration) int64 {
 	if d <= 0 {
@@ -114,7 +113,7 @@ func ceilSeconds(d time.Duration) int64 {
 	return int64(max(0, d-time.Microsecond)/time.Second) + 1
 }
 
-// unixAfter is the instant after d, in seconds of Unix time, rounded up.
+// unixAfter returns the instant after d, in seconds of Unix time, rounded up.
 func unixAfter(d time.Duration) int64 {
 	t := time.Now().Add(d) //nolint:forbidigo // a time of day for the client; no decision comes of it
 	return t.Unix() + ceilSeconds(time.Duration(t.Nanosecond()))
@@ -135,7 +134,7 @@ func printable(s string) string {
 	return b.String()
 }
 
-// quoted is printable text as a String of RFC 9651.
+// quoted returns printable text as a String of RFC 9651.
 func quoted(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// Health returns a handler that tells how l stands with Redis, as JSON:
+// Health returns a handler that reports the state of l towards Redis, as JSON:
 //
 //	{
 //	  "state": "degraded",
@@ -22,14 +22,14 @@ import (
 //	  "error": "limiter \"limiter\": sync: dial tcp 192.0.2.1:6379: connect: connection refused"
 //	}
 //
-// State is "local", "connecting", "synced" or "degraded"; last_sync and error
-// are absent where there is none. The error may name hosts: this is for
+// State is "local", "connecting", "synced" or "degraded"; last_sync and error are
+// absent if there is none. Because the error may name hosts, the handler is for
 // operators.
 //
-// The status is 200: a limiter without Redis goes on limiting, and taking its
-// process out of service would help nobody. With ?max=30s it is 503 once the
-// limiter has been connecting or degraded for longer than that, which is for
-// alerts. A max that is no duration from 0 is a 400. Health panics if l is nil.
+// The status is 200, because a limiter without Redis goes on limiting: its process
+// should stay in service. With ?max=30s, for alerts, it is 503 if the limiter has been
+// connecting or degraded for longer. It is 400 if max is no duration, or negative.
+// Health panics if l is nil.
 func Health(l *limiter.Limiter) http.Handler {
 	if l == nil {
 		panic("httplimit: Health: the limiter is nil")
@@ -50,7 +50,7 @@ func Health(l *limiter.Limiter) http.Handler {
 	})
 }
 
-// maxOf reads the max of a query, if there is one.
+// maxOf returns the max of a query, if there is one.
 func maxOf(query string) (most time.Duration, ok bool, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -69,7 +69,7 @@ func maxOf(query string) (most time.Duration, ok bool, err error) {
 	return most, true, nil
 }
 
-// outage is for how long the limiter has been without Redis.
+// outage returns the time for which the limiter has been without Redis.
 func outage(st limiter.Status) time.Duration {
 	if st.State == limiter.Local || st.State == limiter.Synced {
 		return 0
@@ -92,5 +92,5 @@ func writeStatus(w http.ResponseWriter, status int, st limiter.Status) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(health) // the client may be gone: nothing to do about it
+	_ = json.NewEncoder(w).Encode(health) // fails if the client is gone
 }

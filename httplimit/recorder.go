@@ -8,13 +8,13 @@ import (
 	"net/http"
 )
 
-// recorder notes the status of a response that passes through it. Whatever the
-// writer inside can do it can do too, be it asked through Unwrap, by
-// [http.ResponseController], or by the interfaces of net/http; those it has
-// whatever is inside, and answers [http.ErrNotSupported] where that has not.
+// recorder records the status of a response. It has all capabilities of the writer
+// inside: through Unwrap, for [http.ResponseController], and by the interfaces of
+// net/http. A capability that the writer inside lacks fails with
+// [http.ErrNotSupported].
 type recorder struct {
 	http.ResponseWriter
-	status int // 0: none yet, which is 200 if it stays so
+	status int // 0: none yet, which means 200 at the end
 }
 
 // Unwrap is for [http.ResponseController].
@@ -24,20 +24,20 @@ func (w *recorder) controller() *http.ResponseController {
 	return http.NewResponseController(w.ResponseWriter)
 }
 
-// note keeps the first status that is final: informational ones come before it.
-func (w *recorder) note(status int) {
+// record records the first status that is final: informational ones come before it.
+func (w *recorder) record(status int) {
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
 	}
 }
 
 func (w *recorder) WriteHeader(status int) {
-	w.note(status)
+	w.record(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *recorder) Write(b []byte) (int, error) {
-	w.note(http.StatusOK)
+	w.record(http.StatusOK)
 	return w.ResponseWriter.Write(b)
 }
 
@@ -46,17 +46,17 @@ func (w *recorder) Write(b []byte) (int, error) {
 func (w *recorder) ReadFrom(r io.Reader) (int64, error) {
 	n, err := io.Copy(w.ResponseWriter, r)
 	if n > 0 {
-		w.note(http.StatusOK)
+		w.record(http.StatusOK)
 	}
 	return n, err
 }
 
-func (w *recorder) Flush() { _ = w.FlushError() } // as http.Flusher has it: who wants the error asks for it
+func (w *recorder) Flush() { _ = w.FlushError() } // http.Flusher returns no error
 
 func (w *recorder) FlushError() error {
 	err := w.controller().Flush()
 	if !errors.Is(err, http.ErrNotSupported) {
-		w.note(http.StatusOK)
+		w.record(http.StatusOK)
 	}
 	return err
 }
@@ -64,12 +64,12 @@ func (w *recorder) FlushError() error {
 func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := w.controller().Hijack()
 	if err == nil {
-		w.note(http.StatusSwitchingProtocols)
+		w.record(http.StatusSwitchingProtocols)
 	}
 	return conn, rw, err
 }
 
-// Push asks the pusher inside: a ResponseController has none.
+// Push calls the pusher inside, because a ResponseController has no Push.
 func (w *recorder) Push(target string, opts *http.PushOptions) error {
 	if pusher, ok := inside[http.Pusher](w); ok {
 		return pusher.Push(target, opts)
@@ -77,8 +77,8 @@ func (w *recorder) Push(target string, opts *http.PushOptions) error {
 	return http.ErrNotSupported
 }
 
-// CloseNotify is for those who still ask for it, and don't ask whether there is one, as
-// gin does. What has none is never closed.
+// CloseNotify is for handlers that call it without a check, as gin does. If the writer
+// inside has none, the channel never receives.
 func (w *recorder) CloseNotify() <-chan bool {
 	if notifier, ok := inside[http.CloseNotifier](w); ok { //nolint:staticcheck // deprecated, and in use
 		return notifier.CloseNotify()
@@ -86,7 +86,7 @@ func (w *recorder) CloseNotify() <-chan bool {
 	return make(chan bool)
 }
 
-// inside finds a writer that is more than a writer within others.
+// inside returns the first T among a writer and the writers inside it.
 func inside[T any](w *recorder) (found T, ok bool) {
 	for inner := w.ResponseWriter; ; {
 		if found, ok = inner.(T); ok {

@@ -100,7 +100,7 @@ func TestHeadersArriveOverBothProtocols(t *testing.T) {
 }
 
 // TestFilesAreCopiedByTheServersReadFrom: io.Copy must find the ReadFrom of
-// the writer inside, which is what makes sendfile possible.
+// the writer inside, which makes sendfile possible.
 func TestFilesAreCopiedByTheServersReadFrom(t *testing.T) {
 	inside := &capable{ResponseWriter: httptest.NewRecorder()}
 	h := New(newLimiter(t, limiter.Per(100, time.Hour)), counting)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

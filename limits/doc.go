@@ -1,4 +1,4 @@
-// Package limits keeps the limits of a [limiter.Limiter] in a file or in a hash
+// Package limits reads the limits of a [limiter.Limiter] from a file, or from a hash
 // in Redis, and follows their changes while the program runs.
 //
 //	ls, err := limits.Open(ctx, limits.File("limits.json"), limits.Options{})
@@ -17,13 +17,11 @@
 //	  "admin:*": "unlimited"
 //	}
 //
-// On the left stands a key, or the beginning of keys with a * at its end; of
-// those that fit, the whole key comes first, then the longest beginning. The
-// bare * is for all other keys, and has to be there. On the right stands a
-// limit as [limiter.ParseLimit] reads it; the word shadow after it puts it on
-// trial (see [limiter.Config.Shadow]).
+// On the left is a pattern: a key, or a beginning of keys and a *. The rule of the
+// whole key comes first, then that of the longest beginning. The pattern * is for all
+// other keys, and is required. On the right is a limit for [limiter.ParseLimit]. The
+// word shadow after it puts the limit in shadow mode (see [limiter.Config.Shadow]).
 //
-// Whatever is wrong with a new version, be it one limit, the syntax, or a file
-// or a Redis that can't be read, the last good limits stay, all of them, and the
-// fault is logged, once until it changes.
+// If a new version has an error, in one limit or in the syntax, or can't be read, all
+// the last good limits stay. The error is logged once, until it changes.
 package limits

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// pipe makes a named pipe: who reads it hangs.
+// pipe makes a named pipe, whose readers hang.
 func pipe(t *testing.T) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "pipe")

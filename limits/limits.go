@@ -17,31 +17,31 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/notify"
 )
 
-// Options of [Open]; zero fields have defaults.
+// Options is the options of [Open]. Zero fields have defaults.
 type Options struct {
-	// Interval is the time between two looks at the source. Default 5 s.
+	// Interval is the time between two reads of the source. Default: 5 s.
 	Interval time.Duration
-	// Logger receives changes, and faults, each once until it changes. One that
-	// blocks holds up nothing: the newest 64 lines wait for it, and the next one
-	// written says how many are missing. Default [slog.Default].
+	// Logger receives changes, and errors, each once until it changes. It may
+	// block: the newest 64 lines wait for it, and the next line has the number
+	// of dropped ones. Default: [slog.Default].
 	Logger *slog.Logger
 }
 
 const (
 	defaultInterval = 5 * time.Second
-	longestRead     = 10 * time.Second       // a source that takes longer is told to give up
-	lastWords       = time.Second            // and has this long to say why
-	closeLines      = 100 * time.Millisecond // for log lines that are still to be written
+	longestRead     = 10 * time.Second       // time after which the ctx of a read is cancelled
+	lastWords       = time.Second            // time from then on for the source's own error
+	closeLines      = 100 * time.Millisecond // time for the last log lines, in Close
 )
 
-// Limits is a set of limits that follows its source. Its methods may be called
-// from any goroutine; looking a key up takes no lock.
+// Limits is a set of limits that follows its source. Its methods may be called from
+// any goroutine. Looking up a key takes no lock.
 type Limits struct {
 	source Source
 	opts   Options
 	log    *notify.Log
 	table  atomic.Pointer[table]
-	fault  atomic.Pointer[error] // of the last look; never nil
+	fault  atomic.Pointer[error] // error of the last read; never nil
 	out    chan struct{}         // full while the source is being read
 
 	stop    context.CancelFunc
@@ -52,8 +52,8 @@ type Limits struct {
 	limiters []*limiter.Limiter
 }
 
-// Open reads the limits, or says what is wrong with them. It does not watch
-// them yet.
+// Open reads the limits of a source, or returns their errors. [Limits.Watch] follows
+// their changes.
 func Open(ctx context.Context, source Source, opts Options) (*Limits, error) {
 	if opts.Interval < 0 {
 		return nil, fmt.Errorf("limits: an interval of %v", opts.Interval)
@@ -75,26 +75,28 @@ func Open(ctx context.Context, source Source, opts Options) (*Limits, error) {
 	return ls, nil
 }
 
-// Default is the limit of all keys that no other rule fits, for
+// Default returns the limit of all keys without another rule, for
 // [limiter.Config.Limit].
 func (ls *Limits) Default() limiter.Limit { return ls.table.Load().beginnings[""].limit }
 
-// LimitFor is for [limiter.Config.LimitFor]: !ok means the default.
+// LimitFor returns the limit of a key, for [limiter.Config.LimitFor]. It returns
+// false if the default applies.
 func (ls *Limits) LimitFor(key string) (lim limiter.Limit, ok bool) {
 	t := ls.table.Load()
 	lim = t.of(key).limit
 	return lim, lim != t.beginnings[""].limit
 }
 
-// Shadow is for [limiter.Config.Shadow].
+// Shadow reports whether a key's limit is in shadow mode, for
+// [limiter.Config.Shadow].
 func (ls *Limits) Shadow(key string) bool { return ls.table.Load().of(key).shadow }
 
-// Err is what was wrong at the last look at the source; nil: nothing, the
-// limits are those that it has.
+// Err returns the error of the last read of the source, or nil if the limits are its
+// present ones.
 func (ls *Limits) Err() error { return *ls.fault.Load() }
 
-// Watch has a limiter follow the limits, on one goroutine for all limiters that
-// follow the same, until Close.
+// Watch makes a limiter follow the limits until Close. One goroutine serves all
+// limiters that follow them.
 func (ls *Limits) Watch(l *limiter.Limiter) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -105,12 +107,12 @@ func (ls *Limits) Watch(l *limiter.Limiter) {
 	}
 }
 
-// Close ends the watch. It does not wait for a source that hangs, at most a
-// second for a LimitFor that blocks while its limiter reloads, and a tenth of a
-// second for the Logger. Limits stay what they are.
+// Close ends the watch. The limits stay. Close does not wait for a hung source. It
+// waits at most a second for a limiter whose LimitFor blocks, and a tenth of a second
+// for the Logger.
 func (ls *Limits) Close() {
 	ls.mu.Lock()
-	ls.stop() // no watcher starts from here on
+	ls.stop() // no watcher starts after this
 	ls.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {
@@ -139,8 +141,7 @@ func (ls *Limits) watch() {
 	}
 }
 
-// look takes over what the source has, if it has something new and all of it is
-// good.
+// look reads the source, and applies its rules if they are new and without error.
 func (ls *Limits) look() {
 	t, err := ls.read(ls.ctx)
 	if ls.ctx.Err() != nil {
@@ -167,8 +168,8 @@ func (ls *Limits) look() {
 	ls.log.Info("limits: changed", "rules", len(t.keys)+len(t.beginnings))
 }
 
-// lasting is the text of a fault without the address that a connection came
-// from, whose port is another one each time.
+// lasting returns the text of an error without the local address of a connection,
+// whose port differs each time.
 func lasting(err error) string {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Source != nil {
 		return strings.ReplaceAll(err.Error(), op.Source.String(), "")
@@ -176,7 +177,7 @@ func lasting(err error) string {
 	return err.Error()
 }
 
-// apply has a limiter ask for all limits again.
+// apply makes a limiter look up all limits again.
 func (ls *Limits) apply(l *limiter.Limiter) {
 	if err := l.SetLimit(ls.Default()); err != nil {
 		ls.log.Error("limits: the default stays", "err", err)
@@ -184,8 +185,8 @@ func (ls *Limits) apply(l *limiter.Limiter) {
 	l.Reload()
 }
 
-// read asks the source on a goroutine of its own, since a file on a mount that
-// hangs heeds no ctx; until that is back, no other is started.
+// read calls the source on another goroutine, because a file on a hung mount ignores
+// ctx. It starts no second call before the first returns.
 func (ls *Limits) read(ctx context.Context) (*table, error) {
 	ctx, cancel := context.WithTimeout(ctx, longestRead+lastWords)
 	defer cancel()

@@ -147,8 +147,8 @@ func (f *fake) set(err error, rules ...Rule) {
 	f.rules, f.err = rules, err
 }
 
-// TestChangesAreFollowed: within an interval, for resident keys too; what is
-// wrong changes nothing and is logged once until it changes; Close ends it.
+// TestChangesAreFollowed: within an interval, for keys in memory too. An error changes
+// nothing, and is logged once until it changes; Close ends the watch.
 func TestChangesAreFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -212,7 +212,7 @@ func TestChangesAreFollowed(t *testing.T) {
 }
 
 // TestChangedRulesKeepTokens: a key that is spent has its next token at the rate of the
-// new rule, be it the default or a rule of its own, and not before.
+// new rule, the default or another, and not before.
 func TestChangedRulesKeepTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &fake{}
@@ -275,8 +275,7 @@ func TestHungSourceIsAskedOnce(t *testing.T) {
 	})
 }
 
-// TestSlowSourceSaysWhy: one that gives up when it is told to is waited for, and
-// its own words are the fault.
+// TestSlowSourceSaysWhy: a source that returns when ctx is done has its own error.
 func TestSlowSourceSaysWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		why := errors.New("too slow")
@@ -327,8 +326,8 @@ func (s *stuck) Write(p []byte) (int, error) {
 	return s.Buffer.Write(p)
 }
 
-// TestBlockedUserCodeStopsNothing: a Logger that blocks, or a limiter's LimitFor,
-// stops neither the watch of what does not need it nor Close.
+// TestBlockedUserCodeStopsNothing: a Logger that blocks, or a limiter's LimitFor, stops
+// neither the watch of other limiters nor Close.
 func TestBlockedUserCodeStopsNothing(t *testing.T) {
 	for name, blockedLimitFor := range map[string]bool{"Logger": false, "LimitFor": true} {
 		t.Run(name, func(t *testing.T) {

@@ -15,14 +15,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Source reads all rules as they stand now. It is called by one goroutine at a
-// time, and should give up when ctx is done; if it does not, it is left alone,
-// and not called again until it returns.
+// Source returns all rules at present. It is called by one goroutine at a time, and
+// should return when ctx is done. If it does not, its result is ignored, and it is
+// not called again until it returns.
 type Source func(ctx context.Context) ([]Rule, error)
 
-// File reads the rules from a file, a JSON object of strings. Replace it as a
-// whole (write another file, then rename it): of one that is half written the
-// fault is logged, and the next look mends it.
+// File returns a Source that reads a file, a JSON object of strings. Replace the file
+// as a whole: write another file, then rename it. A half-written file is an error
+// until the next read.
 func File(path string) Source {
 	return func(context.Context) ([]Rule, error) {
 		data, err := os.ReadFile(path)
@@ -33,8 +33,8 @@ func File(path string) Source {
 	}
 }
 
-// Hash reads the rules from a hash in Redis: HSET limits 'user:*' '10/s burst 50'.
-// The client may be the limiter's.
+// Hash returns a Source that reads a hash in Redis: HSET limits 'user:*' '10/s burst
+// 50'. The client may be the limiter's.
 func Hash(client redis.UniversalClient, name string) Source {
 	return func(ctx context.Context) ([]Rule, error) {
 		fields, err := client.HGetAll(ctx, name).Result()
@@ -52,8 +52,8 @@ func Hash(client redis.UniversalClient, name string) Source {
 	}
 }
 
-// readObject reads a JSON object token by token, since decoding it into a map
-// would hide lines and repetitions.
+// readObject reads a JSON object token by token, because decoding it into a map would
+// hide lines and duplicates.
 func readObject(name string, data []byte) ([]Rule, error) {
 	if err := checkText(name, data); err != nil {
 		return nil, err
@@ -78,8 +78,8 @@ func readObject(name string, data []byte) ([]Rule, error) {
 	return rules, nil
 }
 
-// checkText reports the first line that is not UTF-8, of which the decoder would
-// make another text.
+// checkText returns an error for the first line that is not UTF-8, because the decoder
+// would change its text.
 func checkText(name string, data []byte) error {
 	for i, line := range bytes.Split(data, []byte("\n")) {
 		if !utf8.Valid(line) {
@@ -115,7 +115,7 @@ func readRules(dec *json.Decoder, place func() string) ([]Rule, error) {
 	return rules, err
 }
 
-// readEnd reports whether nothing follows.
+// readEnd returns an error unless the object ends the text.
 func readEnd(dec *json.Decoder) error {
 	switch _, err := dec.Token(); {
 	case errors.Is(err, io.EOF):

@@ -9,27 +9,27 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// Rule is a limit as a [Source] has it.
+// Rule is a rule of a [Source].
 type Rule struct {
 	Pattern string // a key, or the beginning of keys and a *
-	Limit   string // as ParseLimit reads it, maybe with the word shadow after it
-	Place   string // where it stands, for messages: "limits.json:3"
+	Limit   string // for ParseLimit, maybe with the word shadow after it
+	Place   string // position in the source, for messages: "limits.json:3"
 }
 
-// ruling is what a rule says.
+// ruling is the limit and the mode of a rule.
 type ruling struct {
 	limit  limiter.Limit
 	shadow bool
 }
 
-// table is a set of rules, made for looking keys up. It never changes.
+// table is a set of rules for looking up keys. It never changes.
 type table struct {
 	keys       map[string]ruling // by whole key
 	beginnings map[string]ruling // by beginning, without the *
 	lengths    []int             // of beginnings, longest first; 0 is always among them
 }
 
-// newTable returns the table of rules, or all their faults.
+// newTable returns the table of rules, or all their errors.
 func newTable(rules []Rule) (*table, error) {
 	t := &table{keys: map[string]ruling{}, beginnings: map[string]ruling{}}
 	var faults []error
@@ -50,7 +50,7 @@ func newTable(rules []Rule) (*table, error) {
 	return t, errors.Join(faults...)
 }
 
-// noDefault says where the rules end that lack the bare *.
+// noDefault returns the error of rules without the pattern *, at the last rule.
 func noDefault(rules []Rule) error {
 	if len(rules) == 0 {
 		return errors.New(`limits: no limit for "*", and no other rule`)
@@ -87,7 +87,7 @@ func parse(s string) (r ruling, err error) {
 	return r, err
 }
 
-// of is what the rules say of a key.
+// of returns the ruling of a key.
 func (t *table) of(key string) ruling {
 	if r, ok := t.keys[key]; ok {
 		return r

@@ -1,17 +1,16 @@
-// Package otellimit exposes to OpenTelemetry what a [limiter.Limiter] does and
-// how it stands with Redis.
+// Package otellimit exports the metrics of a [limiter.Limiter] to OpenTelemetry: its
+// decisions, and its state towards Redis.
 //
 //	registration, err := otellimit.Register(otel.GetMeterProvider(), "login", login)
 //
 // All instruments are asynchronous: once per collection a callback reads
-// [limiter.Limiter.Stats] and [limiter.Limiter.Status], and never waits for
-// Redis. Every measurement has the attribute limiter with the name given, and
-// none has one by key: there are too many keys, and they may be secrets.
-// docs/metrics.md in the repository lists the metrics with their units and
-// meanings.
+// [limiter.Limiter.Stats] and [limiter.Limiter.Status], without waiting for Redis.
+// Every measurement has the attribute limiter, with the name of the limiter. None has
+// an attribute of a key, because keys are many, and may be secrets. docs/metrics.md in
+// the repository lists the metrics with their units and meanings.
 //
-// Exported to Prometheus, they have the names and labels of package promlimit,
-// whose dashboard and alert rules then work with them.
+// Exported to Prometheus, they have the names and labels of package promlimit, and
+// work with its dashboard and alert rules.
 //
-// Only the API of OpenTelemetry is imported; the program chooses the SDK.
+// The package imports only the API of OpenTelemetry; the program chooses the SDK.
 package otellimit

@@ -2,17 +2,17 @@ package otellimit
 
 import "go.opentelemetry.io/otel/metric"
 
-// kind is what the numbers of a metric are, and so which instrument it has.
+// kind is the kind of a metric's values, which selects its instrument.
 type kind int8
 
 const (
 	counter kind = iota // only grows
-	level               // goes up and down, and means something summed over processes
-	gauge               // goes up and down, and does not
+	level               // goes up and down, and can be summed over processes
+	gauge               // goes up and down, and can't be summed
 )
 
-// instrument returns the one of a fact. Asked again for the same name, a meter
-// returns the same.
+// instrument returns the instrument of a fact. A meter returns the same one for the
+// same name.
 func (f fact) instrument(meter metric.Meter) (metric.Int64Observable, error) {
 	description, unit := metric.WithDescription(f.help), metric.WithUnit(f.unit)
 	switch f.kind {

@@ -22,9 +22,9 @@ type series struct {
 	value      func(snapshot) int64
 }
 
-// Register has the provider's meter observe l, under a name that no other
-// limiter of the same provider has, until the registration is unregistered. It
-// fails without a provider or a limiter, and where the provider refuses.
+// Register registers the metrics of l with a provider, until the registration is
+// unregistered. No other limiter of the provider may have the same name. Register fails
+// if provider or l is nil, or if the provider returns an error.
 func Register(provider metric.MeterProvider, name string, l *limiter.Limiter) (metric.Registration, error) {
 	if provider == nil || l == nil {
 		return nil, errors.New("otellimit: want a MeterProvider and a Limiter, not nil")

@@ -50,7 +50,7 @@ func provider(t *testing.T, reader sdk.Reader) *sdk.MeterProvider {
 	return p
 }
 
-// collected is what a reader has, by metric.
+// collected returns the metrics of a reader, by name.
 func collected(t *testing.T, reader *sdk.ManualReader) map[string]metricdata.Metrics {
 	t.Helper()
 	var all metricdata.ResourceMetrics

@@ -8,15 +8,15 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// collector is one limiter's metrics.
+// collector is the collector of one limiter's metrics.
 type collector struct {
 	limiter *limiter.Limiter
 	descs   []*prometheus.Desc // of facts, in their order
 }
 
-// NewCollector returns a collector of what l does, under a name that no other
-// limiter in the same registry has. A limiter that was closed goes on being
-// collected, until the collector is unregistered. It panics if l is nil.
+// NewCollector returns a collector of the metrics of l. No other limiter in the same
+// registry may have the same name. The metrics of a closed limiter stay until the
+// collector is unregistered. NewCollector panics if l is nil.
 func NewCollector(name string, l *limiter.Limiter) prometheus.Collector {
 	if l == nil {
 		panic("promlimit: NewCollector: the limiter is nil")

@@ -90,7 +90,7 @@ limiter_decisions_total{limiter="api",result="allowed"} 3
 limiter_decisions_total{limiter="api",result="denied"} 3
 limiter_decisions_total{limiter="login",result="allowed"} 1
 limiter_decisions_total{limiter="login",result="denied"} 0
-# HELP limiter_keys Keys resident in this process.
+# HELP limiter_keys Keys in the memory of this process.
 # TYPE limiter_keys gauge
 limiter_keys{limiter="api"} 2
 limiter_keys{limiter="login"} 1

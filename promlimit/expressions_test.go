@@ -13,7 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// alert is what the tests read of a rule of alerts.yml.
+// alert is the fields of a rule of alerts.yml that the tests read.
 type alert struct {
 	Alert       string
 	Expr        string

@@ -9,13 +9,13 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// snapshot is what a limiter says of itself at one time.
+// snapshot is the Stats and the Status of a limiter at one time.
 type snapshot struct {
 	limiter.Stats
 	limiter.Status
 }
 
-// fact is one series: what it is called and where its value comes from.
+// fact is one series: its name, its labels, and the source of its value.
 type fact struct {
 	name   string
 	kind   prometheus.ValueType
@@ -29,41 +29,41 @@ const (
 	gauge   = prometheus.GaugeValue
 
 	decisionsHelp = "Decisions made, by result."
-	roundsHelp    = "Rounds of exchange with Redis, by result: failure where any call of the round failed."
+	roundsHelp    = "Rounds of exchange with Redis, by result: failure if any call of the round failed."
 )
 
-// facts is everything that a limiter says of itself: one row per series. Rows
-// of one name differ in their labels alone. Package otellimit has the same.
+// facts is all metrics of a limiter, a row for each series. Rows of one name differ in
+// their labels only. Package otellimit has the same rows.
 var facts = slices.Concat([]fact{
 	{"limiter_decisions_total", counter, decisionsHelp, result("allowed"), func(s snapshot) float64 { return float64(s.Allowed) }},
 	{"limiter_decisions_total", counter, decisionsHelp, result("denied"), func(s snapshot) float64 { return float64(s.Denied) }},
-	{"limiter_shadowed_total", counter, "Decisions that admitted only because the limit is on trial (Config.Shadow); they count as allowed too.", nil, func(s snapshot) float64 { return float64(s.Shadowed) }},
+	{"limiter_shadowed_total", counter, "Decisions that admitted only because the limit is in shadow mode (Config.Shadow); they count as allowed too.", nil, func(s snapshot) float64 { return float64(s.Shadowed) }},
 	{"limiter_bad_limits_total", counter, "Invalid limits that Config.LimitFor returned; the default limit was applied.", nil, func(s snapshot) float64 { return float64(s.BadLimits) }},
-	{"limiter_keys", gauge, "Keys resident in this process.", nil, func(s snapshot) float64 { return float64(s.Keys) }},
+	{"limiter_keys", gauge, "Keys in the memory of this process.", nil, func(s snapshot) float64 { return float64(s.Keys) }},
 	{"limiter_waiting", gauge, "Callers that wait in Wait or WaitAll now.", nil, func(s snapshot) float64 { return float64(s.Waiting) }},
-	{"limiter_evicted_keys_total", counter, "Keys that made room for others.", nil, func(s snapshot) float64 { return float64(s.Evicted) }},
-	{"limiter_dropped_tokens_total", counter, "Tokens taken that Redis will never be told of.", nil, func(s snapshot) float64 { return float64(s.DroppedTokens) }},
-	{"limiter_over_admitted_tokens_total", counter, "Tokens admitted beyond what one central bucket would have had, as Redis told afterwards.", nil, func(s snapshot) float64 { return float64(s.OverAdmitted) }},
+	{"limiter_evicted_keys_total", counter, "Keys evicted to make room for others.", nil, func(s snapshot) float64 { return float64(s.Evicted) }},
+	{"limiter_dropped_tokens_total", counter, "Tokens taken that will never be reported to Redis.", nil, func(s snapshot) float64 { return float64(s.DroppedTokens) }},
+	{"limiter_over_admitted_tokens_total", counter, "Tokens admitted beyond what one central bucket would have had, by the later replies of Redis.", nil, func(s snapshot) float64 { return float64(s.OverAdmitted) }},
 	{"limiter_rounds_total", counter, roundsHelp, result("success"), func(s snapshot) float64 { return float64(s.Rounds) }},
 	{"limiter_rounds_total", counter, roundsHelp, result("failure"), func(s snapshot) float64 { return float64(s.RoundErrors) }},
 	{"limiter_exchanged_keys_total", counter, "Replies from Redis for single keys.", nil, func(s snapshot) float64 { return float64(s.KeysExchanged) }},
-	{"limiter_news_total", counter, "News heard of keys that ran low or were reset, in this process or another.", nil, func(s snapshot) float64 { return float64(s.NewsHeard) }},
-	{"limiter_losses_total", counter, "Times that Redis was found to have lost state, by partition and lane.", nil, func(s snapshot) float64 { return float64(s.Losses) }},
+	{"limiter_news_total", counter, "News received of keys that ran low or were reset, in this process or another.", nil, func(s snapshot) float64 { return float64(s.NewsHeard) }},
+	{"limiter_losses_total", counter, "Losses of state in Redis, by partition and lane.", nil, func(s snapshot) float64 { return float64(s.Losses) }},
 	{"limiter_duplicate_reports_total", counter, "Reports that Redis had already applied when they came again.", nil, func(s snapshot) float64 { return float64(s.DuplicateRounds) }},
-	{"limiter_pending_keys", gauge, "Keys with something that Redis was not told yet.", nil, func(s snapshot) float64 { return float64(s.Pending) }},
+	{"limiter_pending_keys", gauge, "Keys with usage not yet reported to Redis.", nil, func(s snapshot) float64 { return float64(s.Pending) }},
 	{"limiter_processes", gauge, "Size of the fleet in use, this process included.", nil, func(s snapshot) float64 { return float64(s.Processes) }},
-	{"limiter_silent_processes", gauge, "Processes of the fleet that have not been seen for a while and have not left.", nil, func(s snapshot) float64 { return float64(s.Silent) }},
+	{"limiter_silent_processes", gauge, "Processes of the fleet that have not been seen recently and have not left.", nil, func(s snapshot) float64 { return float64(s.Silent) }},
 	{"limiter_state_since_timestamp_seconds", gauge, "Unix time at which the state of limiter_state began.", nil, func(s snapshot) float64 { return unix(s.Since) }},
 	{"limiter_last_sync_timestamp_seconds", gauge, "Unix time of the last reply from Redis; 0 before the first.", nil, func(s snapshot) float64 { return unix(s.LastSync) }},
 }, states())
 
 func result(r string) prometheus.Labels { return prometheus.Labels{"result": r} }
 
-// states has a row for each state: 1 for the one that the limiter is in.
+// states returns a row for each state: its value is 1 for the present state.
 func states() (rows []fact) {
 	for state := limiter.Local; state <= limiter.Degraded; state++ {
 		rows = append(rows, fact{
-			"limiter_state", gauge, "How the limiter stands with Redis: 1 for the state it is in, 0 for the others.",
+			"limiter_state", gauge, "State of the limiter towards Redis: 1 for the present one, 0 for the others.",
 			prometheus.Labels{"state": state.String()},
 			func(s snapshot) float64 {
 				if s.State == state {
@@ -76,7 +76,7 @@ func states() (rows []fact) {
 	return rows
 }
 
-// unix is a time as Prometheus has it; 0 for none.
+// unix returns a time in seconds of Unix time, or 0 for the zero time.
 func unix(t time.Time) float64 {
 	if t.IsZero() {
 		return 0

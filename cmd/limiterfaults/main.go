@@ -1,6 +1,5 @@
-// Limiterfaults does to real Redis servers whatever can happen to one, with two
-// fleets of operating-system processes on them, and writes down what came of
-// it: the tables of docs/faults.md.
+// Limiterfaults makes faults happen to real Redis servers that serve two fleets of
+// operating-system processes, and writes the tables of docs/faults.md.
 //
 //	go run ./cmd/limiterfaults -h
 package main
@@ -24,7 +23,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/faultmatrix"
 )
 
-// pace is that of a run whose figures are kept.
+// pace is the pace of a run whose figures are kept.
 var pace = faultmatrix.Pace{Settle: 2 * time.Second, Before: 4 * time.Second, After: 3 * time.Second, Patience: 90 * time.Second}
 
 var kinds = []faultmatrix.Kind{faultmatrix.Tuned, faultmatrix.Default}

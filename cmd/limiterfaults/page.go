@@ -13,7 +13,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// page is what is written down.
+// page is the data of the page.
 type page struct {
 	began    time.Time
 	load     string // of the machine, at first
@@ -100,7 +100,7 @@ func (p *page) write(w io.Writer) {
 	}
 }
 
-// writeStories writes what was logged while it happened, for faults.txt.
+// writeStories writes the events and log lines of the runs, for faults.txt.
 func (p *page) writeStories(w io.Writer) {
 	fmt.Fprint(w, "By the process of each fleet that logged most: its log, and what OnChange was given, in seconds from the fault's begin.\n\n")
 	for _, m := range p.measured {
@@ -108,14 +108,14 @@ func (p *page) writeStories(w io.Writer) {
 	}
 }
 
-// machine says on what this was measured.
+// machine returns the machine and versions of the measurement.
 func (p *page) machine() string {
 	return fmt.Sprintf("Measured on %s in %s: %s/%s, %d cores, load %s at first and %s at the end; %s, go-redis %s, %s.",
 		p.began.Format(time.DateOnly), time.Since(p.began).Round(time.Second), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(),
 		p.load, load(), runtime.Version(), version("github.com/redis/go-redis/v9"), redisserver.Version())
 }
 
-// load is the mean number of processes that wanted to run in the last minute.
+// load returns the mean number of runnable processes in the last minute.
 func load() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

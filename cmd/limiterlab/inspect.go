@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/redisstore"
 )
 
 const inspectCommand = "inspect"
@@ -52,7 +53,7 @@ func (o *inspectOptions) look(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer client.Close()
-	s, err := exchange.New(client, o.prefix).Inspect(ctx, exchange.FieldOf(o.key), demandIntervals*o.interval)
+	s, err := redisstore.New(client, o.prefix).Inspect(ctx, exchange.FieldOf(o.key), demandIntervals*o.interval)
 	if err != nil {
 		return "", o.explain(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/redisstore"
 	"github.com/seed-e56e777b/limiter/internal/servertest"
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
@@ -85,10 +86,10 @@ func TestInspectInWords(t *testing.T) {
 	perMinute := exchange.Limit{Full: 60e6, Burst: 100}
 	guide, err := os.ReadFile("../../docs/lab.md")
 	require.NoError(t, err)
-	require.Contains(t, string(guide), "```\n"+o.describe(exchange.Sight{
+	require.Contains(t, string(guide), "```\n"+o.describe(redisstore.Inspection{
 		Hash: "limiter:2:16:{3-11205}", Exists: true,
-		Key: &exchange.KeySight{ToGo: 62400 * time.Millisecond, Demand: 3.21, Written: 87 * time.Millisecond, Limit: perMinute},
-		Fleet: []exchange.MemberSight{
+		Key: &redisstore.KeyInspection{ToGo: 62400 * time.Millisecond, Demand: 3.21, Written: 87 * time.Millisecond, Limit: perMinute},
+		Fleet: []redisstore.MemberInspection{
 			{Process: [8]byte{0x5c, 0x1d, 0x6f, 0x0e, 0x9a, 0x7b, 0x23, 0x84}, Seen: 12 * time.Millisecond},
 			{Process: [8]byte{0xe0, 0x7b, 0x1c, 0x52, 0xaa, 0x90, 0x4d, 0x1f}, Seen: 64 * time.Millisecond},
 			{Process: [8]byte{0x13, 0xf8, 0xd2, 0xb9, 0x4c, 0x6e, 0x7a, 0x05}, Seen: 21340 * time.Millisecond},
@@ -100,12 +101,12 @@ func TestInspectInWords(t *testing.T) {
 		time.Minute:              "level          0.0 of 100 tokens\nnext token     in 600ms, by one bucket for the whole fleet\nfull           in 1m0s\n",
 		60600 * time.Millisecond: "level          -1.0 of 100 tokens\ndebt           1.0 tokens\nnext token     in 1.2s,",
 	} {
-		got := o.describe(exchange.Sight{Key: &exchange.KeySight{ToGo: togo, Limit: perMinute}})
+		got := o.describe(redisstore.Inspection{Key: &redisstore.KeyInspection{ToGo: togo, Limit: perMinute}})
 		if !strings.Contains(got, want) {
 			t.Errorf("%v to go: %q is not in\n%s", togo, want, got)
 		}
 	}
-	require.Contains(t, o.describe(exchange.Sight{}), "fleet          no process: all have left\n")
+	require.Contains(t, o.describe(redisstore.Inspection{}), "fleet          no process: all have left\n")
 }
 
 func TestInspectSaysWhatIsWrong(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/redisstore"
 )
 
 // silentAfter is the number of intervals after which an unseen process counts as
@@ -14,7 +15,7 @@ import (
 const silentAfter = 10
 
 // describe writes the key and the fleet as a text.
-func (o *inspectOptions) describe(s exchange.Sight) string {
+func (o *inspectOptions) describe(s redisstore.Inspection) string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...))
@@ -33,7 +34,7 @@ func (o *inspectOptions) describe(s exchange.Sight) string {
 }
 
 // by names the limit of the text.
-func (o *inspectOptions) by(k *exchange.KeySight) string {
+func (o *inspectOptions) by(k *redisstore.KeyInspection) string {
 	switch {
 	case o.limit != limiter.Limit{}:
 		return fmt.Sprintf(", at %v", o.limit)
@@ -48,7 +49,7 @@ func limitOf(l exchange.Limit) limiter.Limit {
 	return limiter.Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
 }
 
-func (o *inspectOptions) describeKey(k exchange.KeySight, line func(name, format string, args ...any)) {
+func (o *inspectOptions) describeKey(k redisstore.KeyInspection, line func(name, format string, args ...any)) {
 	lim := limitOf(k.Limit)
 	if (o.limit != limiter.Limit{}) {
 		lim = o.limit
@@ -74,7 +75,7 @@ func (o *inspectOptions) describeKey(k exchange.KeySight, line func(name, format
 }
 
 // describeFleet lists the members.
-func (o *inspectOptions) describeFleet(fleet []exchange.MemberSight, line func(name, format string, args ...any)) {
+func (o *inspectOptions) describeFleet(fleet []redisstore.MemberInspection, line func(name, format string, args ...any)) {
 	if len(fleet) == 0 {
 		line("fleet", "no process: all have left")
 		return

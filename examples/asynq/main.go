@@ -1,14 +1,13 @@
-// Asynq is a consumer of a queue of hibiken/asynq whose tasks start no faster,
-// over all processes, than a limit says.
+// Asynq is a consumer of a queue of hibiken/asynq that limits the rate at which tasks
+// start in all processes.
 //
 //	go run . -redis localhost:6379 -enqueue 10
 //
 // With -processes N each of N processes admits 1/N of the limit until it has
 // reached Redis.
 //
-// Look at limited: a task that is over its limit is not waited for, which would
-// hold a worker, but goes back to Redis until the limiter expects a token for it,
-// and that is no failure and uses up no retry.
+// Look at limited: a task above its limit holds no worker. It goes back to Redis until
+// the limiter expects a token for it. That is no failure, and uses no retry.
 package main
 
 import (
@@ -57,12 +56,12 @@ func main() {
 	log.Print(asynq.NewServer(at, settings()).Run(mux))
 }
 
-// overLimitError says that a task has to come again.
+// overLimitError is the error of a task above its limit, which is repeated.
 type overLimitError struct{ after time.Duration }
 
 func (e *overLimitError) Error() string { return fmt.Sprintf("over the limit for %v", e.after) }
 
-// limited lets no more tasks of a type start than the limit says.
+// limited starts the tasks of a type that the limiter admits.
 func limited(l *limiter.Limiter) asynq.MiddlewareFunc {
 	return func(next asynq.Handler) asynq.Handler {
 		return asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
@@ -74,7 +73,7 @@ func limited(l *limiter.Limiter) asynq.MiddlewareFunc {
 	}
 }
 
-// settings tell asynq what an overLimitError is.
+// settings returns asynq's settings, for which an overLimitError is no failure.
 func settings() asynq.Config {
 	return asynq.Config{
 		Concurrency:              4,

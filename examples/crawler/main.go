@@ -2,10 +2,9 @@
 //
 //	go run ./examples/crawler https://go.dev https://go.dev/doc https://pkg.go.dev
 //
-// Look at polite: the key is the host, so that a slow or busy host holds back
-// its own pages alone, and a redirect waits as a page does. With Config.Redis
-// the pace is that of all crawlers together; LimitFor gives a host a pace of its
-// own, say that of its robots.txt.
+// Look at polite: the key is the host, so that a slow or busy host delays only its own
+// pages, and a redirect waits as a page does. With Config.Redis the limit is that of
+// all crawlers together. LimitFor can give a host the limit of its robots.txt.
 package main
 
 import (
@@ -39,12 +38,12 @@ func main() {
 	})
 }
 
-// polite waits until a host may be asked.
+// polite waits until the limit of a request's host admits it.
 func polite(ctx context.Context, l *limiter.Limiter, u *url.URL) error {
 	return l.Wait(ctx, strings.ToLower(u.Hostname()))
 }
 
-// crawl fetches all pages and tells what came of each, one at a time.
+// crawl fetches all pages, and writes the result of each, one at a time.
 func crawl(ctx context.Context, l *limiter.Limiter, client *http.Client, pages []string, tell func(page, outcome string)) {
 	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		if len(via) == maxRedirects {

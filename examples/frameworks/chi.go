@@ -10,8 +10,8 @@ import (
 	"github.com/seed-e56e777b/limiter/httplimit"
 )
 
-// withChi limits two routes by tenant, a parameter of their path, which chi
-// knows in middleware that With sets. A failed request costs nothing.
+// withChi limits two routes by tenant, a parameter of their path, which chi has in
+// middleware set by With. A failed request costs nothing.
 func withChi(l *limiter.Limiter) http.Handler {
 	r := chi.NewRouter()
 	r.Handle("/healthz/limiter", httplimit.Health(l))

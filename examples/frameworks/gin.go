@@ -24,15 +24,15 @@ func withGin(l *limiter.Limiter) http.Handler {
 	return r
 }
 
-// middleware makes gin's middleware of net/http's.
+// middleware returns net/http middleware as gin middleware.
 func middleware(limit func(http.Handler) http.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		passed := false
 		next := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			passed = true
 			c.Next()
-			// Gin's handlers write to c.Writer: tell w, which may be watching
-			// the status, what became of it.
+			// Gin's handlers write to c.Writer: pass the status on to w,
+			// which may record it.
 			w.WriteHeader(c.Writer.Status())
 		})
 		r := c.Request.WithContext(context.WithValue(c.Request.Context(), contextKey{}, c))
@@ -45,5 +45,5 @@ func middleware(limit func(http.Handler) http.Handler) gin.HandlerFunc {
 
 type contextKey struct{}
 
-// ginContext is gin's context of a request that the middleware has seen.
+// ginContext returns gin's context of a request that has passed the middleware.
 func ginContext(r *http.Request) *gin.Context { return r.Context().Value(contextKey{}).(*gin.Context) }

@@ -1,5 +1,5 @@
-// Http is a server whose requests are limited by client address, shared
-// through Redis where one is given.
+// Http is a server that limits requests by client address, for all processes if it is
+// given a Redis.
 //
 //	go run ./examples/http -limit 5/10s -redis localhost:6379
 //	curl -i localhost:8080
@@ -8,7 +8,7 @@
 // With -processes N each of N processes admits 1/N of the limit until it has
 // reached Redis.
 //
-// Look at run: without -redis nothing differs but Config.Redis.
+// Look at run: without -redis, only Config.Redis differs.
 package main
 
 import (
@@ -53,7 +53,7 @@ func run() error {
 	})
 	flag.Parse()
 	if *redisAddr != "" {
-		logging.Disable() // of go-redis, which tells of each attempt; the limiter tells of changes
+		logging.Disable() // go-redis logs each attempt; the limiter logs changes
 		client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*redisAddr}}))
 		defer client.Close()
 		cfg.Redis = client
@@ -62,7 +62,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	defer l.Close() // tells the rest of the fleet
+	defer l.Close() // reports the last usage to the fleet
 	log.Printf("http://%s, %v per client", *listen, cfg.Limit)
 	return serve(&http.Server{Addr: *listen, Handler: newHandler(l, trusted), ReadHeaderTimeout: 10 * time.Second})
 }
@@ -84,7 +84,8 @@ func serve(s *http.Server) error {
 	}
 }
 
-// newHandler limits all but the health of the limiter itself.
+// newHandler returns a handler that limits all requests except those for the limiter's
+// health.
 func newHandler(l *limiter.Limiter, trusted []netip.Prefix) http.Handler {
 	app := http.NewServeMux()
 	app.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })

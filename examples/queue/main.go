@@ -1,11 +1,11 @@
-// Queue consumes jobs from a list in Redis, in as many processes as you start,
-// which together take no more of them than the limit says.
+// Queue consumes jobs from a list in Redis, in any number of processes, which share
+// one limit.
 //
 //	redis-cli lpush jobs a b c d e f g h
 //	go run ./examples/queue -redis localhost:6379 -processes 2
 //
-// Look at consume: it waits for its turn before it takes a job, so that jobs
-// wait in the queue, and gives the turn back where there was no job.
+// Look at consume: it waits for a token before it takes a job, so that jobs wait in the
+// queue. It gives the token back if there was no job.
 package main
 
 import (
@@ -46,9 +46,8 @@ func main() {
 	log.Print(err)
 }
 
-// consume does the jobs of a list until ctx is done. While a job is being done
-// it stands in list:busy, where it is still to be found after a crash; one
-// that failed goes to the end of the list.
+// consume does the jobs of a list until ctx is done. A job under way is in list:busy,
+// where it stays after a crash. A failed one goes to the end of the list.
 func consume(ctx context.Context, queue *redis.Client, l *limiter.Limiter, list string, do func(job string) error) error {
 	busy := list + ":busy"
 	for {
@@ -77,7 +76,7 @@ func consume(ctx context.Context, queue *redis.Client, l *limiter.Limiter, list 
 	}
 }
 
-// idle rests where Redis could not say whether there is a job.
+// idle waits for a while if the call to Redis has failed.
 func idle(ctx context.Context, err error) error {
 	if errors.Is(err, redis.Nil) {
 		return nil // there was none

@@ -1,5 +1,5 @@
-// Rules is limits from a file, or a hash in Redis, that change while the
-// program runs, one of them in shadow mode.
+// Rules is limits from a file, or from a hash in Redis, that change while the program
+// runs. One of them is in shadow mode.
 //
 //	echo '{"*": "2/s", "partner:*": "1/s shadow"}' > limits.json
 //	go run ./examples/rules
@@ -7,9 +7,8 @@
 // Then change limits.json, and break it. Or: redis-cli hset limits '*' 2/s,
 // and run it with -redis localhost:6379.
 //
-// Look at follow: one Limits serves any number of limiters. Whatever is wrong
-// with a new version, the last good one stays, and Err and the log say what is
-// wrong.
+// Look at follow: one Limits serves any number of limiters. If a new version has an
+// error, the last good one stays, and Err and the log have the error.
 package main
 
 import (
@@ -44,7 +43,7 @@ func main() {
 	}
 }
 
-// run says once a second what becomes of four requests of each of two clients.
+// run makes four requests of each of two clients every second, and writes the results.
 func run(ctx context.Context, source limits.Source) error {
 	ls, l, err := follow(ctx, source, time.Second)
 	if err != nil {

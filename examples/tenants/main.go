@@ -1,11 +1,11 @@
-// Tenants is a server whose requests must fit three limits: that of the user,
-// that of the user's tenant, and that of the whole service.
+// Tenants is a server that applies three limits to each request: of the user, of the
+// user's tenant, and of the whole service.
 //
 //	go run ./examples/tenants
 //	for i in 1 2 3 4; do curl -s -H 'X-User: ada' -H 'X-Tenant: acme' localhost:8080; done
 //
-// Look at ServeHTTP: a request that one of the limits denies takes nothing from
-// the others, so that one user can't use up the tenant, nor a tenant the service.
+// Look at ServeHTTP: a request that one limit denies takes nothing from the others, so
+// that a user can't use up the tenant's limit, or a tenant the service's.
 package main
 
 import (
@@ -27,8 +27,8 @@ func main() {
 	log.Fatal(http.ListenAndServe("localhost:8080", s))
 }
 
-// service has a limiter for each kind of limit; with Config.Redis they share a
-// client, under prefixes of their own.
+// service is a limiter for each kind of limit. With Config.Redis they may share a
+// client, under different prefixes.
 type service struct{ users, tenants, all *limiter.Limiter }
 
 func newService() *service {
@@ -54,7 +54,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "hello", user)
 		return
 	}
-	if res.RetryAfter != rate.InfDuration { // else never: the cost exceeds the burst
+	if res.RetryAfter != rate.InfDuration { // unless the cost exceeds the burst
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(res.RetryAfter.Seconds()))))
 	}
 	w.WriteHeader(http.StatusTooManyRequests)

@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 )
 
-// TestTheTightestLimitDenies: each limit denies where it is the one that is
-// used up, and what it denies is left for others.
+// TestTheTightestLimitDenies: each limit denies once it is used up, and a denial takes
+// nothing from the others.
 func TestTheTightestLimitDenies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService()

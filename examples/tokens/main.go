@@ -1,10 +1,10 @@
-// Tokens limits what tenants use of a language model, whose cost is known only
-// when it has answered.
+// Tokens limits the use of a language model by tenants, whose cost is known only after
+// the answer.
 //
 //	go run ./examples/tokens
 //
-// Look at ask: it takes an estimate before the call, and settles the
-// difference after it; a call that failed has used nothing and gets all back.
+// Look at ask: it takes an estimate before the call, and charges or refunds the
+// difference after it. A failed call has used nothing, and gets all back.
 package main
 
 import (
@@ -35,14 +35,13 @@ func main() {
 	}
 }
 
-// model answers a prompt, and says how many tokens that took, also where it
-// failed.
+// model answers a prompt, and returns the number of tokens used, also after an error.
 type model func(ctx context.Context, prompt string) (answer string, used int, err error)
 
-// maxAnswer is the longest answer, in tokens, that the model is asked for.
+// maxAnswer is the length of the longest answer requested, in tokens.
 const maxAnswer = 1000
 
-// ask sends a prompt when the tenant has the tokens that it may take.
+// ask sends a prompt if the tenant has the tokens for it.
 func ask(ctx context.Context, l *limiter.Limiter, tenant, prompt string, m model) (string, error) {
 	estimate := len(prompt)/4 + maxAnswer
 	if err := l.WaitN(ctx, tenant, estimate); err != nil {
@@ -50,11 +49,11 @@ func ask(ctx context.Context, l *limiter.Limiter, tenant, prompt string, m model
 	}
 	answer, used, err := m(ctx, prompt)
 	l.Charge(tenant, used-estimate) // does nothing below 1
-	l.Refund(tenant, estimate-used) // likewise; all of it where nothing was used
+	l.Refund(tenant, estimate-used) // likewise; all of it if nothing was used
 	return answer, err
 }
 
-// pretend is a model of few words, and of more than it was asked for.
+// pretend is a model with short answers, some of them longer than requested.
 func pretend(_ context.Context, prompt string) (string, int, error) {
 	switch prompt {
 	case "fail":

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// TestCostsAreSettled: after a call the tenant has paid for what it used, be
-// that less than the estimate, more, or nothing.
+// TestCostsAreSettled: after a call the tenant has paid for its usage: less than the
+// estimate, more, or nothing.
 func TestCostsAreSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := limiter.New(limiter.Config{Limit: limiter.Per(10_000, 1000*time.Hour)})

@@ -1,12 +1,10 @@
-// Windows holds each key to several limits at once: ten a second, and no more
-// than fifteen a minute.
+// Windows applies two limits to each key at once: ten a second, and fifteen a minute.
 //
 //	go run ./examples/windows
 //
-// Look at request: one decision on both windows takes from both or from
-// neither, so that what one denies does not use up the other. Two windows are
-// two limiters; with Config.Redis they may share a client, under different
-// prefixes.
+// Look at request: one decision on both windows takes from both or from neither, so
+// that a denial of one does not use up the other. Two windows are two limiters. With
+// Config.Redis they may share a client, under different prefixes.
 package main
 
 import (
@@ -35,7 +33,7 @@ func open(prefix string, lim limiter.Limit) *limiter.Limiter {
 	return l
 }
 
-// request says what becomes of one request.
+// request writes the result of one request.
 func request(second, minute *limiter.Limiter, user string) string {
 	r, window := limiter.TakeAll(second.Part(user, 1), minute.Part(user, 1))
 	name := []string{"second", "minute"}[window]

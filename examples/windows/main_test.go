@@ -8,8 +8,8 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// TestBothWindowsHold: each window denies at its own limit, and what one
-// denies does not use up the other.
+// TestBothWindowsHold: each window denies at its own limit, and a denial of one takes
+// nothing from the other.
 func TestBothWindowsHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		second, minute := open("second", limiter.Per(10, time.Second)), open("minute", limiter.Per(15, time.Minute))

@@ -1,12 +1,12 @@
-// Workers is a pool of workers that start no more jobs than a limit says; with
-// -redis, no more than that in all processes that you start.
+// Workers is a pool of workers that limits the rate at which jobs start; with -redis,
+// in all processes together.
 //
 //	go run ./examples/workers
 //	go run ./examples/workers -redis localhost:6379 -processes 2 -jobs 1000
 //
-// Look at work: a worker waits for its turn with the job in its hand, and puts
-// the job back where the wait is called off (Ctrl-C). Kill Redis meanwhile: the
-// workers go on at their pace, all processes together at the limit.
+// Look at work: a worker takes a job, waits for a token, and puts the job back if the
+// wait is cancelled (Ctrl-C). Kill Redis meanwhile: the workers go on, all processes
+// together at the limit.
 package main
 
 import (
@@ -53,7 +53,7 @@ func main() {
 	fmt.Println("put back:", left)
 }
 
-// work has workers do jobs, and returns those that were taken and not done.
+// work runs workers, and returns the jobs that were not done.
 func work(ctx context.Context, l *limiter.Limiter, workers int, jobs <-chan int, do func(job int)) (left []int) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup

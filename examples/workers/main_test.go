@@ -16,8 +16,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// TestWorkersKeepPace: jobs start at the pace of the limit, whatever they
-// take, and each is either done or put back.
+// TestWorkersKeepPace: jobs of any length start at the rate of the limit, and each is
+// either done or put back.
 func TestWorkersKeepPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 5, Burst: 1}})

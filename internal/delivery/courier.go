@@ -1,9 +1,8 @@
-// Package delivery brings reports to the shared state through calls that may
-// fail, hang, or succeed without an answer, so that each is applied once. It
-// knows which partitions answer, numbers reports, keeps them until they are
-// answered, and tries again, with back-off, what has failed. It is pure but for
-// the chance in its back-off: who calls, and when, is its user's business
-// (docs/design.md §4, Once; §6, Return).
+// Package delivery applies each report to the shared state once, through calls that
+// may fail, hang, or succeed without an answer. It numbers reports, keeps them until
+// they are answered, and retries failed ones with back-off. It also records which
+// partitions answer. It is pure, except for the random numbers of its back-off: its
+// user makes the calls (docs/design.md §4, Once; §6, Return).
 package delivery
 
 import (
@@ -16,61 +15,61 @@ import (
 
 const (
 	maxLanes     = 8 // reports of one partition that may be under way at once
-	maxProbes    = 4 // failed partitions that one attempt tries
+	maxProbes    = 4 // failed partitions that one probe tries
 	backoffLeast = 100 * time.Millisecond
 	backoffMost  = 500 * time.Millisecond
-	jitter       = 0.2            // of the back-off, so that a fleet does not come back all at once
-	keepAlive    = time.Hour      // without traffic a lane is used as often, or Redis forgets its numbers
-	forget       = 23 * time.Hour // an older report is given up: Redis forgets numbers after 24 h
-	skew         = time.Second    // a Redis clock this much ahead of ours has lost state
+	jitter       = 0.2            // of the back-off, so that a fleet does not return at once
+	keepAlive    = time.Hour      // interval of reports on a lane without traffic, so that Redis keeps its number
+	forget       = 23 * time.Hour // age of a report that is given up: Redis forgets numbers after 24 h
+	skew         = time.Second    // lead of a Redis clock, over this process's, that shows a loss of state
 )
 
-// place is a partition, or the fleet's own key.
-type place[T any] struct {
-	failed  bool
-	stale   bool  // its grants can't be renewed
-	okAt    int64 // last answer; 0: none yet
-	sentAt  int64 // when the last call under way was sent; 0: none is
+// destination is a partition, or the fleet's own key.
+type destination[T any] struct {
+	failed  bool  // true if the last call has failed
+	stale   bool  // true if its grants can't be renewed
+	okAt    int64 // instant of the last answer; 0: none yet
+	sentAt  int64 // instant at which the last call under way was sent; 0: none is
 	clock   int64 // Redis's clock in the last answer, microseconds; 0: unknown
-	clockAt int64 // when the call that this answered was sent
-	expires int64 // when what it holds expires by its clock, as last said
-	emptied int64 // when it was found to have expired
-	sweepAt int64 // when somebody should call for what is over; 0: not known
+	clockAt int64 // instant at which the call with that answer was sent
+	expires int64 // time at which all that it holds expires, by its clock in the last answer
+	emptied int64 // instant at which it was found expired
+	sweepAt int64 // instant from which to call so that expired states are swept; 0: not known
 	lanes   []*lane[T]
 	filling *Report[T]
 }
 
-func (p *place[T]) overdue(now, limit int64) bool { return p.sentAt != 0 && now-p.sentAt > limit }
+func (p *destination[T]) overdue(now, limit int64) bool { return p.sentAt != 0 && now-p.sentAt > limit }
 
 // end notes that a call on a lane has ended.
-func (p *place[T]) end(l *lane[T]) {
+func (p *destination[T]) end(l *lane[T]) {
 	l.calling = false
 	if !slices.ContainsFunc(p.lanes, func(l *lane[T]) bool { return l.calling }) {
 		p.sentAt = 0
 	}
 }
 
-func (p *place[T]) usable() bool { return !p.failed && !p.stale }
+func (p *destination[T]) usable() bool { return !p.failed && !p.stale }
 
-// Courier is the delivery of one process. T is what its user wants to find
-// again beside each record.
+// Courier delivers the reports of one process. T is the type of the value that its
+// user keeps beside each record.
 type Courier[T any] struct {
 	process    [8]byte
 	tau        time.Duration
 	random     *rand.Rand
-	parts      []place[T]
-	fleet      place[T]
+	parts      []destination[T]
+	fleet      destination[T]
 	nextProbe  int64
 	attempts   int // probes in a row in which everything failed
 	lastProbed int
-	wary       bool // the fleet's key has failed to answer
+	wary       bool // true if a call on the fleet's key has failed
 
-	Members float64 // of the fleet, who take turns in calling for what is over
+	Members float64 // processes of the fleet, which share the calls for sweeps
 }
 
-// New returns a courier that has reached nothing yet.
+// New returns a courier without any answer yet.
 func New[T any](partitions int, process [8]byte, tau time.Duration, random *rand.Rand) *Courier[T] {
-	c := &Courier[T]{process: process, tau: tau, random: random, parts: make([]place[T], partitions), Members: 1}
+	c := &Courier[T]{process: process, tau: tau, random: random, parts: make([]destination[T], partitions), Members: 1}
 	for i := range c.parts {
 		c.parts[i].stale = true
 	}
@@ -82,7 +81,7 @@ func New[T any](partitions int, process [8]byte, tau time.Duration, random *rand
 type Batch[T any] struct {
 	Fleet  *exchange.FleetCall
 	Chunks []*exchange.Chunk
-	Probe  bool // for what had failed
+	Probe  bool // true if it is for destinations that had failed
 	Sent   int64
 	lanes  []*lane[T]
 }
@@ -90,7 +89,7 @@ type Batch[T any] struct {
 // Empty reports whether there is nothing to send.
 func (b *Batch[T]) Empty() bool { return b.Fleet == nil && len(b.Chunks) == 0 }
 
-// LastAnswer is the instant of the last answer; 0: none yet.
+// LastAnswer returns the instant of the last answer; 0: none yet.
 func (c *Courier[T]) LastAnswer() int64 {
 	at := c.fleet.okAt
 	for i := range c.parts {
@@ -102,7 +101,7 @@ func (c *Courier[T]) LastAnswer() int64 {
 // FleetAnswers reports whether the last call on the fleet's key succeeded.
 func (c *Courier[T]) FleetAnswers() bool { return !c.fleet.failed }
 
-// Failing reports whether anything has failed and is to be tried again.
+// Failing reports whether any destination has failed and is to be tried again.
 func (c *Courier[T]) Failing() bool {
 	failing := c.fleet.failed
 	for i := range c.parts {
@@ -111,11 +110,11 @@ func (c *Courier[T]) Failing() bool {
 	return failing
 }
 
-// Judge finds the partitions whose grants can't be renewed: the last exchange
-// failed, or has been under way for longer than limit, or there was none for
-// as long and the fleet's own key does not answer either. Never because
-// nothing was due.
-func (c *Courier[T]) Judge(now, limit int64) {
+// UpdateStaleness finds the partitions whose grants can't be renewed. Their last
+// exchange failed, or has been under way for longer than limit. Or there was none for
+// as long, and the fleet's own key does not answer either. A partition is never stale
+// only because no exchange was due.
+func (c *Courier[T]) UpdateStaleness(now, limit int64) {
 	gone := c.fleet.failed || c.fleet.overdue(now, limit)
 	for i := range c.parts {
 		p := &c.parts[i]
@@ -124,14 +123,14 @@ func (c *Courier[T]) Judge(now, limit int64) {
 	}
 }
 
-// Stale reports whether the grants of a partition can't be renewed, as last
-// judged.
+// Stale reports whether the grants of a partition can't be renewed, by the last
+// UpdateStaleness.
 func (c *Courier[T]) Stale(i int) bool { return c.parts[i].stale }
 
 // Usable reports whether a report to the partition would be sent.
 func (c *Courier[T]) Usable(i int) bool { return c.parts[i].usable() }
 
-// AnyUsable reports whether there is anything that a round could reach.
+// AnyUsable reports whether a round could reach any partition.
 func (c *Courier[T]) AnyUsable() bool {
 	for i := range c.parts {
 		if c.parts[i].usable() {
@@ -141,8 +140,8 @@ func (c *Courier[T]) AnyUsable() bool {
 	return false
 }
 
-// Room is the partition's report that takes one more record; nil if all its
-// lanes are taken.
+// Room returns the partition's report with room for one more record, or nil if all
+// its lanes are in use.
 func (c *Courier[T]) Room(i int, now int64) *Report[T] {
 	p := &c.parts[i]
 	if p.filling == nil || p.filling.Full() {
@@ -168,8 +167,8 @@ func (c *Courier[T]) open(i int, now int64) *Report[T] {
 	return l.open(c.tau, now)
 }
 
-// Round is the batch of all reports that wait for partitions that answer, and
-// of the fleet's call, if that answers.
+// Round returns a batch of all reports that wait, and of the fleet's call, without
+// destinations that have failed.
 func (c *Courier[T]) Round(now int64, fleet *exchange.FleetCall) *Batch[T] {
 	b := &Batch[T]{Sent: now}
 	if fleet != nil && !c.fleet.failed && c.fleet.sentAt == 0 {
@@ -183,7 +182,7 @@ func (c *Courier[T]) Round(now int64, fleet *exchange.FleetCall) *Batch[T] {
 		}
 		for _, l := range p.lanes {
 			if l.report == nil && now-l.okAt > int64(keepAlive) {
-				l.spare = nil // a rush is over: its memory is not kept
+				l.spare = nil // the memory of an idle lane is not kept
 				l.open(c.tau, now)
 			}
 			c.add(b, l, now)
@@ -195,7 +194,7 @@ func (c *Courier[T]) Round(now int64, fleet *exchange.FleetCall) *Batch[T] {
 	return b
 }
 
-// add puts the report of a lane into a batch, if it has one that waits.
+// add puts the waiting report of a lane, if there is one, into a batch.
 func (c *Courier[T]) add(b *Batch[T], l *lane[T], now int64) bool {
 	if l.report == nil || l.calling {
 		return false
@@ -203,7 +202,7 @@ func (c *Courier[T]) add(b *Batch[T], l *lane[T], now int64) bool {
 	p := &c.parts[l.partition]
 	l.calling = true
 	p.sentAt = now
-	if p.empty(now) { // and our number with it: to be told so would take another call
+	if p.empty(now) { // our number has expired too: a refusal would cost another call
 		l.report.Floors = true
 	}
 	l.report.prepare(now)
@@ -212,14 +211,14 @@ func (c *Courier[T]) add(b *Batch[T], l *lane[T], now int64) bool {
 	return true
 }
 
-// ProbeDue reports whether it is time to try what has failed.
+// ProbeDue reports whether it is time to try failed destinations.
 func (c *Courier[T]) ProbeDue(now int64) bool { return now >= c.nextProbe && c.Failing() }
 
-// ProbeNow forgets the back-off.
+// ProbeNow ends the back-off.
 func (c *Courier[T]) ProbeNow() { c.nextProbe = 0 }
 
-// Probe is a batch of some of what has failed: the fleet's key, and a few
-// partitions, with a report that waits, or an empty one.
+// Probe returns a batch for failed destinations: the fleet's key, and a few
+// partitions, each with a report that waits, or an empty one.
 func (c *Courier[T]) Probe(now int64, fleet *exchange.FleetCall) *Batch[T] {
 	b := &Batch[T]{Sent: now, Probe: true}
 	if c.fleet.failed && c.fleet.sentAt == 0 {
@@ -230,7 +229,7 @@ func (c *Courier[T]) Probe(now int64, fleet *exchange.FleetCall) *Batch[T] {
 		i := (from + k) % len(c.parts)
 		p := &c.parts[i]
 		if p.usable() || p.sentAt != 0 || len(p.lanes) == 0 && !c.wary {
-			continue // at first the fleet's key alone is asked whether anybody is there
+			continue // the first probes go to the fleet's key alone
 		}
 		if !c.addOne(b, p, now) && c.open(i, now) != nil {
 			c.addOne(b, p, now)
@@ -240,8 +239,8 @@ func (c *Courier[T]) Probe(now int64, fleet *exchange.FleetCall) *Batch[T] {
 	return b
 }
 
-// addOne puts one report that waits into a batch.
-func (c *Courier[T]) addOne(b *Batch[T], p *place[T], now int64) bool {
+// addOne puts one waiting report of a partition into a batch.
+func (c *Courier[T]) addOne(b *Batch[T], p *destination[T], now int64) bool {
 	for _, l := range p.lanes {
 		if c.add(b, l, now) {
 			return true
@@ -250,7 +249,7 @@ func (c *Courier[T]) addOne(b *Batch[T], p *place[T], now int64) bool {
 	return false
 }
 
-// Leave is the batch that takes this process, and its numbers, out of Redis.
+// Leave returns the batch that removes this process, and its numbers, from Redis.
 func (c *Courier[T]) Leave(now int64, fleet *exchange.FleetCall) *Batch[T] {
 	for i := range c.parts {
 		for _, l := range c.parts[i].lanes {

@@ -30,7 +30,7 @@ func newCourier(t *testing.T) *Courier[string] {
 	require.Empty(t, b.Chunks, "nothing was ever sent to a partition")
 	res := c.Finish(b, sec)
 	require.True(t, res.Back)
-	c.Judge(sec, limit)
+	c.UpdateStaleness(sec, limit)
 	require.True(t, c.AnyUsable())
 	return c
 }
@@ -49,7 +49,7 @@ func fail(b *Batch[string]) *Batch[string] {
 	return b
 }
 
-// answer fills in what the shared state replies.
+// answer sets the replies of the shared state.
 func answer(b *Batch[string], status exchange.Status, now int64) *Batch[string] {
 	for _, chunk := range b.Chunks {
 		chunk.Err = nil
@@ -118,15 +118,15 @@ func TestStalePartitions(t *testing.T) {
 	put(c, 0, "a", sec)
 	put(c, 1, "b", sec)
 	hung := c.Round(sec, &exchange.FleetCall{})
-	c.Judge(sec+limit, limit)
+	c.UpdateStaleness(sec+limit, limit)
 	require.True(t, c.Usable(0), "not yet overdue")
-	c.Judge(sec+limit+1, limit)
+	c.UpdateStaleness(sec+limit+1, limit)
 	for i, what := range []string{"under way for too long", "the same", "no answer, and none from the fleet's key", "the same"} {
 		require.True(t, c.Stale(i), what)
 	}
 	require.False(t, c.ProbeDue(2*sec), "what hangs has not failed")
 	c.Finish(answer(hung, exchange.Applied, 2*sec), 2*sec)
-	c.Judge(9*sec, limit)
+	c.UpdateStaleness(9*sec, limit)
 	require.True(t, c.Usable(3), "never stale because nothing was due")
 }
 
@@ -140,12 +140,12 @@ func TestCallsOfOnePartitionEndOneByOne(t *testing.T) {
 	hung := c.Round(2*sec, nil)
 	require.Len(t, hung.Chunks, 1)
 	c.Finish(answer(first, exchange.Applied, 2*sec), 2*sec)
-	c.Judge(2*sec+limit, limit)
+	c.UpdateStaleness(2*sec+limit, limit)
 	require.True(t, c.Usable(0))
-	c.Judge(2*sec+limit+1, limit)
+	c.UpdateStaleness(2*sec+limit+1, limit)
 	require.True(t, c.Stale(0))
 	c.Finish(answer(hung, exchange.Applied, 3*sec), 3*sec)
-	c.Judge(9*sec, limit)
+	c.UpdateStaleness(9*sec, limit)
 	require.True(t, c.Usable(0))
 }
 
@@ -266,8 +266,8 @@ func TestLeaveForgetsNumbers(t *testing.T) {
 	}
 }
 
-// TestNonsenseIsNoAnswer: what no sound state says is a failure, after which
-// the report is tried again in due time, not at once and for ever.
+// TestNonsenseIsNoAnswer: an impossible reply is a failure, after which the report is
+// retried with back-off, not in a loop.
 func TestNonsenseIsNoAnswer(t *testing.T) {
 	c := newCourier(t)
 	put(c, 2, "a", sec)
@@ -319,9 +319,9 @@ func TestClockThatJumpsIsALoss(t *testing.T) {
 	}
 }
 
-// TestExpiryIsNoLoss: what a partition held is gone a minute after its last bucket is
-// full, with the numbers of its lanes. Reports that come then are applied at once, and
-// nothing counts as lost; what is gone before that time is.
+// TestExpiryIsNoLoss: a partition expires a minute after its last bucket is full, with
+// the numbers of its lanes. Later reports are applied at once, and nothing counts as
+// lost, unless it was gone earlier.
 func TestExpiryIsNoLoss(t *testing.T) {
 	for name, tc := range map[string]struct {
 		at   int64 // when the lane's number is gone

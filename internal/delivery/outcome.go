@@ -7,42 +7,42 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
-// Fate says what became of a report.
+// Fate is the result of a report.
 type Fate uint8
 
-// What may become of a report. After Delivered and GivenUp it is over, and good
-// until the next report is begun; else it waits for the next batch.
+// The results of a report. Delivered and GivenUp end it, and it is valid until the
+// next report is begun. Otherwise it waits for the next batch.
 const (
 	Delivered Fate = iota
-	Refused        // Redis has lost state: it wants floors
-	Failed
-	GivenUp // failed for so long that nobody knows any more whether it was applied
+	Refused        // Redis has lost state: it needs floors
+	Failed         // it may have been applied
+	GivenUp        // failed for so long that Redis no longer knows whether it was applied
 )
 
-// Outcome is what became of one report of a batch.
+// Outcome is the outcome of one report of a batch.
 type Outcome[T any] struct {
 	*Report[T]
 	Fate Fate
-	Lost bool // the partition has lost state
+	Lost bool // true if the partition has lost state
 }
 
-// Results is what became of a batch.
+// Results is the outcome of a batch.
 type Results[T any] struct {
 	Outcomes []Outcome[T]
-	Fleet    *exchange.FleetReply // nil: not asked, or failed
-	Back     bool                 // the fleet's key had not answered before
-	Failures int
-	Err      error // one of them
+	Fleet    *exchange.FleetReply // nil: not called, or failed
+	Back     bool                 // true if the fleet's key had failed before
+	Failures int                  // failed calls
+	Err      error                // the error of one of them
 }
 
-// errLost is a server's that is not, or no longer, sound.
+// errLost is the error of an unsound server: a report with floors can't be Lost.
 var errLost = errors.New("delivery: a report with floors is refused as if it had none")
 
-// errNumber: Redis says that it has applied reports that were never made.
-// Somebody else has written a number under this lane's name.
+// errNumber is the error of a number that this lane has not reached: another
+// program has written under the lane's ID.
 var errNumber = errors.New("delivery: a sequence number that was never given")
 
-// Finish takes in what a call brought.
+// Finish applies the results of a call.
 func (c *Courier[T]) Finish(b *Batch[T], now int64) Results[T] {
 	var res Results[T]
 	for _, l := range b.lanes {
@@ -72,7 +72,7 @@ func (c *Courier[T]) finishLane(l *lane[T], sent, now int64, res *Results[T]) Ou
 	p.end(l)
 	out := Outcome[T]{Report: r}
 	if r.Err == nil && r.Reply.Status == exchange.Lost && r.Floors {
-		r.Err = errLost // to send it again at once, and again, would be a loop without a pause
+		r.Err = errLost // as a failure it is retried with back-off, not in a loop
 	}
 	if r.Err == nil && r.Reply.Status == exchange.Duplicate && r.Reply.Prev > r.Seq {
 		r.Err = errNumber
@@ -109,9 +109,9 @@ func (c *Courier[T]) finishLane(l *lane[T], sent, now int64, res *Results[T]) Ou
 	return out
 }
 
-// expired reports whether Redis has forgotten the lane's number because all that the
-// partition held has expired, a minute after its last bucket was full: that is no loss.
-func (p *place[T]) expired(l *lane[T], r *Report[T], now int64) bool {
+// expired reports whether Redis has forgotten the lane's number because the whole
+// partition has expired, a minute after its last bucket was full. That is no loss.
+func (p *destination[T]) expired(l *lane[T], r *Report[T], now int64) bool {
 	if r.Reply.Prev != 0 {
 		return false
 	}
@@ -121,12 +121,12 @@ func (p *place[T]) expired(l *lane[T], r *Report[T], now int64) bool {
 	return p.emptied != 0 && l.okAt <= p.emptied
 }
 
-// empty reports whether all that the partition held, as far as is known, has expired.
-func (p *place[T]) empty(now int64) bool {
+// empty reports whether the whole partition has expired, by its last answer.
+func (p *destination[T]) empty(now int64) bool {
 	return p.expires != 0 && p.clock+(now-p.clockAt)/int64(time.Microsecond) >= p.expires
 }
 
-// schedule sets the time of the next probe.
+// schedule sets the instant of the next probe.
 func (c *Courier[T]) schedule(b *Batch[T], failures int, now int64) {
 	switch {
 	case b.Probe && failures < len(b.lanes)+calls(b.Fleet):
@@ -149,8 +149,8 @@ func calls(f *exchange.FleetCall) int {
 	return 1
 }
 
-// backoff is the time to the next probe: doubled with each in a row that
-// failed.
+// backoff returns the time to the next probe, which doubles with each failed probe
+// in a row.
 func (c *Courier[T]) backoff() int64 {
 	d := min(backoffMost, backoffLeast<<min(c.attempts, 8))
 	return int64(float64(d) * (1 + jitter*(2*c.random.Float64()-1)))

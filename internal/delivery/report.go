@@ -10,35 +10,35 @@ import (
 
 const textSize = 2 << 10 // bytes
 
-// Report is a chunk with what it was made of. Once it is under way it stays as
-// it is until Redis has answered, but for age, weight and floors. Its lane uses
-// its memory again.
+// Report is a chunk with the facts that it was made from. Between its first call and
+// its answer only ages, weights of attempts, operations and floors change. Its lane
+// reuses its memory.
 type Report[T any] struct {
 	exchange.Chunk
-	Cargo  []T // one a record
-	spans  []Span
-	floors []int64 // least TATs to tell where the partition has lost state; 0: none
-	asked  []int64 // thousandths of attempts, when they were new
-	made   int64
-	text   strings.Builder
+	Cargo    []T // one a record
+	spans    []Span
+	floors   []int64 // least TATs, sent if the partition has lost state; 0: none
+	attempts []int64 // thousandths of attempts, when they were new
+	made     int64   // instant at which it was begun
+	text     strings.Builder
 
-	refused bool
+	refused bool // true if it was refused because it had no floors
 }
 
-// Span is the time of a charge: instants.
+// Span is the time of a charge.
 type Span struct {
-	Begin int64 // the charge begins
-	Late  int64 // from here on the report is late: exchange.Late
-	Empty int64 // from here on the charge empties the bucket at most: Full is its ceiling
-	Full  int64 // microseconds
-	Owed  int64 // of the charge, in microseconds: what takes nothing that was left unused, as callers know of it
+	Begin int64 // instant at which the charge begins
+	Late  int64 // instant from which the report is late, and becomes an [exchange.Late]
+	Empty int64 // instant from which the charge empties the bucket at most: its ceiling is Full
+	Full  int64 // largest TAT − now after such a charge, microseconds
+	Owed  int64 // part of a late charge that takes nothing unused, microseconds
 }
 
-// Full reports whether no record fits any more.
+// Full reports whether there is no room for another record.
 func (r *Report[T]) Full() bool { return len(r.Records) == exchange.MaxRecords }
 
-// Text returns a text that lasts as long as the report is in use, and longer if it has to:
-// with its neighbours' it takes one allocation in many.
+// Text returns b as a string. Because many strings of a report share one allocation,
+// a kept one keeps all of them.
 func (r *Report[T]) Text(b []byte) string {
 	if r.text.Cap()-r.text.Len() < len(b) {
 		r.text = strings.Builder{}
@@ -55,18 +55,18 @@ func (r *Report[T]) Append(rec exchange.Record, span Span, cargo T) {
 	r.Cargo = append(r.Cargo, cargo)
 	r.spans = append(r.spans, span)
 	r.floors = append(r.floors, 0)
-	r.asked = append(r.asked, rec.Attempts)
+	r.attempts = append(r.attempts, rec.Attempts)
 }
 
-// Floor has a record tell the least TAT, an instant of the process's clock,
-// that its key has had.
+// Floor sets the floor of record i: the least TAT of its key, an instant of the
+// process's clock.
 func (r *Report[T]) Floor(i int, tat int64) {
 	r.Floors = true
 	r.floors[i] = tat
 }
 
-// prepare brings a report up to the instant at which it is sent: charges and
-// floors keep their instants, attempts that come late count for less.
+// prepare brings a report up to the instant at which it is sent. Charges and floors
+// keep their instants, and late attempts count for less.
 func (r *Report[T]) prepare(now int64) {
 	late := time.Duration(now - r.made)
 	weight := math.Exp(-late.Seconds() / r.Tau.Seconds())
@@ -84,12 +84,12 @@ func (r *Report[T]) prepare(now int64) {
 			rec.Op, rec.Ceiling = exchange.Late, r.spans[i].Owed
 		}
 		if late > 0 {
-			rec.Attempts = int64(float64(r.asked[i]) * weight)
+			rec.Attempts = int64(float64(r.attempts[i]) * weight)
 		}
 	}
 }
 
-// lane carries the reports of one partition one at a time, under numbers that
+// lane carries reports to one partition, one at a time, under sequence numbers that
 // Redis applies once.
 type lane[T any] struct {
 	partition int
@@ -97,11 +97,11 @@ type lane[T any] struct {
 	seq       int64
 	report    *Report[T] // nil: free
 	spare     *Report[T] // the last one; nil: none
-	calling   bool
-	okAt      int64 // last answer
+	calling   bool       // true while the report is under way
+	okAt      int64      // instant of the last answer
 }
 
-// rename begins the lane's numbers anew, under a name that no other lane has.
+// rename restarts the lane's numbers under an ID that no other lane has.
 func (l *lane[T]) rename() {
 	l.id[8] += maxLanes
 	l.seq = 1
@@ -118,7 +118,7 @@ func (l *lane[T]) open(tau time.Duration, now int64) *Report[T] {
 	clear(r.Records)
 	clear(r.Cargo)
 	*r = Report[T]{
-		made: now, Cargo: r.Cargo[:0], spans: r.spans[:0], floors: r.floors[:0], asked: r.asked[:0],
+		made: now, Cargo: r.Cargo[:0], spans: r.spans[:0], floors: r.floors[:0], attempts: r.attempts[:0],
 		Chunk: r.Chunk.Renewed(),
 	}
 	r.Partition, r.ID, r.Seq, r.Tau = l.partition, l.id, l.seq, tau

@@ -5,23 +5,19 @@ import (
 	"math"
 )
 
-// Limit is a token bucket's, as it is sent: with each state goes the limit that it was
-// written by, so that processes of another limit see the same tokens, not the same
-// time. In the zero Limit nothing is known of it.
+// Limit is the limit of a token bucket, as it is sent. It travels with each state,
+// so that processes of another limit see the same tokens, not the same time. The
+// zero Limit is an unknown one.
 type Limit struct {
-	Full  int64 // time that a full bucket takes to fill, microseconds, at least 1
+	Full  int64 // time in which an empty bucket fills, microseconds, at least 1
 	Burst int64 // tokens, at least 1
 }
 
-// limitBytes is the size of a limit, and stateBytes that of a key's state, where they
-// are stored and sent.
-const (
-	limitBytes = 8
-	stateBytes = 4*8 + limitBytes
-)
+// LimitBytes is the size of a limit as it is stored and sent.
+const LimitBytes = 8
 
-// rounded is the limit as it is stored and sent, to a precision of 6e-8, or the zero
-// Limit.
+// rounded returns the limit as it is stored and sent, to a precision of 6e-8. It
+// returns the zero Limit for one without time or tokens.
 func (l Limit) rounded() Limit {
 	l = Limit{int64(float32(span(l.Full))), int64(float32(span(l.Burst)))}
 	if l.Full == 0 || l.Burst == 0 {
@@ -36,11 +32,12 @@ func (l Limit) appendTo(b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(b, math.Float32bits(float32(l.Burst)))
 }
 
-// readLimit reads what appendTo has written; the zero Limit from anything else.
-func readLimit(s string) Limit {
+// ReadLimit returns the limit in the first LimitBytes of s, or the zero Limit if
+// they are none.
+func ReadLimit(s string) Limit {
 	number := func(s string) int64 {
 		bits := uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
-		if n := math.Float32frombits(bits); n >= 1 && n <= maxSpan {
+		if n := math.Float32frombits(bits); n >= 1 && n <= MaxSpan {
 			return int64(n)
 		}
 		return 0
@@ -48,20 +45,20 @@ func readLimit(s string) Limit {
 	return Limit{number(s), number(s[4:])}.rounded()
 }
 
-// smaller orders limits.
+// smaller reports whether l is before than in an order of all limits.
 func (l Limit) smaller(than Limit) bool {
 	return l.Full < than.Full || l.Full == than.Full && l.Burst < than.Burst
 }
 
-// differs reports whether time by one limit can be told by the other, and has to be.
+// differs reports whether both limits are known and time has to be converted.
 func (l Limit) differs(to Limit) bool { return l != to && l.Full > 0 && to.Full > 0 }
 
-// ToGo is the TAT − now, in microseconds, by which another limit leaves what a bucket
-// has: its tokens, at most the new burst, and what it owes.
+// ToGo converts a TAT − now of l, in microseconds, to another limit. The bucket
+// keeps its tokens, at most the new burst, and its debt.
 func (l Limit) ToGo(toGo int64, to Limit) int64 { return l.toGoSince(toGo, 0, to) }
 
-// toGoSince is ToGo for a charge that began some time ago: a bucket that was full then is
-// refilled by the other limit from there on.
+// toGoSince is [Limit.ToGo] for a charge that began age ago: a bucket that was full
+// then is refilled by the other limit from there on.
 func (l Limit) toGoSince(toGo, age int64, to Limit) int64 {
 	if !l.differs(to) {
 		return toGo
@@ -73,15 +70,15 @@ func (l Limit) toGoSince(toGo, age int64, to Limit) int64 {
 	if missing <= 0 {
 		return min(toGo, 0)
 	}
-	return min(0, max(toGo, -age)) + int64(min(maxTime, math.Floor(missing*float64(to.Full)/float64(to.Burst)+0.5)))
+	return min(0, max(toGo, -age)) + int64(min(MaxTime, math.Floor(missing*float64(to.Full)/float64(to.Burst)+0.5)))
 }
 
-// Time is the time in which a bucket of another limit is refilled as much as one of
-// this limit in so many microseconds.
+// Time converts time of l, in microseconds, to the time in which another limit
+// refills as many tokens.
 func (l Limit) Time(time int64, to Limit) int64 {
 	if !l.differs(to) {
 		return time
 	}
 	refill := float64(float64(time) * (float64(l.Burst) / float64(l.Full)) * (float64(to.Full) / float64(to.Burst)))
-	return int64(min(maxTime, math.Floor(refill+0.5)))
+	return int64(min(MaxTime, math.Floor(refill+0.5)))
 }

@@ -9,12 +9,11 @@ import (
 	"time"
 )
 
-// Memory is an Exchanger that keeps the shared state in this process, by the
-// rules of the scripts. It is what simulations and tests exchange with: it has no
-// goroutine and no timer, and encodes nothing. It is safe for concurrent use.
+// Memory is an Exchanger that keeps the shared state in this process, for
+// simulations and tests, by the rules of the scripts in internal/redisstore. It has
+// no goroutine and no timer, encodes nothing, and is safe for concurrent use.
 //
-// One rule it has no use for: what is over goes when there is much of it, and nobody
-// need call for that.
+// Except: it sweeps expired states by itself, and never sets Reply.Wait.
 type Memory struct {
 	mu    sync.Mutex
 	now   func() time.Time
@@ -28,8 +27,8 @@ type memoryState struct {
 
 var _ Exchanger = (*Memory)(nil)
 
-// NewMemory returns an empty Memory with so many partitions. What now returns
-// takes the place of Redis's own time, read once a batch; it should be past 1970.
+// NewMemory returns an empty Memory. The function now takes the place of a server's
+// time; it is called once a batch, and its times must be after 1970.
 func NewMemory(partitions int, now func() time.Time) *Memory {
 	return &Memory{now: now, state: newMemoryState(partitions)}
 }
@@ -51,7 +50,7 @@ func newMemoryFleet() memoryFleet {
 	return memoryFleet{seen: map[[8]byte]memoryMember{}, news: map[int64]memoryNews{}}
 }
 
-// Partitions is the number of partitions.
+// Partitions returns the number of partitions.
 func (m *Memory) Partitions() int { return len(m.state.parts) }
 
 // Exchange implements [Exchanger].
@@ -62,7 +61,7 @@ func (m *Memory) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk
 	time := m.now().UnixMicro()
 	if fleet != nil {
 		if fleet.Err = err; err == nil {
-			fleet.Err = fleet.check()
+			fleet.Err = fleet.Check()
 		}
 		if fleet.Err == nil {
 			m.state.fleet.call(time, fleet)
@@ -70,7 +69,7 @@ func (m *Memory) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk
 	}
 	for _, c := range chunks {
 		if c.Err = err; err == nil {
-			c.Err = c.check(len(m.state.parts))
+			c.Err = c.Check(len(m.state.parts))
 		}
 		if c.Err == nil {
 			m.state.parts[c.Partition].exchange(time, c)
@@ -78,7 +77,7 @@ func (m *Memory) Exchange(ctx context.Context, fleet *FleetCall, chunks []*Chunk
 	}
 }
 
-// Wipe loses everything, as FLUSHALL does.
+// Wipe deletes all state, as FLUSHALL does.
 func (m *Memory) Wipe() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -88,7 +87,7 @@ func (m *Memory) Wipe() {
 // Snapshot is the state of a Memory at one time.
 type Snapshot struct{ state memoryState }
 
-// Snapshot copies the state, to go back to it later.
+// Snapshot returns a copy of the state, for Restore.
 func (m *Memory) Snapshot() Snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -115,10 +114,10 @@ func (s memoryState) clone() memoryState {
 
 const minute = 60_000_000 // microseconds
 
-// memoryClock runs with the time that it is shown, but never goes back.
+// memoryClock is a clock that runs with a given time, but never goes back.
 type memoryClock struct{ last, offset int64 }
 
-// at is what the clock shows at the given time; set keeps it.
+// at returns the clock at the given time.
 func (c memoryClock) at(time int64) memoryClock {
 	c.offset = max(c.offset, c.last-time)
 	c.last = time + c.offset
@@ -126,15 +125,15 @@ func (c memoryClock) at(time int64) memoryClock {
 }
 
 // never is the TAT of a key that was never charged.
-const never = -maxTime
+const never = -MaxTime
 
 // memoryKey is the state of a key.
 type memoryKey struct {
 	tat, demand, since, unused int64
-	limit                      Limit // by which tat and unused are time
+	limit                      Limit // unit of tat and unused
 }
 
-// memorySeq is a sequence number and when it was applied.
+// memorySeq is a sequence number and the instant at which it was applied.
 type memorySeq struct{ number, since int64 }
 
 // memoryPartition is one hash.
@@ -142,8 +141,8 @@ type memoryPartition struct {
 	keys   map[string]*memoryKey
 	seqs   map[ID]memorySeq
 	clock  memoryClock
-	expire int64 // ms of the time that it is shown; 0: never written
-	swept  int   // number of fields that the last sweep left
+	expire int64 // ms of the given time; 0: never written
+	swept  int   // fields left by the last sweep
 }
 
 func (p *memoryPartition) clone() memoryPartition {
@@ -157,10 +156,10 @@ func (p *memoryPartition) clone() memoryPartition {
 	return c
 }
 
-// expired reports whether something that was to live until a time, in ms, is gone.
+// expired reports whether a time to expire at, in ms, has passed.
 func expired(expire, time int64) bool { return expire != 0 && time/1000 >= expire }
 
-// renewed is when something is to expire, in ms, that is to live for so many µs more.
+// renewed returns the time to expire at, in ms, for a lifetime in µs.
 func renewed(expire, time, lifetime int64) int64 {
 	if need := (time + lifetime + 999) / 1000; expire < need {
 		return need + expireLate.Milliseconds()
@@ -173,7 +172,7 @@ func (p *memoryPartition) exchange(time int64, c *Chunk) {
 		*p = newMemoryPartition()
 	}
 	clock := p.clock.at(time)
-	now, seq := clock.last, min(max(c.Seq, 0), maxSeq)
+	now, seq := clock.last, min(max(c.Seq, 0), MaxSeq)
 	prev := p.prev(c.ID, now)
 	status := statusOf(prev, seq, c.Floors)
 	if status == Applied {
@@ -185,11 +184,10 @@ func (p *memoryPartition) exchange(time int64, c *Chunk) {
 		k := p.known(&c.Records[i], now, tauMicros(c.Tau))
 		keys = append(keys, KeyState{ToGo: max(k.tat-now, LongAgo), Demand: k.demand})
 	}
-	c.Reply = Reply{Status: status, Now: now, Prev: prev, Keys: keys, Expires: min(p.expire*1000+clock.offset, 2*maxTime)}
+	c.Reply = Reply{Status: status, Now: now, Prev: prev, Keys: keys, Expires: min(p.expire*1000+clock.offset, 2*MaxTime)}
 }
 
-// statusOf says what becomes of a chunk with this sequence number where another
-// was known before.
+// statusOf returns the result of a chunk numbered seq after one numbered prev.
 func statusOf(prev, seq int64, floors bool) Status {
 	switch {
 	case prev >= seq:
@@ -227,7 +225,7 @@ func (p *memoryPartition) apply(time, now, seq int64, c *Chunk) {
 	p.sweep(now)
 }
 
-// shorten has what is left expire when it should by what it is now.
+// shorten brings the expiry forward, by the states that are left.
 func (p *memoryPartition) shorten(time, now, lifetime int64) {
 	latest := now
 	for _, k := range p.keys {
@@ -240,8 +238,8 @@ func (p *memoryPartition) shorten(time, now, lifetime int64) {
 	}
 }
 
-// merge applies one record, and returns the state that it leaves. A state that does not
-// change, nor its limit, keeps its time: nil.
+// merge applies one record and returns the new state of its key. It returns nil if
+// neither the state nor its limit changes: then the state keeps its time.
 func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) *memoryKey {
 	k := p.known(r, now, tau)
 	next := k
@@ -256,12 +254,13 @@ func (p *memoryPartition) merge(now, tau int64, r *Record, floors bool) *memoryK
 		state = new(memoryKey)
 		p.keys[strings.Clone(r.Field)] = state
 	}
-	next.demand, next.since = max(0, min(k.demand+attempts, maxTime)), now
+	next.demand, next.since = max(0, min(k.demand+attempts, MaxTime)), now
 	*state = next
 	return state
 }
 
-// known is the state of a record's key, by the record's limit, its demand decayed to now.
+// known returns the state of a record's key, in time of the record's limit, with its
+// demand decayed to now.
 func (p *memoryPartition) known(r *Record, now, tau int64) memoryKey {
 	k, lim := p.keys[r.Field], r.Limit.rounded()
 	if k == nil || k.over(now) {
@@ -271,15 +270,15 @@ func (p *memoryPartition) known(r *Record, now, tau int64) memoryKey {
 	state.demand = decayed(k.demand, now-k.since, tau)
 	if lim.Full > 0 {
 		if k.tat != never {
-			state.tat = min(now+k.limit.toGoSince(k.tat-now, span(r.Age), lim), now+maxTime)
+			state.tat = min(now+k.limit.toGoSince(k.tat-now, span(r.Age), lim), now+MaxTime)
 		}
 		state.unused, state.limit = min(k.limit.Time(k.unused, lim), maxUnused), lim
 	}
 	return state
 }
 
-// over says whether the sweep may take a state. One that it may take is as good
-// as gone, so that nobody can tell when the sweep comes.
+// over reports whether a state may be swept. Such a state counts as gone, so that
+// the time of the sweep changes no result.
 func (k *memoryKey) over(now int64) bool {
 	idle := now - KeepState.Microseconds()
 	return k.tat < idle && k.since < idle
@@ -310,9 +309,9 @@ func (r *Record) merge(k *memoryKey, now int64, floors bool) {
 		return
 	}
 	left := min(delta, 256*maxUnused) * int64(r.Left) / 256
-	if r.Op == Late { // its ceiling is what it owes all the same
-		taken := max(0, min(delta-ceiling, k.unused, now-first))
-		k.unused, delta, ceiling = k.unused-taken, delta-taken, 0
+	if r.Op == Late { // its ceiling is the part that takes nothing unused
+		used := max(0, min(delta-ceiling, k.unused, now-first))
+		k.unused, delta, ceiling = k.unused-used, delta-used, 0
 	}
 	base := max(k.tat, first)
 	if k.tat != never && base > k.tat {
@@ -323,10 +322,10 @@ func (r *Record) merge(k *memoryKey, now int64, floors bool) {
 	if ceiling > 0 {
 		charged = min(charged, max(base, now+ceiling))
 	}
-	k.tat = min(charged, now+maxTime)
+	k.tat = min(charged, now+MaxTime)
 }
 
-// sweep drops what is over, once the partition has doubled since the last time:
+// sweep deletes expired states once the partition has doubled since the last sweep:
 // a constant effort per field added.
 func (p *memoryPartition) sweep(now int64) {
 	if len(p.keys)+len(p.seqs) < 2*p.swept+1024 {

@@ -1,22 +1,22 @@
 package exchange
 
-// memoryFleet is the fleet's hash; see fleet.lua for the reasons.
+// memoryFleet is the fleet's hash. The reasons for its rules are in fleet.lua.
 type memoryFleet struct {
-	seen                    map[[8]byte]memoryMember
-	clock                   memoryClock
-	counted, members, quiet int64
-	newer                   int64
-	lost, fastest, slowest  int64
-	least, largest          Limit
-	latest                  int64
-	news                    map[int64]memoryNews // by number, the last NewsKept
-	furthest                int64                // TAT in any news
-	expire                  int64                // ms of the time that it is shown; 0: never written
+	seen                     map[[8]byte]memoryMember
+	clock                    memoryClock
+	counted, members, silent int64
+	newer                    int64
+	lost, fastest, slowest   int64
+	least, largest           Limit
+	latest                   int64
+	news                     map[int64]memoryNews // by number, the last NewsKept
+	furthest                 int64                // latest TAT in any news
+	expire                   int64                // ms of the given time; 0: never written
 }
 
-// memoryMember is when a process was last seen, its interval, and when it started.
+// memoryMember is a process of the fleet.
 type memoryMember struct {
-	at, interval, started int64
+	at, interval, started int64 // last seen, interval of its rounds, start
 	limit                 Limit
 }
 
@@ -38,7 +38,7 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 		f.seen[c.Process] = memoryMember{now, micros(c.Interval), now - micros(c.Age), c.Limit.rounded()}
 	}
 	c.Reply = FleetReply{
-		Now: now, Members: int(f.members), Silent: int(f.quiet), Newer: int(f.newer), Lost: int(f.lost),
+		Now: now, Members: int(f.members), Silent: int(f.silent), Newer: int(f.newer), Lost: int(f.lost),
 		Fastest: fromMicros(f.fastest), Slowest: fromMicros(f.slowest),
 	}
 	if own := c.Limit.rounded(); own != (Limit{}) {
@@ -48,12 +48,12 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 			}
 		}
 	}
-	f.tell(now, c.Tell)
+	f.announce(now, c.Announce)
 	f.renew(time, now, c)
-	f.hear(now, c)
+	f.deliver(now, c)
 }
 
-// renew has the hash outlive what it knows by a minute.
+// renew sets the expiry to a minute after the last news, or the last member's removal.
 func (f *memoryFleet) renew(time, now int64, c *FleetCall) {
 	lifetime := max(0, f.furthest-now)
 	if f.members+f.lost > 0 {
@@ -65,9 +65,9 @@ func (f *memoryFleet) renew(time, now int64, c *FleetCall) {
 	f.expire = renewed(f.expire, time, lifetime+minute)
 }
 
-// tell keeps news, in the places of the oldest.
-func (f *memoryFleet) tell(now int64, told []News) {
-	for _, n := range told {
+// announce stores news in place of the oldest.
+func (f *memoryFleet) announce(now int64, list []News) {
+	for _, n := range list {
 		f.latest++
 		delete(f.news, f.latest-NewsKept)
 		f.news[f.latest] = memoryNews{n, now + span(n.ToGo)}
@@ -78,28 +78,28 @@ func (f *memoryFleet) tell(now int64, told []News) {
 	}
 }
 
-// hear brings the news after the one that a process has heard, as many pages as one
-// call reads, except for what is over. A process that has heard of more than there
-// is has heard it from a state that is lost.
-func (f *memoryFleet) hear(now int64, c *FleetCall) {
-	r, heard := &c.Reply, min(max(c.Heard, 0), maxSeq)
-	if heard > f.latest {
-		heard = 0
+// deliver puts the news after c.Received into the reply: as many pages as one call
+// reads, except news that no longer holds. A number above the latest is from a lost
+// state, and counts as 0.
+func (f *memoryFleet) deliver(now int64, c *FleetCall) {
+	r, after := &c.Reply, min(max(c.Received, 0), MaxSeq)
+	if after > f.latest {
+		after = 0
 	}
 	last := pageOf(f.latest)
-	heard = max(heard, (last-NewsKept/newsPage+1)*newsPage)
-	last = min(last, pageOf(heard+1)+MaxHeard/newsPage-1)
-	r.after, r.Latest, r.Heard = heard, f.latest, min(f.latest, (last+1)*newsPage)
-	for i := heard + 1; i <= r.Heard; i++ {
+	after = max(after, (last-NewsKept/newsPage+1)*newsPage)
+	last = min(last, pageOf(after+1)+MaxReceived/newsPage-1)
+	r.after, r.Latest, r.Received = after, f.latest, min(f.latest, (last+1)*newsPage)
+	for i := after + 1; i <= r.Received; i++ {
 		n := f.news[i]
 		if n.tat > now || n.Reset {
-			n.ToGo, n.Demand, n.Limit = max(0, n.tat-now), min(max(n.Demand, 0), maxTime), n.Limit.rounded()
+			n.ToGo, n.Demand, n.Limit = max(0, n.tat-now), min(max(n.Demand, 0), MaxTime), n.Limit.rounded()
 			r.News = append(r.News, n.News)
 		}
 	}
 }
 
-// count looks at every member, when the last count no longer holds.
+// count counts the members anew, unless the last count still holds.
 func (f *memoryFleet) count(now int64, c *FleetCall) {
 	silent, forget, own := micros(c.Silent), micros(c.Forget), micros(c.Interval)
 	lim := c.Limit.rounded()
@@ -108,9 +108,9 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 	if !back && !c.Leave && now-f.counted < silent/8 {
 		return
 	}
-	f.counted, f.members, f.quiet, f.newer, f.lost, f.fastest, f.slowest = now, 0, 0, 0, 0, own, own
+	f.counted, f.members, f.silent, f.newer, f.lost, f.fastest, f.slowest = now, 0, 0, 0, 0, own, own
 	f.least, f.largest = lim, lim
-	silents, gone, live := departed{maxTime, now}, departed{maxTime, now}, []int64{now - micros(c.Age)}
+	silents, gone, live := departed{MaxTime, now}, departed{MaxTime, now}, []int64{now - micros(c.Age)}
 	for id, m := range f.seen {
 		switch {
 		case id == c.Process:
@@ -123,7 +123,7 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 			gone.add(m)
 			continue
 		case now-m.at > silent:
-			f.quiet++
+			f.silent++
 			silents.add(m)
 		default:
 			live = append(live, m.started)
@@ -145,15 +145,16 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 	f.newer, f.lost = silents.replaced(live, forget), max(0, f.lost-gone.replaced(live, forget))
 }
 
-// departed are processes that are silent, or lost: when the first of them started, and
-// when the first of them was last seen.
+// departed are processes that are silent, or lost: the first start among them, and
+// the first instant at which one was last seen.
 type departed struct{ started, seen int64 }
 
 func (d *departed) add(m memoryMember) {
 	d.started, d.seen = min(d.started, m.started), min(d.seen, m.at)
 }
 
-// replaced is how many live processes have taken their place, by when they started.
+// replaced returns the number of live processes that have replaced them, by their
+// starts.
 func (d *departed) replaced(live []int64, forget int64) (n int64) {
 	for _, started := range live {
 		if started > max(d.started+newerBy, d.seen-forget) {

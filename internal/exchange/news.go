@@ -2,25 +2,24 @@ package exchange
 
 import "fmt"
 
-// NewsKept is the largest number of pieces of news in the fleet's hash: the latest.
-// MaxTold and MaxHeard bound the news of one call. Redis takes 0.4 ms to store as
-// many as MaxTold, and 0.15 ms to send as many as MaxHeard (BenchmarkNews).
+// The largest numbers of pieces of news. Redis takes 0.4 ms to store MaxAnnounced
+// pieces, and 0.15 ms to send MaxReceived (BenchmarkNews of internal/redisstore).
 const (
-	NewsKept = 8192
-	MaxTold  = 256
-	MaxHeard = 512
+	NewsKept     = 8192 // in the fleet's hash: the latest
+	MaxAnnounced = 256  // in a call
+	MaxReceived  = 512  // in the reply to a call
 
 	newsPage  = 16 // pieces of news on a page of the hash
 	pageHead  = 8
-	newsBytes = 1 + 1 + 8 + 8 + limitBytes // of a piece of news, beside its field
+	newsBytes = 1 + 1 + 8 + 8 + LimitBytes // a piece of news without its field
 	pageBytes = pageHead + newsPage*(maxNewsField+newsBytes)
 )
 
-// News is what one process tells the fleet of a key that runs low, so that
-// nobody who meets it for the first time takes its bucket for full.
+// News is the announcement of a key whose bucket runs low. A process that sees the
+// key for the first time starts from it, and not from a full bucket.
 type News struct {
 	Field  string // as in Record, at most 255 bytes
-	Reset  bool   // the key was reset: what was known of it no longer holds
+	Reset  bool   // true if the key was reset: earlier news of it no longer holds
 	ToGo   int64  // TAT − now, microseconds by Limit, at least 0
 	Demand int64  // as in KeyState
 	Limit  Limit
@@ -36,12 +35,13 @@ func (n *News) check() error {
 	return r.check()
 }
 
-func (f *FleetCall) check() error {
-	if len(f.Tell) > MaxTold {
-		return fmt.Errorf("%d news in a call: at most %d", len(f.Tell), MaxTold)
+// Check returns an error if the call must not be sent: a fault of the caller.
+func (f *FleetCall) Check() error {
+	if len(f.Announce) > MaxAnnounced {
+		return fmt.Errorf("%d news in a call: at most %d", len(f.Announce), MaxAnnounced)
 	}
-	for i := range f.Tell {
-		if err := f.Tell[i].check(); err != nil {
+	for i := range f.Announce {
+		if err := f.Announce[i].check(); err != nil {
 			return fmt.Errorf("news %d: %w", i, err)
 		}
 	}
@@ -54,7 +54,7 @@ func (n *News) appendTo(b []byte) []byte {
 	b = append(b, byte(len(n.Field)))
 	b = append(b, n.Field...)
 	b = append(b, n.flags())
-	return n.Limit.appendTo(appendInts(b, span(n.ToGo), min(max(n.Demand, 0), maxTime)))
+	return n.Limit.appendTo(appendInts(b, span(n.ToGo), min(max(n.Demand, 0), MaxTime)))
 }
 
 func (n *News) flags() byte {
@@ -64,13 +64,13 @@ func (n *News) flags() byte {
 	return 0
 }
 
-// pageOf is the number of the page that holds the news of a number.
+// pageOf returns the number of the page with the news of a number.
 func pageOf(number int64) int64 { return (number+newsPage-1)/newsPage - 1 }
 
-// parseNews reads pages to the end of a reply: of them the news after r.after, up to
-// r.Heard, that still holds at r.Now.
+// parseNews reads the pages at the end of a reply. It keeps the news after r.after,
+// up to r.Received, that still holds at r.Now.
 func (r *FleetReply) parseNews(s string) error {
-	for range MaxHeard / newsPage {
+	for range MaxReceived / newsPage {
 		if s == "" {
 			return nil
 		}
@@ -88,14 +88,14 @@ func (r *FleetReply) parseNews(s string) error {
 	if s == "" {
 		return nil
 	}
-	return fmt.Errorf("%w: news out of bounds", errReply)
+	return fmt.Errorf("%w: news out of bounds", ErrReply)
 }
 
-// readPage reads a page up to its first piece that is not sound: another program may
+// readPage reads a page up to its first invalid piece, because another program may
 // have written there.
 func (r *FleetReply) readPage(page string) {
 	in := ints{s: page}
-	number := in.within(0, maxSeq)
+	number := in.within(0, MaxSeq)
 	for p := pageOf(number); in.s != "" && !in.wild && pageOf(number) == p; number++ {
 		size := int(in.s[0])
 		if len(in.s) < size+newsBytes {
@@ -103,14 +103,14 @@ func (r *FleetReply) readPage(page string) {
 		}
 		n := News{Field: in.s[1 : 1+size], Reset: in.s[1+size] == flagNewsReset}
 		in.s = in.s[2+size:]
-		tat, demand := in.within(-maxTime, r.Now+maxTime), in.within(0, maxTime)
-		lim := readLimit(in.s)
-		in.s = in.s[limitBytes:]
+		tat, demand := in.within(-MaxTime, r.Now+MaxTime), in.within(0, MaxTime)
+		lim := ReadLimit(in.s)
+		in.s = in.s[LimitBytes:]
 		if in.wild || n.check() != nil {
 			return
 		}
 		n.ToGo, n.Demand, n.Limit = max(0, tat-r.Now), demand, lim
-		if number > r.after && number <= r.Heard && (n.ToGo > 0 || n.Reset) {
+		if number > r.after && number <= r.Received && (n.ToGo > 0 || n.Reset) {
 			r.News = append(r.News, n)
 		}
 	}

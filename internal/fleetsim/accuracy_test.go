@@ -57,7 +57,7 @@ func TestAccuracy(t *testing.T) {
 	}
 }
 
-// judge logs the figures of a run, and fails where a target is missed that is not
+// judge logs the figures of a run, and fails if a target is missed that is not
 // known to be.
 func judge(t *testing.T, g *Group, sc *Scenario, known map[string]bool) {
 	var line strings.Builder

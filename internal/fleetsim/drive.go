@@ -11,7 +11,7 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// drive runs a driver that makes the requests itself, with the load's events.
+// drive runs a driver that makes the requests, with the load's events.
 func (f *Fleet) drive(lim limiter.Limit, ld Load, requests func(*Fleet, *Tally)) *Tally {
 	y := newTally(f, lim, ld)
 	y.bucket = rate.NewLimiter(lim.Rate, lim.Burst)
@@ -35,36 +35,36 @@ func (y *Tally) now() time.Duration { return time.Since(y.begin) }
 
 func (y *Tally) sleepUntil(at time.Duration) { time.Sleep(at - y.now()) }
 
-// ask makes n requests of cost 1 of a process now, and of the central bucket.
-func (y *Tally) ask(who, n int) {
+// request makes n requests of cost 1 now, of a process and of the central bucket.
+func (y *Tally) request(who, n int) {
 	at := y.now()
 	for range n {
 		y.add(at, who, 1, y.bucket.AllowN(time.Now(), 1), y.fleet.Members[who].Allow(key))
 	}
 }
 
-// ticks has every process make k requests at the same instant, in every period; a
-// microsecond apart, so that a run can be repeated.
+// ticks returns a driver in which every process makes k requests at the same instant of
+// every period. They are a microsecond apart, so that a run is repeatable.
 func ticks(k int, every time.Duration) func(*Fleet, *Tally) {
 	return func(f *Fleet, y *Tally) {
 		for tick := time.Duration(0); tick < y.dur; tick += every {
 			for i := range f.Members {
 				y.sleepUntil(tick + time.Duration(i+1)*time.Microsecond)
-				y.ask(i, k)
+				y.request(i, k)
 			}
 		}
 	}
 }
 
-// pool is workers of one process that call Wait, work for a moment, and call again.
+// pool is the workers of one process, which call Wait and work in turn.
 type pool struct {
 	process, workers int
 	work             time.Duration
-	patience         time.Duration // mean after which a waiter gives up; 0: never
-	reserves         bool          // true if they call Reserve and sleep instead of Wait
+	patience         time.Duration // mean time after which a waiter gives up; 0: never
+	reserves         bool          // true if workers call Reserve and sleep instead of Wait
 }
 
-// pools is so many workers in each of so many processes.
+// pools returns a pool with equal numbers of workers for each process.
 func pools(processes, workers int) (list []pool) {
 	for i := range processes {
 		list = append(list, pool{process: i, workers: workers, work: 10 * time.Millisecond})
@@ -72,9 +72,9 @@ func pools(processes, workers int) (list []pool) {
 	return list
 }
 
-// loops has pools of workers wait in closed loops until the run ends, beside a
-// process that makes so many Allow requests in a second, if any. There is always a
-// worker ready, so that one central bucket admits what it refills.
+// loops returns a driver in which pools of workers wait in closed loops until the run
+// ends. Beside them a process may make Allow requests at a rate. Because a worker is
+// always ready, one central bucket would admit all its refill.
 func loops(list []pool, asking int, perSecond float64) func(*Fleet, *Tally) {
 	return func(f *Fleet, y *Tally) {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -105,7 +105,8 @@ func loops(list []pool, asking int, perSecond float64) func(*Fleet, *Tally) {
 	}
 }
 
-// refilled counts what one central bucket with somebody always waiting admits in a bin.
+// refilled counts the admissions in a bin of one central bucket with a waiter at all
+// times.
 func (y *Tally) refilled(at time.Duration) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
@@ -117,7 +118,7 @@ func (y *Tally) refilled(at time.Duration) {
 	}
 }
 
-// work is one worker's life.
+// work runs one worker.
 func (y *Tally) work(ctx context.Context, p pool, worker int) {
 	m := y.fleet.Members[p.process]
 	rng := rand.New(rand.NewPCG(uint64(p.process), uint64(worker)))
@@ -143,7 +144,7 @@ func (y *Tally) work(ctx context.Context, p pool, worker int) {
 	}
 }
 
-// wait waits for a token, or for a reservation to act.
+// wait waits for a token, or until a reservation acts.
 func (p *pool) wait(ctx context.Context, m *Member) error {
 	if !p.reserves {
 		return m.Wait(ctx, key)

@@ -1,9 +1,9 @@
-// Package fleetsim runs fleets of real limiters in virtual time, on a shared state in
-// memory that merges by the same rules as the script in Redis, and counts their
-// decisions beside those of one central bucket.
+// Package fleetsim runs fleets of real limiters in virtual time, and counts their
+// decisions beside those of one central bucket. Their shared state is in memory, by
+// the same rules as the scripts in Redis.
 //
-// [Groups] are the scenarios of docs/accuracy.md. Everything here needs a
-// testing/synctest bubble around it.
+// [Groups] returns the scenarios of docs/accuracy.md. All functions need a
+// testing/synctest bubble around them.
 package fleetsim
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
-// Fleet is limiters that share a state in memory.
+// Fleet is a number of limiters with a shared state in memory.
 type Fleet struct {
 	*simnet.Net
 	Members []*Member
@@ -27,7 +27,7 @@ type Fleet struct {
 	seed uint64
 }
 
-// Member is one limiter of a fleet and its way to the state.
+// Member is one limiter of a fleet, and its link to the state.
 type Member struct {
 	*limiter.Limiter
 	*simnet.Link
@@ -35,20 +35,20 @@ type Member struct {
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// New makes a fleet of n processes near the state.
+// New returns a fleet of n processes on a network without faults.
 func New(t testing.TB, n int, cfg limiter.Config) *Fleet {
 	t.Helper()
 	return NewOn(t, n, cfg, simnet.Near, 0)
 }
 
-// NewOn makes a fleet of n processes on a network. The seed is that of all random
-// choices.
+// NewOn returns a fleet of n processes on a network. All random choices come from the
+// seed.
 func NewOn(t testing.TB, n int, cfg limiter.Config, path simnet.Path, seed uint64) *Fleet {
 	t.Helper()
 	return newWithout(t, n, cfg, path, 0, 0, seed)
 }
 
-// newWithout makes a fleet without some mechanisms and rules.
+// newWithout returns a fleet without some mechanisms and rules.
 func newWithout(t testing.TB, n int, cfg limiter.Config, path simnet.Path, without simnet.Mechanism, rules outage.Rules, seed uint64) *Fleet {
 	t.Helper()
 	f := &Fleet{Net: simnet.New(path, without, rules), t: t, seed: seed << 32}
@@ -58,7 +58,7 @@ func newWithout(t testing.TB, n int, cfg limiter.Config, path simnet.Path, witho
 	return f
 }
 
-// Join starts one more process.
+// Join starts another process.
 func (f *Fleet) Join(cfg limiter.Config) *Member {
 	f.t.Helper()
 	if cfg.Logger == nil {
@@ -74,7 +74,7 @@ func (f *Fleet) Join(cfg limiter.Config) *Member {
 	return m
 }
 
-// Kill ends a process without a word, as SIGKILL does.
+// Kill ends a process without Close, as SIGKILL does.
 func (m *Member) Kill() {
 	m.Cut.Store(true)
 	go func() { _ = m.Close() }() // its goroutines end; nothing gets out
@@ -88,7 +88,7 @@ func (f *Fleet) Close() {
 	time.Sleep(time.Second)
 }
 
-// WantState fails the test where a process is in another state.
+// WantState fails the test if a process is in another state.
 func (f *Fleet) WantState(want limiter.State) {
 	f.t.Helper()
 	for i, m := range f.Members {
@@ -106,7 +106,7 @@ func (f *Fleet) WaitFor(n int) {
 	}
 }
 
-// CutOff takes the way to the state from some processes, or gives it back.
+// CutOff cuts the links of some processes, or restores them.
 func (f *Fleet) CutOff(away bool, members ...*Member) func() {
 	return func() {
 		for _, m := range members {
@@ -125,7 +125,7 @@ func Until(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// Sync does one full round of a limiter: within 10 s, or it fails.
+// Sync makes one full round of a limiter. The test fails if that takes 10 s.
 func Sync(l *limiter.Limiter) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -17,8 +17,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
-// TestFleetIsOneBucket: while the state answers, and once the fleet has met,
-// it admits what one central bucket admits of the same requests.
+// TestFleetIsOneBucket: while the state answers, and once all processes are counted, the
+// fleet admits as much of the same requests as one central bucket.
 func TestFleetIsOneBucket(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -56,8 +56,8 @@ func TestFleetIsOneBucket(t *testing.T) {
 	}
 }
 
-// TestRiseIsBounded: a sudden rise of demand over-admits at most what the
-// documentation says, and pays it back.
+// TestRiseIsBounded: a sudden rise of demand over-admits at most as much as documented,
+// and repays it.
 func TestRiseIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const high = 5000
@@ -82,9 +82,8 @@ func TestRiseIsBounded(t *testing.T) {
 	})
 }
 
-// TestOutageKeepsTheLimit: while the state is gone the fleet admits what a
-// central bucket would, neither nothing nor everything nor N times the limit,
-// and goes on without a burst or a pause when it is back.
+// TestOutageKeepsTheLimit: without the state, the fleet admits as much as a central
+// bucket. When the state is back, it goes on without a burst or a pause.
 func TestOutageKeepsTheLimit(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -236,8 +235,8 @@ func TestStartsWithoutRedis(t *testing.T) {
 	})
 }
 
-// TestWipeIsHealed: a state that loses everything is told what its processes
-// have seen, so that nobody gets a fresh burst out of it.
+// TestWipeIsHealed: after a loss of the state, processes report the least TATs that they
+// have seen, so that no process gets a fresh burst.
 func TestWipeIsHealed(t *testing.T) {
 	for name, lose := range map[string]func(*Fleet) func(){
 		"wiped": func(f *Fleet) func() { return f.State.Wipe },
@@ -300,13 +299,13 @@ func TestOutageWithLossGivesNoBurst(t *testing.T) {
 	}
 }
 
-// TestReportsAreCountedOnce: whatever gets lost on the way, every token
-// admitted is charged exactly once.
+// TestReportsAreCountedOnce: with lost requests and replies, every token admitted is
+// charged exactly once.
 func TestReportsAreCountedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lim := limiter.Limit{Rate: 1000, Burst: 1e9} // a token is a millisecond, and the bucket is never full again
-		// An interval so long that nobody is ever taken for silent, which would
-		// change what a token is charged as.
+		// An interval so long that no process is ever silent, which would change
+		// the charge of a token.
 		f := New(t, 3, limiter.Config{Limit: lim, SyncInterval: time.Second})
 		defer f.Close()
 		first := f.Members[0]
@@ -352,7 +351,7 @@ func TestReportsAreCountedOnce(t *testing.T) {
 	})
 }
 
-// TestDenialConsumesNothing: what was denied is charged nowhere.
+// TestDenialConsumesNothing: a denied request is charged nowhere.
 func TestDenialConsumesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t, 2, limiter.Config{Limit: perSecond(0.001, 10)})
@@ -413,8 +412,8 @@ func TestDecisionsNeverWait(t *testing.T) {
 	})
 }
 
-// TestCloseTellsAll: Close reports what is unreported, leaves the fleet, and
-// may be called again, from anywhere.
+// TestCloseTellsAll: Close reports all usage, leaves the fleet, and may be called again,
+// from any goroutine.
 func TestCloseTellsAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t, 2, limiter.Config{Limit: perSecond(1, 1000)})
@@ -475,9 +474,9 @@ func TestResetReachesTheFleet(t *testing.T) {
 	})
 }
 
-// TestNewsReachesFirstContacts: who has never met a key that others have
-// emptied does not take its bucket for full; a word on one that is resident is
-// taken in too, and a reset reaches those that have met it.
+// TestNewsReachesFirstContacts: a process that sees a key for the first time, after others
+// have emptied it, finds no full bucket. News of a key in memory counts too, and a reset
+// reaches the processes that have the key.
 func TestNewsReachesFirstContacts(t *testing.T) {
 	for _, secret := range [][]byte{nil, make([]byte, 16)} {
 		synctest.Test(t, func(t *testing.T) {
@@ -523,8 +522,8 @@ func newsReaches(t *testing.T, cfg limiter.Config) {
 	}
 }
 
-// TestOverAdmissionIsCounted: what the fleet admitted beyond one bucket shows in
-// Stats, about as large as it was.
+// TestOverAdmissionIsCounted: Stats counts the tokens admitted beyond one bucket, about
+// right.
 func TestOverAdmissionIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lim := perSecond(0.01, 100)
@@ -679,8 +678,8 @@ func TestWaitIsShortenedByGrants(t *testing.T) {
 	})
 }
 
-// TestRunsReplay: a run of the fleet is the same again, to the last decision,
-// from the same seed, whatever happens on the way to the state.
+// TestRunsReplay: a run of the fleet from the same seed is the same to the last decision,
+// with any faults of the network.
 func TestRunsReplay(t *testing.T) {
 	once := func(seed uint64) (print uint64) {
 		synctest.Test(t, func(t *testing.T) {
@@ -754,8 +753,8 @@ func TestLongestIntervalKeepsTheFleet(t *testing.T) {
 	})
 }
 
-// TestNewsIsToldOnce: what the fleet knows of a key in debt is not told again
-// for nothing but the unevenness of the way to the state.
+// TestNewsIsToldOnce: a known debt of a key is not announced again because of the jitter
+// of the network.
 func TestNewsIsToldOnce(t *testing.T) {
 	for _, jitter := range longtest.Choose([]float64{0.8}, []float64{0, 0.8}, []float64{0, 0.8}) {
 		synctest.Test(t, func(t *testing.T) {

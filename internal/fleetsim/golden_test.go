@@ -257,7 +257,7 @@ func operations(t *testing.T, processes int, calm bool) (print uint64) {
 				fmt.Fprint(sum, l.Status().State)
 			}
 			if !calm {
-				f.faults(i)
+				f.makeFault(i)
 			}
 		}
 		waiting.Wait()
@@ -279,8 +279,8 @@ func printed(r limiter.Result) limiter.Result {
 	return r
 }
 
-// faults is what happens to the state of a run of operations before the i-th.
-func (f *Fleet) faults(i int) {
+// makeFault changes the faults of the state before the i-th operation of a run.
+func (f *Fleet) makeFault(i int) {
 	switch i {
 	case 3000, 7000:
 		f.Down.Store(true)

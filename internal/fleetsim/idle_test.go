@@ -11,8 +11,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
-// quietCase is a load that is quiet when an outage begins, and what the fleet
-// admits of it in the outage, as a part of what one central bucket does.
+// quietCase is a load that is idle when an outage begins, and the fleet's admission in the
+// outage, as a part of one central bucket's.
 type quietCase struct {
 	n           int
 	lim         limiter.Limit

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
-// footprint is what a program holds.
+// footprint is the resources of a program.
 type footprint struct {
 	goroutines int
 	heap       uint64 // bytes that are alive
@@ -21,7 +21,7 @@ type footprint struct {
 func measure() footprint {
 	var m runtime.MemStats
 	runtime.GC()
-	runtime.GC() // what the first has finalized
+	runtime.GC() // frees the memory that the first has finalized
 	runtime.ReadMemStats(&m)
 	return footprint{runtime.NumGoroutine(), m.HeapAlloc}
 }
@@ -35,8 +35,8 @@ func (f footprint) most(g footprint) footprint {
 	return footprint{max(f.goroutines, g.goroutines), max(f.heap, g.heap)}
 }
 
-// outgrows reports whether f holds more than g, by more than the calls that may
-// be under way and what a collection leaves to chance.
+// outgrows reports whether f holds more than g, beyond the calls that may be under way
+// and the noise of the GC.
 func (f footprint) outgrows(g footprint) bool {
 	return f.goroutines > g.goroutines+3 || f.heap > g.heap+g.heap/10+512<<10
 }
@@ -61,12 +61,12 @@ func churn(f *Fleet, d time.Duration) (most footprint) {
 	return most
 }
 
-// fillNews has somebody tell as much news as is kept.
+// fillNews announces as much news as is kept.
 func fillNews(t *testing.T, f *Fleet) {
-	for i := range exchange.NewsKept / exchange.MaxTold {
+	for i := range exchange.NewsKept / exchange.MaxAnnounced {
 		call := &exchange.FleetCall{Process: [8]byte{255}, Silent: time.Second, Forget: time.Minute, Interval: 100 * time.Millisecond, Leave: true}
-		for j := range exchange.MaxTold {
-			call.Tell = append(call.Tell, exchange.News{Field: fmt.Sprint("kother", i, "-", j), ToGo: time.Hour.Microseconds()})
+		for j := range exchange.MaxAnnounced {
+			call.Announce = append(call.Announce, exchange.News{Field: fmt.Sprint("kother", i, "-", j), ToGo: time.Hour.Microseconds()})
 		}
 		f.State.Exchange(t.Context(), call, nil)
 		if call.Err != nil {
@@ -91,7 +91,7 @@ func TestNothingGrows(t *testing.T) {
 			f.WantState(limiter.Synced)
 			up = append(up, churn(f, minute))
 			f.Down.Store(true)
-			churn(f, minute) // what an outage may fill is full
+			churn(f, minute) // fills all that an outage fills
 			f.WantState(limiter.Degraded)
 			down = append(down, churn(f, away))
 			f.Down.Store(false)

@@ -10,36 +10,36 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// Load is the demand for one key: Poisson arrivals unless regular.
+// Load is the demand for one key, with Poisson arrivals unless Regular is set.
 type Load struct {
 	Seed    uint64
 	Dur     time.Duration
-	Total   func(at time.Duration) float64              // requests per second of all
-	Weight  func(process int, at time.Duration) float64 // of one process; need not sum to 1
-	Robin   bool                                        // the processes take turns
-	Regular bool                                        // evenly spaced
+	Total   func(at time.Duration) float64              // requests per second of all processes
+	Weight  func(process int, at time.Duration) float64 // relative weight of one process
+	Robin   bool                                        // true if the processes take turns
+	Regular bool                                        // true if arrivals are evenly spaced
 	Cost    func(*rand.Rand) int                        // default 1
-	Warm    time.Duration                               // nothing before counts; default 2 s
+	Warm    time.Duration                               // time before the count; default 2 s
 	Phases  []Phase
 	At      []Event // in order
 }
 
-// Phase is a part of a run with figures of its own.
+// Phase is a part of a run with separate figures.
 type Phase struct {
 	Name     string
 	From, To time.Duration
 }
 
-// Event is something that happens during a run.
+// Event is an event of a run.
 type Event struct {
 	At time.Duration
 	Do func()
 }
 
-// Equal spreads a load evenly.
+// Equal gives all processes the same weight.
 func Equal(int, time.Duration) float64 { return 1 }
 
-// Skewed gives the k-th process 1/k.
+// Skewed gives the k-th process the weight 1/k.
 func Skewed(process int, _ time.Duration) float64 { return 1 / float64(process+1) }
 
 // Jumping moves all traffic to another process of ten every 5 s.
@@ -50,13 +50,13 @@ func Jumping(process int, at time.Duration) float64 {
 	return 0
 }
 
-// Steady is a constant load in requests per second.
+// Steady returns a constant load in requests per second.
 func Steady(rate float64) func(time.Duration) float64 {
 	return func(time.Duration) float64 { return rate }
 }
 
-// Stepped is before, then during from the instant from to the instant to, then
-// before again.
+// Stepped returns a load of before requests per second, and of during between the
+// instants from and to.
 func Stepped(before, during float64, from, to time.Duration) func(time.Duration) float64 {
 	return func(at time.Duration) float64 {
 		if at >= from && at < to {
@@ -66,7 +66,7 @@ func Stepped(before, during float64, from, to time.Duration) func(time.Duration)
 	}
 }
 
-// OnOff is high for the first part on of every period.
+// OnOff returns a load that is high for the first part on of every period.
 func OnOff(high float64, on, period time.Duration) func(time.Duration) float64 {
 	return func(at time.Duration) float64 {
 		if at%period < on {
@@ -76,10 +76,10 @@ func OnOff(high float64, on, period time.Duration) func(time.Duration) float64 {
 	}
 }
 
-// key is the one that a load asks for.
+// key is the key of a load.
 const key = "k"
 
-// Run feeds the load to the fleet, which has the given limit when it begins.
+// Run applies the load to the fleet, which has the given limit at the beginning.
 func (f *Fleet) Run(lim limiter.Limit, ld Load) *Tally {
 	if ld.Warm == 0 {
 		ld.Warm = 2 * time.Second
@@ -121,7 +121,7 @@ func (y *Tally) arrivals(f *Fleet, ld *Load) {
 	}
 }
 
-// next is the arrival after at, at a full microsecond.
+// next returns the arrival after at, at a full microsecond.
 func (ld *Load) next(rng *rand.Rand, at time.Duration) time.Duration {
 	const idle = time.Millisecond
 	for at < ld.Dur {
@@ -135,7 +135,7 @@ func (ld *Load) next(rng *rand.Rand, at time.Duration) time.Duration {
 			gap = rng.ExpFloat64()
 		}
 		exact := float64(at) + gap/perSecond*1e9
-		if ld.Regular { // no gap of a whole number of microseconds would do: each is rounded up or down by chance
+		if ld.Regular { // gaps are rounded to microseconds, up or down by chance
 			exact += 1000*rng.Float64() - 500
 		}
 		return max(at, time.Duration(math.Min(exact, float64(ld.Dur))).Truncate(time.Microsecond))

@@ -242,7 +242,7 @@ func (sc *Scenario) draw(path string) error {
 		color color.Color
 		width vg.Length
 	}{
-		{"requested", sc.Tally.asked, color.Gray{170}, 1},
+		{"requested", sc.Tally.attempts, color.Gray{170}, 1},
 		{"one central bucket", sc.Tally.central, color.RGBA{0xd5, 0x5e, 0, 255}, 1},
 		{"the fleet", sc.Tally.admitted, color.RGBA{0, 0x72, 0xb2, 255}, 2},
 	} {

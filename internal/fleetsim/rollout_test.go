@@ -43,9 +43,9 @@ func (r *rollout) step(d time.Duration) float64 {
 	return r.admitted - before
 }
 
-// TestRolloutOfAnotherLimit: while processes of an old and a new limit are side
-// by side, the fleet admits no less than the smaller limit and no more than the
-// larger, and when all are replaced what the new one gives.
+// TestRolloutOfAnotherLimit: while processes of an old and a new limit are side by side,
+// the fleet admits between the smaller and the larger limit. Once all are replaced, it
+// admits the new one.
 func TestRolloutOfAnotherLimit(t *testing.T) {
 	const stretch = 10 * time.Second
 	n := longtest.Choose(2, 4, 4)
@@ -92,7 +92,7 @@ func TestRolloutLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n, burst, rate = 3, 1 << 30, 1024 // never full again, so that nothing is left unused
 		old, next := perSecond(rate, burst), perSecond(rate, 2*burst)
-		f := New(t, n, limiter.Config{Limit: old, Processes: n, SyncInterval: time.Second}) // nobody is ever taken for silent
+		f := New(t, n, limiter.Config{Limit: old, Processes: n, SyncInterval: time.Second}) // no process is ever silent
 		defer f.Close()
 		f.Members[0].Charge("k", 1e6)
 		for _, m := range f.Members {

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
-// Group is scenarios that stand in one table.
+// Group is the scenarios of one table.
 type Group struct {
 	Title     string
 	Intro     string
@@ -28,30 +28,30 @@ type Scenario struct {
 	Path    simnet.Path    // default: Near
 	Load    Load
 	During  func(*Fleet) []Event // events of the run
-	Drive   func(*Fleet, *Tally) // makes the requests in place of Load's arrivals
+	Drive   func(*Fleet, *Tally) // driver of the requests in place of Load's arrivals
 	Without simnet.Mechanism
-	Rules   outage.Rules // that the processes do without
+	Rules   outage.Rules // rules that the processes do not apply
 	Figures []Figure
-	Chart   string // file of a chart over time, beside the page
+	Chart   string // file of a chart over time, next to the page
 	Fast    bool   // true if every go test runs it
 
-	Tally   *Tally // of the run that has been made
+	Tally   *Tally // of the last run
 	Results []Result
 }
 
-// Figure is one number that a run is judged by.
+// Figure is one number of a run, with its bounds.
 type Figure struct {
 	Name        string
 	Of          func(*Tally) float64
-	Scale       float64 // of the number as it is shown
+	Scale       float64 // factor for the number as shown
 	Digits      int
 	Unit        string
 	Least, Most float64 // as shown; NaN: no such bound
-	Own         bool    // true if the bound is this scenario's alone
+	Own         bool    // true if the bound is of this scenario only
 	Plain       bool    // true if shown without a sign
 }
 
-// Result is a figure of a run that has been made.
+// Result is a figure of a run, with its value.
 type Result struct {
 	Figure
 	Got float64
@@ -72,13 +72,13 @@ func (g Figure) within(least, most float64) Figure {
 func (g Figure) atMost(most float64) Figure   { return g.within(none, most) }
 func (g Figure) atLeast(least float64) Figure { return g.within(least, none) }
 
-// alone says that the bound is not that of the rows around it.
+// alone returns the figure with a bound that differs from that of the other rows.
 func (g Figure) alone() Figure {
 	g.Own = true
 	return g
 }
 
-// Bounds is the target as text, empty where there is none.
+// Bounds returns the target as text, empty if there is none.
 func (r Result) Bounds() string {
 	switch {
 	case !math.IsNaN(r.Least) && r.Least == -r.Most:
@@ -100,7 +100,7 @@ func (r Result) String() string {
 	return fmt.Sprintf("%+.*f%s", r.Digits, r.Got, r.Unit)
 }
 
-// Verdict is empty where the target is met.
+// Verdict returns an empty text if the target is met.
 func (r Result) Verdict() string {
 	if r.Met() {
 		return ""
@@ -108,7 +108,7 @@ func (r Result) Verdict() string {
 	return "MISSED " + r.Bounds()
 }
 
-// Run makes the run in a bubble of its own.
+// Run makes the run in a separate bubble.
 func (sc *Scenario) Run(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path, cfg, ld := sc.Path, sc.Cfg, sc.Load
@@ -145,8 +145,8 @@ func plain(name string, digits int, unit string, of func(*Tally) float64) Figure
 	return Figure{Name: name, Of: of, Scale: 1, Digits: digits, Unit: unit, Least: none, Most: none}
 }
 
-// admittedIn is the admission in a phase against the central bucket's, as a
-// difference in per cent.
+// admittedIn is the admission in a phase, as the difference to the central bucket's in
+// per cent.
 func admittedIn(name string) Figure {
 	return percent(name, func(y *Tally) float64 { p := y.phase(name); return y.Over(p.From, p.To) })
 }
@@ -161,8 +161,8 @@ func spellIn(name string) Figure {
 	return plain(name+": longest denial", 2, " s", func(y *Tally) float64 { return y.phase(name).spell.Seconds() })
 }
 
-// settledAfter is how long it took from an instant on until no more was
-// admitted too much or too little, up to the end of the run.
+// settledAfter is the time from an instant until the fleet admits neither too much nor
+// too little, up to the end of the run.
 func settledAfter(what string, at time.Duration) Figure {
 	return plain("settled after "+what, 1, " s", func(y *Tally) float64 { return y.settled(at, y.dur).Seconds() })
 }

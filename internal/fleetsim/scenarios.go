@@ -15,14 +15,14 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
-// perSecond is a limit of r tokens per second with burst b.
+// perSecond returns a limit of r tokens per second with burst b.
 func perSecond(r rate.Limit, b int) limiter.Limit { return limiter.Limit{Rate: r, Burst: b} }
 
 var busy = perSecond(1000, 100)
 
 const sec = time.Second
 
-// Groups are the scenarios of docs/accuracy.md.
+// Groups returns the scenarios of docs/accuracy.md.
 func Groups() []Group {
 	return append(services(), []Group{
 		{"Steady demand", steadyIntro, steadyDemand()},
@@ -522,7 +522,7 @@ func growing() (list []Scenario) {
 	return list
 }
 
-// ablations are the same runs without one mechanism each.
+// ablations returns the same runs without one mechanism each.
 func ablations() (list []Scenario) {
 	figures := []Figure{over, worst, falsely}
 	bases := []Scenario{
@@ -562,8 +562,8 @@ func ablations() (list []Scenario) {
 	return list
 }
 
-// ruleAblations are situations that a rule for outages and silence is for, with it and
-// without.
+// ruleAblations returns the situations for which there are rules, with the rule and
+// without it.
 func ruleAblations() (list []Scenario) {
 	find := func(name string, groups ...[]Scenario) Scenario {
 		all := slices.Concat(groups...)
@@ -606,7 +606,7 @@ func ruleAblations() (list []Scenario) {
 }
 
 // stopped is an outage that begins two minutes after a load of ten times the limit has
-// stopped, with the load back in it.
+// stopped. The load returns during the outage.
 func stopped() Scenario {
 	const idle, begin = 2 * time.Minute, 20 * sec
 	total := func(at time.Duration) float64 {
@@ -626,7 +626,7 @@ func stopped() Scenario {
 }
 
 // moved is an outage in which a load moves to a process that had one request in a
-// thousand before.
+// thousand before it.
 func moved() Scenario {
 	return Scenario{
 		Name: "N=2 3m moves to a nearly idle process, 3 r", N: 2, Lim: busy,

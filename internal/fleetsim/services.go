@@ -13,8 +13,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 )
 
-// services are the scenarios of how services live: workers that wait, ticks of a
-// clock, deploys, brownouts, changes of limits.
+// services returns the scenarios of services: workers that wait, ticks of a clock,
+// deploys, brownouts, changes of limits.
 func services() []Group {
 	return []Group{
 		{"As services run it: workers that wait", waitingIntro, waitingWorkers()},
@@ -54,7 +54,7 @@ const (
 		"keys whose bucket it takes for (nearly) full."
 )
 
-// label is a limit as the names of scenarios have it.
+// label returns a limit as in the names of scenarios.
 func label(lim limiter.Limit) string {
 	rate, unit := float64(lim.Rate), "s"
 	if rate < 1 {
@@ -63,7 +63,7 @@ func label(lim limiter.Limit) string {
 	return fmt.Sprintf("%g/%s b=%d", math.Round(1000*rate)/1000, unit, lim.Burst)
 }
 
-// part is the admission of a phase, of what one central bucket admits.
+// part is the admission of a phase, as a part of a central bucket's.
 func part(phase string) Figure {
 	return plain(phase, 2, "", func(y *Tally) float64 {
 		p := y.phase(phase)
@@ -77,7 +77,7 @@ func (g Figure) unsigned() Figure {
 	return g
 }
 
-// mostIn is the most that any window of a phase admits, of r·t + b.
+// mostIn is the largest admission of any window of a phase, as a part of r·t + b.
 func mostIn(phase string, window time.Duration) Figure {
 	return plain(fmt.Sprintf("%s: most in %v", phase, window), 2, "", func(y *Tally) float64 {
 		p := y.phase(phase)
@@ -85,7 +85,7 @@ func mostIn(phase string, window time.Duration) Figure {
 	}).unsigned()
 }
 
-// leastSecond is the second of a phase that admits least, of the refill.
+// leastSecond is the least admission of a second of a phase, as a part of the refill.
 func leastSecond(phase string) Figure {
 	return plain(phase+": least second", 2, "", func(y *Tally) float64 {
 		p := y.phase(phase)
@@ -96,7 +96,8 @@ func leastSecond(phase string) Figure {
 // denialIn is the longest spell of a phase without an admission.
 func denialIn(phase string) Figure { return spellIn(phase).unsigned() }
 
-// paced are the least and the most of the windows of a phase, of the refill.
+// paced is the least and the largest admission of the windows of a phase, as parts of
+// the refill.
 func paced(phase string, least, most float64) []Figure {
 	of := func(pick func(y *Tally, list []float64) float64) func(*Tally) float64 {
 		return func(y *Tally) float64 {
@@ -116,7 +117,7 @@ func paceOver(lim limiter.Limit) time.Duration {
 	return max(4*sec, time.Duration(40/float64(lim.Rate))*sec)
 }
 
-// unfair is how much better the best served process is served, by worker.
+// unfair is the range, over processes, of the waits served per worker, over their mean.
 var unfair = plain("unfair", 2, "", func(y *Tally) float64 {
 	var served []float64
 	for i, w := range y.waits {
@@ -128,7 +129,7 @@ var unfair = plain("unfair", 2, "", func(y *Tally) float64 {
 	return (slices.Max(served) - slices.Min(served)) * float64(len(served)) / sum(served)
 }).unsigned()
 
-// longest is the longest wait of a process, over its median: the worst of all.
+// longest is the worst ratio, over all processes, of the longest wait to the median.
 var longest = plain("longest", 1, "", func(y *Tally) float64 {
 	worst := 0.
 	for _, w := range y.waits {
@@ -149,12 +150,12 @@ func extra(name string, digits int, unit string) Figure {
 	}).unsigned()
 }
 
-// tuned is the way of a client with the timeouts of limiter.Tune.
+// tuned is the path of a client with the timeouts of limiter.Tune.
 var tuned = simnet.Path{Trip: simnet.Near.Trip, Timeout: 300 * time.Millisecond}
 
 func waitingWorkers() (list []Scenario) {
 	steady := func(name string, lim limiter.Limit, ps []pool, figures ...Figure) {
-		debt := float64((len(ps)-1)*lim.Burst) / float64(lim.Rate) // what all bursts at once take to repay, in seconds
+		debt := float64((len(ps)-1)*lim.Burst) / float64(lim.Rate) // time to repay all bursts at once, in seconds
 		warm := 10*sec + time.Duration(math.Ceil(debt))*sec
 		end := warm + max(48*sec, time.Duration(max(1600, 600*float64(len(ps)))/float64(lim.Rate))*sec)
 		list = append(list, Scenario{
@@ -182,7 +183,7 @@ func waitingWorkers() (list []Scenario) {
 		{10, 50, perSecond(1000, 100)},
 		{20, 500, perSecond(1000, 10)},
 	} {
-		fair := []Figure{unfair.atMost(0.15), longest.alone()} // with few in each, chance decides which process is next
+		fair := []Figure{unfair.atMost(0.15), longest.alone()} // with few workers in each, the next process is random
 		if tc.w >= 20 {
 			fair[1] = longest.atMost(2).alone()
 		}
@@ -258,7 +259,7 @@ func waitingWorkers() (list []Scenario) {
 	return append(append(list, reserving()...), cancelled())
 }
 
-// reserving are pools of workers that call Reserve and sleep.
+// reserving is pools of workers that call Reserve and sleep.
 func reserving() (list []Scenario) {
 	for _, tc := range []struct {
 		p, w int
@@ -309,7 +310,7 @@ func cancelled() Scenario {
 	}
 }
 
-// storm has so many waiters of the first process wait, and give up.
+// storm returns an event in which waiters of the first process wait, and give up.
 func (f *Fleet) storm(waiters int, after time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var waiting sync.WaitGroup
@@ -361,8 +362,8 @@ func clockTicks() (list []Scenario) {
 	return list
 }
 
-// lives spreads a load evenly over the processes that live: from came to went, and
-// for ever where there is no entry.
+// lives spreads a load evenly over the live processes: each lives from came to went,
+// or forever without an entry.
 func lives(came, went map[int]time.Duration) func(int, time.Duration) float64 {
 	return func(process int, at time.Duration) float64 {
 		if end, ok := went[process]; at < came[process] || ok && at >= end {
@@ -477,7 +478,7 @@ func deploys() (list []Scenario) {
 	return append(list, otherIntervals(), oneDecisionEach())
 }
 
-// otherIntervals is a fleet whose processes have other intervals.
+// otherIntervals is a fleet with different intervals.
 func otherIntervals() Scenario {
 	lim := perSecond(300, 30)
 	return Scenario{
@@ -494,7 +495,7 @@ func otherIntervals() Scenario {
 	}
 }
 
-// oneDecisionEach is forty short jobs, one after the other, that sync, decide and end.
+// oneDecisionEach is forty short jobs in sequence, which sync, decide and end.
 func oneDecisionEach() Scenario {
 	lim := limiter.Per(5, time.Minute)
 	return Scenario{
@@ -505,7 +506,7 @@ func oneDecisionEach() Scenario {
 				y.sleepUntil(time.Duration(i) * sec / 2)
 				m := f.Join(limiter.Config{Limit: lim, MaxKeys: 64})
 				_ = Sync(m.Limiter)
-				y.ask(len(f.Members)-1, 1)
+				y.request(len(f.Members)-1, 1)
 				time.Sleep(100 * time.Millisecond)
 				m.Kill()
 			}
@@ -616,8 +617,8 @@ func changingLimits() (list []Scenario) {
 	return list
 }
 
-// changed is a fleet whose limit changes after a minute, by SetLimit in each process,
-// or by a deploy that replaces all of them.
+// changed is a fleet whose limit changes after a minute, by SetLimit in each process, or
+// by a deploy that replaces all processes.
 func changed(name string, n int, from, to limiter.Limit, demand float64, after time.Duration, deploy bool) Scenario {
 	const change = time.Minute
 	came, went := map[int]time.Duration{}, map[int]time.Duration{}
@@ -689,8 +690,8 @@ func manyKeys() (list []Scenario) {
 	return list
 }
 
-// firstContact empties keys in the first process, and asks for them in the second
-// after a while, or in one that starts five seconds later.
+// firstContact is a run in which the first process empties keys. Requests for them
+// follow in the second process, or in one that starts five seconds later.
 func firstContact(keys int, wait time.Duration, starts bool) func(*Fleet, *Tally) {
 	return func(f *Fleet, y *Tally) {
 		f.WaitFor(2)

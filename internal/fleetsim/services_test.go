@@ -15,9 +15,9 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/longtest"
 )
 
-// meet runs scenarios of docs/accuracy.md and requires their targets: the first ones in
+// requireTargets runs scenarios of docs/accuracy.md and requires their targets: the first ones in
 // a short run, some in a usual one, all at length.
-func meet(t *testing.T, short, usual int, names ...string) {
+func requireTargets(t *testing.T, short, usual int, names ...string) {
 	t.Helper()
 	for _, name := range names[:longtest.Choose(short, usual, len(names))] {
 		t.Run(name, func(t *testing.T) {
@@ -47,10 +47,10 @@ func scenario(t *testing.T, name string) *Scenario {
 
 // TestWorkersThatWaitKeepTheLimit: pools of many more workers than the burst
 // that loop over Wait pass the limit in no window of a few seconds, through an
-// outage, and in no second after it; pools get tokens by their numbers, and
-// those who give up cost nothing. Workers that reserve keep the limit too.
+// outage, and in no second after it. Pools get tokens by their numbers, and waiters that
+// give up cost nothing. Workers that reserve keep the limit too.
 func TestWorkersThatWaitKeepTheLimit(t *testing.T) {
-	meet(t, 3, 5,
+	requireTargets(t, 3, 5,
 		"P=2 W=100, 10/s b=1, away for 8 s",
 		"P=2 W=40 and 120, 50/s b=5",
 		"500 waiters of one of two give up after 1 s, 10/s burst 10: the next token elsewhere",
@@ -66,7 +66,7 @@ func TestWorkersThatWaitKeepTheLimit(t *testing.T) {
 // TestTicksShareOneBucket: processes that all ask at the same instants of a clock share
 // one bucket from the third time on, and none goes without.
 func TestTicksShareOneBucket(t *testing.T) {
-	meet(t, 2, 3,
+	requireTargets(t, 2, 3,
 		"6 × 11 every 10s, of 60 per 10s",
 		"2 × 40 every 10s, of 60 per 10s",
 		"6 × 100 every 10s, of 100 per 10s",
@@ -76,10 +76,10 @@ func TestTicksShareOneBucket(t *testing.T) {
 	)
 }
 
-// TestDeploysCostNothing: processes that are replaced, or come and go, without Close
-// take nothing from the others, except what their own traffic was worth.
+// TestDeploysCostNothing: processes that are replaced, or come and go, without Close take
+// nothing from the others beyond their own traffic.
 func TestDeploysCostNothing(t *testing.T) {
-	meet(t, 1, 2,
+	requireTargets(t, 1, 2,
 		"all 4 replaced at once, killed, 3 r",
 		"1 of 4 crashes, its traffic moves",
 		"4 replaced, killed after 15s in which old and new each ask for 3 r",
@@ -92,7 +92,7 @@ func TestDeploysCostNothing(t *testing.T) {
 // TestBrownoutKeepsTheLimit: while a part of the calls get through, late, and after it,
 // the fleet admits the limit, in every second.
 func TestBrownoutKeepsTheLimit(t *testing.T) {
-	meet(t, 1, 2,
+	requireTargets(t, 1, 2,
 		"N=4 3 r, each packet late by 0 to 300ms for 20s",
 		"N=4 3 r, Redis answers for 0.3 s of each second",
 		"N=6 0.9 r, each packet late by 0 to 350ms for 22s",
@@ -103,13 +103,13 @@ func TestBrownoutKeepsTheLimit(t *testing.T) {
 // TestLosingRedisInTurnKeepsTheLimit: processes that lose Redis one after the other
 // admit the limit together, also if the first is out of touch for minutes.
 func TestLosingRedisInTurnKeepsTheLimit(t *testing.T) {
-	meet(t, 1, 1, "N=5, 5s apart", "N=4, 1m10s apart", "N=10, 5s apart")
+	requireTargets(t, 1, 1, "N=5, 5s apart", "N=4, 1m10s apart", "N=10, 5s apart")
 }
 
 // TestIntervalsThatDifferAreSaid: processes with different SyncIntervals share one
 // bucket, and say that they differ for as long as they do.
 func TestIntervalsThatDifferAreSaid(t *testing.T) {
-	meet(t, 1, 1, "T = 100 ms in three processes, 2 s in three others")
+	requireTargets(t, 1, 1, "T = 100 ms in three processes, 2 s in three others")
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t, 1, limiter.Config{Limit: busy})
 		defer f.Close()
@@ -126,7 +126,7 @@ func TestIntervalsThatDifferAreSaid(t *testing.T) {
 	})
 }
 
-// textLog is what a log has said.
+// textLog is the text of a log.
 type textLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -201,9 +201,8 @@ func TestRoundingStarvesNoKey(t *testing.T) {
 	}
 }
 
-// TestLimitChangeReachesRedisAtOnce: a key that is spent when its limit is lowered, and
-// that nobody asks for then, is not refilled by the old limit until somebody does; also
-// where a report of it was under way.
+// TestLimitChangeReachesRedisAtOnce: a spent key whose limit is lowered is not refilled by
+// the old limit until its next request, even if a report was under way.
 func TestLimitChangeReachesRedisAtOnce(t *testing.T) {
 	for _, underWay := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -224,7 +223,7 @@ func TestLimitChangeReachesRedisAtOnce(t *testing.T) {
 				}
 			}
 			time.Sleep(5 * time.Second)
-			b.Allow("k") // of a full bucket, if it has heard nothing
+			b.Allow("k") // from a full bucket, if it has received no news
 			if err := Sync(b.Limiter); err != nil {
 				t.Fatal(err)
 			}
@@ -235,8 +234,8 @@ func TestLimitChangeReachesRedisAtOnce(t *testing.T) {
 	}
 }
 
-// TestDebtsHeardOfOutliveALoss: a debt that a process knows by news alone, or of a key
-// that it has evicted, is told again after a loss, with the rest of what it knows.
+// TestDebtsHeardOfOutliveALoss: a debt known by news alone, or of an evicted key, is
+// reported again after a loss, with all other debts.
 func TestDebtsHeardOfOutliveALoss(t *testing.T) {
 	for _, evicted := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -254,14 +253,14 @@ func TestDebtsHeardOfOutliveALoss(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			b.Allow("another") // in the place of what is resident
+			b.Allow("another") // evicts the key in memory
 			Until(t, "in step", func() bool { return Sync(b.Limiter) == nil })
 			f.State.Wipe()
 			for range 20 {
 				b.Allow("another")
 				time.Sleep(100 * time.Millisecond)
 			}
-			for range 2 { // first by what is known here, then by what Redis says
+			for range 2 { // first by the local state, then by Redis's
 				if got := b.Peek("k").ResetAfter; b.Allow("k") || got < 4*time.Minute {
 					t.Errorf("evicted %v: full in %v after the loss, want almost 5 m", evicted, got)
 				}
@@ -271,8 +270,8 @@ func TestDebtsHeardOfOutliveALoss(t *testing.T) {
 	}
 }
 
-// TestDebtsHeardOfByIdleProcessesOutliveALoss: also where all that this process knew of
-// the partition had expired, so that it sees no loss there, and the key is resident.
+// TestDebtsHeardOfByIdleProcessesOutliveALoss: also if the whole partition had expired for
+// this process, so that it sees no loss there, and the key is in memory.
 func TestDebtsHeardOfByIdleProcessesOutliveALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t, 2, limiter.Config{Limit: limiter.Per(10, 10*time.Second), Processes: 2})
@@ -297,8 +296,8 @@ func TestDebtsHeardOfByIdleProcessesOutliveALoss(t *testing.T) {
 	})
 }
 
-// TestSlowestBucketsAreEnforced: also those that take longer to fill than can be told in
-// Redis, by Config.Limit, SetLimit and LimitFor.
+// TestSlowestBucketsAreEnforced: also those that take longer to fill than Redis can store,
+// by Config.Limit, SetLimit and LimitFor.
 func TestSlowestBucketsAreEnforced(t *testing.T) {
 	const year = 365 * 24 * 3600
 	slow := limiter.Limit{Rate: 10. / (1000 * year), Burst: 10}

@@ -11,8 +11,7 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// Tally is the result of a load, beside that of one central bucket fed the same
-// requests.
+// Tally is the result of a load, and that of one central bucket with the same requests.
 type Tally struct {
 	Print uint64 // fingerprint of every decision, in order
 
@@ -27,12 +26,12 @@ type Tally struct {
 	mu        sync.Mutex
 	admitted  []float64 // tokens, by bin
 	central   []float64
-	asked     []float64
+	attempts  []float64
 	chance    []chance           // by process, after warm-up
 	window    meter              // from warm-up on
 	instants  []admission        // in order
-	waits     [][]float64        // seconds that those who were served waited, by process
-	workers   []int              // of each process, those who wait
+	waits     [][]float64        // waits that ended with a token, in seconds, by process
+	workers   []int              // waiting workers, by process
 	extra     map[string]float64 // other figures, by name
 	exchanges float64            // keys exchanged after warm-up
 }
@@ -46,7 +45,7 @@ type admission struct {
 }
 
 // chance counts requests of one process.
-type chance struct{ asked, admitted, central float64 }
+type chance struct{ attempts, admitted, central float64 }
 
 // phaseTally is the result of one phase.
 type phaseTally struct {
@@ -56,8 +55,8 @@ type phaseTally struct {
 	spell  time.Duration // longest without one
 }
 
-// meter finds the largest admission beyond r·t + b in any window: it is the
-// largest debt of a bucket of the limit that only counts.
+// meter measures the largest admission beyond r·t + b in any window. That is the
+// largest debt of a bucket that only counts.
 type meter struct {
 	level, most float64 // tokens
 	at          time.Duration
@@ -77,7 +76,7 @@ func newTally(f *Fleet, lim limiter.Limit, ld Load) *Tally {
 	bins := int((ld.Dur + bin - 1) / bin)
 	y := &Tally{
 		lim: lim, warm: ld.Warm, dur: ld.Dur, fleet: f, extra: map[string]float64{},
-		admitted: make([]float64, bins), central: make([]float64, bins), asked: make([]float64, bins),
+		admitted: make([]float64, bins), central: make([]float64, bins), attempts: make([]float64, bins),
 	}
 	for _, p := range ld.Phases {
 		y.phases = append(y.phases, phaseTally{Phase: p, last: p.From})
@@ -85,16 +84,16 @@ func newTally(f *Fleet, lim limiter.Limit, ld Load) *Tally {
 	return y
 }
 
-// add counts one decision of process who at an instant.
+// add counts one decision of a process at an instant.
 func (y *Tally) add(at time.Duration, who, n int, central, admitted bool) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.Print = (y.Print ^ uint64(at)<<1 ^ b2u(admitted)) * 1099511628211
 	i, tokens := int(at/bin), float64(n)
-	if i >= len(y.asked) {
+	if i >= len(y.attempts) {
 		return
 	}
-	y.asked[i] += tokens
+	y.attempts[i] += tokens
 	if central {
 		y.central[i] += tokens
 	}
@@ -112,7 +111,7 @@ func (y *Tally) add(at time.Duration, who, n int, central, admitted bool) {
 		y.chance = append(y.chance, chance{})
 	}
 	c := &y.chance[who]
-	c.asked++
+	c.attempts++
 	c.admitted += float64(b2u(admitted))
 	c.central += float64(b2u(central))
 }
@@ -167,37 +166,38 @@ func between(x []float64, from, to time.Duration) float64 {
 	return sum(x[min(len(x), int(from/bin)):min(len(x), int(to/bin))])
 }
 
-// Admitted is the tokens admitted in a span, by the fleet and by the central bucket.
+// Admitted returns the tokens admitted in a span, by the fleet and by the central
+// bucket.
 func (y *Tally) Admitted(from, to time.Duration) (fleet, central float64) {
 	return between(y.admitted, from, to), between(y.central, from, to)
 }
 
-// Over is the admission in a span over that of the central bucket.
+// Over returns the admission in a span over that of the central bucket.
 func (y *Tally) Over(from, to time.Duration) float64 {
 	return between(y.admitted, from, to)/between(y.central, from, to) - 1
 }
 
-// Excess is the worst window after warm-up, in bursts.
+// Excess returns the largest excess of a window after warm-up, in bursts.
 func (y *Tally) Excess() float64 { return y.window.most / float64(y.lim.Burst) }
 
-// falseDenials is by how much more of the requests was denied than by the
-// central bucket, after warm-up.
+// falseDenials returns the part of requests denied after warm-up, less that of the
+// central bucket.
 func (y *Tally) falseDenials() float64 {
 	var all chance
 	for _, c := range y.chance {
-		all.asked, all.admitted, all.central = all.asked+c.asked, all.admitted+c.admitted, all.central+c.central
+		all.attempts, all.admitted, all.central = all.attempts+c.attempts, all.admitted+c.admitted, all.central+c.central
 	}
-	return (all.central - all.admitted) / all.asked
+	return (all.central - all.admitted) / all.attempts
 }
 
-// spread is how far a request's chance differs between processes: the 90th
-// less the 10th percentile, over the mean; of the fleet and of the central
-// bucket, where it is chance alone.
+// spread returns the spread of a request's chance between processes: the 90th less the
+// 10th percentile, over the mean. It returns that of the fleet and that of the central
+// bucket, which is noise.
 func (y *Tally) spread() (fleet, central float64) {
 	var ours, ideal []float64
 	for _, c := range y.chance {
-		if c.asked >= 20 {
-			ours, ideal = append(ours, c.admitted/c.asked), append(ideal, c.central/c.asked)
+		if c.attempts >= 20 {
+			ours, ideal = append(ours, c.admitted/c.attempts), append(ideal, c.central/c.attempts)
 		}
 	}
 	return spreadOf(ours), spreadOf(ideal)
@@ -210,7 +210,7 @@ func spreadOf(x []float64) float64 {
 	return (quantile(x, 0.9) - quantile(x, 0.1)) * float64(len(x)) / sum(x)
 }
 
-// quantile is the q-quantile of x, which it sorts.
+// quantile returns the q-quantile of x, which it sorts.
 func quantile(x []float64, q float64) float64 {
 	slices.Sort(x)
 	i := q * float64(len(x)-1)
@@ -218,14 +218,13 @@ func quantile(x []float64, q float64) float64 {
 	return x[int(low)] + (i-low)*(x[int(math.Ceil(i))]-x[int(low)])
 }
 
-// perToken is the number of exchanges of the key for each token admitted.
+// perToken returns the number of exchanges of the key for each token admitted.
 func (y *Tally) perToken() float64 {
 	return y.exchanges / between(y.admitted, y.warm, y.dur)
 }
 
-// settled is how long after an instant what was admitted since, less what the
-// central bucket did, came to stay within a quarter of a burst of where it
-// was at the instant to.
+// settled returns the time after an instant from which on the excess over the central
+// bucket stays within a quarter of a burst of its value at the instant to.
 func (y *Tally) settled(from, to time.Duration) time.Duration {
 	diff, last := between(y.admitted, from, to)-between(y.central, from, to), from
 	for i := int(to/bin) - 1; i >= int(from/bin); i-- {
@@ -238,7 +237,7 @@ func (y *Tally) settled(from, to time.Duration) time.Duration {
 	return last - from
 }
 
-// most is the largest number of tokens admitted in any window of a span, which may
+// most returns the largest number of tokens admitted in any window of a span. Windows
 // begin at any instant.
 func (y *Tally) most(from, to, window time.Duration) (most float64) {
 	first, inside := 0, 0.
@@ -258,7 +257,7 @@ func (y *Tally) most(from, to, window time.Duration) (most float64) {
 	return most
 }
 
-// windows are the tokens admitted in the windows of a span, one after the other.
+// windows returns the tokens admitted in the consecutive windows of a span.
 func (y *Tally) windows(from, to, window time.Duration) (list []float64) {
 	for at := from; at+window <= to; at += window {
 		list = append(list, between(y.admitted, at, at+window))

@@ -1,4 +1,4 @@
-// Package longtest tells tests how long to run.
+// Package longtest selects the length of tests.
 package longtest
 
 import (
@@ -6,13 +6,12 @@ import (
 	"testing"
 )
 
-// Enabled reports whether tests are to run at length (properties, soaks, whole
-// matrices): true if the environment variable LIMITER_LONG is set, as `make test-long`
-// does. A normal run makes a shorter form of the same checks.
+// Enabled reports whether tests run at length (properties, soaks, whole matrices):
+// if the environment variable LIMITER_LONG is set, as by `make test-long`. A normal
+// run makes a shorter form of the same checks.
 func Enabled() bool { return os.Getenv("LIMITER_LONG") != "" }
 
-// Choose returns a size by how long tests are to run: with -short, normally, or at
-// length.
+// Choose returns a size for tests with -short, for normal ones, or for long ones.
 func Choose[T any](short, normal, long T) T {
 	switch {
 	case Enabled():

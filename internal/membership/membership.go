@@ -1,8 +1,7 @@
-// Package membership keeps what a process knows of its fleet from the replies
-// of the fleet's own key: how many processes there are, how many are silent, since
-// when, and how many have gone without leaving. It is pure: instants are
-// nanoseconds of a clock of the caller's that never goes back and is never 0
-// (docs/design.md §6, §7).
+// Package membership counts the processes of a fleet, by the replies of the fleet's
+// own key: all, the silent ones, and those that are gone without leaving. It is pure:
+// instants are nanoseconds of the caller's clock, which never goes back and is never
+// 0 (docs/design.md §6, §7).
 package membership
 
 import (
@@ -12,77 +11,81 @@ import (
 )
 
 const (
-	silentIntervals = 10               // unseen for as many, a member is silent
-	silentTrips     = 3                // or for as many round trips
-	silentLeast     = time.Second      // and no sooner: a pause of the process is no silence
-	forgetLeast     = time.Minute      // unseen for as long, a member is gone
-	forgetSilences  = 2                // and no sooner than this many times what makes it silent
-	remember        = 10 * time.Minute // for which a member that is gone and never left is counted as lost
-	callCost        = 25e-6            // seconds of Redis time that a call takes beside its keys
-	callPart        = 0.25             // part of a Redis core that the fleet's calls may take
-	stretchMost     = time.Minute      // of an interval
-	stretchGrowth   = 2                // of an interval, from one call to the next: after a lie about the fleet's size it is soon made good
-	leastScale      = 1. / 64          // of a rate, whoever is silent: admits 1.6 % too much at worst, and charges no token more than 64-fold
-	meanWeight      = 1. / 8           // of the newest in the mean of calls
+	silentIntervals = 10               // a member is silent after this many intervals,
+	silentTrips     = 3                // after this many round trips,
+	silentLeast     = time.Second      // and after this time: a pause of the process is no silence
+	forgetLeast     = time.Minute      // a member is gone after this time,
+	forgetSilences  = 2                // and after this many times that which makes it silent
+	remember        = 10 * time.Minute // time for which a member that is gone and never left counts as lost
+	callCost        = 25e-6            // seconds of Redis time of a call without its keys
+	callPart        = 0.25             // part of a Redis core for the fleet's calls
+	stretchMost     = time.Minute      // longest stretched interval
+	stretchGrowth   = 2                // largest growth of the interval from one call to the next, so that a wrong size of the fleet does little harm
+	leastScale      = 1. / 64          // least scale of a rate: admits at most 1.6 % too much, and charges a token at most 64-fold
+	meanWeight      = 1. / 8           // weight of the newest round in the mean of calls
 )
 
 // Fleet is the fleet as one process knows it.
 type Fleet struct {
 	interval time.Duration // T as configured
-	fastest  time.Duration // the shortest and the longest T of a member
-	slowest  time.Duration
+	fastest  time.Duration // shortest T of a member
+	slowest  time.Duration // longest T of a member
 	members  float64
 	silent   int
 	lost     float64
 	scale    float64
-	silentAt int64         // since when members have been silent, at most as long as one takes to be gone; 0: none is
-	longest  time.Duration // that the interval may be by now
+	silentAt int64         // instant since which members have been silent, renewed when those are gone; 0: none is
+	longest  time.Duration // longest interval at present, see stretchGrowth
 	calls    float64       // running mean of the calls in a round
-	started  int64         // when this process did
-	contact  int64         // the last, or when this process started
-	regain   int64         // until then the fleet does not shrink: it is being learnt anew
+	started  int64         // instant at which this process started
+	contact  int64         // instant of the last reply, or of the start
+	regain   int64         // instant until which the fleet does not shrink, because it is being counted anew
 }
 
-// New returns a fleet of the size to assume until one is known.
+// New returns a fleet of a size to assume until the first reply.
 func New(members int, interval time.Duration, now int64) *Fleet {
 	return &Fleet{interval: interval, fastest: interval, slowest: interval, members: float64(max(1, members)), scale: 1, calls: 1, started: now, contact: now, longest: interval}
 }
 
-// Members is N, the processes, the silent ones included.
+// Members returns N, the number of processes, with the silent ones.
 func (f *Fleet) Members() float64 { return f.members }
 
-// Scale is (N − s)/N: what the s silent ones that were not replaced leave of every
-// rate, at least leastScale.
+// Scale returns the part of every rate that s silent processes leave:
+//
+//	max(leastScale, max(1, N − s)/N)
+//
+// Silent processes that were replaced are not in s.
 func (f *Fleet) Scale() float64 { return f.scale }
 
-// Lost is the number of processes that are gone and never left, in the last ten
-// minutes: they may be cut off from Redis, and go on.
+// Lost returns the number of processes that are gone without leaving, in the last
+// ten minutes. They may go on without Redis.
 func (f *Fleet) Lost() float64 { return f.lost }
 
-// SilentAt is an instant since which some process has been silent: a later one once
-// those that were silent then are gone. It is 0 if none is silent.
+// SilentAt returns an instant since which some process has been silent, or 0 if none
+// is. It returns a later one once the processes that were silent then are gone.
 func (f *Fleet) SilentAt() int64 { return f.silentAt }
 
-// Silent is the number of the silent, as last told.
+// Silent returns the number of silent processes, by the last reply.
 func (f *Fleet) Silent() int { return f.silent }
 
-// Fastest is the shortest SyncInterval of a process of the fleet.
+// Fastest returns the shortest interval of a process of the fleet.
 func (f *Fleet) Fastest() time.Duration { return f.fastest }
 
-// Slowest is the longest one, which demand and silence go by.
+// Slowest returns the longest interval of a process of the fleet. Demand and silence
+// are measured by it.
 func (f *Fleet) Slowest() time.Duration { return f.slowest }
 
-// Interval is T, stretched where the fleet's calls alone would take too much
-// of a Redis core: little by little, and to a minute at most.
+// Interval returns T. If the fleet's calls would take more than callPart of a Redis
+// core, it is stretched, step by step, to a minute at most.
 func (f *Fleet) Interval() time.Duration {
 	stretched := time.Duration(f.members * f.calls * callCost / callPart * 1e9)
 	return max(f.interval, min(stretched, f.longest, stretchMost))
 }
 
-// Called notes how many calls a round took.
-func (f *Fleet) Called(calls int) { f.calls += meanWeight * (float64(calls) - f.calls) }
+// ObserveCalls takes the number of calls of a round into their mean.
+func (f *Fleet) ObserveCalls(calls int) { f.calls += meanWeight * (float64(calls) - f.calls) }
 
-// Call is this round's call on the fleet's key.
+// Call returns the call on the fleet's key of this round.
 func (f *Fleet) Call(process [8]byte, rtt time.Duration, now int64) *exchange.FleetCall {
 	return &exchange.FleetCall{
 		Process:  process,
@@ -94,7 +97,7 @@ func (f *Fleet) Call(process [8]byte, rtt time.Duration, now int64) *exchange.Fl
 	}
 }
 
-// Silence is how long a member goes unseen until it is silent.
+// Silence returns the time after which an unseen member is silent.
 func (f *Fleet) Silence(rtt time.Duration) time.Duration {
 	return max(silentLeast, silentIntervals*max(f.Interval(), f.slowest), silentTrips*rtt)
 }
@@ -103,11 +106,11 @@ func (f *Fleet) forget(rtt time.Duration) time.Duration {
 	return max(forgetLeast, forgetSilences*f.Silence(rtt))
 }
 
-// Joined takes in what the fleet's key says; back says that the call before
-// had failed. While the others are on their way back too, for hold, the fleet
-// does not shrink, and nobody is silent.
-func (f *Fleet) Joined(r *exchange.FleetReply, back bool, hold time.Duration, rtt time.Duration, now int64) {
-	if back || now-f.contact > int64(f.Silence(rtt)) { // no call has failed, but one hung, as a client without timeouts lets it
+// ApplyReply applies a reply of the fleet's key. If the call before failed, which
+// back tells, other processes may be returning as well: for hold the fleet does
+// not shrink, and no process is silent.
+func (f *Fleet) ApplyReply(r *exchange.FleetReply, back bool, hold time.Duration, rtt time.Duration, now int64) {
+	if back || now-f.contact > int64(f.Silence(rtt)) { // a call of a client without timeouts may have hung
 		f.Regain(hold, now)
 	}
 	f.contact = now
@@ -136,6 +139,5 @@ func (f *Fleet) Joined(r *exchange.FleetReply, back bool, hold time.Duration, rt
 	}
 }
 
-// Regain keeps the fleet from shrinking for a while: Redis has lost what it
-// knew of it.
+// Regain keeps the fleet from shrinking for hold, because Redis has lost its members.
 func (f *Fleet) Regain(hold time.Duration, now int64) { f.regain = now + int64(hold) }

@@ -29,7 +29,7 @@ func TestSizeAndScale(t *testing.T) {
 		{"they stay away", exchange.FleetReply{Members: 1}, false, 30 * sec, 1, 1},
 		{"all silent but this one", exchange.FleetReply{Members: 5, Silent: 5}, false, 40 * sec, 5, 0.2},
 	} {
-		f.Joined(&tc.reply, tc.back, 2*time.Second, 10*time.Second, tc.at) // a far server: 10 s between calls are no hang
+		f.ApplyReply(&tc.reply, tc.back, 2*time.Second, 10*time.Second, tc.at) // a far server: 10 s between calls are no hang
 		if f.Members() != tc.members || f.Scale() != tc.scale {
 			t.Errorf("%s: %v members, scale %v, want %v and %v", tc.what, f.Members(), f.Scale(), tc.members, tc.scale)
 		}
@@ -42,10 +42,10 @@ func TestIntervalStretches(t *testing.T) {
 		t.Errorf("1000 processes with one call: %v, want 100ms", got)
 	}
 	for range 100 {
-		f.Called(17)
+		f.ObserveCalls(17)
 	}
 	told := func(members int) time.Duration {
-		f.Joined(&exchange.FleetReply{Members: members}, false, 0, 0, sec)
+		f.ApplyReply(&exchange.FleetReply{Members: members}, false, 0, 0, sec)
 		return f.Interval()
 	}
 	if got := told(1000); got != 200*ms {
@@ -68,11 +68,11 @@ func TestIntervalStretches(t *testing.T) {
 	}
 }
 
-// TestScaleHasALeast: whatever is said of the silent, a token is not charged
-// more than 64-fold.
+// TestScaleHasALeast: for any number of silent processes, a token is charged at most
+// 64-fold.
 func TestScaleHasALeast(t *testing.T) {
 	f := New(1, 100*ms, sec)
-	f.Joined(&exchange.FleetReply{Members: exchange.MaxMembers, Silent: exchange.MaxMembers}, false, 0, 0, sec)
+	f.ApplyReply(&exchange.FleetReply{Members: exchange.MaxMembers, Silent: exchange.MaxMembers}, false, 0, 0, sec)
 	if got := f.Scale(); got != leastScale {
 		t.Errorf("Scale = %v", got)
 	}
@@ -82,19 +82,19 @@ func TestScaleHasALeast(t *testing.T) {
 // fleet does not shrink, as one that failed is: the others are on their way back too.
 func TestHangIsFollowedByAHold(t *testing.T) {
 	f := New(4, 100*ms, sec)
-	f.Joined(&exchange.FleetReply{Members: 4}, true, 2*time.Second, 0, 70*sec)
-	f.Joined(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 71*sec)
+	f.ApplyReply(&exchange.FleetReply{Members: 4}, true, 2*time.Second, 0, 70*sec)
+	f.ApplyReply(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 71*sec)
 	if f.Members() != 4 {
 		t.Errorf("after the first contact: %v members, want 4", f.Members())
 	}
-	f.Joined(&exchange.FleetReply{Members: 4}, false, 2*time.Second, 0, 72*sec)
-	f.Joined(&exchange.FleetReply{Members: 1, Silent: 1}, false, 2*time.Second, 0, 74*sec)
+	f.ApplyReply(&exchange.FleetReply{Members: 4}, false, 2*time.Second, 0, 72*sec)
+	f.ApplyReply(&exchange.FleetReply{Members: 1, Silent: 1}, false, 2*time.Second, 0, 74*sec)
 	if f.Members() != 4 || f.Scale() != 1 {
 		t.Errorf("after a hang: %v members, scale %v, want 4 and 1", f.Members(), f.Scale())
 	}
-	f.Joined(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 74*sec+sec/2)
-	f.Joined(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 75*sec)
-	f.Joined(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 76*sec)
+	f.ApplyReply(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 74*sec+sec/2)
+	f.ApplyReply(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 75*sec)
+	f.ApplyReply(&exchange.FleetReply{Members: 1}, false, 2*time.Second, 0, 76*sec)
 	if f.Members() != 1 {
 		t.Errorf("two seconds later: %v members, want 1", f.Members())
 	}
@@ -109,7 +109,7 @@ func TestSilenceBeginsAnew(t *testing.T) {
 		if at == 150 {
 			silent = 0
 		}
-		f.Joined(&exchange.FleetReply{Members: 3, Silent: silent, Lost: 2}, false, 0, time.Second, at*sec)
+		f.ApplyReply(&exchange.FleetReply{Members: 3, Silent: silent, Lost: 2}, false, 0, time.Second, at*sec)
 		if at := f.SilentAt() / sec; len(got) == 0 || got[len(got)-1] != at {
 			got = append(got, at)
 		}
@@ -126,7 +126,7 @@ func TestSlowestIntervalCounts(t *testing.T) {
 	for _, tc := range []struct{ told, slowest, silence time.Duration }{
 		{0, 100 * ms, time.Second}, {2 * time.Second, 2 * time.Second, 20 * time.Second}, {time.Hour, time.Minute, 10 * time.Minute},
 	} {
-		f.Joined(&exchange.FleetReply{Members: 2, Fastest: min(tc.told, 100*ms), Slowest: tc.told}, false, 0, 0, 2*sec)
+		f.ApplyReply(&exchange.FleetReply{Members: 2, Fastest: min(tc.told, 100*ms), Slowest: tc.told}, false, 0, 0, 2*sec)
 		if f.Slowest() != tc.slowest || f.Silence(0) != tc.silence {
 			t.Errorf("told %v: %v, silent after %v", tc.told, f.Slowest(), f.Silence(0))
 		}

@@ -1,7 +1,7 @@
-// Package news keeps what the processes of a fleet tell each other of keys that
-// run low: what this one has to tell, and what it has heard of keys that it has
-// not met. Instants are nanoseconds of its user's clock; nothing here reads one
-// (docs/design.md §8).
+// Package news keeps the news of a fleet: announcements of keys whose buckets run
+// low. An [Outbox] has those that this process has to announce, a [Table] those that
+// it has received of keys not in memory. Instants are nanoseconds of its user's
+// clock; the package reads no clock (docs/design.md §8).
 package news
 
 import (
@@ -19,12 +19,12 @@ import (
 // Item is news of one key.
 type Item struct {
 	Field  string         // of the key in Redis
-	Limit  exchange.Limit // by which TAT is an instant
+	Limit  exchange.Limit // limit by which TAT was computed
 	TAT    int64          // instant
-	Demand int64          // thousandths of a token: the fleet's decayed count of attempts
-	Reset  bool           // what was known of the key no longer holds
-	Own    bool           // a debt of a key that this process has evicted, not heard
-	Level  float64
+	Demand int64          // the fleet's decayed count of attempts, thousandths of a token
+	Reset  bool           // true if earlier news of the key no longer holds
+	Own    bool           // true for a debt of a key that this process has evicted, which was not received
+	Level  float64        // level of the fleet's bucket, in parts of the burst
 }
 
 const (
@@ -41,12 +41,12 @@ type Outbox struct {
 	order   []*Item          // the items of waiting, and dropped ones; the lowest first unless untidy
 	untidy  bool
 	full    bool     // true if items were cut, and the queue has not been shorter since
-	taken   []Item   // in a call that has not ended
+	inCall  []Item   // items in a call that has not ended
 	cut     []string // fields of the items that were cut
 }
 
-// Put adds an item, in the place of an older one of the same key. It returns false if
-// there is no room: the queue is full of lower ones.
+// Put adds an item, in place of an older one of the same key. It returns false if the
+// queue is full of lower ones.
 func (o *Outbox) Put(it Item) bool {
 	if o.waiting == nil {
 		o.waiting = map[string]*Item{}
@@ -67,7 +67,7 @@ func (o *Outbox) Put(it Item) bool {
 	return o.waiting[it.Field] != nil
 }
 
-// compare is below 0 if a is told before b: resets come first.
+// compare returns a number below 0 if a is announced before b. Resets come first.
 func compare(a, b *Item) int {
 	switch {
 	case a.Reset && !b.Reset:
@@ -78,7 +78,7 @@ func compare(a, b *Item) int {
 	return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Field, b.Field))
 }
 
-// tidy sorts the items, without the dropped ones.
+// tidy removes the dropped items, and sorts the others.
 func (o *Outbox) tidy() {
 	if o.untidy {
 		o.order = slices.DeleteFunc(o.order, func(it *Item) bool { return o.waiting[it.Field] != it })
@@ -87,7 +87,7 @@ func (o *Outbox) tidy() {
 	}
 }
 
-// trim cuts the items of a full queue that are the least low.
+// trim cuts the highest items of a full queue.
 func (o *Outbox) trim() {
 	o.tidy()
 	for _, it := range o.order[min(outboxKeep, len(o.order)):] {
@@ -105,18 +105,18 @@ func (o *Outbox) Cut() []string {
 	return cut
 }
 
-// Drop removes the item of a key that is no longer true.
+// Drop removes the item of a key, which no longer holds.
 func (o *Outbox) Drop(field string) {
 	delete(o.waiting, field)
 	o.untidy = true
-	o.taken = slices.DeleteFunc(o.taken, func(it Item) bool { return it.Field == field })
+	o.inCall = slices.DeleteFunc(o.inCall, func(it Item) bool { return it.Field == field })
 }
 
-// Empty reports whether there is nothing to tell.
+// Empty reports whether there is nothing to announce.
 func (o *Outbox) Empty() bool { return len(o.waiting) == 0 }
 
-// Take takes the lowest items, at most so many, in the form in which news travels. The
-// call that carries them ends with Told or Untold.
+// Take removes the lowest items, at most most of them, and returns them as they
+// travel. The call that carries them ends with Announced or PutBack.
 func (o *Outbox) Take(most int, now int64) []exchange.News {
 	var list []exchange.News
 	if o.Empty() {
@@ -124,13 +124,13 @@ func (o *Outbox) Take(most int, now int64) []exchange.News {
 	}
 	o.tidy()
 	n := 0
-	for ; n < len(o.order) && len(list) < min(most, exchange.MaxTold); n++ {
+	for ; n < len(o.order) && len(list) < min(most, exchange.MaxAnnounced); n++ {
 		it := o.order[n]
 		delete(o.waiting, it.Field)
 		if it.TAT <= now && !it.Reset {
 			continue // the bucket is full again
 		}
-		o.taken = append(o.taken, *it)
+		o.inCall = append(o.inCall, *it)
 		list = append(list, exchange.News{
 			Field: it.Field, Reset: it.Reset, Demand: it.Demand, Limit: it.Limit,
 			ToGo: max(0, it.TAT-now) / int64(time.Microsecond),
@@ -140,26 +140,26 @@ func (o *Outbox) Take(most int, now int64) []exchange.News {
 	return list
 }
 
-// Told forgets the items that were taken: the call has succeeded.
-func (o *Outbox) Told() {
-	clear(o.taken)
-	o.taken = o.taken[:0]
+// Announced ends a call that has succeeded: it forgets the items that were taken.
+func (o *Outbox) Announced() {
+	clear(o.inCall)
+	o.inCall = o.inCall[:0]
 }
 
-// Untold puts back the items that were taken, except those of keys with a newer one:
-// the call has failed.
-func (o *Outbox) Untold() {
-	for _, it := range o.taken {
+// PutBack ends a call that has failed: it puts back the items that were taken, except
+// those of keys with a newer one.
+func (o *Outbox) PutBack() {
+	for _, it := range o.inCall {
 		if o.waiting[it.Field] == nil && !o.Put(it) {
 			o.cut = append(o.cut, it.Field)
 		}
 	}
-	o.Told()
+	o.Announced()
 }
 
 const (
-	heardPerSecond = 300_000 // pieces of news that all processes read, together: at 0.3 µs of Redis each, a tenth of a core
-	paceDebt       = 10      // longest silence after too much news, in seconds
+	receivedPerSecond = 300_000 // pieces of news that all processes receive together: at 0.3 µs of Redis each, a tenth of a core
+	paceDebt          = 10      // longest pause after too much news, in seconds
 )
 
 // Pace bounds the news of a whole fleet to heardPerSecond/N pieces a second, because each
@@ -171,15 +171,15 @@ type Pace struct {
 	latest int64   // number of the latest news
 }
 
-// Room is the number of pieces that a process of a fleet of so many may announce now.
+// Room returns the number of pieces that a process may announce now.
 func (p *Pace) Room(members float64, now int64) int {
-	perSecond := heardPerSecond / members
+	perSecond := receivedPerSecond / members
 	p.room += perSecond * time.Duration(now-p.at).Seconds()
 	p.room, p.at = min(max(p.room, -paceDebt*perSecond), perSecond), now
 	return int(max(0, p.room))
 }
 
-// Latest takes in the number of the latest news.
+// Latest counts all pieces up to the number of the latest.
 func (p *Pace) Latest(number int64) {
 	if p.latest != 0 {
 		p.room -= float64(max(0, number-p.latest))
@@ -187,10 +187,10 @@ func (p *Pace) Latest(number int64) {
 	p.latest = number
 }
 
-// tableSize is the number of keys in a Table: as many as the fleet keeps news.
+// tableSize is the number of keys in a Table: that of the news that the fleet keeps.
 const tableSize = exchange.NewsKept
 
-// Table is what was heard of keys, of the latest tableSize of them: an LRU. It is safe for
+// Table is an LRU of received news: the latest tableSize keys. It is safe for
 // concurrent use.
 type Table struct {
 	used  atomic.Bool
@@ -204,8 +204,7 @@ func NewTable() *Table {
 	return &Table{items: items}
 }
 
-// Put remembers an item, in place of an older one of its key, or forgets the key: after a
-// Reset.
+// Put stores an item in place of an older one of its key. A Reset removes the key.
 func (t *Table) Put(it Item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -217,10 +216,10 @@ func (t *Table) Put(it Item) {
 	t.used.Store(true)
 }
 
-// Empty reports whether nothing was ever heard.
+// Empty reports whether no news was ever stored.
 func (t *Table) Empty() bool { return !t.used.Load() }
 
-// All returns what was heard that still holds.
+// All returns the news that still holds, by field.
 func (t *Table) All(now int64) (list []Item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -233,7 +232,7 @@ func (t *Table) All(now int64) (list []Item) {
 	return list
 }
 
-// Get returns what was heard of a key, if it still holds.
+// Get returns the news of a key, if it still holds.
 func (t *Table) Get(field string, now int64) (Item, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

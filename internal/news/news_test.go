@@ -14,7 +14,7 @@ func TestLowestAreTold(t *testing.T) {
 	var o Outbox
 	o.Put(Item{Field: "kgone", Level: -2})
 	o.Drop("kgone")
-	const items = 3 * exchange.MaxTold
+	const items = 3 * exchange.MaxAnnounced
 	for i := range items {
 		level := float64((i * 7) % items)
 		o.Put(Item{Field: fmt.Sprintf("k%.0f", level), Level: level, TAT: int64(time.Hour)})
@@ -26,13 +26,13 @@ func TestLowestAreTold(t *testing.T) {
 	require.Equal(t, exchange.News{Field: "kreset", Reset: true}, list[0], "a reset comes first")
 	require.Equal(t, exchange.News{Field: "k3", ToGo: 1e6, Demand: 8}, list[1], "the newest word on a key, in its place")
 	require.Equal(t, []string{"kreset", "k3", "k0", "k1", "k2"}, fields(list), "a full bucket is no news")
-	list = o.Take(2*exchange.MaxTold, 0)
-	require.Len(t, list, exchange.MaxTold, "a call's, at most")
+	list = o.Take(2*exchange.MaxAnnounced, 0)
+	require.Len(t, list, exchange.MaxAnnounced, "a call's, at most")
 	require.Equal(t, "k4", list[0].Field)
 	require.Empty(t, o.Take(0, 0))
 	require.False(t, o.Empty())
-	require.Len(t, o.Take(items, 0), exchange.MaxTold)
-	require.Len(t, o.Take(items, 0), exchange.MaxTold-4)
+	require.Len(t, o.Take(items, 0), exchange.MaxAnnounced)
+	require.Len(t, o.Take(items, 0), exchange.MaxAnnounced-4)
 	require.True(t, o.Empty())
 	require.Empty(t, o.Take(items, 0))
 }
@@ -44,8 +44,8 @@ func fields(list []exchange.News) (names []string) {
 	return names
 }
 
-// TestNothingIsLostThatWasCut: whatever a full outbox has no room for, it says so, and
-// holds the lowest of all.
+// TestNothingIsLostThatWasCut: a full outbox holds the lowest items, and returns the
+// others from Put or Cut.
 func TestNothingIsLostThatWasCut(t *testing.T) {
 	var o Outbox
 	const items = 3 * outboxSize
@@ -69,7 +69,7 @@ func TestNothingIsLostThatWasCut(t *testing.T) {
 	require.GreaterOrEqual(t, len(o.waiting), outboxKeep)
 	next := 0
 	for !o.Empty() {
-		for _, n := range o.Take(exchange.MaxTold, 0) {
+		for _, n := range o.Take(exchange.MaxAnnounced, 0) {
 			require.False(t, lost[n.Field])
 			for ; n.Field != fmt.Sprint("k", next); next++ {
 				require.Less(t, len(lost)+next, items+items/1000)
@@ -90,18 +90,19 @@ func TestWhatAFailedCallToldIsToldAgain(t *testing.T) {
 	require.Len(t, o.Take(9, 0), 3)
 	o.Put(Item{Field: "k1", TAT: int64(time.Hour), Demand: 2})
 	o.Drop("k2")
-	o.Untold()
+	o.PutBack()
 	list := o.Take(9, 0)
 	require.Equal(t, []string{"k0", "k1"}, fields(list))
 	require.EqualValues(t, 2, list[1].Demand)
-	o.Told()
-	o.Untold()
+	o.Announced()
+	o.PutBack()
 	require.True(t, o.Empty())
 }
 
-// TestFleetKeepsItsPace: however many tell, and whatever a server says of the number.
+// TestFleetKeepsItsPace: for any number of announcing processes, and for any number of
+// the latest news.
 func TestFleetKeepsItsPace(t *testing.T) {
-	const members, perSecond = 100, heardPerSecond / 100
+	const members, perSecond = 100, receivedPerSecond / 100
 	paces, latest, now := make([]Pace, members), int64(7), int64(time.Second)
 	begin := latest
 	for i := range paces {
@@ -109,14 +110,14 @@ func TestFleetKeepsItsPace(t *testing.T) {
 	}
 	for range 60 * 40 {
 		for i := range paces { // all call at the same time, and hear of each other a call later
-			latest += int64(min(exchange.MaxTold, paces[i].Room(members, now)))
+			latest += int64(min(exchange.MaxAnnounced, paces[i].Room(members, now)))
 		}
 		for i := range paces {
 			paces[i].Latest(latest)
 		}
 		now += int64(time.Second / 40)
 	}
-	require.InDelta(t, 60*perSecond, latest-begin, members*exchange.MaxTold)
+	require.InDelta(t, 60*perSecond, latest-begin, members*exchange.MaxAnnounced)
 
 	var p Pace
 	p.Latest(1 << 40)
@@ -128,7 +129,7 @@ func TestFleetKeepsItsPace(t *testing.T) {
 	require.Equal(t, perSecond, p.Room(members, now+int64((paceDebt+1)*time.Second)), "a lost state")
 }
 
-// TestTableForgetsTheLeastRecent: what was heard, or looked at, longest ago.
+// TestTableForgetsTheLeastRecent: the news that was received, or read, longest ago.
 func TestTableForgetsTheLeastRecent(t *testing.T) {
 	table := NewTable()
 	put := func(field string, tat int64) { table.Put(Item{Field: field, TAT: tat}) }

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Log writes lines through a logger that may block, and never waits for it.
-// Lines that could not be written are dropped, the oldest first; the next line
-// written says how many, as lines_dropped.
+// Log writes lines through a logger that may block, without waiting for it. If too
+// many wait, the oldest are dropped; the next line has their number, as
+// lines_dropped.
 type Log struct {
 	to      slog.Handler
 	always  []slog.Attr
 	lines   Queue[*slog.Record]
-	dropped int // lines that no line has told of; of the queue's goroutine
+	dropped int // dropped lines not yet logged; only the queue's goroutine uses it
 }
 
 // NewLog returns a Log whose lines all begin with the given attributes.
@@ -36,8 +36,7 @@ func (l *Log) Error(msg string, args ...any) { l.add(slog.LevelError, msg, args)
 // Wait waits until all lines are written, at most for d.
 func (l *Log) Wait(d time.Duration) bool { return l.lines.Wait(d) }
 
-// add is called by the methods that are named after levels alone: the source
-// of the line is their caller.
+// add queues a line. Its source is the caller of the method that calls add.
 func (l *Log) add(level slog.Level, msg string, args []any) {
 	var caller [1]uintptr
 	runtime.Callers(3, caller[:]) // past Callers, add, and the method

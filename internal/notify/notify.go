@@ -1,5 +1,5 @@
-// Package notify hands values to functions that may block, such as a callback
-// or a logger, on a goroutine of their own. The caller never waits for them.
+// Package notify passes values to functions that may block, such as a callback or a
+// logger, on another goroutine. The caller never waits for them.
 package notify
 
 import (
@@ -7,15 +7,14 @@ import (
 	"time"
 )
 
-// most is the number of values that wait for a call at once. A state that
-// changes as fast as Redis can come and go fills it in seconds, log lines in
-// minutes.
+// most is the largest number of values that wait for a call. A state that changes as
+// fast as Redis can come and go fills it in seconds, log lines in minutes.
 const most = 64
 
-// Queue calls Call with each value added, in order, on a goroutine that lives
-// while there are any. When more than 64 wait, the oldest is dropped: a Call
-// that blocks costs bounded memory, and the newest value always arrives. The
-// zero value, without Call, does nothing.
+// Queue calls Call with each value added, in order, on a goroutine that ends when
+// none is left. If more than 64 wait, the oldest is dropped. So a Call that blocks
+// costs bounded memory, and the newest value always arrives. Without Call, a Queue
+// does nothing.
 type Queue[T any] struct {
 	// Call receives a value and the number of values dropped since the call
 	// before.
@@ -27,7 +26,7 @@ type Queue[T any] struct {
 	idle    chan struct{} // closed when the goroutine ends; nil: none runs
 }
 
-// Add queues a value, and returns at once.
+// Add queues a value. It does not block.
 func (q *Queue[T]) Add(v T) {
 	if q.Call == nil {
 		return
@@ -45,8 +44,7 @@ func (q *Queue[T]) Add(v T) {
 	}
 }
 
-// Wait returns true once nothing waits and no call is under way, and false
-// after d.
+// Wait returns true when no value waits and no call is under way, or false after d.
 func (q *Queue[T]) Wait(d time.Duration) bool {
 	q.mu.Lock()
 	idle := q.idle
@@ -70,7 +68,7 @@ func (q *Queue[T]) work() {
 	}
 }
 
-// next takes the oldest value; not ok: there is none, and the goroutine ends.
+// next removes the oldest value. If there is none, ok is false and the goroutine ends.
 func (q *Queue[T]) next() (v T, dropped int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package recall remembers until when the buckets of evicted keys are not full:
-// a key that comes back should not find a fresh burst. The room for it is fixed
-// (docs/design.md §9). Instants are nanoseconds of its user's clock; nothing here reads one.
+// Package recall keeps the TATs of evicted keys, so that a key that comes back finds
+// no fresh burst. Its memory is fixed (docs/design.md §9). Instants are nanoseconds of
+// its user's clock; the package reads no clock.
 package recall
 
 import (
@@ -10,42 +10,41 @@ import (
 
 const (
 	setCells    = 8 // one cache line
-	kept        = 4 // of them, for the latest
-	cellsPerKey = 2 // of the keys that may be resident
+	kept        = 4 // cells of a set for the latest TATs
+	cellsPerKey = 2 // cells per key in memory
 
 	// A cell is an instant in ticks above a tag. 40 bits of ticks are 36 years.
-	// With 24 bits of tag, one in two million of the keys that never were here is
-	// taken for one that was.
+	// Because a tag has 24 bits, one in two million fresh keys is mistaken for an
+	// evicted one.
 	tagBits   = 24
 	tagMask   = 1<<tagBits - 1
-	tickBits  = 20 // of nanoseconds: about a millisecond
+	tickBits  = 20 // a tick is 2^20 ns, about a millisecond
 	mostTicks = 1<<(64-tagBits) - 1
 )
 
-// BytesPerKey is what a Table takes for each key that may be resident.
+// BytesPerKey is the memory of a Table for each key that its owner has room for.
 const BytesPerKey = 8 * cellsPerKey
 
 // set is the cells in which a key may be.
 type set [setCells]atomic.Uint64
 
-// Table holds the TATs of keys that are not resident. It is safe for concurrent
-// use, without a lock; where two meet in one cell, one of them may be forgotten.
-// It takes no memory before the first Put.
+// Table holds the TATs of evicted keys. It is safe for concurrent use, without a
+// lock: of two writes to one cell, one may be lost. It takes no memory before the
+// first Put.
 type Table struct {
 	size int // sets
 	once sync.Once
 	sets atomic.Pointer[[]set]
 }
 
-// New returns an empty table for an owner of so many resident keys.
+// New returns an empty table for an owner with room for so many keys.
 func New(keys int) *Table {
 	return &Table{size: keys/(setCells/cellsPerKey) + 1}
 }
 
-// Put remembers the TAT of a key in the place of an older one. Half of a set
-// keeps the TATs that are the latest; what these displace, or is earlier itself, is
-// written over what chance picks in the other half: however late others may be,
-// nobody is locked out.
+// Put stores the TAT of a key in place of an older one. Half of a set holds its latest
+// TATs. A TAT that they displace, or that is earlier itself, overwrites a cell of the
+// other half, by its tag. So late TATs never lock others out.
 func (t *Table) Put(hash uint64, tat, now int64) {
 	t.once.Do(t.allocate)
 	s, mine := t.set(hash), cell(hash, tat)
@@ -64,8 +63,7 @@ func (t *Table) Put(hash uint64, tat, now int64) {
 	}
 }
 
-// Get returns the TAT of a key, at most a tick later than it was; 0: none is
-// remembered.
+// Get returns the TAT of a key, rounded up to a tick; 0: none is stored.
 func (t *Table) Get(hash uint64) int64 {
 	if t.sets.Load() == nil {
 		return 0
@@ -74,7 +72,7 @@ func (t *Table) Get(hash uint64) int64 {
 	return until(c)
 }
 
-// Forget is what makes a key a fresh one.
+// Forget removes a key.
 func (t *Table) Forget(hash uint64) {
 	if t.sets.Load() != nil {
 		if c, old := t.set(hash).find(hash); c != nil {
@@ -83,7 +81,7 @@ func (t *Table) Forget(hash uint64) {
 	}
 }
 
-// PutOff makes the TATs later for which later gives a later one.
+// PutOff replaces each TAT by that which later returns for it, if it is later.
 func (t *Table) PutOff(later func(tat int64) int64, now int64) {
 	if t.sets.Load() == nil {
 		return
@@ -93,7 +91,7 @@ func (t *Table) PutOff(later func(tat int64) int64, now int64) {
 		for j := range s {
 			old := s[j].Load()
 			if tat := until(old); tat > now {
-				s[j].CompareAndSwap(old, cell(old, max(tat, later(tat)))) // else it is another's by now
+				s[j].CompareAndSwap(old, cell(old, max(tat, later(tat)))) // unless the cell has changed meanwhile
 			}
 		}
 	}
@@ -104,7 +102,7 @@ func (t *Table) allocate() {
 	t.sets.Store(&sets)
 }
 
-// set is chosen by the upper half of the hash, the tag is of the lower.
+// set returns the set of a hash, by its upper half; the tag is in the lower half.
 func (t *Table) set(hash uint64) *set {
 	sets := *t.sets.Load()
 	return &sets[(hash>>32)*uint64(len(sets))>>32]
@@ -117,7 +115,7 @@ func cell(hash uint64, tat int64) uint64 {
 
 func until(cell uint64) int64 { return int64(cell>>tagBits) << tickBits }
 
-// find returns the cell that a key has, and what is in it.
+// find returns the cell of a key, and its content; nil: there is none.
 func (s *set) find(hash uint64) (*atomic.Uint64, uint64) {
 	for i := range s {
 		if c := s[i].Load(); c&tagMask == hash&tagMask && c != 0 {
@@ -127,7 +125,7 @@ func (s *set) find(hash uint64) (*atomic.Uint64, uint64) {
 	return nil, 0
 }
 
-// earliest returns the cell of the kept ones that would be full first.
+// earliest returns the kept cell with the earliest TAT, and its content.
 func (s *set) earliest() (*atomic.Uint64, uint64) {
 	first, least := &s[0], s[0].Load()
 	for i := 1; i < kept; i++ {

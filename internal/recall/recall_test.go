@@ -64,8 +64,8 @@ func lost(n, later int, tat func(i int) int64) float64 {
 	return float64(gone) / float64(n)
 }
 
-// TestMuchIsRemembered: keys that are full sooner displace nobody, however many
-// they are; others do, those that are full later no more than these.
+// TestMuchIsRemembered: any number of keys with earlier TATs displace no key. Others do,
+// those with later TATs no more than these.
 func TestMuchIsRemembered(t *testing.T) {
 	const keys = 1 << 12
 	sooner := func(int) int64 { return int64(time.Second) }
@@ -91,7 +91,7 @@ func TestMuchIsRemembered(t *testing.T) {
 			t.Errorf("%s: %.2f %% forgotten, want at most %v %%", tc.name, 100*got, 100*tc.most)
 		}
 	}
-	// An attacker who comes back after every flood of keys that are full much later.
+	// An attacker comes back after every flood of keys with much later TATs.
 	table, forgotten, rounds := New(keys), 0, longtest.Choose(25, 100, 100)
 	for i := range 20 * keys {
 		table.Put(hashOf(i), muchAfter(i), 0)
@@ -147,7 +147,7 @@ func TestNothingIsAllocated(t *testing.T) {
 	require.LessOrEqual(t, 8*setCells*len(*table.sets.Load()), 1000*BytesPerKey+8*setCells)
 }
 
-// TestManyAtOnce: no key is given another's TAT, whoever meets in a cell.
+// TestManyAtOnce: no key gets another's TAT, even if they share a cell.
 func TestManyAtOnce(t *testing.T) {
 	table := New(16)
 	var wg sync.WaitGroup
@@ -180,7 +180,7 @@ func BenchmarkTable(b *testing.B) {
 	}
 }
 
-// TestPutOff: what is remembered gets later, never earlier, and what has passed stays.
+// TestPutOff: stored TATs become later, never earlier; passed ones stay.
 func TestPutOff(t *testing.T) {
 	table := New(100)
 	table.PutOff(func(int64) int64 { return 1 }, 0)

@@ -1,4 +1,4 @@
-// Package servertest lends real Redis servers to tests and benchmarks.
+// Package servertest starts real Redis servers for tests and benchmarks.
 package servertest
 
 import (
@@ -8,8 +8,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// Need skips a test where there is no redis-server on the PATH. In continuous
-// integration (environment variable CI) it fails it: there a skip would go unseen.
+// Need skips a test if there is no redis-server on the PATH. In continuous integration
+// (environment variable CI) the test fails, because a skip would go unseen.
 func Need(t testing.TB) {
 	t.Helper()
 	err := redisserver.Find()
@@ -22,25 +22,25 @@ func Need(t testing.TB) {
 	}
 }
 
-// Server lends a server until the test ends.
+// Server starts a server, which ends with the test.
 func Server(t testing.TB, opts redisserver.Options) *redisserver.Server {
 	t.Helper()
 	return lend(t, func() (*redisserver.Server, error) { return redisserver.Start(opts) })
 }
 
-// Cluster lends a Cluster until the test ends.
+// Cluster starts a Cluster, which ends with the test.
 func Cluster(t testing.TB) *redisserver.Cluster {
 	t.Helper()
 	return lend(t, func() (*redisserver.Cluster, error) { return redisserver.StartCluster(redisserver.Options{}) })
 }
 
-// Sentinel lends a primary, a replica and their Sentinels until the test ends.
+// Sentinel starts a primary, a replica and their Sentinels, which end with the test.
 func Sentinel(t testing.TB) *redisserver.Sentinel {
 	t.Helper()
 	return SentinelWith(t, redisserver.Options{})
 }
 
-// SentinelWith is Sentinel with options.
+// SentinelWith is [Sentinel] with options.
 func SentinelWith(t testing.TB, opts redisserver.Options) *redisserver.Sentinel {
 	t.Helper()
 	return lend(t, func() (*redisserver.Sentinel, error) { return redisserver.StartSentinel(opts) })

@@ -1,6 +1,6 @@
 package table
 
-// countTries is how often Decisions adds up what slots have counted.
+// countTries is the largest number of times that Decisions adds up the counts of slots.
 const countTries = 3
 
 // Allow counts a decision that admitted, on a key whose slot is locked.
@@ -26,15 +26,15 @@ func (t *Table) CountOutside(ok bool) {
 	t.denied.Add(1)
 }
 
-// keep takes over what a slot has counted, before another key has it.
+// keep adds the counts of a slot to the table's, before another key gets the slot.
 func (t *Table) keep(s *Slot) {
 	t.allowed.Add(uint64(s.Allowed))
 	t.denied.Add(uint64(s.Denied))
 }
 
-// Decisions returns the numbers of decisions that were counted, ever. Neither falls.
-// Calls must not overlap. A slot that passes its count on while the slots are visited
-// may be missed: then Decisions begins again, a few times, and the next call has it.
+// Decisions returns the numbers of all decisions counted. Neither falls. Calls must not
+// overlap. It may miss a slot whose counts move to the table meanwhile. Then it starts
+// again, at most countTries times, and the next call has them.
 func (t *Table) Decisions() (allowed, denied uint64) {
 	for range countTries {
 		before := [...]uint64{t.allowed.Load(), t.denied.Load()}

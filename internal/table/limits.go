@@ -6,42 +6,43 @@ import (
 	"unsafe"
 )
 
-// Limit is a token bucket's: Rate tokens per second, Burst tokens.
+// Limit is the limit of a token bucket: Rate tokens per second, Burst tokens.
 type Limit struct{ Rate, Burst float64 }
 
-// Limits numbers limits, so that a slot has room for its own. A limit is kept for as
-// long as it is in use. The zero Limits is ready for use, by any goroutines.
+// Limits gives limits handles that are small enough for a slot. It keeps a limit for
+// as long as it is in use. The zero Limits is ready for use by any number of
+// goroutines.
 type Limits struct {
-	first atomic.Pointer[Limit]      // by number
-	uses  atomic.Pointer[[]*counted] // by number
-	last  atomic.Pointer[counted]    // the one that was taken last
+	first atomic.Pointer[Limit]      // the first of values
+	uses  atomic.Pointer[[]*counted] // by handle
+	last  atomic.Pointer[counted]    // the last result of Take
 
 	mu      sync.Mutex
-	values  []Limit // at first
-	numbers map[Limit]uint32
+	values  []Limit // by handle
+	handles map[Limit]uint32
 	free    []uint32
 }
 
 // counted is a limit with the number of its uses.
 type counted struct {
 	Limit
-	number uint32
+	handle uint32
 	uses   atomic.Int64
 }
 
-// At is the limit of a number in use.
-func (l *Limits) At(number uint32) *Limit {
-	return (*Limit)(unsafe.Add(unsafe.Pointer(l.first.Load()), uintptr(number)*unsafe.Sizeof(Limit{})))
+// At returns the limit of a handle in use.
+func (l *Limits) At(handle uint32) *Limit {
+	return (*Limit)(unsafe.Add(unsafe.Pointer(l.first.Load()), uintptr(handle)*unsafe.Sizeof(Limit{})))
 }
 
-// Take returns the number of a limit, in use until Release.
+// Take returns the handle of a limit, in use until Release.
 func (l *Limits) Take(lim Limit) uint32 {
 	if c := l.last.Load(); c != nil && c.Limit == lim && c.again() {
-		return c.number
+		return c.handle
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n, ok := l.numbers[lim]
+	n, ok := l.handles[lim]
 	if !ok {
 		n = l.add(lim)
 	}
@@ -51,7 +52,7 @@ func (l *Limits) Take(lim Limit) uint32 {
 	return n
 }
 
-// again counts another use, if there is one.
+// again counts another use if the limit is in use.
 func (c *counted) again() bool {
 	for {
 		n := c.uses.Load()
@@ -64,7 +65,7 @@ func (c *counted) again() bool {
 	}
 }
 
-// add gives a limit a number.
+// add gives a limit a handle.
 func (l *Limits) add(lim Limit) uint32 {
 	n, uses := uint32(len(l.values)), []*counted(nil)
 	if p := l.uses.Load(); p != nil {
@@ -75,34 +76,34 @@ func (l *Limits) add(lim Limit) uint32 {
 	} else {
 		l.values, uses = append(l.values, Limit{}), append(uses, nil)
 	}
-	l.values[n], uses[n] = lim, &counted{Limit: lim, number: n} // nobody reads them yet
+	l.values[n], uses[n] = lim, &counted{Limit: lim, handle: n} // no goroutine reads them yet
 	l.first.Store(&l.values[0])
 	l.uses.Store(&uses)
-	if l.numbers == nil {
-		l.numbers = map[Limit]uint32{}
+	if l.handles == nil {
+		l.handles = map[Limit]uint32{}
 	}
-	l.numbers[lim] = n
+	l.handles[lim] = n
 	return n
 }
 
-// Release ends a use of a number.
-func (l *Limits) Release(number uint32) {
-	c := (*l.uses.Load())[number]
+// Release ends a use of a handle.
+func (l *Limits) Release(handle uint32) {
+	c := (*l.uses.Load())[handle]
 	if c.uses.Add(-1) != 0 {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if uses := *l.uses.Load(); c.uses.Load() == 0 && uses[number] == c {
-		uses[number] = nil
-		delete(l.numbers, c.Limit)
-		l.free = append(l.free, number)
+	if uses := *l.uses.Load(); c.uses.Load() == 0 && uses[handle] == c {
+		uses[handle] = nil
+		delete(l.handles, c.Limit)
+		l.free = append(l.free, handle)
 	}
 }
 
-// Len is the number of limits in use.
+// Len returns the number of limits in use.
 func (l *Limits) Len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.numbers)
+	return len(l.handles)
 }

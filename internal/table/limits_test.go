@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestLimitsAreCounted: a number stands for its limit for as long as somebody uses it, and
-// numbers that nobody uses are used again.
+// TestLimitsAreCounted: a handle is valid while it is in use, and unused handles are
+// reused.
 func TestLimitsAreCounted(t *testing.T) {
 	var l Limits
 	a, b := Limit{1, 2}, Limit{3, 4}

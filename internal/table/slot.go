@@ -9,12 +9,13 @@ import (
 	"unsafe"
 )
 
-// inSlot is the length of the longest key, in bytes, that is in its slot itself. A longer
-// one is known there by two hashes, which nobody outside can make collide.
+// inSlot is the length, in bytes, of the longest key that is stored in its slot. Of a
+// longer one the slot stores two hashes with random seeds, so that no client can make
+// two keys collide.
 const inSlot = 19
 
-// Slot is the memory of one key: a cache line. The key's owner may use the exported fields
-// while the slot is locked.
+// Slot is the memory of one key: a cache line. The user of the table owns the exported
+// fields, which are valid while the slot is locked.
 type Slot struct {
 	mu      sync.Mutex
 	Level   float64
@@ -25,18 +26,19 @@ type Slot struct {
 	Flags   uint16
 	Allowed uint8
 	Denied  uint8
-	size    uint8 // of the key, in bytes, and 1; or one of those below
+	size    uint8 // length of the key, in bytes, plus 1; or noKey or longKey
 	text    [inSlot]byte
 }
 
-// Buffer is what decisions have noted of a key, and nobody else has taken in yet.
+// Buffer is a write buffer of a key: decisions that have not been flushed yet.
 type Buffer struct {
 	Attempts, Taken uint16 // tokens
-	Room            uint16 // tokens attempted, after which the buffer has to be taken in
-	Easy            uint16 // tokens, the largest cost of which it is enough to note it here
+	Room            uint16 // largest Attempts, in tokens, before the buffer has to be flushed
+	Easy            uint16 // largest cost, in tokens, that may be buffered
 }
 
-// Add notes a cost above 0, and whether it was taken; false where that is not enough.
+// Add buffers a cost above 0, and whether it was taken. It returns false if the cost
+// can't be buffered.
 func (b *Buffer) Add(n int64, ok bool) bool {
 	if uint64(n-1) >= uint64(b.Easy) || int64(b.Attempts)+n > int64(b.Room) {
 		return false
@@ -55,29 +57,29 @@ const (
 
 const slotSize = 64 // bytes
 
-var _ = [1]struct{}{}[unsafe.Sizeof(Slot{})-slotSize] // it does not compile otherwise
+var _ = [1]struct{}{}[unsafe.Sizeof(Slot{})-slotSize] // compiles only if the sizes are equal
 
-// Lock locks the slot again, which by now may hold another key: see [Ref.Holds].
+// Lock locks the slot again. It may have another key meanwhile: see [Table.Holds].
 func (s *Slot) Lock() { s.mu.Lock() }
 
 // Unlock unlocks the slot.
 func (s *Slot) Unlock() { s.mu.Unlock() }
 
-// touch has the processor look up the page of the slot's group while it waits for the
-// group's tags. With a million keys that is 10 % of a decision.
+// touch starts the address translation of the slot's page while the processor waits for
+// the group's tags. With a million keys that saves 10 % of a decision.
 func (s *Slot) touch() { atomic.LoadUint32((*uint32)(unsafe.Pointer(&s.mu))) }
 
-// Before orders slots, for who locks several.
+// Before reports whether s is locked before other by a caller that locks several slots.
 func (s *Slot) Before(other *Slot) bool {
 	return uintptr(unsafe.Pointer(s)) < uintptr(unsafe.Pointer(other))
 }
 
 func (s *Slot) long() bool { return s.size == longKey }
 
-// empty reports whether the slot has no key, for who has not come by a tag.
+// empty reports whether the slot has no key.
 func (s *Slot) empty() bool { return s.size == noKey }
 
-// holds reports whether the slot is that of a key.
+// holds reports whether the slot has the key.
 func (s *Slot) holds(seeds *Seeds, hash uint64, key string) bool {
 	if len(key) <= inSlot {
 		return int(s.size) == len(key)+1 && string(s.text[:len(key)]) == key
@@ -90,7 +92,7 @@ func (s *Slot) holdsLong(seeds *Seeds, hash uint64, key string) bool {
 		binary.LittleEndian.Uint64(s.text[8:]) == maphash.String(seeds.second, key)
 }
 
-// hash is the hash of the slot's key.
+// hash returns the hash of the slot's key.
 func (s *Slot) hash(seeds *Seeds) uint64 {
 	if s.long() {
 		return binary.LittleEndian.Uint64(s.text[:])
@@ -98,7 +100,7 @@ func (s *Slot) hash(seeds *Seeds) uint64 {
 	return maphash.Bytes(seeds.first, s.text[:s.size-1])
 }
 
-// reset makes the slot that of a key, with nothing else in it.
+// reset gives the slot to a key, with zero fields.
 func (s *Slot) reset(seeds *Seeds, hash uint64, key string) {
 	s.Level, s.At, s.Limit, s.Account, s.Buffer = 0, 0, 0, 0, Buffer{}
 	s.Flags, s.Allowed, s.Denied = 0, 0, 0
@@ -120,8 +122,8 @@ func (s *Slot) moveTo(to *Slot) {
 	s.size = noKey
 }
 
-// Digest stands for a long text: so many bytes of its SHA-256, in a buffer that is empty
-// otherwise.
+// Digest returns the first n bytes of the SHA-256 of a text, in buf, followed by the
+// rest of buf. The result is valid as long as buf is unchanged.
 func Digest(text string, n int, buf []byte) string {
 	sum := sha256.Sum256(unsafe.Slice(unsafe.StringData(text), len(text)))
 	copy(buf[:n], sum[:])

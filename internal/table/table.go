@@ -1,6 +1,6 @@
-// Package table holds keys in memory: a bounded number of them, each in a slot of one
-// cache line, in groups of sixteen. Whoever looks for a key takes no lock but that of
-// its slot (docs/design.md §9).
+// Package table keeps a bounded number of keys in memory, each in a slot of one cache
+// line, in groups of sixteen. A search takes no lock except that of the key's slot
+// (docs/design.md §9).
 package table
 
 import (
@@ -14,64 +14,64 @@ import (
 
 const (
 	group     = 16 // slots
-	fullGroup = 14 // keys a group holds on the mean before the table grows: beyond, keys pass many full groups
+	fullGroup = 14 // mean number of keys in a group before the table grows; with more, many searches pass full groups
 	growth    = 4  // the table grows by 1/growth of its groups
 )
 
-// Table holds at most a fixed number of keys. Any number of goroutines may call Find,
-// At, Each and EachMarked; calls of the other methods need a lock of the caller's.
-// The zero Table has to
-// be made ready by Init.
+// Table holds at most a fixed number of keys. It is ready for use after Init. Any
+// number of goroutines may call Find, At, Each and EachMarked; calls of the other
+// methods need a lock of the caller's.
 type Table struct {
 	array atomic.Pointer[array]
 	seeds *Seeds
-	size  int // keys that there is room for
-	skip  int // bytes of a text beside a slot that come before the key
+	size  int // largest number of keys
+	skip  int // length of the part before the key, in a text beside a slot
 	shift uint32
 	used  int           // keys in the table
-	met   atomic.Uint64 // searches that met keys which were moved
+	waits atomic.Uint64 // searches that waited for keys to be moved
 
-	allowed, denied atomic.Uint64 // decisions that slots have no room for, or that were of keys which are gone
+	allowed, denied atomic.Uint64 // decisions of evicted keys, or beyond the room of a slot
 	counted         [2]uint64     // result of the last Decisions
 }
 
 // array is the memory of a table until it grows.
 type array struct {
 	headers []header // of the groups
-	slots   []Slot   // one a key, or two: see Init
+	slots   []Slot   // one per key, or two: see Init
 	shift   uint32   // 1 if there are two
-	texts   []string // beside the slots; nil until there is one
+	texts   []string // beside the slots; nil: none yet
 }
 
-// header is what a search reads of a group.
+// header is the part of a group that a search reads.
 type header struct {
 	tags   [2]atomic.Uint64 // of the slots, one byte each; 0: empty
 	marks  atomic.Uint64    // 16 bits of each mark
-	passed atomic.Uint32    // keys that a search finds in a later group, because this one was full
-	hand   uint32           // the slot at which the search for a victim goes on
+	passed atomic.Uint32    // keys that are in a later group, because this one was full
+	hand   uint32           // the slot at which the next search for a victim starts
 }
 
-// Mark is something that is noted of a key where it can be seen without its slot.
+// Mark is a flag of a key in the header of its group, to be read without its slot.
 type Mark uint
 
 // The marks of a key.
 const (
-	Used   Mark = iota // the key was looked up since it came, or since the last search for a victim passed it
-	Due                // the key is looked for by EachMarked
-	Pinned             // the key is evicted only where all keys of its group are pinned
+	Used   Mark = iota // the key was looked up since it was inserted, or since a search for a victim passed it
+	Due                // the key is to be visited, by EachMarked
+	Pinned             // the key is evicted only if all keys of its group are pinned
 )
 
 const eachMark = 1<<(Used*group) | 1<<(Due*group) | 1<<(Pinned*group) // of the first slot
 
-// Ref is a key in the table, from Find or Insert until its slot is unlocked.
+// Ref is a reference to a key in the table. It is valid from Find, At or Insert until
+// its slot is unlocked.
 type Ref struct {
 	*Slot
 	array *array
 	index uint32
 }
 
-// Init makes t an empty table for at most size keys, at least 1. A text beside a
-// slot is skip bytes and the key. If beside, there are 64 bytes beside each slot too: see
+// Init makes t an empty table for at most size keys; size is at least 1. A text beside
+// a slot is skip bytes and the key. If beside is set, each slot has 64 more bytes: see
 // [Beside].
 func (t *Table) Init(size, skip int, beside bool, seeds *Seeds) {
 	t.seeds, t.size, t.skip = seeds, size, skip
@@ -80,13 +80,13 @@ func (t *Table) Init(size, skip int, beside bool, seeds *Seeds) {
 	}
 }
 
-// Len is the number of keys in the table.
+// Len returns the number of keys in the table.
 func (t *Table) Len() int { return t.used }
 
-// Size is the number of keys that the table has room for.
+// Size returns the largest number of keys.
 func (t *Table) Size() int { return t.size }
 
-// tag is a byte of a hash, never 0.
+// tag returns a byte of a hash, never 0.
 func tag(hash uint64) uint64 { return hash>>24&0xff | 0x80 }
 
 const (
@@ -94,16 +94,16 @@ const (
 	highBits = 0x8080808080808080
 )
 
-// zeros marks the bytes of x that are 0 in their highest bit, and, rarely, others above
-// one of those.
+// zeros returns a word with the highest bit of each zero byte of x set. Rarely, a bit
+// of a byte above a zero byte is set too.
 func zeros(x uint64) uint64 { return (x - lowBits) & ^x & highBits }
 
-// home is the number of the group at which a search for a hash begins.
+// home returns the group at which a search for a hash begins.
 func (a *array) home(hash uint64) uint32 {
 	return uint32(hash & 0xffffff * uint64(len(a.headers)) >> 24)
 }
 
-// size is the number of keys that there are slots for.
+// size returns the number of slots for keys.
 func (a *array) size() uint32 { return uint32(len(a.headers)) * group }
 
 func (a *array) next(g uint32) uint32 {
@@ -113,8 +113,8 @@ func (a *array) next(g uint32) uint32 {
 	return g
 }
 
-// Find returns a key, its slot locked. Only a key that is inserted meanwhile may be
-// missed. With use the key gets the mark Used.
+// Find returns a key, with its slot locked. It may miss a key that is inserted
+// meanwhile, and no other. With use the key gets the mark Used.
 func (t *Table) Find(hash uint64, key string, use bool) (Ref, bool) {
 	a := t.array.Load()
 	if a == nil {
@@ -161,23 +161,25 @@ func (t *Table) Find(hash uint64, key string, use bool) (Ref, bool) {
 	return Ref{}, false
 }
 
-// awaitGrowth waits until an array from which keys have moved is replaced.
+// awaitGrowth waits until an array whose keys have been moved is replaced.
 func (t *Table) awaitGrowth(old *array) {
-	for t.met.Add(1); t.array.Load() == old; {
+	for t.waits.Add(1); t.array.Load() == old; {
 		runtime.Gosched()
 	}
 }
 
-// header and slot are those of an index that is in the array.
+// header returns the header of a group, without a bounds check.
 func (a *array) header(g uint32) *header {
 	return (*header)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(a.headers)), uintptr(g)*unsafe.Sizeof(header{})))
 }
 
+// slot returns the slot of an index, without a bounds check.
 func (a *array) slot(i uint32) *Slot {
 	return (*Slot)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(a.slots)), uintptr(i)<<a.shift*unsafe.Sizeof(Slot{})))
 }
 
-// At is Find for who knows the index that the key had, and uses it.
+// At is [Table.Find], with use, for a caller that knows the last index of the key. It
+// misses a key that has moved.
 func (t *Table) At(index uint32, hash uint64, key string) (Ref, bool) {
 	a := t.array.Load()
 	if a == nil || index >= a.size() {
@@ -195,9 +197,9 @@ func (t *Table) At(index uint32, hash uint64, key string) (Ref, bool) {
 	return Ref{}, false
 }
 
-// Insert adds a key that is not in the table, and returns its slot locked, with nothing
-// in it. A text that is not empty is kept beside the slot. Where there is no room the key
-// takes the slot of another one, of which evict is told before, while that is locked.
+// Insert adds a key that is not in the table, and returns its empty slot, locked. A
+// text that is not empty is kept beside the slot. In a full table the key takes the
+// slot of another one, for which evict is called before, with the slot locked.
 func (t *Table) Insert(hash uint64, key, text string, evict func(Ref)) Ref {
 	a := t.array.Load()
 	var r Ref
@@ -207,7 +209,7 @@ func (t *Table) Insert(hash uint64, key, text string, evict func(Ref)) Ref {
 		}
 		i := a.take(hash)
 		r = Ref{a.slot(i), a, i}
-		r.mu.Lock() // who has found the slot by its last key may hold it still
+		r.mu.Lock() // a search for the slot's last key may still have it locked
 		t.used++
 	} else {
 		r = a.victim(hash)
@@ -236,13 +238,13 @@ func (t *Table) Insert(hash uint64, key, text string, evict func(Ref)) Ref {
 	return r
 }
 
-// last is the number of groups of a table that grows no more.
+// last returns the number of groups at which the table stops growing.
 func (t *Table) last() int { return (t.size + fullGroup - 1) / fullGroup }
 
-// room is the number of keys with which an array has to grow, if it can.
+// room returns the number of keys at which an array has to grow, if it can.
 func (a *array) room() int { return fullGroup * len(a.headers) }
 
-// grow moves all keys to a larger array, which it returns.
+// grow moves all keys to a larger array, and returns that.
 func (t *Table) grow(old *array) *array {
 	groups := 1
 	if old != nil {
@@ -284,8 +286,8 @@ func (t *Table) move(old *array, i uint32, a *array) {
 	}
 }
 
-// take returns the index of an empty slot for a hash, in the first group from its home
-// on that has one.
+// take returns the index of an empty slot for a hash: in the first group with one,
+// from its home on.
 func (a *array) take(hash uint64) uint32 {
 	for g := a.home(hash); ; g = a.next(g) {
 		h := &a.headers[g]
@@ -298,23 +300,23 @@ func (a *array) take(hash uint64) uint32 {
 	}
 }
 
-// pass notes that the key of a hash is at an index.
+// pass counts a key at an index in the groups that a search for it passes.
 func (a *array) pass(index uint32, hash uint64) {
 	for g := a.home(hash); g != index/group; g = a.next(g) {
 		a.headers[g].passed.Add(1)
 	}
 }
 
-// leave notes that the key of a hash is no longer at an index.
+// leave undoes pass.
 func (a *array) leave(index uint32, hash uint64) {
 	for g := a.home(hash); g != index/group; g = a.next(g) {
 		a.headers[g].passed.Add(^uint32(0))
 	}
 }
 
-// victim returns the key that is to make room for one of a hash, locked. In the first
-// group from the hash's home on that has keys it is the first that is neither used
-// nor pinned from the hand on (the CLOCK algorithm).
+// victim returns the key to evict for one of a hash, with its slot locked. It is in the
+// first group with keys, from the hash's home on: the first key from the hand on that
+// is neither used nor pinned (the CLOCK algorithm).
 func (a *array) victim(hash uint64) Ref {
 	g := a.home(hash)
 	for a.headers[g].occupied() == 0 {
@@ -328,7 +330,7 @@ func (a *array) victim(hash uint64) Ref {
 
 func (h *header) victim() uint32 {
 	occupied, marks := h.occupied(), h.marks.Load()
-	free := occupied &^ uint32(marks>>(uint(Pinned)*group)) // to be evicted
+	free := occupied &^ uint32(marks>>(uint(Pinned)*group)) // keys that may be evicted
 	if free == 0 {
 		free = occupied
 	}
@@ -349,14 +351,14 @@ func (h *header) victim() uint32 {
 	}
 }
 
-// next moves the hand on, and returns where it was.
+// next moves the hand on, and returns its old position.
 func (h *header) next() uint32 {
 	j := h.hand
 	h.hand = (j + 1) % group
 	return j
 }
 
-// occupied is the slots of the group that have a key, as bits.
+// occupied returns the slots of the group with a key, as bits.
 func (h *header) occupied() (slots uint32) {
 	for j := range uint32(group) {
 		if h.tags[j/8].Load()>>(j%8*8)&0xff != 0 {
@@ -366,13 +368,13 @@ func (h *header) occupied() (slots uint32) {
 	return slots
 }
 
-// Each calls f with every key, its slot locked; f unlocks it. A key that comes or goes
-// meanwhile may be passed over; where the table grows meanwhile, keys are visited twice.
+// Each calls f with every key, its slot locked; f unlocks it. It may miss a key that is
+// inserted or evicted meanwhile. If the table grows meanwhile, it visits keys twice.
 func (t *Table) Each(f func(Ref)) {
 	t.each(f, func(h *header) uint32 { return h.occupied() })
 }
 
-// EachMarked is Each for keys with a mark.
+// EachMarked is [Table.Each] for keys with a mark.
 func (t *Table) EachMarked(m Mark, f func(Ref)) {
 	t.each(f, func(h *header) uint32 { return uint32(h.marks.Load()>>(uint(m)*group)) & (1<<group - 1) })
 }
@@ -400,7 +402,7 @@ func (t *Table) each(f func(Ref), among func(*header) uint32) {
 	}
 }
 
-// Count is the number of keys with a mark.
+// Count returns the number of keys with a mark.
 func (t *Table) Count(m Mark) (n int) {
 	if a := t.array.Load(); a != nil {
 		for g := range a.headers {
@@ -410,17 +412,17 @@ func (t *Table) Count(m Mark) (n int) {
 	return n
 }
 
-// Beside returns what is beside the slot of a key, in a table that has that: up to 64
-// bytes without pointers, which are zero at first.
+// Beside returns the memory beside the slot of a key, in a table with such memory. T
+// has at most 64 bytes and no pointers. It is zero at first.
 func Beside[T any](r Ref) *T {
 	return (*T)(unsafe.Add(unsafe.Pointer(r.Slot), slotSize))
 }
 
-// Index is where the key is, for At.
+// Index returns the index of the key, for At.
 func (r Ref) Index() uint32 { return r.index }
 
-// SetMark sets a mark of the key, or takes it away. It writes only where that is a
-// change: others may read beside it.
+// SetMark sets a mark of the key if is is true, otherwise clears it. It writes only a
+// change, because other goroutines read the same cache line.
 func (r Ref) SetMark(m Mark, is bool) {
 	marks, bit := &r.array.headers[r.index/group].marks, uint64(1)<<(uint(m)*group+uint(r.index%group))
 	switch {
@@ -437,10 +439,10 @@ func (r Ref) Marked(m Mark) bool {
 	return r.array.headers[r.index/group].marks.Load()>>(uint(m)*group+uint(r.index%group))&1 != 0
 }
 
-// Text is the text beside the slot, for who knows that there is one.
+// Text returns the text beside the slot, which must have one.
 func (r Ref) Text() string { return r.array.texts[r.index] }
 
-// Key is a key of the table.
+// Key returns the key of a reference.
 func (t *Table) Key(r Ref) string {
 	if r.long() {
 		return r.Text()[t.skip:]
@@ -448,7 +450,7 @@ func (t *Table) Key(r Ref) string {
 	return string(r.text[:r.size-1])
 }
 
-// AppendKey appends a key of the table.
+// AppendKey appends the key of a reference to b.
 func (t *Table) AppendKey(b []byte, r Ref) []byte {
 	if r.long() {
 		return append(b, r.Text()[t.skip:]...)
@@ -456,17 +458,17 @@ func (t *Table) AppendKey(b []byte, r Ref) []byte {
 	return append(b, r.text[:r.size-1]...)
 }
 
-// Hash is the hash of a key of the table.
+// Hash returns the hash of the key of a reference.
 func (t *Table) Hash(r Ref) uint64 { return r.hash(t.seeds) }
 
-// Holds reports whether a slot that was unlocked and locked again still has a key.
+// Holds reports whether a slot that was unlocked and locked again still has the key.
 func (t *Table) Holds(r Ref, hash uint64, key string) bool { return r.holds(t.seeds, hash, key) }
 
-// Seeds make hashes that nobody outside can foresee.
+// Seeds is the random seeds of hashes that no other process can predict.
 type Seeds struct{ first, second maphash.Seed }
 
-// NewSeeds returns new ones.
+// NewSeeds returns new seeds.
 func NewSeeds() *Seeds { return &Seeds{maphash.MakeSeed(), maphash.MakeSeed()} }
 
-// Hash is the hash of a key.
+// Hash returns the hash of a key.
 func (s *Seeds) Hash(key string) uint64 { return maphash.String(s.first, key) }

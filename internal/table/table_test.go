@@ -31,7 +31,7 @@ func (t *Table) put(key string, at int64) (evicted string) {
 	return evicted
 }
 
-// get is what a key was put with.
+// get returns the value of a key.
 func (t *Table) get(key string, use bool) (at int64, ok bool) {
 	r, ok := t.Find(t.seeds.Hash(key), key, use)
 	if ok {
@@ -60,9 +60,9 @@ func TestSlotsFillACacheLine(t *testing.T) {
 	}
 }
 
-// TestTwin: the table does what a plain map does, for any sizes, and of keys of all
-// lengths: it has what was put and not evicted, evicts when it is full and not before,
-// and keeps marks, while it grows.
+// TestTwin: the table is a map, for any sizes, and for keys of all lengths. It has all
+// keys that were put and not evicted, evicts only when it is full, and keeps marks while
+// it grows.
 func TestTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.IntRange(1, 200).Draw(t, "size")
@@ -191,7 +191,7 @@ func TestGrowthMeetsDecisions(t *testing.T) {
 		if sum != counts.Load() || table.Len() != len(names) {
 			t.Fatalf("%d of %d are noted, of %d keys of %d", sum, counts.Load(), table.Len(), len(names))
 		}
-		met = table.met.Load()
+		met = table.waits.Load()
 	}
 	t.Logf("%d searches met keys that were being moved", met)
 }
@@ -225,7 +225,7 @@ func TestEachWaitsForGrowth(t *testing.T) {
 		case <-visited:
 			waits = true
 		default:
-			waits = table.met.Load() > 0
+			waits = table.waits.Load() > 0
 		}
 	}
 	last.Unlock()

@@ -1,9 +1,8 @@
 package waitqueue
 
-// Group is a waiter for several buckets at once. It holds a place in each
-// queue in which it was found short, all of them as of its arrival, so that
-// the one that has waited longest comes first wherever it waits, and nobody
-// starves.
+// Group is a waiter for several buckets at once. It has a place in the queue of each
+// bucket that was short of tokens. All its places are ordered by its own arrival, so
+// that the longest wait comes first in every queue, and no waiter starves.
 type Group struct {
 	ready chan struct{}
 	order uint64
@@ -14,10 +13,10 @@ func NewGroup() *Group {
 	return &Group{ready: make(chan struct{}, 1), order: arrivals.Add(1)}
 }
 
-// Ready receives when a try may succeed.
+// Ready returns the channel that receives when a try may succeed.
 func (g *Group) Ready() <-chan struct{} { return g.ready }
 
-// Place is one of the group's places. The zero Place is none.
+// Place is a place of a group in one queue. The zero Place is none.
 type Place struct {
 	q *Queues
 	w *Waiter
@@ -30,8 +29,7 @@ func (g *Group) Join(q *Queues, id, key string, n int64) Place {
 	return Place{q, w}
 }
 
-// Admits reports whether b admits the place's cost now, after all waiters before
-// it.
+// Admits reports whether b admits the place's cost now, after all waiters before it.
 func (p Place) Admits(b Bucket, now int64) bool {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
@@ -39,8 +37,8 @@ func (p Place) Admits(b Bucket, now int64) bool {
 	switch {
 	case w.queue == nil:
 		return false
-	case w == w.queue.unpassed():
-		return b.Turn(now, w.cost, w.credit()-w.queue.ahead) <= now
+	case w == w.queue.firstUncalled():
+		return b.Turn(now, w.cost, w.credit()-w.queue.calledTokens) <= now
 	case !w.called: // behind one that is not admitted
 		return false
 	case b.Turn(now, w.cost, w.credit()-w.ahead) <= now:
@@ -54,21 +52,21 @@ func (p Place) Admits(b Bucket, now int64) bool {
 	return b.Turn(now, w.cost, w.credit()-ahead) <= now
 }
 
-// Recall has the group called again when the place's turn has come: a try has
-// found it short.
-func (p Place) Recall() {
+// CallAgain makes Serve call the group again at the place's turn, because a try has
+// found the bucket short of tokens.
+func (p Place) CallAgain() {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
 	w := p.w
-	if w.called && w.queue != nil && w.queue.passed != nil && w.order <= w.queue.passed.order {
-		w.queue.pass(w.prev)
+	if w.called && w.queue != nil && w.queue.lastCalled != nil && w.order <= w.queue.lastCalled.order {
+		w.queue.setLastCalled(w.prev)
 	}
 	w.called = false
 }
 
-// Held reports whether the group still has the place: it has lost it if its cost
+// Queued reports whether the place is still in its queue. It is not once its cost
 // has exceeded the burst.
-func (p Place) Held() bool {
+func (p Place) Queued() bool {
 	if p.w == nil {
 		return false
 	}
@@ -77,7 +75,7 @@ func (p Place) Held() bool {
 	return p.w.queue != nil
 }
 
-// Leave gives the place up, if there is one.
+// Leave removes the place from its queue, if it is in one.
 func (p Place) Leave() {
 	if p.w != nil {
 		p.q.Leave(p.w)

@@ -1,9 +1,7 @@
-// Package waitqueue keeps, for each key of a process, the queue of its waiters
-// in order of arrival. A waiter holds a place, not tokens: the queue takes
-// tokens from the key's bucket when the turn of the first waiter has come. The
-// package knows nothing of buckets except [Bucket], and of time except the
-// instants that it is given and one timer per queue. Instants are nanoseconds
-// of a clock that never goes back.
+// Package waitqueue keeps a queue of waiters for each key of a process, in order of
+// arrival. A waiter has a place, not tokens: the queue takes tokens from the key's
+// [Bucket] at the turn of its first waiter. Instants are nanoseconds of its user's
+// clock, which never goes back. Each queue has one timer.
 package waitqueue
 
 import (
@@ -13,31 +11,31 @@ import (
 	"time"
 )
 
-// CatchUp is how far back a late call of [Queues.Serve] admits waiters as of
-// the instant of their turn. A timer that is late by less loses nothing, and a
-// pause of the process gives waiters a burst or the refill of this time.
+// CatchUp is the longest delay of [Queues.Serve] after which waiters are still
+// admitted as of the instant of their turn. A timer that is late by less loses
+// nothing. After a pause of the process, waiters get a burst, or the refill of this
+// time.
 const CatchUp = 250 * time.Millisecond
 
-// Never is an instant that does not come.
+// Never is the instant of an event that does not come.
 const Never = int64(math.MaxInt64 / 2)
 
-// Bucket is a locked token bucket, as a queue needs it.
+// Bucket is the interface of a locked token bucket.
 type Bucket interface {
 	// Exceeds reports whether a cost of n can never be admitted.
 	Exceeds(n int64) bool
-	// Turn is the first instant, at or after from, at which the bucket admits a
-	// cost of n while extra more tokens are in it, or, where extra is negative,
-	// fewer. Never, if its level does not get there.
+	// Turn returns the first instant, not before from, at which the bucket admits a
+	// cost of n with extra more tokens in it, or fewer if extra is negative. It
+	// returns Never if its level does not get there.
 	Turn(from, n, extra int64) int64
 	// Take takes n tokens at an instant that Turn returned.
 	Take(at, n int64)
-	// Until is the instant from which Turn may return something else.
+	// Until returns the instant from which the results of Turn may change.
 	Until() int64
 }
 
-// Queues are the queues of one process. The zero value can't be used: see New.
-// A lock of the caller's that guards a Bucket is taken before the lock of
-// Queues, which is held while methods of Bucket run.
+// Queues is the queues of one process. New makes it. The caller's lock of a Bucket is
+// taken before the lock of Queues, which is locked while methods of Bucket run.
 type Queues struct {
 	due     func(key string)
 	waiting atomic.Int64
@@ -46,27 +44,26 @@ type Queues struct {
 	byKey map[string]*queue
 }
 
-// New returns no queues yet. When the turn of a first waiter comes, due is
-// called on a goroutine of its own with the key that the queue was opened
-// with; it should call Serve.
+// New returns an empty Queues. At the turn of a queue's first waiter, due is called
+// on its own goroutine, with the key of the first Join. It should call Serve.
 func New(due func(key string)) *Queues {
 	return &Queues{due: due, byKey: map[string]*queue{}}
 }
 
 // queue is the queue of one key.
 type queue struct {
-	key         string
-	id          string // in byKey
-	first, last *Waiter
-	tokens      int64   // sum of the waiters' costs
-	passed      *Waiter // the last of the called groups that the queue begins with; nil: it begins with none
-	ahead       int64   // sum of their costs
-	reserved    int64   // sum of the reservations ever made behind waiters
-	forgotten   int64   // reserved when the bucket forgot its debts
-	timer       *time.Timer
-	wake        int64 // when the timer fires
-	calling     bool  // true while due runs
-	again       bool  // true if the timer has fired meanwhile
+	key          string
+	id           string // in byKey
+	first, last  *Waiter
+	tokens       int64   // sum of the waiters' costs
+	lastCalled   *Waiter // last of the called groups at the front of the queue; nil: there are none
+	calledTokens int64   // sum of the costs of those groups
+	reserved     int64   // sum of the reservations ever made behind waiters
+	forgotten    int64   // value of reserved when the bucket dropped its debts
+	timer        *time.Timer
+	wake         int64 // instant at which the timer fires
+	calling      bool  // true while due runs
+	again        bool  // true if the timer has fired meanwhile
 }
 
 // Waiter is one place in one queue.
@@ -75,40 +72,39 @@ type Waiter struct {
 	prev, next *Waiter
 	ready      chan struct{} // shared by the places of one Group
 	cost       int64
-	since      int64  // instant of arrival; not of a group's place
-	order      uint64 // of arrival, among all queues
-	reserved   int64  // queue.reserved at arrival, and since then of reservations cancelled
+	since      int64  // instant of arrival; unused for a group's place
+	order      uint64 // order of arrival, among all queues
+	reserved   int64  // queue.reserved at arrival, plus reservations cancelled since then
 	ahead      int64  // sum of the costs before it when it was called
-	grouped    bool   // true if Serve only calls the waiter, which then decides by itself
-	called     bool   // true if Serve has done so
-	refused    bool   // true if the cost exceeds the burst by now
+	grouped    bool   // true for a group's place: Serve only calls the group, which then tries
+	called     bool   // true if Serve has called the group
+	refused    bool   // true if the wait ended because the cost exceeds the burst
 }
 
-// credit is the number of tokens that were reserved behind the waiter.
+// credit returns the number of tokens that were reserved behind the waiter.
 func (w *Waiter) credit() int64 {
 	return max(0, w.queue.reserved-max(w.reserved, w.queue.forgotten))
 }
 
-// arrivals numbers waiters, so that those of several queues have one order.
+// arrivals is the number of waiters so far, which orders those of all queues.
 var arrivals atomic.Uint64
 
-// Join puts a cost of n tokens at the end of the queue of id, and returns its
-// place. The key is that for due.
+// Join adds a waiter for n tokens to the end of the queue of id. A new queue keeps
+// the key, for due.
 func (q *Queues) Join(id, key string, n, now int64) *Waiter {
 	w := &Waiter{ready: make(chan struct{}, 1), cost: n, since: now, order: arrivals.Add(1)}
 	q.insert(id, key, w)
 	return w
 }
 
-// Ready receives once the waiter has left the queue through Serve.
+// Ready returns the channel that receives when the wait has ended.
 func (w *Waiter) Ready() <-chan struct{} { return w.ready }
 
-// Refused reports whether the waiter has left the queue without tokens,
-// because the bucket can no longer hold so many. It may be called once Ready
-// has received or Leave has returned false.
+// Refused reports whether the wait ended without tokens, because its cost exceeds
+// the burst. It may be called after Ready has received, or Leave has returned false.
 func (w *Waiter) Refused() bool { return w.refused }
 
-// insert puts a waiter behind those that arrived before it.
+// insert puts a waiter behind those that arrived earlier.
 func (q *Queues) insert(id, key string, w *Waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -123,14 +119,14 @@ func (q *Queues) insert(id, key string, w *Waiter) {
 	}
 	line.link(w, after)
 	w.queue, w.reserved = line, line.reserved
-	if line.passed != nil && w.order < line.passed.order {
-		line.pass(w.prev)
+	if line.lastCalled != nil && w.order < line.lastCalled.order {
+		line.setLastCalled(w.prev)
 	}
 	line.tokens += w.cost
 	q.waiting.Add(1)
 }
 
-// link puts w after another waiter; nil: first.
+// link puts w behind after, or first if that is nil.
 func (line *queue) link(w, after *Waiter) {
 	w.prev = after
 	if after == nil {
@@ -145,22 +141,22 @@ func (line *queue) link(w, after *Waiter) {
 	}
 }
 
-// pass makes w, one of the called groups that the queue begins with, the last of
-// them; nil: there are none.
-func (line *queue) pass(w *Waiter) {
-	line.passed, line.ahead = w, 0
+// setLastCalled makes w the last of the called groups at the front of the queue; nil:
+// there are none.
+func (line *queue) setLastCalled(w *Waiter) {
+	line.lastCalled, line.calledTokens = w, 0
 	for ; w != nil; w = w.prev {
-		line.ahead += w.cost
+		line.calledTokens += w.cost
 	}
 }
 
 // unlink takes w out of its queue.
 func (q *Queues) unlink(w *Waiter) {
 	line := w.queue
-	if line.passed != nil && w.order <= line.passed.order {
-		line.ahead -= w.cost
-		if line.passed == w {
-			line.passed = w.prev
+	if line.lastCalled != nil && w.order <= line.lastCalled.order {
+		line.calledTokens -= w.cost
+		if line.lastCalled == w {
+			line.lastCalled = w.prev
 		}
 	}
 	if w.prev == nil {
@@ -178,7 +174,8 @@ func (q *Queues) unlink(w *Waiter) {
 	q.waiting.Add(-1)
 }
 
-// Leave gives a place up. It returns false if Serve has ended the wait before.
+// Leave removes a waiter from its queue. It returns false if the wait has ended
+// before.
 func (q *Queues) Leave(w *Waiter) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -186,7 +183,7 @@ func (q *Queues) Leave(w *Waiter) bool {
 	if line == nil {
 		return false
 	}
-	awaited := w.prev == line.passed || w.called
+	awaited := w.prev == line.lastCalled || w.called
 	q.unlink(w)
 	if awaited {
 		q.wakeAt(line, 0, 0) // the next turn may have come, and an empty queue is to be closed
@@ -194,8 +191,8 @@ func (q *Queues) Leave(w *Waiter) bool {
 	return true
 }
 
-// Wake has due called for id at once, if there is a queue: something that Serve
-// goes by may have changed.
+// Wake has due called for id at once, if there is a queue, because the bucket may have
+// changed.
 func (q *Queues) Wake(id string) {
 	if q.Waiting() == 0 {
 		return
@@ -216,8 +213,8 @@ func (q *Queues) WakeAll() {
 	}
 }
 
-// Refuse ends the waits of id whose cost exceeds the burst by now. Serve sees
-// only those whose turn would come.
+// Refuse ends the waits of id whose cost exceeds the burst. Serve ends only those at
+// the front.
 func (q *Queues) Refuse(id string, b Bucket) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -235,9 +232,8 @@ func (q *Queues) Refuse(id string, b Bucket) {
 	q.wakeAt(line, 0, 0)
 }
 
-// Serve admits waiters of id in order, each as of the instant of its turn, as
-// far as that has come by now, sets the timer for the next one, and reports
-// whether waiters are left.
+// Serve admits waiters of id in order, each as of the instant of its turn, up to now.
+// It sets the timer for the next one, and reports whether waiters are left.
 func (q *Queues) Serve(id string, b Bucket, now int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -246,22 +242,22 @@ func (q *Queues) Serve(id string, b Bucket, now int64) bool {
 		return false
 	}
 	from := now - int64(CatchUp)
-	for w := line.unpassed(); w != nil; w = line.unpassed() {
+	for w := line.firstUncalled(); w != nil; w = line.firstUncalled() {
 		if b.Exceeds(w.cost) {
 			q.end(w, true)
 			continue
 		}
 		begin := max(from, w.since)
 		if w.grouped {
-			begin = now // it tries by itself, from now on
+			begin = now // the group takes its tokens itself, at now or later
 		}
-		switch at := b.Turn(begin, w.cost, w.credit()-line.ahead); {
+		switch at := b.Turn(begin, w.cost, w.credit()-line.calledTokens); {
 		case at > now:
 			q.wakeAt(line, max(now+1, min(at, b.Until())), now)
 			return true
 		case w.grouped:
-			w.call(line.ahead)
-			line.passed, line.ahead = w, line.ahead+w.cost
+			w.call(line.calledTokens)
+			line.lastCalled, line.calledTokens = w, line.calledTokens+w.cost
 		default:
 			b.Take(at, w.cost)
 			from = max(from, at)
@@ -279,16 +275,16 @@ func (q *Queues) Serve(id string, b Bucket, now int64) bool {
 	return false
 }
 
-// unpassed is the first waiter after the called groups that the queue begins
-// with.
-func (line *queue) unpassed() *Waiter {
-	if line.passed == nil {
+// firstUncalled returns the first waiter behind the called groups at the front of the
+// queue.
+func (line *queue) firstUncalled() *Waiter {
+	if line.lastCalled == nil {
 		return line.first
 	}
-	return line.passed.next
+	return line.lastCalled.next
 }
 
-// call tells a group to try.
+// call signals a group to try.
 func (w *Waiter) call(ahead int64) {
 	w.ahead = ahead
 	if !w.called {
@@ -311,7 +307,7 @@ func (q *Queues) end(w *Waiter, refused bool) {
 	w.signal()
 }
 
-// wakeAt has the timer fire at an instant.
+// wakeAt sets the timer to an instant.
 func (q *Queues) wakeAt(line *queue, at, now int64) {
 	if line.wake == at {
 		return
@@ -325,16 +321,16 @@ func (q *Queues) wakeAt(line *queue, at, now int64) {
 	}
 }
 
-// fire calls due, on the timer's goroutine. Due may block, in a callback of
-// the limiter's user: then the timer, whenever it fires again, adds no further
-// goroutine that blocks.
+// fire calls due, on the timer's goroutine. Because due may block in a callback of the
+// limiter's user, a queue has at most one goroutine in due.
 func (q *Queues) fire(line *queue) {
 	for q.begins(line) && q.call(line) {
 		continue
 	}
 }
 
-// begins reports whether due is to be called, and notes that it is.
+// begins reports whether due is to be called now. If due is running, it will be called
+// again.
 func (q *Queues) begins(line *queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -369,10 +365,10 @@ func (q *Queues) Has(id string) bool {
 	return q.byKey[id] != nil
 }
 
-// Waiting is the number of waiters in all queues.
+// Waiting returns the number of waiters in all queues.
 func (q *Queues) Waiting() int { return int(q.waiting.Load()) }
 
-// Tokens is the sum of the costs that wait in the queue of id.
+// Tokens returns the sum of the costs in the queue of id.
 func (q *Queues) Tokens(id string) int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -382,9 +378,9 @@ func (q *Queues) Tokens(id string) int64 {
 	return 0
 }
 
-// Reserve notes that n tokens were taken from the bucket for a reservation,
-// which acts behind all present waiters: they may still use them. It returns the
-// reservation's place in the order of arrival, and the tokens that wait before it.
+// Reserve records that n tokens were taken from the bucket for a reservation. Because
+// it acts behind all present waiters, these may still use the tokens. Reserve returns
+// the reservation's order of arrival, and the sum of the costs before it.
 func (q *Queues) Reserve(id string, n int64) (order uint64, ahead int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -396,7 +392,7 @@ func (q *Queues) Reserve(id string, n int64) (order uint64, ahead int64) {
 	return arrivals.Load(), line.tokens
 }
 
-// Unreserve takes n tokens of a reservation back, which are in the bucket again.
+// Unreserve records that n tokens of a reservation are in the bucket again.
 func (q *Queues) Unreserve(id string, order uint64, n int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -409,8 +405,8 @@ func (q *Queues) Unreserve(id string, order uint64, n int64) {
 	}
 }
 
-// Forget notes that the bucket of id has forgotten its debts, those of
-// reservations among them.
+// Forget records that the bucket of id has dropped its debts, with those of
+// reservations.
 func (q *Queues) Forget(id string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -135,8 +135,8 @@ func TestLeaveFreesThePlace(t *testing.T) {
 	require.Equal(t, []taken{{2 * sec, 1}}, b.taken)
 }
 
-// TestTooLargeIsRefused: a cost that exceeds the burst by now ends its wait and
-// holds nobody up.
+// TestTooLargeIsRefused: a wait whose cost exceeds the new burst ends, and delays no
+// other.
 func TestTooLargeIsRefused(t *testing.T) {
 	q, b := New(func(string) {}), &bucket{rate: 1, burst: 2, at: sec}
 	large, small := q.Join("k", "key", 3, sec), q.Join("k", "key", 1, sec)
@@ -208,7 +208,7 @@ func TestGroupComesFirstWhereverItWaits(t *testing.T) {
 	g := NewGroup()
 	single := q.Join("k", "key", 1, sec)
 	place := g.Join(q, "k", "key", 2)
-	require.True(t, place.Held())
+	require.True(t, place.Queued())
 	require.True(t, place.Admits(b, 3*sec), "it came first, and 2 tokens are there")
 	require.False(t, place.Admits(b, 2*sec))
 	q.Serve("k", b, 2*sec)
@@ -220,7 +220,7 @@ func TestGroupComesFirstWhereverItWaits(t *testing.T) {
 	require.True(t, admitted(single), "3 tokens: 2 for the group, 1 behind it")
 	require.Empty(t, g.Ready(), "called twice")
 	b.level = 0
-	place.Recall()
+	place.CallAgain()
 	q.Serve("k", b, 4*sec)
 	require.Empty(t, g.Ready())
 	q.Serve("k", b, 6*sec)

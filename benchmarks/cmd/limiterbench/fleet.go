@@ -17,10 +17,10 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// processes of a fleet, each one of the operating system.
+// processes is the number of processes of a fleet, each an operating-system one.
 const processes = 5
 
-// scenario is what a fleet is asked for.
+// scenario is the demand of a fleet.
 type scenario struct {
 	name  string
 	order string // see orders
@@ -33,29 +33,29 @@ var scenarios = []scenario{
 	{name: "100,000 keys, each once a second", order: "each", keys: 100_000, rate: 100_000},
 }
 
-// fleetLimit is every key's: 1,000 a minute.
+// fleetLimit is the limit of every key: 1,000 a minute.
 const fleetLimit = 1000
 
-// phases of a fleet's run. limiter reports a key that is far from
-// its limit every 15 s: it is measured over two such periods, after one.
+// phases is the phases of a fleet's run. Because limiter reports a key far from its
+// limit every 15 s, it is measured over two such periods, after one.
 type phases struct{ warmUp, measured time.Duration }
 
-// usage is what a fleet's decisions took of Redis.
+// usage is the cost of a fleet's decisions in Redis.
 type usage struct {
 	Decisions, Allowed int64
 	Redis              time.Duration // CPU
 	Lasted             time.Duration
 }
 
-// perMillion is the server's CPU for a million decisions.
+// perMillion returns the server's CPU for a million decisions.
 func (u usage) perMillion() time.Duration {
 	return time.Duration(float64(u.Redis) * 1e6 / float64(u.Decisions))
 }
 
-// perSecond is how many decisions a second the fleet made.
+// perSecond returns the fleet's decisions per second.
 func (u usage) perSecond() float64 { return float64(u.Decisions) / u.Lasted.Seconds() }
 
-// runFleet has five processes ask on a new server.
+// runFleet runs five processes on a new server.
 func runFleet(ctx context.Context, by string, sc scenario, ph phases) (u usage, err error) {
 	server, err := redisserver.Start(redisserver.Options{})
 	if err != nil {
@@ -75,7 +75,7 @@ func runFleet(ctx context.Context, by string, sc scenario, ph phases) (u usage, 
 	return f.measure(ctx, client, ph)
 }
 
-// fleet is the worker processes that run.
+// fleet is the running worker processes.
 type fleet struct{ workers []*worker }
 
 type worker struct {
@@ -111,7 +111,7 @@ func (f *fleet) start(ctx context.Context, job workerJob) error {
 	return nil
 }
 
-// stop ends the processes, which end when nobody can ask them any more.
+// stop ends the processes, by the end of their input.
 func (f *fleet) stop() error {
 	var errs []error
 	for _, w := range f.workers {
@@ -137,7 +137,7 @@ func (f *fleet) measure(ctx context.Context, client redis.UniversalClient, ph ph
 	}, err
 }
 
-// reading is what all processes and Redis have counted so far.
+// reading is the counts of all processes and Redis so far.
 func (f *fleet) reading(ctx context.Context, client redis.UniversalClient) (u usage, err error) {
 	for _, w := range f.workers {
 		c, err := w.count()
@@ -162,13 +162,13 @@ func (w *worker) count() (c workerCount, err error) {
 	return c, err
 }
 
-// compared is what two fleets took of Redis in one scenario.
+// compared is the usage of two fleets in one scenario.
 type compared struct {
 	scenario
 	Ours, Theirs usage
 }
 
-// ratio is ours per decision over redis_rate's.
+// ratio returns limiter's usage per decision over redis_rate's.
 func (c compared) ratio() float64 {
 	return float64(c.Ours.perMillion()) / float64(c.Theirs.perMillion())
 }

@@ -9,26 +9,26 @@ import (
 	"strings"
 )
 
-// machine is where and with what it was measured.
+// machine is the machine and the versions of a measurement.
 type machine struct {
 	CPU, Platform, Go, Redis string
-	Commit                   string // empty where git does not tell
+	Commit                   string // empty if git is not available
 	Cores                    int
 	Modules                  []module // of the peers, by path
 }
 
 type module struct{ Path, Version string }
 
-// describe asks the go command, git and redis-server.
+// describe returns the machine, by the go command, git and redis-server.
 func describe(ctx context.Context, r *results) (machine, error) {
 	m := machine{
 		CPU: strings.TrimSpace(r.config["cpu"]), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
 		Go: runtime.Version(),
 	}
-	if commit, err := said(ctx, "git", "describe", "--always", "--dirty", "--exclude=*"); err == nil {
+	if commit, err := outputOf(ctx, "git", "describe", "--always", "--dirty", "--exclude=*"); err == nil {
 		m.Commit = strings.TrimSpace(commit)
 	}
-	version, err := said(ctx, "redis-server", "--version")
+	version, err := outputOf(ctx, "redis-server", "--version")
 	if err != nil {
 		return machine{}, err
 	}
@@ -37,8 +37,8 @@ func describe(ctx context.Context, r *results) (machine, error) {
 	return m, err
 }
 
-// said is what a command writes.
-func said(ctx context.Context, name string, args ...string) (string, error) {
+// outputOf returns the output of a command.
+func outputOf(ctx context.Context, name string, args ...string) (string, error) {
 	text, err := exec.CommandContext(ctx, name, args...).Output()
 	if err != nil {
 		return "", fmt.Errorf("limiterbench: %s: %w", name, err)
@@ -46,15 +46,15 @@ func said(ctx context.Context, name string, args ...string) (string, error) {
 	return string(text), nil
 }
 
-// redisVersion finds the 7.0.15 of "Redis server v=7.0.15 sha=…".
+// redisVersion returns the 7.0.15 of "Redis server v=7.0.15 sha=…".
 func redisVersion(text string) string {
 	_, rest, _ := strings.Cut(text, "v=")
 	version, _, _ := strings.Cut(rest, " ")
 	return version
 }
 
-// versions of the modules that matter, as go.mod has them: a test binary does not
-// say what it was built from.
+// versions returns the versions of modules in go.mod, because a test binary does not
+// record them.
 func versions(ctx context.Context) ([]module, error) {
 	paths := []string{"github.com/redis/go-redis/v9"}
 	for _, p := range slices.Concat(peers, redisPeers) {
@@ -64,7 +64,7 @@ func versions(ctx context.Context) ([]module, error) {
 	}
 	slices.Sort(paths)
 	args := append([]string{"list", "-m", "-f", "{{.Path}} {{.Version}}"}, slices.Compact(paths)...)
-	text, err := said(ctx, "go", args...)
+	text, err := outputOf(ctx, "go", args...)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func run(args []string) error {
 	return bench(ctx, opts)
 }
 
-// options of the command line.
+// options is the options of the command line.
 type options struct {
 	turns int
 	quick bool
@@ -57,7 +57,7 @@ func parseOptions(args []string) (options, error) {
 	return o, nil
 }
 
-// bench measures, and writes the page.
+// bench runs the benchmarks and writes the page.
 func bench(ctx context.Context, o options) error {
 	dir, err := os.MkdirTemp("", "limiterbench-")
 	if err != nil {
@@ -112,8 +112,8 @@ func save(dir string, p *page, raw []byte) error {
 	)
 }
 
-// onceEach drops the lines that every run repeats about the machine, but for the
-// first of each, and those that say that it passed.
+// onceEach drops the lines about the machine that every run repeats, except the first
+// of each, and the lines PASS and ok.
 func onceEach(raw []byte) []byte {
 	var kept []byte
 	seen := map[string]bool{"PASS\n": true}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// page is all that docs/benchmarks.md is made of.
+// page is the data of docs/benchmarks.md.
 type page struct {
 	Machine machine
 	Turns   int
@@ -33,15 +33,15 @@ func (p *page) write(w io.Writer) error {
 	return nil
 }
 
-// What follows is asked for by the template.
+// The methods below are called by the template.
 
-// Seldom is in how many of the turns the slow cases were left out.
+// Seldom returns the number of turns per run of a slow case.
 func (p *page) Seldom() int { return seldom }
 
-// Took is how long it all took, in minutes.
+// Took returns the time of the whole measurement, in minutes.
 func (p *page) Took() int { return int(math.Ceil(p.took.Minutes())) }
 
-// Targets are the lines of their table.
+// Targets returns the rows of the table of targets.
 func (p *page) Targets() []row {
 	var rows []row
 	for _, t := range targets() {
@@ -50,12 +50,14 @@ func (p *page) Targets() []row {
 	return rows
 }
 
-// Peers and RedisPeers are those of the tables.
-func (p *page) Peers() []peer      { return peers }
+// Peers returns the peers of the table of decisions in the process.
+func (p *page) Peers() []peer { return peers }
+
+// RedisPeers returns the peers of the table of decisions in Redis.
 func (p *page) RedisPeers() []peer { return redisPeers }
 
-// Figure is a median, and its spread where it is a time: "87 ns ± 3 %"; a dash
-// where the subject has no such figure.
+// Figure returns a median, with its spread for a time: "87 ns ± 3 %". It returns a
+// dash if the subject has no such figure.
 func (p *page) Figure(bench, subject, callers, unit string) (string, error) {
 	if !planned(bench) {
 		return "", fmt.Errorf("limiterbench: no benchmark %q is planned", bench)
@@ -75,12 +77,12 @@ func (p *page) Figure(bench, subject, callers, unit string) (string, error) {
 	return trimmed(v), nil
 }
 
-// Harness is what is measured beside the decision.
+// Harness returns the time measured beside the decision.
 func (p *page) Harness(population string) string {
 	return duration(p.results.median(series{harness + "/" + population + "/callers=1", ns}))
 }
 
-// Fleets are the lines of their table.
+// Fleets returns the rows of the table of fleets.
 func (p *page) Fleets() []fleetRow {
 	var rows []fleetRow
 	for _, c := range p.fleets {
@@ -95,17 +97,17 @@ type fleetRow struct {
 	usage
 }
 
-// PerSecond, Allowed, PerMillion and Share are decisions a second, the share that
-// was allowed, the server's CPU for a million of them, and the share of a core that it took.
+// PerSecond, Allowed, PerMillion and Share return decisions per second, the part of
+// them that was allowed, the server's CPU for a million of them, and its part of a core.
 func (r fleetRow) PerSecond() string   { return thousands(r.perSecond()) }
 func (r fleetRow) AllowedPart() string { return percent(float64(r.Allowed) / float64(r.Decisions)) }
 func (r fleetRow) PerMillion() string  { return trimmed(r.perMillion().Seconds()) + " s" }
 func (r fleetRow) Core() string        { return percent(r.Redis.Seconds() / r.Lasted.Seconds()) }
 
-// FleetSeconds is how long limiter's fleets were measured.
+// FleetSeconds returns the time for which limiter's fleets were measured.
 func (p *page) FleetSeconds() int { return int(p.phases.measured.Seconds()) }
 
-// duration shows nanoseconds with three digits: "87 ns", "1.23 µs", "45.6 ms".
+// duration formats nanoseconds with three digits: "87 ns", "1.23 µs", "45.6 ms".
 func duration(nanos float64) string {
 	for _, u := range []struct {
 		name string
@@ -118,7 +120,7 @@ func duration(nanos float64) string {
 	return trimmed(nanos/1e9) + " s"
 }
 
-// trimmed shows three digits, or all before the point.
+// trimmed formats a number with three digits, or all before the point.
 func trimmed(v float64) string {
 	if v >= 100 {
 		return thousands(v)
@@ -128,7 +130,7 @@ func trimmed(v float64) string {
 
 func percent(v float64) string { return fmt.Sprintf("%.0f %%", 100*v) }
 
-// thousands shows a whole number with a comma before each group of three.
+// thousands formats a whole number with a comma before each group of three.
 func thousands(v float64) string {
 	text := strconv.Itoa(int(math.Round(v)))
 	for i := len(text) - 3; i > 0; i -= 3 {

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// peer is a limiter as the page shows it.
+// peer is a limiter of the page.
 type peer struct {
-	Name   string // as it stands in the names of benchmarks
+	Name   string // in the names of benchmarks
 	Label  string
-	module string // whose version the page tells
-	Bound  string // what bounds its memory
-	often  bool   // a target depends on its figures over a million keys
+	module string // module whose version is on the page
+	Bound  string // the bound of its memory
+	often  bool   // true if a target depends on its figures over a million keys
 }
 
 // Names of benchmarks, up to the subject.
@@ -33,12 +33,12 @@ const (
 	inRedis  = "Redis/keys=1e4/dist=zipf"
 )
 
-// What follows the subject: who asks.
+// The callers, which follow the subject in names.
 const (
 	one  = "1"
 	all  = "all"
 	many = "16-a-core"
-	none = "none" // a collection of garbage
+	none = "none" // a GC
 )
 
 // Units.
@@ -66,7 +66,7 @@ var peers = []peer{
 	{Name: "httprate", Label: "chi httprate", module: "github.com/go-chi/httprate", Bound: "two windows"},
 }
 
-// redisPeers ask Redis at every decision.
+// redisPeers call Redis at every decision.
 var redisPeers = []peer{
 	{Name: "redis_rate", Label: "redis_rate", module: "github.com/go-redis/redis_rate/v10"},
 	{Name: "throttled", Label: "throttled, go-redis store", module: "github.com/throttled/throttled/v2"},
@@ -80,25 +80,25 @@ var redisPeers = []peer{
 const (
 	ours      = "limiter"
 	local     = "limiter-local"
-	clock     = "clock" // no limiter: what the machine does to one
+	clock     = "clock" // no limiter: the noise of the machine
 	bare      = "x-time-rate"
 	redisRate = "redis_rate"
 )
 
-// Keyed says whether it tells keys from each other.
+// Keyed reports whether the peer has a limit per key.
 func (p peer) Keyed() bool { return p.Name != bare }
 
-// Bounded says whether it holds no more keys than it is told to.
+// Bounded reports whether the peer has a largest number of keys.
 func (p peer) Bounded() bool { return p.Bound == "LRU" || p.Bound == "W-TinyLFU" }
 
-// job is one run of the compiled benchmarks: all that one subject does in one case.
+// job is one run of the compiled benchmarks: those of one subject in one case.
 type job struct {
-	bench string // of all its benchmarks, the elements of the name that they share
-	every int    // it runs in every so many turns
+	bench string // the elements of the name that all its benchmarks share
+	every int    // turns per run
 	time  string // for -test.benchtime; empty: usualTime
 }
 
-// by names the benchmarks of one subject.
+// by returns the name of the benchmarks of one subject.
 func by(bench, subject string) string { return bench + "/by=" + subject }
 
 // figure is a series of one subject; callers may be empty.
@@ -110,10 +110,11 @@ func figure(bench, subject, callers, unit string) series {
 	return series{name, unit}
 }
 
-// seldom is how often a case that takes seconds to set up runs if no target depends on it.
+// seldom is the number of turns per run of a case that takes seconds to set up, if no
+// target depends on it.
 const seldom = 3
 
-// plan is all that is to be run.
+// plan returns all jobs.
 func plan() []job {
 	jobs := []job{
 		{bench: harness, every: 1},
@@ -157,12 +158,12 @@ func manyKeysJob(p peer) job {
 	return j
 }
 
-// planned says whether anybody runs a benchmark.
+// planned reports whether a job runs a benchmark.
 func planned(bench string) bool {
 	return slices.ContainsFunc(plan(), func(j job) bool { return strings.HasPrefix(j.bench, bench+"/by=") })
 }
 
-// pattern is what -test.bench wants.
+// pattern returns a job's pattern for -test.bench.
 func (j job) pattern() string {
 	parts := strings.Split("Benchmark"+j.bench, "/")
 	for i, p := range parts {
@@ -171,7 +172,7 @@ func (j job) pattern() string {
 	return strings.Join(parts, "/")
 }
 
-// inTurn are the jobs of turn i, counted from 0.
+// inTurn returns the jobs of turn i, counted from 0.
 func inTurn(jobs []job, i int) []job {
 	return slices.DeleteFunc(slices.Clone(jobs), func(j job) bool { return i%j.every != 0 })
 }

@@ -14,7 +14,7 @@ import (
 // series is one figure of one benchmark: "Allow/keys=1/by=limiter/callers=1" in "ns/op".
 type series struct{ bench, unit string }
 
-// results are all figures, a value for each turn, and what the machine says of itself.
+// results is all figures, a value for each turn, and the machine's description.
 type results struct {
 	values map[series][]float64
 	config map[string]string
@@ -24,7 +24,7 @@ func newResults() *results {
 	return &results{values: map[series][]float64{}, config: map[string]string{}}
 }
 
-// read adds the output of a benchmark run and returns how many benchmarks it told of.
+// read adds the output of a benchmark run, and returns its number of benchmarks.
 func (r *results) read(output []byte) (int, error) {
 	in := benchfmt.NewReader(bytes.NewReader(output), "output")
 	n := 0
@@ -58,16 +58,17 @@ func (r *results) add(rec *benchfmt.Result) {
 	}
 }
 
-// median of a figure; NaN where there is none.
+// median returns the median of a figure, or NaN if there is none.
 func (r *results) median(s series) float64 { return quantile(r.values[s], 0.5) }
 
-// spread is half of what lies between the quartiles, as a share of the median.
+// spread returns half the distance of the quartiles, as a part of the median.
 func (r *results) spread(s series) float64 {
 	v := r.values[s]
 	return (quantile(v, 0.75) - quantile(v, 0.25)) / 2 / quantile(v, 0.5)
 }
 
-// quantile interpolates between the two values nearest; NaN where there is none.
+// quantile returns a quantile, interpolated between the two nearest values, or NaN if
+// there is none.
 func quantile(values []float64, share float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()

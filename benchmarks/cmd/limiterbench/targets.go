@@ -5,19 +5,19 @@ import (
 	"math"
 )
 
-// target is a figure that is to be reached: it is met where value is at most bound.
+// target is a figure with a bound. It is met if value is at most bound.
 type target struct {
 	what  string
 	bound float64
 	show  func(float64) string // bound and value
 	value func(*page) float64  // NaN: not measured
-	parts func(*page) string   // what the value was made of; nil: nothing
+	parts func(*page) string   // the figures of which the value was computed; nil: none
 }
 
 // row is a line of the table of targets.
 type row struct{ What, Target, Measured, Met string }
 
-// tolerance is what the rounding of the table hides.
+// tolerance is the rounding of the table.
 const tolerance = 0.005
 
 func (t target) row(p *page) row {
@@ -36,11 +36,11 @@ func (t target) row(p *page) row {
 	return r
 }
 
-// targets are all of them, in the order of the page.
+// targets returns all targets, in the order of the page.
 func targets() []target {
 	const same = "the same, all cores"
 	peer := []string{"go-limiter"}
-	best := []string{"otter", "golang-lru", "sharded-lru"} // of those that are bounded
+	best := []string{"otter", "golang-lru", "sharded-lru"} // the fastest bounded ones
 	return []target{
 		ratio("one hot key, 1 goroutine, to `rate.Limiter`", 0.65, oneKey, one, bare),
 		ratio(same, 0.62, oneKey, all, bare),
@@ -78,7 +78,7 @@ func targets() []target {
 	}
 }
 
-// ratio compares ours with the fastest of some peers.
+// ratio returns limiter's figure over that of the fastest of some peers.
 func ratio(what string, bound float64, bench, callers string, peers ...string) target {
 	them := make([]series, len(peers))
 	for i, name := range peers {
@@ -87,7 +87,7 @@ func ratio(what string, bound float64, bench, callers string, peers ...string) t
 	return between(what, bound, figure(bench, ours, callers, ns), them...)
 }
 
-// between compares a figure with the smallest of others.
+// between returns a figure over the smallest of others.
 func between(what string, bound float64, us series, them ...series) target {
 	least := func(p *page) float64 {
 		v := p.results.median(them[0])
@@ -112,8 +112,8 @@ func atMost(what string, bound float64, unit string, s series) target {
 	}
 }
 
-// ofRedis is about Redis's CPU for a decision in a scenario: a fraction of
-// redis_rate's that is at most one part of so many.
+// ofRedis returns a target for Redis's CPU for a decision in a scenario: at most a
+// fraction of redis_rate's.
 func ofRedis(scenario int, parts float64) target {
 	return target{
 		what:  "Redis's CPU for a decision, to redis_rate: " + scenarios[scenario].name,

@@ -21,7 +21,7 @@ type suite struct {
 	log    io.Writer    // gets a line for each turn
 }
 
-// usualTime is enough for a decision: turns make the figure, not their length.
+// usualTime is enough for a decision: the number of turns matters, not their length.
 const usualTime = "100ms"
 
 // compile builds the benchmarks in this folder into dir.
@@ -35,8 +35,8 @@ func compile(ctx context.Context, dir string) (string, error) {
 	return binary, nil
 }
 
-// turns runs all jobs in turns, each turn in an order of its own, so that
-// whatever else the machine does falls on all alike.
+// turns runs all jobs in turns, each turn in a random order, so that the noise of the
+// machine affects all jobs equally.
 func (s *suite) turns(ctx context.Context, jobs []job, n int, into *results) error {
 	start := time.Now()
 	for i := range n {

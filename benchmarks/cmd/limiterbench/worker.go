@@ -20,20 +20,20 @@ import (
 	"github.com/seed-e56e777b/limiter/benchmarks/internal/keys"
 )
 
-// workerArg makes this program one process of a fleet.
+// workerArg is the argument with which this program runs as a process of a fleet.
 const workerArg = "worker"
 
-// workerJob is what one process of a fleet does.
+// workerJob is the job of one process of a fleet.
 type workerJob struct {
 	Redis string // address
 	By    string // limiter or redis_rate
 	Order string
 	Keys  int
-	Rate  int // decisions a second; redis_rate makes as many as it can
+	Rate  int // decisions per second; redis_rate makes as many as it can
 	Seed  uint64
 }
 
-// workerCount is what a worker answers each line of its input with.
+// workerCount is a worker's answer to each line of its input.
 type workerCount struct{ Decisions, Allowed int64 }
 
 // work decides until its input ends.
@@ -66,7 +66,7 @@ func answer(in io.Reader, out io.Writer, count *counter) error {
 type counter struct{ decisions, allowed atomic.Int64 }
 
 func (c *counter) read() workerCount {
-	allowed := c.allowed.Load() // first: of more decisions, none is more than decided
+	allowed := c.allowed.Load() // first, so that it is never above decided
 	return workerCount{c.decisions.Load(), allowed}
 }
 
@@ -87,7 +87,7 @@ func (j workerJob) run(ctx context.Context, count *counter) error {
 	return fmt.Errorf("limiterbench: worker: no limiter %q", j.By)
 }
 
-// runLimiter decides at the rate asked for, in batches of about a millisecond's.
+// runLimiter decides at the job's rate, in batches of about a millisecond.
 func (j workerJob) runLimiter(ctx context.Context, count *counter) error {
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{j.Redis}}))
 	defer client.Close()
@@ -99,7 +99,7 @@ func (j workerJob) runLimiter(ctx context.Context, count *counter) error {
 		return err
 	}
 	defer l.Close()
-	next := j.asked()
+	next := j.nextKey()
 	start, made := time.Now(), 0
 	for ctx.Err() == nil {
 		due := int(time.Since(start).Seconds() * float64(j.Rate))
@@ -111,10 +111,10 @@ func (j workerJob) runLimiter(ctx context.Context, count *counter) error {
 	return nil
 }
 
-// callers of redis_rate in each process.
+// callers is the number of callers of redis_rate in each process.
 const callers = 16
 
-// runRedisRate decides as fast as Redis answers.
+// runRedisRate decides as fast as Redis replies.
 func (j workerJob) runRedisRate(ctx context.Context, count *counter) error {
 	client := redis.NewClient(&redis.Options{Addr: j.Redis, PoolSize: callers})
 	defer client.Close()
@@ -123,7 +123,7 @@ func (j workerJob) runRedisRate(ctx context.Context, count *counter) error {
 	var wg sync.WaitGroup
 	for i := range callers {
 		j.Seed += processes
-		next := j.asked()
+		next := j.nextKey()
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				r, err := l.Allow(ctx, next(), redis_rate.PerMinute(fleetLimit))
@@ -142,8 +142,8 @@ func (j workerJob) runRedisRate(ctx context.Context, count *counter) error {
 	return nil
 }
 
-// asked gives the keys to ask for, one after the other.
-func (j workerJob) asked() func() string {
+// nextKey returns a function that returns the next key to request.
+func (j workerJob) nextKey() func() string {
 	list := make([]string, 1<<17)
 	order := keys.Zipf(j.Keys, j.Seed)
 	if j.Order == "each" {
@@ -160,7 +160,7 @@ func (j workerJob) asked() func() string {
 	}
 }
 
-// each asks for every key once, in an order of its own.
+// each makes a request of every key once, in random order.
 func each(n int, seed uint64) keys.Order {
 	perm := rand.New(rand.NewPCG(seed, 1)).Perm(n)
 	i := -1

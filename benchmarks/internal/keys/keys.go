@@ -1,5 +1,4 @@
-// Package keys makes the keys that benchmarks ask for, and the order in which
-// they are asked for.
+// Package keys makes the keys of benchmarks, and the order of their requests.
 package keys
 
 import (
@@ -11,7 +10,7 @@ import (
 // length of every key, in bytes.
 const length = 13
 
-// Name is the i-th key, in memory of its own.
+// Name returns the i-th key, as a new string.
 func Name(i int) string {
 	name := []byte("user:00000000")
 	for at := length - 1; i > 0; i /= 10 {
@@ -21,29 +20,29 @@ func Name(i int) string {
 	return string(name)
 }
 
-// Order says which of n keys is asked for next.
+// Order is a function that returns the index of the next of n keys.
 type Order func() int
 
-// Uniform asks for all n keys alike.
+// Uniform returns an order in which all n keys are equally frequent.
 func Uniform(n int, seed uint64) Order {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	return func() int { return rng.IntN(n) }
 }
 
-// Zipf asks for the key of rank k in proportion to k^-1.1. Ranks are spread over
-// the keys at random, or the busiest would lie side by side in memory.
+// Zipf returns an order in which the key of rank k has a frequency proportional to
+// k^-1.1. Ranks are random, so that busy keys are not neighbours in memory.
 func Zipf(n int, seed uint64) Order {
 	const exponent = 1.1
 	rng := rand.New(rand.NewPCG(seed, 1))
 	zipf := rand.NewZipf(rng, exponent, 1, uint64(n-1))
-	key := rand.New(rand.NewPCG(1, 1)).Perm(n) // the same ranks whatever the seed
+	key := rand.New(rand.NewPCG(1, 1)).Perm(n) // the same ranks for every seed
 	return func() int { return key[zipf.Uint64()] }
 }
 
-// Sequence is a long list of keys to ask for, again and again. Their texts lie
-// one behind the other in memory, as those of a server lie in the cache when it
-// has just read the request, and are never the strings that a limiter holds: two
-// equal strings at one address would be compared without being read.
+// Sequence is a long list of keys, to be repeated. Their texts lie one behind the other
+// in memory, because a server's key is in the cache when it has just read the request.
+// They are never the strings of a limiter, because equal strings at one address are
+// compared without being read.
 type Sequence struct{ keys []string }
 
 // NewSequence draws size keys, a power of two.
@@ -63,8 +62,8 @@ func NewSequence(size int, next Order) Sequence {
 	return s
 }
 
-// At is the i-th key, from any i on.
+// At returns the i-th key, for any i.
 func (s Sequence) At(i int) string { return s.keys[i&(len(s.keys)-1)] }
 
-// Start is a place to begin at, another each time.
+// Start returns an index to begin at, a different one each time.
 func (s Sequence) Start() int { return rand.IntN(len(s.keys)) }

@@ -1,4 +1,4 @@
-// Package rediscpu tells what a Redis server has used of its CPU.
+// Package rediscpu measures the CPU time of a Redis server.
 package rediscpu
 
 import (
@@ -11,8 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Used is the time that the server has spent since it started, in user and in
-// system mode.
+// Used returns the CPU time of the server since its start, in user and in system mode.
 func Used(ctx context.Context, client redis.UniversalClient) (time.Duration, error) {
 	info, err := client.Info(ctx, "cpu").Result()
 	if err != nil {

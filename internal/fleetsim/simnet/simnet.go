@@ -1,9 +1,6 @@
-// Package simnet is a shared state in memory and the network between it and the
-// processes of a simulated fleet: delays, losses, cuts, hangs and brownouts, in
-// the virtual time of a testing/synctest bubble.
-//
-// A process gets a [Link] in place of its Redis client. The package does not know
-// the limiter, so that the limiter's own tests can use it too.
+// Package simnet simulates a shared state, and its network to the processes of a fleet:
+// delays, losses, cuts, hangs and brownouts. It runs in the virtual time of a
+// testing/synctest bubble. A process gets a [Link] in place of its Redis client.
 package simnet
 
 import (
@@ -25,63 +22,63 @@ import (
 // Partitions is the number of partitions of a simulated state.
 const Partitions = 16
 
-// ErrCut is the error of a call that does not get through.
+// ErrCut is the error of a call on a cut network.
 var ErrCut = errors.New("cut off")
 
 // Path is the network between a process and the state.
 type Path struct {
 	Trip        time.Duration // round trip
-	Jitter      float64       // part of a trip's way by which it varies, up and down
-	LoseRequest float64       // probability that a request gets lost,
-	LoseReply   float64       // that a reply does,
-	Duplicate   float64       // that a request arrives twice
-	Timeout     time.Duration // the client gives a call up after this long; 0: never
+	Jitter      float64       // variation of each direction, as a part of its delay, up and down
+	LoseRequest float64       // probability that a request is lost
+	LoseReply   float64       // probability that a reply is lost
+	Duplicate   float64       // probability that a request arrives twice
+	Timeout     time.Duration // time after which the client gives a call up; 0: never
 }
 
-// Near is a network of 2 ms both ways, without faults.
+// Near is a network with a round trip of 2 ms, without faults.
 var Near = Path{Trip: 2 * time.Millisecond}
 
-// Mechanism is a part of the design that a run can do without, to show what it is
-// worth: it is taken out on the way to the state and back.
+// Mechanism is a part of the design that a run can switch off, to measure it. It is
+// removed from the calls and the replies.
 type Mechanism uint8
 
 // The mechanisms of docs/accuracy.md's ablations.
 const (
-	Shares  Mechanism = 1 << iota // no reply tells of others' demand: naive delta synchronisation
-	Ages                          // charges begin when they arrive
-	Floors                        // no process tells a state what it has lost
-	News                          // no process announces the keys that run low
-	Unused                        // late charges take nothing from unused refill
-	Ceiling                       // late charges count in full
-	Newer                         // no reply tells of processes that have replaced silent ones
+	Shares  Mechanism = 1 << iota // without it, no reply has others' demand: naive delta synchronisation
+	Ages                          // without it, charges begin when they arrive
+	Floors                        // without it, no process restores a lost state
+	News                          // without it, no process announces keys that run low
+	Unused                        // without it, late charges take no unused refill
+	Ceiling                       // without it, late charges count in full
+	Newer                         // without it, no reply counts processes that have replaced silent ones
 )
 
-// Net is a shared state in memory that processes reach by links.
+// Net is a shared state in memory, with links to processes.
 //
-// A run can be repeated from its seed to the last decision: whatever happens at one
-// instant happens in one process, because the i-th link wakes only at nanoseconds
-// 3i+1 to 3i+3 of a microsecond, and the driver of a run at a full microsecond.
-// That has room for 333 links.
+// A run is repeatable from its seed, to the last decision, because at each instant only
+// one process runs. The i-th link wakes only at the nanoseconds 3i+1 to 3i+3 of a
+// microsecond, and the driver of a run at a full microsecond. So there are at most 333
+// links.
 type Net struct {
 	State   *exchange.Memory
 	Down    atomic.Bool  // true if no call gets through
-	Late    atomic.Int64 // most nanoseconds by which each way is late, at random: a brownout
-	Path    Path         // of links made from now on
+	Late    atomic.Int64 // largest random delay of each direction, nanoseconds: a brownout
+	Path    Path         // path of the links made from now on
 	Without Mechanism
-	Rules   outage.Rules // that processes do without
+	Rules   outage.Rules // rules that processes do not apply
 
 	mu      sync.Mutex
 	links   int
-	stopped chan struct{} // closed when the state goes on; nil while it runs
+	stopped chan struct{} // closed when the server goes on; nil while it runs
 }
 
-// New returns an empty state.
+// New returns a Net with an empty state.
 func New(path Path, without Mechanism, rules outage.Rules) *Net {
 	return &Net{State: exchange.NewMemory(Partitions, time.Now), Path: path, Without: without, Rules: rules}
 }
 
-// Stop stops the server as SIGSTOP does: calls wait, and arrive when it goes on,
-// those included that their clients have given up.
+// Stop stops the server as SIGSTOP does. Calls wait, and arrive when it goes on, even
+// if their clients have given them up.
 func (n *Net) Stop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -90,7 +87,7 @@ func (n *Net) Stop() {
 	}
 }
 
-// Continue has a stopped server go on.
+// Continue lets a stopped server go on.
 func (n *Net) Continue() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -100,14 +97,15 @@ func (n *Net) Continue() {
 	}
 }
 
-// waiting is closed when a stopped server goes on; nil while it runs.
+// waiting returns a channel that is closed when a stopped server goes on, or nil while
+// it runs.
 func (n *Net) waiting() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.stopped
 }
 
-// ToGo is how far ahead of now the shared state has a key's TAT.
+// ToGo returns a key's TAT − now in the shared state.
 func (n *Net) ToGo(key string) time.Duration {
 	field := "k" + key
 	c := &exchange.Chunk{
@@ -118,12 +116,12 @@ func (n *Net) ToGo(key string) time.Duration {
 	return time.Duration(c.Reply.Keys[0].ToGo) * time.Microsecond
 }
 
-// Link is one process's way to the state. It takes the place of the process's Redis
-// client, of which it implements nothing.
+// Link is the connection of one process to the state. It takes the place of the
+// process's Redis client, and implements none of its commands.
 type Link struct {
 	redis.UniversalClient
 	Cut  atomic.Bool   // true if this process's calls don't get through
-	Hung chan struct{} // calls wait until this is closed; nil: they don't
+	Hung chan struct{} // calls wait until it is closed; nil: they don't wait
 	Path Path
 
 	net  *Net
@@ -136,7 +134,8 @@ type Link struct {
 
 var _ exchange.Simulated = (*Link)(nil)
 
-// Link makes the next link. The caller's goroutine is the process's from then on.
+// Link returns the next link. From then on, the caller's goroutine is that of the
+// process.
 func (n *Net) Link(seed uint64) *Link {
 	n.mu.Lock()
 	slot := time.Duration(3*n.links + 1)
@@ -156,17 +155,17 @@ func (l *Link) Seed() uint64 { return l.seed }
 // Without implements [exchange.Simulated].
 func (l *Link) Without() outage.Rules { return l.net.Rules }
 
-// Sleep wakes after about d, at an instant that is this process's alone.
+// Sleep waits for about d, until an instant at which only this process wakes.
 func (l *Link) Sleep(d time.Duration) { l.sleep(d, 0, 0) }
 
-// sleeper is somebody who sleeps until an instant of its own.
+// sleeper is a goroutine that sleeps until a reserved instant.
 type sleeper struct {
 	at   time.Time
 	name uint64
 }
 
-// sleep is Sleep of a call with a name, in a phase of its own. Where two want one
-// instant the smaller name has it, whichever of them comes first.
+// sleep is [Link.Sleep] of a call with a name, in a phase of the call. If two want the
+// same instant, the smaller name gets it, whichever comes first.
 func (l *Link) sleep(d, phase time.Duration, name uint64) {
 	s := &sleeper{time.Now().Add(d).Truncate(time.Microsecond).Add(l.slot + phase), name}
 	l.mu.Lock()
@@ -182,8 +181,8 @@ func (l *Link) sleep(d, phase time.Duration, name uint64) {
 	}
 }
 
-// place gives a sleeper the first instant from its own on that no smaller name has,
-// and those whom it displaces later ones.
+// place gives a sleeper the first instant, from its own on, that no smaller name has.
+// Sleepers that it displaces get later ones.
 func (l *Link) place(s *sleeper) {
 	for !s.at.After(time.Now()) {
 		s.at = s.at.Add(time.Microsecond)
@@ -201,15 +200,15 @@ func (l *Link) place(s *sleeper) {
 	}
 }
 
-// fate is what chance does to one call.
+// fate is the random faults of one call.
 type fate struct {
 	name                              uint64
 	there, back                       time.Duration
 	requestLost, replyLost, duplicate bool
 }
 
-// fateOf draws a call's fate from its name, so that it does not depend on which of
-// two goroutines comes first.
+// fateOf returns a call's fate, by its name, so that the order of goroutines does not
+// matter.
 func (l *Link) fateOf(chunks []*exchange.Chunk) fate {
 	name := l.seed<<1 + 1
 	if len(chunks) > 0 {
@@ -265,8 +264,8 @@ func (l *Link) Exchange(ctx context.Context, fl *exchange.FleetCall, chunks []*e
 	l.sleep(call.back, 2, call.name)
 }
 
-// giveUp has the client give a call up before its reply has come. The request
-// arrives all the same, maybe after that.
+// giveUp ends a call for its client before the reply has come. The request still
+// arrives, maybe later.
 func (l *Link) giveUp(call fate, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
 	begin := time.Now()
 	l.arriveLate(func() bool {
@@ -284,8 +283,8 @@ func (l *Link) giveUp(call fate, fl *exchange.FleetCall, chunks []*exchange.Chun
 	Fail(fl, chunks)
 }
 
-// outlast waits for a stopped server to go on; false where the client gave the
-// call up before.
+// outlast waits until a stopped server goes on. It returns false if the client gave
+// the call up before.
 func (l *Link) outlast(on <-chan struct{}, call fate, fl *exchange.FleetCall, chunks []*exchange.Chunk) bool {
 	goesOn := func() bool {
 		<-on
@@ -309,8 +308,8 @@ func (l *Link) outlast(on <-chan struct{}, call fate, fl *exchange.FleetCall, ch
 	return false
 }
 
-// arriveLate has a call arrive once its way has ended, if that says so. Nobody hears
-// the reply, and the caller may use the memory of the call again.
+// arriveLate delivers a call after its delay, unless it is lost. The reply is dropped,
+// and the caller may reuse the memory of the call.
 func (l *Link) arriveLate(way func() bool, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
 	sent := make([]*exchange.Chunk, len(chunks))
 	for i, c := range chunks {
@@ -320,7 +319,7 @@ func (l *Link) arriveLate(way func() bool, fl *exchange.FleetCall, chunks []*exc
 	}
 	if fl != nil {
 		presence := *fl
-		presence.Tell = slices.Clone(fl.Tell)
+		presence.Announce = slices.Clone(fl.Announce)
 		fl = &presence
 	}
 	go func() {
@@ -330,7 +329,7 @@ func (l *Link) arriveLate(way func() bool, fl *exchange.FleetCall, chunks []*exc
 	}()
 }
 
-// Kept are records that outlive their call.
+// Kept returns copies of records that outlive their call.
 func Kept(records []exchange.Record) []exchange.Record {
 	records = slices.Clone(records)
 	for i := range records {
@@ -339,8 +338,7 @@ func Kept(records []exchange.Record) []exchange.Record {
 	return records
 }
 
-// reach has a call arrive at the state, except for the mechanisms that a run does
-// without.
+// reach delivers a call to the state, without the mechanisms that are switched off.
 func (n *Net) reach(ctx context.Context, fl *exchange.FleetCall, chunks []*exchange.Chunk) {
 	for _, c := range chunks {
 		for i := range c.Records {
@@ -359,7 +357,7 @@ func (n *Net) reach(ctx context.Context, fl *exchange.FleetCall, chunks []*excha
 		}
 	}
 	if fl != nil && n.Without&News != 0 {
-		fl.Tell = nil
+		fl.Announce = nil
 	}
 	n.State.Exchange(ctx, fl, chunks)
 	if fl != nil && n.Without&Newer != 0 {
@@ -374,7 +372,7 @@ func (n *Net) reach(ctx context.Context, fl *exchange.FleetCall, chunks []*excha
 	}
 }
 
-// Fail fails a whole batch.
+// Fail sets the error of a whole batch.
 func Fail(fl *exchange.FleetCall, chunks []*exchange.Chunk) {
 	if fl != nil {
 		fl.Err = ErrCut

@@ -8,25 +8,25 @@ import (
 	"time"
 )
 
-// Event is something that a process says, a line each.
+// Event is a line of output of a process.
 type Event struct {
 	At      time.Time
-	State   string `json:",omitempty"` // of the limiter, from now on
-	Err     string `json:",omitempty"` // why
+	State   string `json:",omitempty"` // new state of the limiter
+	Err     string `json:",omitempty"` // reason of the state
 	Log     string `json:",omitempty"` // a line of the limiter's log
-	Drained *int   `json:",omitempty"` // all is exchanged: the tokens of the exact key admitted
-	Phase   *Phase `json:",omitempty"` // that has ended
+	Drained *int   `json:",omitempty"` // tokens of the exact key admitted, once all are exchanged
+	Phase   *Phase `json:",omitempty"` // phase that has ended
 
 	Admitted int `json:",omitempty"` // tokens of a Service since the count before
 }
 
-// Phase is what a process did between two commands.
+// Phase is the work of a process between two commands.
 type Phase struct {
 	Name     string
 	Took     time.Duration
 	Admitted int  // of the shared key
-	Allow    Tail // how long Allow took
-	Bare     Tail // the same of a bare rate.Limiter in the same loop
+	Allow    Tail // durations of Allow
+	Bare     Tail // durations of a bare rate.Limiter in the same loop
 }
 
 // Tail is the longest of many durations.
@@ -49,10 +49,10 @@ func (t Tail) merge(o Tail) Tail {
 	return m
 }
 
-// Slowest is the longest of all.
+// Slowest returns the longest duration.
 func (t Tail) Slowest() time.Duration { return t.at(0) }
 
-// P9999 is the 99.99th percentile.
+// P9999 returns the 99.99th percentile.
 func (t Tail) P9999() time.Duration { return t.at(t.Of / 10000) }
 
 func (t Tail) at(i int) time.Duration {
@@ -62,17 +62,17 @@ func (t Tail) at(i int) time.Duration {
 	return t.Longest[min(i, len(t.Longest)-1)]
 }
 
-// teller writes events.
-type teller struct {
+// reporter writes events.
+type reporter struct {
 	mu  sync.Mutex
 	enc *json.Encoder
 }
 
-func newTeller(w io.Writer) *teller { return &teller{enc: json.NewEncoder(w)} }
+func newReporter(w io.Writer) *reporter { return &reporter{enc: json.NewEncoder(w)} }
 
-func (t *teller) tell(e Event) {
+func (t *reporter) report(e Event) {
 	e.At = time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_ = t.enc.Encode(e) // nobody to tell that nobody listens
+	_ = t.enc.Encode(e) // fails if the parent has ended
 }

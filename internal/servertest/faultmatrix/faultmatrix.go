@@ -1,17 +1,16 @@
-// Package faultmatrix does to a real Redis, and to the way to it, whatever can
-// happen to one, while fleets of operating-system processes ask their limiters
-// for three times the limit, and judges what came of it.
+// Package faultmatrix makes faults happen to a real Redis, and to its network, and
+// checks the results. Meanwhile fleets of operating-system processes request three
+// times their limit.
 //
-// Every fault meets two fleets at the same time, one with clients of
-// [limiter.Tune] and one with go-redis's defaults, each under a prefix of its
-// own. A process has two limiters: one at three times its limit, which is
-// watched, and one whose bucket is so large that it is never full, by which
-// every token can be counted: what Redis has in the end is compared with what
-// the processes admitted.
+// Every fault happens to two fleets at the same time, each under a separate prefix: one
+// with clients of [limiter.Tune] and one with go-redis's defaults. A process has two
+// limiters. The watched one gets three times its limit. The exact one counts every
+// token, because its bucket is never full: the tokens in Redis are compared with those
+// that the processes admitted.
 //
-// A [Situation] is a course of events instead, in a fleet as services run it: it
-// deploys, waits, or loses Redis a process at a time. It is judged by the tokens
-// that were admitted in each second.
+// A [Situation] is a sequence of events in a fleet of services: it deploys, waits, or
+// loses Redis one process at a time. It is checked by the tokens admitted in each
+// second.
 //
 // The program that runs a matrix runs itself again as the processes of the
 // fleets, and therefore calls [Serve] first.
@@ -23,30 +22,30 @@ import (
 	"time"
 )
 
-// ErrNotHere says that a fault needs something that this machine has not.
+// ErrNotHere is the error of a fault that needs a program missing on this machine.
 var ErrNotHere = errors.New("faultmatrix: not on this machine")
 
-// Fault is one thing that may happen.
+// Fault is a fault of Redis or of its network.
 type Fault struct {
 	Name   string
-	House  func() (*House, error) // starts the Redis that it happens to
-	Start  bool                   // it is there before the fleets are
-	Lasts  time.Duration          // from Inject to Heal; 0: no longer than Inject takes
+	House  func() (*House, error) // starts its Redis
+	Start  bool                   // true if it begins before the fleets start
+	Lasts  time.Duration          // time from Inject to Heal; 0: Inject alone
 	Inject func(context.Context, *House) error
 	Heal   func(context.Context, *House) error // nil: nothing is left to heal
 	Want   Want
 }
 
-// Want is what a fault allows beyond what every fault does.
+// Want is the requirements of a fault, beside those of every fault.
 type Want struct {
-	Outage bool          // nobody is answered: the fleet must stay at the limit all the same
-	Loses  int           // how many times Redis loses data: what it lost before anybody saw it is gone
-	Back   time.Duration // until Synced again, with a tuned client
-	FromIt bool          // Back counts from the fault's begin, not from its end
-	Says   string        // what the log must name
+	Outage bool          // true if no process gets a reply: the fleet must still stay at the limit
+	Loses  int           // number of times that Redis loses data, with usage that no process has seen there
+	Back   time.Duration // time until Synced again, with a tuned client
+	FromIt bool          // true if Back counts from the fault's begin, not from its end
+	Says   string        // text that the log must contain
 }
 
-// Kind is how the clients of a fleet are made.
+// Kind is a kind of clients of a fleet.
 type Kind string
 
 // The kinds of clients.

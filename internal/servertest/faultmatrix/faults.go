@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// How long until Synced again with a tuned client, beside what Redis itself
-// takes.
+// The times until Synced again with a tuned client, without the time of Redis itself.
 const (
 	backStandalone = time.Second
 	backSentinel   = time.Second      // from the new primary's announcement
@@ -17,8 +16,7 @@ const (
 
 const lasting = 4 * time.Second
 
-// Faults are all there are. Long is how long the ones last that a long run has
-// for longer.
+// Faults returns all faults. In a long run some of them last longer.
 func Faults(long bool) []*Fault {
 	list := slices.Concat(processFaults(), networkFaults(), accessFaults(), stateFaults(), sentinelFaults(), clusterFaults(), endpointFaults())
 	if long {
@@ -32,12 +30,12 @@ func Faults(long bool) []*Fault {
 	return list
 }
 
-// do makes a step of a fault of one that needs no context.
+// do returns a step of a fault that needs no context.
 func do(step func(h *House) error) func(context.Context, *House) error {
 	return func(_ context.Context, h *House) error { return step(h) }
 }
 
-// admin makes a step of a fault of commands to the server.
+// admin returns a step of a fault that sends commands to the server.
 func admin(commands ...[]any) func(context.Context, *House) error {
 	return func(ctx context.Context, h *House) error {
 		conn := h.Admin.Conn() // one that outlives a password

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// accessFaults are a server that does not want to.
+// accessFaults returns the faults of a server that refuses commands.
 func accessFaults() []*Fault {
 	says := func(words string) Want { return Want{Outage: true, Says: words} }
 	full := cmd("config", "set", "maxmemory", "1mb")
@@ -62,7 +62,7 @@ func healPassword(ctx context.Context, h *House) error {
 	return conn.ConfigSet(ctx, "requirepass", "right").Err()
 }
 
-// crowd lets nobody in but the one who is there.
+// crowd allows no connection beside the present one.
 func crowd(ctx context.Context, h *House) error {
 	return admin(cmd("config", "set", "maxclients", "1"), killClients)(ctx, h)
 }
@@ -71,7 +71,7 @@ func uncrowd(ctx context.Context, h *House) error {
 	return admin(cmd("config", "set", "maxclients", "10000"))(ctx, h)
 }
 
-// unsavable puts a directory where the server wants to put its file.
+// unsavable puts a directory in place of the server's file.
 func unsavable(ctx context.Context, h *House) error {
 	if err := os.Mkdir(filepath.Join(h.server.Dir(), "dump.rdb"), 0o700); err != nil {
 		return err
@@ -89,7 +89,7 @@ func savable(ctx context.Context, h *House) error {
 	return admin(cmd("save"), cmd("config", "set", "save", ""))(ctx, h)
 }
 
-// untilInfo waits until the server says something of itself.
+// untilInfo waits until the server's INFO contains a text.
 func untilInfo(ctx context.Context, h *House, section, want string) error {
 	for range 500 {
 		info, err := h.Admin.Info(ctx, section).Result()
@@ -101,5 +101,5 @@ func untilInfo(ctx context.Context, h *House, section, want string) error {
 		}
 		pause(ctx, 10*time.Millisecond)
 	}
-	return errors.New("the server never said " + want)
+	return errors.New("the server's INFO never contained " + want)
 }

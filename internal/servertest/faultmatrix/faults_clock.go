@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// clockStep is a server that comes back with its data and another clock, as a
-// new primary may have it.
+// clockStep returns the fault of a server that comes back with its data and another
+// clock, as a new primary may.
 func clockStep(name string, step time.Duration) *Fault {
 	return &Fault{
 		Name: name, House: appending, Lasts: lasting, Want: outage,
@@ -26,9 +26,9 @@ func clockStep(name string, step time.Duration) *Fault {
 	}
 }
 
-// otherClock has a program's wall clock go wrong by STEP seconds. (libfaketime
-// does the same, but allocates while it does, which Redis's allocator, asking
-// for the time, does not survive.)
+// otherClock is the source of a library that shifts a program's wall clock by STEP
+// seconds. (libfaketime allocates meanwhile, which crashes Redis's allocator, because
+// that reads the time.)
 const otherClock = `
 #include <sys/syscall.h>
 #include <sys/time.h>

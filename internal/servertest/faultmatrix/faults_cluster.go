@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// clusterFaults happen to the first of three masters.
+// clusterFaults returns the faults of the first of three masters.
 func clusterFaults() []*Fault {
 	want := Want{Outage: true, Loses: 1, Back: backCluster, FromIt: true}
 	moves := Want{Back: backCluster, FromIt: true}
@@ -54,7 +54,7 @@ func promoted(ctx context.Context, h *House) error {
 	return errors.New("the replica was not promoted")
 }
 
-// move is slots on their way from the first master to the second.
+// move is a migration of slots from the first master to the second.
 type move struct {
 	from, to     *redis.Client
 	toPort       int
@@ -62,7 +62,7 @@ type move struct {
 	slots        []int64
 }
 
-// newMove moves the slots of all keys that the first master has.
+// newMove returns a move of the slots of all keys on the first master.
 func newMove(ctx context.Context, h *House) (*move, error) {
 	m := &move{from: h.Admin, to: h.cluster.Nodes[1].Client(), toPort: h.cluster.Nodes[1].Port()}
 	h.closeLater(m.to)
@@ -87,7 +87,7 @@ func newMove(ctx context.Context, h *House) (*move, error) {
 	return m, nil
 }
 
-// open makes a slot half migrated.
+// open begins the migration of a slot.
 func (m *move) open(ctx context.Context, slot int64) error {
 	return errors.Join(
 		m.to.Do(ctx, "cluster", "setslot", slot, "importing", m.fromID).Err(),
@@ -95,7 +95,7 @@ func (m *move) open(ctx context.Context, slot int64) error {
 	)
 }
 
-// carry moves the keys that a slot has.
+// carry moves the keys of a slot.
 func (m *move) carry(ctx context.Context, slot int64) error {
 	for {
 		keys, err := m.from.ClusterGetKeysInSlot(ctx, int(slot), 100).Result()

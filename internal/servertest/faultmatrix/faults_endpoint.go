@@ -7,7 +7,7 @@ import (
 	"net/http"
 )
 
-// endpointFaults are an address behind which there is no Redis.
+// endpointFaults returns the faults of an address without a Redis.
 func endpointFaults() []*Fault {
 	unknown := func(broken bool) func(h *House) error {
 		return func(h *House) error { h.names.broken.Store(broken); return nil }

@@ -2,7 +2,7 @@ package faultmatrix
 
 import "time"
 
-// networkFaults happen to the way there.
+// networkFaults returns the faults of the network.
 func networkFaults() []*Fault {
 	return []*Fault{
 		byWay("packets dropped both ways", outage, func(w *way) { w.DropRequests, w.DropReplies = true, true }),
@@ -14,7 +14,7 @@ func networkFaults() []*Fault {
 	}
 }
 
-// byWay is a fault of the proxy.
+// byWay returns a fault of the proxy.
 func byWay(name string, want Want, change func(*way)) *Fault {
 	return &Fault{
 		Name: name, House: proxied, Lasts: lasting, Want: want,

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// processFaults happen to the server as a process.
+// processFaults returns the faults of the server as a process.
 func processFaults() []*Fault {
 	kill := do(func(h *House) error { return h.server.Kill() })
 	restart := func(keep bool) func(context.Context, *House) error {
@@ -63,7 +63,7 @@ func fill(ctx context.Context, h *House, keys int) error {
 	return h.Admin.Eval(ctx, script, nil, keys).Err()
 }
 
-// load restarts the server, which is at work again only when it has loaded.
+// load restarts the server, which works again when it has loaded its data.
 func load(_ context.Context, h *House) error {
 	h.patient = make(chan error, 1)
 	go func() { h.patient <- h.server.Restart(true) }()

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// sentinelFaults make Sentinels promote the replica. Redis is in order again
-// when they announce it.
+// sentinelFaults returns the faults after which Sentinels promote the replica. Redis is
+// in order again when they announce it.
 func sentinelFaults() []*Fault {
 	want := Want{Outage: true, Loses: 1, Back: backSentinel}
 	return []*Fault{
@@ -46,7 +46,7 @@ func sentinelFaults() []*Fault {
 	}
 }
 
-// lagBehind has a replica hear no more of its primary: it lost its password.
+// lagBehind stops a replica's replication, by a wrong password.
 func lagBehind(ctx context.Context, replica *redisserver.Server) error {
 	r := replica.Client()
 	defer r.Close()

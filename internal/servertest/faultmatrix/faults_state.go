@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// stateFaults happen to what the server holds.
+// stateFaults returns the faults of the server's data.
 func stateFaults() []*Fault {
 	loses := Want{Loses: 1}
 	evicts := Want{Loses: evictions}
@@ -24,7 +24,7 @@ func stateFaults() []*Fault {
 
 const evictions = 8
 
-// evictAgain has the server evict everything again and again.
+// evictAgain makes the server evict everything again and again.
 func evictAgain(ctx context.Context, h *House) error {
 	h.patient = make(chan error, 1)
 	if err := h.Admin.ConfigSet(ctx, "maxmemory-policy", "allkeys-lru").Err(); err != nil {
@@ -58,7 +58,7 @@ func isOurs(key string) bool {
 	return strings.HasPrefix(key, string(Tuned)) || strings.HasPrefix(key, string(Default))
 }
 
-// each does something to every key of ours.
+// each calls a function for every key of the limiters.
 func each(ctx context.Context, h *House, f func(key string) error) error {
 	keys, err := h.Admin.Keys(ctx, "*").Result()
 	errs := []error{err}
@@ -78,7 +78,7 @@ func deleteAll(ctx context.Context, h *House) error {
 	return each(ctx, h, func(key string) error { return h.Admin.Del(ctx, key).Err() })
 }
 
-// spoil puts rubbish of the right and of wrong lengths into every field.
+// spoil writes random bytes of the right and of wrong lengths into every field.
 func spoil(ctx context.Context, h *House) error {
 	return each(ctx, h, func(key string) error {
 		fields, err := h.Admin.HKeys(ctx, key).Result()

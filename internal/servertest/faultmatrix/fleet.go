@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// process is one of a fleet, as its parent sees it.
+// process is a process of a fleet, as its parent sees it.
 type process struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -24,7 +24,7 @@ type process struct {
 	ended   sync.WaitGroup
 }
 
-// fleet is some processes of one kind.
+// fleet is the processes of one kind of clients.
 type fleet struct {
 	kind Kind
 	all  []*process
@@ -93,8 +93,8 @@ func (p *process) count(stderr io.Reader) {
 	}
 }
 
-// said returns the events so far.
-func (p *process) said() []Event {
+// allEvents returns the events so far.
+func (p *process) allEvents() []Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clip(p.events)
@@ -102,7 +102,7 @@ func (p *process) said() []Event {
 
 func (p *process) state() string {
 	state := ""
-	for _, e := range p.said() {
+	for _, e := range p.allEvents() {
 		if e.State != "" {
 			state = e.State
 		}
@@ -111,7 +111,7 @@ func (p *process) state() string {
 }
 
 func (p *process) phase(name string) *Phase {
-	for _, e := range p.said() {
+	for _, e := range p.allEvents() {
 		if e.Phase != nil && e.Phase.Name == name {
 			return e.Phase
 		}
@@ -120,7 +120,7 @@ func (p *process) phase(name string) *Phase {
 }
 
 func (p *process) drained() *int {
-	for _, e := range p.said() {
+	for _, e := range p.allEvents() {
 		if e.Drained != nil {
 			return e.Drained
 		}
@@ -128,8 +128,8 @@ func (p *process) drained() *int {
 	return nil
 }
 
-// tell gives all processes a command.
-func (f *fleet) tell(command string) error {
+// send sends a command to all processes.
+func (f *fleet) send(command string) error {
 	var errs []error
 	for _, p := range f.all {
 		_, err := fmt.Fprintln(p.in, command)
@@ -138,8 +138,7 @@ func (f *fleet) tell(command string) error {
 	return errors.Join(errs...)
 }
 
-// every reports whether something holds of every process, waiting for it for a
-// while.
+// every waits until a condition holds for every process, and reports whether it does.
 func (f *fleet) every(patience time.Duration, holds func(*process) bool) bool {
 	end := time.Now().Add(patience)
 	for _, p := range f.all {
@@ -155,8 +154,7 @@ func (f *fleet) every(patience time.Duration, holds func(*process) bool) bool {
 
 func isSynced(p *process) bool { return p.state() == "synced" }
 
-// stop ends all processes: by the end of their input, or, where a client won't
-// give up, by force.
+// stop ends all processes, by the end of their input or, if a client hangs, by force.
 func (f *fleet) stop() {
 	for _, p := range f.all {
 		_ = p.in.Close()
@@ -164,7 +162,7 @@ func (f *fleet) stop() {
 	for _, p := range f.all {
 		timer := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
 		p.ended.Wait()
-		_ = p.cmd.Wait() // that it was killed is no news
+		_ = p.cmd.Wait() // its error is that it was killed
 		timer.Stop()
 	}
 }

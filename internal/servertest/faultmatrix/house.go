@@ -13,25 +13,25 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
-// House is the Redis that a fault happens to, and the way to it.
+// House is the Redis of a fault, and the network to it.
 type House struct {
 	Topology string
-	Job      Job           // how to reach it
-	Admin    *redis.Client // of the server that faults happen to
-	Struck   time.Time     // when the fault began, where that is later than Inject
-	Back     time.Time     // when it was in order again, where Heal alone does not say
+	Job      Job           // addresses for the processes
+	Admin    *redis.Client // client of the server with the fault
+	Struck   time.Time     // begin of the fault, if later than Inject
+	Back     time.Time     // end of the fault, if later than Heal
 
 	server   *redisserver.Server // the only one, or the first master
 	sentinel *redisserver.Sentinel
 	cluster  *redisserver.Cluster
 	proxy    *proxy
 	names    *nameServer
-	patient  chan error // what runs while the fault lasts
+	patient  chan error // result of a call that runs while the fault lasts
 	move     *move
 	closers  []interface{ Close() error }
 }
 
-// Close ends whatever runs.
+// Close ends all servers and proxies.
 func (h *House) Close() error {
 	var errs []error
 	for _, c := range slices.Backward(h.closers) {
@@ -48,7 +48,7 @@ func (h *House) administer(s *redisserver.Server) {
 	h.closeLater(h.Admin)
 }
 
-// standalone is one server.
+// standalone returns one server.
 func standalone(opts redisserver.Options) func() (*House, error) {
 	return func() (*House, error) {
 		s, err := redisserver.Start(opts)
@@ -64,11 +64,11 @@ func standalone(opts redisserver.Options) func() (*House, error) {
 
 var plain = standalone(redisserver.Options{})
 
-// appending is a server that keeps what it is told beyond its own death, if
-// not beyond the machine's: with fsync it would stall whenever the disk does.
+// appending returns a server that keeps its data after its own crash, but not after the
+// machine's: with fsync it would stall whenever the disk does.
 var appending = standalone(redisserver.Options{AppendOnly: true, Args: []string{"--appendfsync", "no"}})
 
-// proxied is one server behind a proxy.
+// proxied returns one server behind a proxy.
 func proxied() (*House, error) {
 	h, err := plain()
 	if err != nil {
@@ -82,7 +82,7 @@ func proxied() (*House, error) {
 	return h, nil
 }
 
-// named is one server with a name that has to be looked up.
+// named returns one server with a name that has to be looked up.
 func named() (*House, error) {
 	h, err := plain()
 	if err != nil {
@@ -97,7 +97,7 @@ func named() (*House, error) {
 	return h, nil
 }
 
-// withUser is one server whose clients log in as the user that docs/design.md
+// withUser returns one server whose clients log in as the user that docs/design.md
 // recommends.
 func withUser() (*House, error) {
 	h, err := plain()
@@ -123,7 +123,7 @@ func allowUser(ctx context.Context, h *House) error {
 	).Err()
 }
 
-// watched is a primary and a replica with three Sentinels.
+// watched returns a primary and a replica with three Sentinels.
 func watched() (*House, error) {
 	s, err := redisserver.StartSentinel(redisserver.Options{})
 	if err != nil {
@@ -135,7 +135,7 @@ func watched() (*House, error) {
 	return h, nil
 }
 
-// clustered is three masters with a replica each.
+// clustered returns three masters with a replica each.
 func clustered() (*House, error) {
 	c, err := redisserver.StartCluster(redisserver.Options{Args: []string{"--cluster-node-timeout", "5000"}})
 	if err != nil {
@@ -147,7 +147,7 @@ func clustered() (*House, error) {
 	return h, nil
 }
 
-// reader is a client that follows the data wherever it is served by now.
+// reader returns a client that follows the data to its present server.
 func (h *House) reader() redis.UniversalClient {
 	j := h.Job
 	j.Kind, j.Resolver = Tuned, ""

@@ -14,23 +14,23 @@ import (
 
 const (
 	processes = 3   // of a fleet
-	demand    = 3.0 // over the limit
-	spares    = 16  // keys beside the shared one, asked for more samples of Allow
+	demand    = 3.0 // as a multiple of the limit
+	spares    = 16  // keys beside the shared one, for more samples of Allow
 	perTick   = 8   // of them at a time
 )
 
 var (
 	sharedLimit = limiter.Limit{Rate: 300, Burst: 30}
-	// exactLimit makes a token 1000 seconds, so that no clock in this matrix is
-	// worth one, and a bucket of which some is always gone.
+	// exactLimit has a token of 1000 seconds, more than the error of any clock in
+	// this matrix, and a bucket that is never full.
 	exactLimit = limiter.Limit{Rate: 0.001, Burst: 1e6}
 )
 
-// exactInterval is so long that nobody is taken for silent within a fault,
-// which would change what a token is charged as.
+// exactInterval is so long that no process counts as silent within a fault, which
+// would change the charge of a token.
 const exactInterval = 10 * time.Second
 
-// Job is what a process of a fleet is told.
+// Job is the configuration of a process of a fleet.
 type Job struct {
 	Kind       Kind
 	Addrs      []string
@@ -52,7 +52,7 @@ func (j *Job) client() redis.UniversalClient {
 	return redis.NewUniversalClient(o)
 }
 
-// dialer is go-redis's own, but for the name server.
+// dialer returns go-redis's own dialer, except for the name server.
 func dialer(resolver string) func(context.Context, string, string) (net.Conn, error) {
 	ask := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "udp", resolver)
@@ -61,14 +61,13 @@ func dialer(resolver string) func(context.Context, string, string) (net.Conn, er
 	return d.DialContext
 }
 
-// prefix is the namespace of a fleet's watched limiters in Redis.
+// prefix returns the prefix of a fleet's watched limiters in Redis.
 func (k Kind) prefix() string { return string(k) }
 
-// exactPrefix is that of those by which tokens are counted.
+// exactPrefix returns the prefix of a fleet's exact limiters.
 func (k Kind) exactPrefix() string { return string(k) + "-exact" }
 
-// sharedKey and exactKey lie on the first master of a Cluster, which is where
-// its faults happen.
+// sharedKey and exactKey are on the first master of a Cluster, the one with its faults.
 var sharedKey, exactKey = keyOfFirst("shared"), keyOfFirst("exact")
 
 func keyOfFirst(stem string) string {
@@ -80,7 +79,7 @@ func keyOfFirst(stem string) string {
 	}
 }
 
-// period is the time between two requests for the shared key by one process.
+// period returns the time between two requests for the shared key by one process.
 func period() time.Duration {
 	return time.Duration(float64(time.Second) * processes / demand / float64(sharedLimit.Rate))
 }

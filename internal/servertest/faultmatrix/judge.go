@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Mark is one thing that was required.
+// Mark is the result of one requirement.
 type Mark struct {
 	What string
 	OK   bool
-	Note string // why not
+	Note string // reason of a failure
 }
 
 const (
@@ -22,12 +22,12 @@ const (
 	leastAfter = 0.90
 	mostAfter  = 1.10
 
-	// A round of each process may be lost unseen with what Redis loses, and
-	// what was run up while the loss went unnoticed counts twice at most.
+	// A loss of data may include a round of each process that no other has seen. Usage
+	// between the loss and its discovery counts at most twice.
 	unseenRounds = 3
 )
 
-// Failed is what was required and is not so.
+// Failed returns the requirements that were not met.
 func (m *Measured) Failed() []Mark {
 	var failed []Mark
 	for _, mark := range m.Marks() {
@@ -38,7 +38,7 @@ func (m *Measured) Failed() []Mark {
 	return failed
 }
 
-// Marks says of each thing that is required whether it is so.
+// Marks returns the results of all requirements.
 func (m *Measured) Marks() []Mark {
 	marks := append(m.Sound(), m.p9999(), m.back(), m.afterwards(), m.logged())
 	if m.Fault.Want.Outage {
@@ -50,7 +50,8 @@ func (m *Measured) Marks() []Mark {
 	return marks
 }
 
-// Sound is what is required that no speed of the machine may change.
+// Sound returns the results of the requirements that do not depend on the machine's
+// speed.
 func (m *Measured) Sound() []Mark {
 	marks := []Mark{
 		{"all is exchanged in the end", m.Drained, fmt.Sprintf("not within %v", drainPatience)},
@@ -70,10 +71,10 @@ func (m *Measured) Sound() []Mark {
 	return marks
 }
 
-// Off is what Redis has too much of the exact key, in tokens.
+// Off returns the excess of the exact key's tokens in Redis over those admitted.
 func (m *Measured) Off() float64 { return math.Round(10*(m.Charged-float64(m.Admitted))) / 10 }
 
-// FaultFree is the phase without the fault.
+// FaultFree returns the phase without the fault.
 func (m *Measured) FaultFree() FleetPhase {
 	if m.Fault.Start {
 		return m.Phases[after]

@@ -73,8 +73,8 @@ func TestReturnIsThatOfTheLastProcess(t *testing.T) {
 		at(-time.Minute, "synced"), at(-time.Second, "degraded"), at(100*time.Millisecond, "synced"),
 		at(200*time.Millisecond, "degraded"), at(700*time.Millisecond, "synced"),
 	}}
-	m.judgeStates(p)
-	m.judgeStates(&process{events: []Event{at(-time.Minute, "synced")}})
+	m.observeStates(p)
+	m.observeStates(&process{events: []Event{at(-time.Minute, "synced")}})
 	if m.Back != 700*time.Millisecond || m.Changes != 4 {
 		t.Errorf("back after %v, %d changes; want 700ms, 4", m.Back, m.Changes)
 	}
@@ -82,11 +82,11 @@ func TestReturnIsThatOfTheLastProcess(t *testing.T) {
 		t.Error("the second process never was degraded")
 	}
 	m.Fault.Want.FromIt = true
-	m.judgeStates(p)
+	m.observeStates(p)
 	if want := lasting + 700*time.Millisecond; m.Back != want {
 		t.Errorf("back %v after the begin, want %v", m.Back, want)
 	}
-	m.judgeStates(&process{events: []Event{at(0, "degraded")}})
+	m.observeStates(&process{events: []Event{at(0, "degraded")}})
 	if m.Back >= 0 {
 		t.Errorf("back after %v, want never", m.Back)
 	}
@@ -103,7 +103,7 @@ func TestTailHasTheLongest(t *testing.T) {
 	}
 }
 
-// TestRowTellsWhatFailed: what is not as required is in the table.
+// TestRowTellsWhatFailed: the table has each requirement that was not met.
 func TestRowTellsWhatFailed(t *testing.T) {
 	m := fine()
 	if row := m.row(); !strings.HasSuffix(row, "| – |") {

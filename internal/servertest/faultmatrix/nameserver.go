@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// nameServer says of every name that it is 127.0.0.1, or that it does not know.
+// nameServer is a name server that resolves every name to 127.0.0.1, or to no address.
 type nameServer struct {
 	conn   net.PacketConn
 	broken atomic.Bool
@@ -38,7 +38,7 @@ func (n *nameServer) serve() {
 	}
 }
 
-// answer is the reply to a query of one question (RFC 1035, section 4).
+// answer returns the reply to a query of one question (RFC 1035, section 4).
 func (n *nameServer) answer(query []byte) []byte {
 	end := 12
 	for end < len(query) && query[end] != 0 {

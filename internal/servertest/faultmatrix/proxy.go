@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// way is what a proxy does to what it carries.
+// way is the behaviour of a proxy.
 type way struct {
 	Target       string
-	DropRequests bool // they get lost; no connection is reset
+	DropRequests bool // true if requests are lost, without a reset of connections
 	DropReplies  bool
-	Delay        time.Duration // each way
-	Jitter       time.Duration // either side of Delay
-	PerSecond    int           // bytes each way on each connection; 0: no bound
-	Cut          float64       // part of the replies that are cut in their middle, and their connections with them
+	Delay        time.Duration // in each direction
+	Jitter       time.Duration // variation of Delay, up and down
+	PerSecond    int           // bytes in each direction of each connection; 0: no bound
+	Cut          float64       // part of the replies that are cut in their middle, with their connections
 }
 
-// proxy carries connections to a server in some way that may change.
+// proxy forwards connections to a server, in a way that may change.
 type proxy struct {
 	ln net.Listener
 
@@ -39,7 +39,7 @@ func newProxy(target string) (*proxy, error) {
 
 func (p *proxy) addr() string { return p.ln.Addr().String() }
 
-// Close ends it and all that it carries.
+// Close ends the proxy and its connections.
 func (p *proxy) Close() error {
 	err := p.ln.Close()
 	p.reset()
@@ -91,7 +91,7 @@ func (p *proxy) serve(down net.Conn) {
 	<-ended
 }
 
-// hold notes a connection, and returns a function to close and forget it.
+// hold records a connection, and returns a function to close and remove it.
 func (p *proxy) hold(c net.Conn) func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,15 +104,15 @@ func (p *proxy) hold(c net.Conn) func() {
 	}
 }
 
-// parcel is some bytes, and when they arrive.
+// parcel is some bytes, with the instant of their arrival.
 type parcel struct {
 	bytes []byte
 	at    time.Time
 	last  bool
 }
 
-// carry reads parcels and hands them on when their time has come: so a delay
-// delays each of them, and does not hold up those behind.
+// carry reads parcels and forwards each at its instant, so that a delay does not add up
+// over the parcels.
 func (p *proxy) carry(to, from net.Conn, replies bool) {
 	road := make(chan parcel, 1024)
 	go func() {
@@ -135,7 +135,7 @@ func (p *proxy) carry(to, from net.Conn, replies bool) {
 	}
 }
 
-// send makes a parcel of what was read, or loses it.
+// send makes a parcel of the bytes read, or drops them.
 func (p *proxy) send(b []byte, replies bool) (out parcel, ok bool) {
 	w := p.now()
 	if replies && w.DropReplies || !replies && w.DropRequests {

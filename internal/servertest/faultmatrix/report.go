@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// WriteSummary writes what all faults have in common: the extremes of the table.
+// WriteSummary writes the extremes of the table, over all faults.
 func WriteSummary(w io.Writer, all []*Measured) {
 	if len(all) == 0 {
 		return
@@ -38,7 +38,7 @@ func WriteSummary(w io.Writer, all []*Measured) {
 	fmt.Fprintf(w, "- The slowest return takes %s with clients of `limiter.Tune`, and %s with\n  go-redis's defaults.\n", short(back[Tuned]), short(back[Default]))
 }
 
-// WriteTable writes what was measured, a row for each fault and kind of client.
+// WriteTable writes the results, a row for each fault and kind of client.
 func WriteTable(w io.Writer, all []*Measured) {
 	fmt.Fprintln(w, "| fault | client | admitted: before, during, after | p99.99 of Allow: fault-free, during (bare) | slowest (bare) | Synced again | lost / doubled | log lines / changes / go-redis | not as required |")
 	fmt.Fprintln(w, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -92,7 +92,7 @@ func failures(failed []Mark) string {
 	return strings.Join(notes, "; ")
 }
 
-// short is a duration to three digits or so.
+// short formats a duration with about three digits.
 func short(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
@@ -103,7 +103,7 @@ func short(d time.Duration) string {
 	return d.Round(10 * time.Millisecond).String()
 }
 
-// Story is what one process of the fleet said, and when.
+// Story returns the events of one process of the fleet, with their instants.
 func (m *Measured) Story() string {
 	var b strings.Builder
 	for _, e := range m.Events {

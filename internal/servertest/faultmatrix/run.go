@@ -9,40 +9,41 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/redisstore"
 )
 
-// Pace is how long the parts of a run take.
+// Pace is the lengths of the parts of a run.
 type Pace struct {
-	Settle   time.Duration // after all are synced, before it counts
+	Settle   time.Duration // time after all are synced, before the count
 	Before   time.Duration
 	After    time.Duration
-	Patience time.Duration // for the return to Synced
-	Unseen   time.Duration // by which an outage lasts longer, at most, until all processes have noticed it
+	Patience time.Duration // longest wait for the return to Synced
+	Unseen   time.Duration // longest extension of an outage, until all processes have noticed it
 }
 
-// Measured is what came of a fault for one fleet.
+// Measured is the results of a fault for one fleet.
 type Measured struct {
 	Fault    *Fault
 	Topology string
 	Kind     Kind
-	Began    time.Time // the fault
-	Ended    time.Time // its cause
+	Began    time.Time // begin of the fault
+	Ended    time.Time // end of its cause
 
 	Phases   map[string]FleetPhase
-	Back     time.Duration // until all processes were synced for good, from the end of the cause or as Want says; negative: never
-	Degraded bool          // all processes said so, or had not been reached yet
-	Drained  bool          // all that was admitted of the exact key was exchanged
-	Admitted int           // tokens of it
-	Charged  float64       // tokens that Redis has of it
-	Rate     float64       // admitted per second of it, by the fleet
-	Lines    int           // of the log, by the process that wrote most, after it began
-	Changes  int           // of state, by the same process
-	Foreign  int           // lines that go-redis wrote, by the process in which it wrote most
-	Events   []Event       // of that process
-	Lasted   time.Duration // of the run, from the fault's begin
+	Back     time.Duration // time until all processes were synced for good, from the end of the cause or by Want.FromIt; negative: never
+	Degraded bool          // true if all processes were degraded, or had not been reached yet
+	Drained  bool          // true if all usage of the exact key was exchanged
+	Admitted int           // tokens of the exact key admitted
+	Charged  float64       // tokens of the exact key in Redis
+	Rate     float64       // tokens of the exact key admitted per second, by the fleet
+	Lines    int           // log lines after the begin, of the process with most
+	Changes  int           // changes of state, of the same process
+	Foreign  int           // lines of go-redis, of the process with most
+	Events   []Event       // events of that process
+	Lasted   time.Duration // length of the run, from the fault's begin
 }
 
-// FleetPhase is what a fleet did in a phase.
+// FleetPhase is the work of a fleet in a phase.
 type FleetPhase struct {
 	Ratio       float64 // admitted over the limit
 	Allow, Bare Tail
@@ -57,14 +58,14 @@ const (
 	end       = "end"
 )
 
-// drainPatience is beyond the longest that a client of go-redis's defaults is
-// known to take for one call.
+// drainPatience is longer than the longest known call of a client with go-redis's
+// defaults.
 const drainPatience = 100 * time.Second
 
-// aftermath is the least that counts as during a fault.
+// aftermath is the least length of the phase of a fault.
 const aftermath = 2 * time.Second
 
-// Run has a fault happen to a fleet of each kind.
+// Run makes a fault happen to a fleet of each kind.
 func Run(ctx context.Context, f *Fault, kinds []Kind, pace Pace) (out []*Measured, err error) {
 	h, err := f.House()
 	if err != nil {
@@ -99,7 +100,7 @@ type run struct {
 	ended  time.Time
 }
 
-// upToTheEnd starts the fleets and has the fault begin and end.
+// upToTheEnd starts the fleets, and begins and ends the fault.
 func (r *run) upToTheEnd(ctx context.Context, kinds []Kind) error {
 	if r.fault.Start {
 		if err := r.inject(ctx); err != nil {
@@ -116,13 +117,13 @@ func (r *run) upToTheEnd(ctx context.Context, kinds []Kind) error {
 		r.fleets = append(r.fleets, fl)
 	}
 	if !r.fault.Start {
-		if err := r.settle(); err != nil {
+		if err := r.awaitSettled(); err != nil {
 			return err
 		}
 		if err := r.inject(ctx); err != nil {
 			return err
 		}
-	} else if err := r.tell(during); err != nil {
+	} else if err := r.send(during); err != nil {
 		return err
 	}
 	pause(ctx, time.Until(r.began.Add(r.fault.Lasts)))
@@ -142,15 +143,15 @@ func (r *run) awaitNotice() {
 	}
 }
 
-// settle waits until the fleets are in step, and for the phase before.
-func (r *run) settle() error {
+// awaitSettled waits until the fleets are in step, and for the phase before.
+func (r *run) awaitSettled() error {
 	for _, fl := range r.fleets {
 		if !fl.every(20*time.Second, isSynced) {
 			return fmt.Errorf("the %s fleet never got in step", fl.kind)
 		}
 	}
 	<-time.After(r.pace.Settle)
-	if err := r.tell(before); err != nil {
+	if err := r.send(before); err != nil {
 		return err
 	}
 	<-time.After(r.pace.Before)
@@ -159,7 +160,7 @@ func (r *run) settle() error {
 
 func (r *run) inject(ctx context.Context) error {
 	r.began = time.Now()
-	if err := r.tell(during); err != nil {
+	if err := r.send(during); err != nil {
 		return err
 	}
 	if err := r.fault.Inject(ctx, r.house); err != nil {
@@ -186,32 +187,32 @@ func (r *run) heal(ctx context.Context) error {
 	return nil
 }
 
-func (r *run) tell(phase string) error {
+func (r *run) send(phase string) error {
 	for _, fl := range r.fleets {
-		if err := fl.tell(phase); err != nil {
+		if err := fl.send(phase); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// after sees one fleet through its return, and takes its accounts.
+// after waits for the return of one fleet, and measures it.
 func (r *run) after(ctx context.Context, fl *fleet) (*Measured, error) {
 	m := &Measured{
 		Fault: r.fault, Topology: r.house.Topology, Kind: fl.kind, Began: r.began, Ended: r.ended,
 		Phases: map[string]FleetPhase{},
 	}
-	if err := fl.tell(returning); err != nil {
+	if err := fl.send(returning); err != nil {
 		return nil, err
 	}
 	pause(ctx, time.Second) // a fleet that has not noticed yet is not back
 	fl.every(r.pace.Patience, isSynced)
-	if err := fl.tell(after); err != nil {
+	if err := fl.send(after); err != nil {
 		return nil, err
 	}
 	pause(ctx, r.pace.After)
 	m.Lasted = time.Since(r.began)
-	if err := errors.Join(fl.tell(end), fl.tell(drainCommand)); err != nil {
+	if err := errors.Join(fl.send(end), fl.send(drainCommand)); err != nil {
 		return nil, err
 	}
 	m.Drained = fl.every(drainPatience, func(p *process) bool { return p.drained() != nil })
@@ -222,14 +223,14 @@ func (r *run) after(ctx context.Context, fl *fleet) (*Measured, error) {
 	return m, err
 }
 
-// account takes in what the processes said.
+// account counts the events of the processes.
 func (m *Measured) account(fl *fleet) {
 	m.Degraded = true
 	for _, p := range fl.all {
 		if n := p.drained(); n != nil {
 			m.Admitted += *n
 		}
-		m.judgeStates(p)
+		m.observeStates(p)
 	}
 	for _, name := range []string{before, during, returning, after} {
 		m.Phases[name] = fl.phase(name)
@@ -237,11 +238,11 @@ func (m *Measured) account(fl *fleet) {
 	m.Rate = processes / (10 * period().Seconds())
 }
 
-// judgeStates finds when a process was back, and how much it said.
-func (m *Measured) judgeStates(p *process) {
+// observeStates finds the instant at which a process was back, and its number of lines.
+func (m *Measured) observeStates(p *process) {
 	lines, changes, state, degraded := 0, 0, "connecting", false
 	back := time.Time{}
-	for _, e := range p.said() {
+	for _, e := range p.allEvents() {
 		state, back = following(e, state, back)
 		if e.At.Before(m.Began) {
 			continue
@@ -262,12 +263,12 @@ func (m *Measured) judgeStates(p *process) {
 	}
 	m.Degraded = m.Degraded && degraded
 	if m.Events == nil || lines > m.Lines || lines == m.Lines && changes > m.Changes {
-		m.Lines, m.Changes, m.Events = lines, changes, p.said()
+		m.Lines, m.Changes, m.Events = lines, changes, p.allEvents()
 	}
 	m.Foreign = max(m.Foreign, p.foreign)
 }
 
-// origin is the instant from which the return counts.
+// origin returns the instant from which the return counts.
 func (m *Measured) origin() time.Time {
 	if m.Fault.Want.FromIt {
 		return m.Began
@@ -275,7 +276,7 @@ func (m *Measured) origin() time.Time {
 	return m.Ended
 }
 
-// following is the state after an event, and since when it is synced.
+// following returns the state after an event, and the instant since which it is synced.
 func following(e Event, state string, since time.Time) (string, time.Time) {
 	if e.State == "" || e.State == state {
 		return state, since
@@ -283,7 +284,7 @@ func following(e Event, state string, since time.Time) (string, time.Time) {
 	return e.State, e.At
 }
 
-// phase adds up what the processes did in a phase.
+// phase adds up the work of the processes in a phase.
 func (f *fleet) phase(name string) FleetPhase {
 	var sum FleetPhase
 	f.every(5*time.Second, func(p *process) bool { return p.phase(name) != nil || name == before })
@@ -298,11 +299,11 @@ func (f *fleet) phase(name string) FleetPhase {
 	return sum
 }
 
-// charged is what Redis has of a fleet's exact key, in tokens.
+// charged returns the tokens of a fleet's exact key in Redis.
 func (h *House) charged(ctx context.Context, k Kind) (float64, error) {
 	client := h.reader()
 	defer client.Close()
-	c, field := exchange.New(client, k.exactPrefix()), "k"+exactKey
+	c, field := redisstore.New(client, k.exactPrefix()), "k"+exactKey
 	chunk := &exchange.Chunk{
 		Partition: exchange.Partition(field, c.Partitions()), ID: exchange.ID{0xff}, Seq: time.Now().UnixMicro(), Floors: true,
 		Tau: time.Second, Records: []exchange.Record{{Field: field}},

@@ -14,14 +14,13 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// jobVariable, in the environment, makes a program that calls Serve a process
-// of a fleet.
+// jobVariable is the environment variable with which a program that calls Serve is a
+// process of a fleet.
 const jobVariable = "LIMITER_FAULT_JOB"
 
 const drainCommand = "drain"
 
-// Serve does what a process of a fleet has to do, and returns true, where this
-// process is one.
+// Serve runs the job of a process of a fleet, and returns true if this process is one.
 func Serve() bool {
 	text := os.Getenv(jobVariable)
 	if text == "" {
@@ -35,15 +34,15 @@ func Serve() bool {
 	if job.Service != nil {
 		run = job.serve
 	}
-	if err := run(os.Stdin, newTeller(os.Stdout)); err != nil {
+	if err := run(os.Stdin, newReporter(os.Stdout)); err != nil {
 		panic(err)
 	}
 	return true
 }
 
-// run asks until its input ends. What it reads is names of phases, and the
-// command to tell all that was admitted.
-func (j *Job) run(in io.Reader, t *teller) error {
+// run makes requests until its input ends. Its input is names of phases, and the
+// command to report all admissions.
+func (j *Job) run(in io.Reader, t *reporter) error {
 	client, exactClient := j.client(), j.client()
 	defer client.Close()
 	defer exactClient.Close()
@@ -64,24 +63,24 @@ func (j *Job) run(in io.Reader, t *teller) error {
 		return err
 	}
 	defer exact.Close()
-	a := asker{watched: watched, exact: exact, bare: bareLimiter(), t: t}
+	a := requester{watched: watched, exact: exact, bare: bareLimiter(), t: t}
 	a.run(lines(in))
 	return nil
 }
 
-func (t *teller) change(st limiter.Status) {
+func (t *reporter) change(st limiter.Status) {
 	e := Event{State: st.State.String()}
 	if st.Err != nil {
 		e.Err = st.Err.Error()
 	}
-	t.tell(e)
+	t.report(e)
 }
 
-// logLines tells what is logged.
-type logLines struct{ t *teller }
+// logLines writes log lines as events.
+type logLines struct{ t *reporter }
 
 func (l *logLines) Write(p []byte) (int, error) {
-	l.t.tell(Event{Log: strings.TrimSpace(string(p))})
+	l.t.report(Event{Log: strings.TrimSpace(string(p))})
 	return len(p), nil
 }
 
@@ -96,20 +95,20 @@ func lines(in io.Reader) <-chan string {
 	return c
 }
 
-// asker asks one process's limiters.
-type asker struct {
+// requester makes the requests of one process.
+type requester struct {
 	watched, exact *limiter.Limiter
 	bare           interface{ Allow() bool }
-	t              *teller
+	t              *reporter
 	ticks, counted int
 	drained        bool
 }
 
-// syncEvery is how often the exact limiter tells what it has: as often as any
-// other, though its interval is long.
+// syncEvery is the interval of the exact limiter's syncs: that of other limiters, though
+// its own is long.
 const syncEvery = 100 * time.Millisecond
 
-func (a *asker) run(commands <-chan string) {
+func (a *requester) run(commands <-chan string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go a.syncAgainAndAgain(ctx)
@@ -125,16 +124,16 @@ func (a *asker) run(commands <-chan string) {
 			case command == drainCommand:
 				a.drain(ctx)
 			default:
-				rec.tell(a.t)
+				rec.report(a.t)
 				rec = newRecorder(command)
 			}
 		case <-tick.C:
-			a.ask(rec)
+			a.request(rec)
 		}
 	}
 }
 
-func (a *asker) syncAgainAndAgain(ctx context.Context) {
+func (a *requester) syncAgainAndAgain(ctx context.Context) {
 	tick := time.NewTicker(syncEvery)
 	defer tick.Stop()
 	for {
@@ -142,32 +141,32 @@ func (a *asker) syncAgainAndAgain(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = a.exact.Sync(ctx) // faults are what it is here for
+			_ = a.exact.Sync(ctx) // fails during faults
 		}
 	}
 }
 
-func (a *asker) ask(rec *recorder) {
+func (a *requester) request(rec *recorder) {
 	a.ticks++
-	if rec.ask(a.watched, a.bare, sharedKey) {
+	if rec.request(a.watched, a.bare, sharedKey) {
 		rec.admitted++
 	}
 	for i := range perTick {
-		rec.ask(a.watched, a.bare, spareKeys[(a.ticks*perTick+i)%spares])
+		rec.request(a.watched, a.bare, spareKeys[(a.ticks*perTick+i)%spares])
 	}
 	if a.ticks%10 == 0 && !a.drained && a.exact.Allow(exactKey) {
 		a.counted++
 	}
 }
 
-// drain tells all of the exact key, in the background, and takes no more of it.
-func (a *asker) drain(ctx context.Context) {
+// drain reports all usage of the exact key, in the background, and ends its requests.
+func (a *requester) drain(ctx context.Context) {
 	a.drained = true
 	go func() {
 		for ctx.Err() == nil && a.exact.Sync(ctx) != nil {
 			<-time.After(syncEvery)
 		}
-		a.t.tell(Event{Drained: &a.counted})
+		a.t.report(Event{Drained: &a.counted})
 	}()
 }
 
@@ -178,7 +177,7 @@ var spareKeys = func() (keys [spares]string) {
 	return keys
 }()
 
-// recorder notes one phase.
+// recorder records one phase.
 type recorder struct {
 	name        string
 	begin       time.Time
@@ -188,7 +187,7 @@ type recorder struct {
 
 func newRecorder(name string) *recorder { return &recorder{name: name, begin: time.Now()} }
 
-func (r *recorder) ask(l *limiter.Limiter, bare interface{ Allow() bool }, key string) bool {
+func (r *recorder) request(l *limiter.Limiter, bare interface{ Allow() bool }, key string) bool {
 	t0 := time.Now()
 	ok := l.Allow(key)
 	t1 := time.Now()
@@ -197,10 +196,10 @@ func (r *recorder) ask(l *limiter.Limiter, bare interface{ Allow() bool }, key s
 	return ok
 }
 
-func (r *recorder) tell(t *teller) {
+func (r *recorder) report(t *reporter) {
 	p := Phase{Name: r.name, Took: time.Since(r.begin), Admitted: r.admitted}
-	go func() { // sorting is not to delay the next phase
+	go func() { // so that sorting does not delay the next phase
 		p.Allow, p.Bare = tailOf(r.allow), tailOf(r.bare)
-		t.tell(Event{Phase: &p})
+		t.report(Event{Phase: &p})
 	}()
 }

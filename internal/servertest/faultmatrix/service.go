@@ -16,8 +16,8 @@ import (
 // Service is the work of a process in a situation.
 type Service struct {
 	Limit   limiter.Limit
-	Workers int // that call Wait; 0: Allow is called at random instants
-	Among   int // processes that share the fleet's demand; 0: this one has none yet
+	Workers int // workers that call Wait; 0: Allow is called at random instants
+	Among   int // processes that share the fleet's demand; 0: no demand for this one yet
 }
 
 const (
@@ -26,17 +26,17 @@ const (
 	countEvery = 50 * time.Millisecond
 	// workTime is the time that a worker spends between two calls of Wait.
 	workTime = 10 * time.Millisecond
-	// mostLate is the most of a stall that is made up for. More would be a surge
-	// of demand, which no load balancer sends.
+	// mostLate is the longest stall that is made up for. After a longer one, that
+	// would be a surge of demand, which no load balancer sends.
 	mostLate = 50 * time.Millisecond
 )
 
-// chargeCommand begins a line of input that has tokens taken without asking.
+// chargeCommand begins a line of input that charges tokens.
 const chargeCommand = "charge "
 
 // serve works until its input ends, and reports the tokens admitted. A line of
 // its input is a new value of Among, or a command.
-func (j *Job) serve(in io.Reader, t *teller) error {
+func (j *Job) serve(in io.Reader, t *reporter) error {
 	client := j.client()
 	defer client.Close()
 	l, err := limiter.New(limiter.Config{
@@ -61,7 +61,7 @@ func (j *Job) serve(in io.Reader, t *teller) error {
 	go func() {
 		for range time.Tick(countEvery) {
 			if n := admitted.Swap(0); n > 0 {
-				t.tell(Event{Admitted: int(n)})
+				t.report(Event{Admitted: int(n)})
 			}
 		}
 	}()

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// Situation is a course of events in a fleet as services run it. It is judged
-// by the counts of seconds, which a Fault's phases do not have.
+// Situation is a sequence of events in a fleet of services. It is checked by the counts
+// of seconds, which a Fault's phases do not have.
 type Situation struct {
 	Name    string
 	Limit   limiter.Limit
@@ -149,7 +149,7 @@ func (st *Situation) end() time.Duration { return st.Windows[len(st.Windows)-1].
 func observed(st *Situation, f *fleet, began time.Time) *Observed {
 	o := &Observed{Situation: st, Kind: f.kind, began: began}
 	for _, p := range f.all {
-		for _, e := range p.said() {
+		for _, e := range p.allEvents() {
 			if e.Admitted > 0 {
 				o.counts = append(o.counts, e)
 			}

@@ -101,7 +101,7 @@ func deployOfWorkers(start, settles, lasts time.Duration) *Situation {
 var waitersLimit = limiter.Limit{Rate: 50, Burst: 5}
 
 // raise replaces the processes of a limit that is spent for an hour by others of a
-// much larger one: what was left stays left, and comes back at the new rate.
+// much larger one: the tokens that are left stay, and come back at the new rate.
 func raise(start, settles, lasts time.Duration) *Situation {
 	st := deploy(start, settles, lasts)
 	st.Name, st.Before = "all processes replaced by others with a larger limit, the old one spent for an hour", limiter.Per(sharedLimit.Burst, time.Hour)
@@ -110,8 +110,8 @@ func raise(start, settles, lasts time.Duration) *Situation {
 	return st
 }
 
-// debt has one process charge what takes so long to repay, and the server lose
-// everything two seconds later: the others still know.
+// debt is a charge, by one process, that takes lasts to repay. Two seconds later the server loses
+// everything, but the other processes still know the debt.
 func debt(start, lasts, rest time.Duration) *Situation {
 	const seen, notice = 2 * time.Second, time.Second
 	end := start + lasts
@@ -129,12 +129,12 @@ func debt(start, lasts, rest time.Duration) *Situation {
 	}
 }
 
-// charge returns a step in which one process of each fleet takes tokens without asking.
+// charge returns a step in which one process of each fleet charges tokens.
 func charge(n int) func(*service) error {
 	return func(s *service) error {
 		var errs []error
 		for _, f := range s.fleets {
-			errs = append(errs, (&fleet{all: f.all[:1]}).tell(fmt.Sprint(chargeCommand, n)))
+			errs = append(errs, (&fleet{all: f.all[:1]}).send(fmt.Sprint(chargeCommand, n)))
 		}
 		return errors.Join(errs...)
 	}
@@ -210,7 +210,7 @@ func (s *service) startNew() error {
 	s.job.Service.Among, s.job.Service.Limit = 2*processes, s.limit
 	errs := []error{s.startProcesses()}
 	for _, f := range s.fleets {
-		errs = append(errs, f.tell(fmt.Sprint(2*processes)))
+		errs = append(errs, f.send(fmt.Sprint(2*processes)))
 	}
 	return errors.Join(errs...)
 }
@@ -223,7 +223,7 @@ func (s *service) killOld() error {
 		for _, p := range f.all[:processes] {
 			errs = append(errs, p.cmd.Process.Kill())
 		}
-		errs = append(errs, (&fleet{all: f.all[processes:]}).tell(fmt.Sprint(processes)))
+		errs = append(errs, (&fleet{all: f.all[processes:]}).send(fmt.Sprint(processes)))
 	}
 	return errors.Join(errs...)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// masters of a Cluster; each has one replica.
+// masters is the number of masters of a Cluster; each has one replica.
 const masters = 3
 
 // Cluster is a Redis Cluster of three masters and their replicas.
@@ -27,7 +27,7 @@ func StartCluster(opts Options) (*Cluster, error) {
 	return c, nil
 }
 
-// Addrs are the addresses of all nodes.
+// Addrs returns the addresses of all nodes.
 func (c *Cluster) Addrs() []string {
 	addrs := make([]string, len(c.Nodes))
 	for i, n := range c.Nodes {
@@ -78,7 +78,7 @@ func clients(servers []*Server) (rdbs []*redis.Client, done func()) {
 	}
 }
 
-// form makes a Cluster of the nodes: slots, acquaintance, replicas.
+// form joins the nodes to a Cluster, with slots and replicas.
 func (c *Cluster) form(ctx context.Context, rdbs []*redis.Client) error {
 	for i, rdb := range rdbs {
 		if err := rdb.Do(ctx, "cluster", "set-config-epoch", i+1).Err(); err != nil {
@@ -108,13 +108,13 @@ func (c *Cluster) form(ctx context.Context, rdbs []*redis.Client) error {
 	return errors.Join(all(ctx, rdbs, inOrder), all(ctx, rdbs[masters:], linked))
 }
 
-// acquainted says whether a node knows all the others.
+// acquainted reports whether a node knows all the others.
 func acquainted(ctx context.Context, rdb *redis.Client) bool {
 	nodes, err := rdb.ClusterNodes(ctx).Result()
 	return err == nil && strings.Count(nodes, " connected") == 2*masters && !strings.Contains(nodes, "handshake")
 }
 
-// inOrder says whether a node sees all slots served and all replicas as such.
+// inOrder reports whether a node sees all slots served and all replicas as such.
 func inOrder(ctx context.Context, rdb *redis.Client) bool {
 	info, err := rdb.ClusterInfo(ctx).Result()
 	if err != nil || !strings.Contains(info, "cluster_state:ok") {
@@ -124,13 +124,13 @@ func inOrder(ctx context.Context, rdb *redis.Client) bool {
 	return err == nil && strings.Count(nodes, "slave ") == masters
 }
 
-// linked says whether a replica follows its primary.
+// linked reports whether a replica follows its primary.
 func linked(ctx context.Context, rdb *redis.Client) bool {
 	info, err := rdb.Info(ctx, "replication").Result()
 	return err == nil && strings.Contains(info, "master_link_status:up")
 }
 
-// all waits until something holds of every server.
+// all waits until a condition holds for every server.
 func all(ctx context.Context, rdbs []*redis.Client, holds func(context.Context, *redis.Client) bool) error {
 	for _, rdb := range rdbs {
 		for !holds(ctx, rdb) {

@@ -88,13 +88,13 @@ func candidatePorts(ephemeral portRange) (outside []int) {
 type reservations struct {
 	mu         sync.Mutex
 	candidates []int
-	held       map[int]bool
+	reserved   map[int]bool
 	file       *os.File // nil until the first reservation
 }
 
-var ports = reservations{held: map[int]bool{}}
+var ports = reservations{reserved: map[int]bool{}}
 
-// reserve returns a port at which nobody listens, reserved until its release.
+// reserve returns a port without a listener, reserved until its release.
 func (r *reservations) reserve() (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,7 +110,7 @@ func (r *reservations) reserve() (int, error) {
 	return 0, errors.New("redisserver: no free port")
 }
 
-// release gives a reserved port back.
+// release ends the reservation of a port.
 func (r *reservations) release(port int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -141,10 +141,10 @@ func (r *reservations) take(port int) bool {
 }
 
 func (r *reservations) hold(port int) bool {
-	if r.held[port] || lockPort(r.file, port) != nil {
+	if r.reserved[port] || lockPort(r.file, port) != nil {
 		return false
 	}
-	r.held[port] = true
+	r.reserved[port] = true
 	if !free(port) {
 		r.drop(port)
 		return false
@@ -153,7 +153,7 @@ func (r *reservations) hold(port int) bool {
 }
 
 func (r *reservations) drop(port int) {
-	delete(r.held, port)
+	delete(r.reserved, port)
 	_ = unlockPort(r.file, port) // at worst it stays reserved
 }
 

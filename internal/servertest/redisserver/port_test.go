@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// needServer is servertest.Need, which this package can't import.
+// needServer skips a test if there is no server.
 func needServer(t *testing.T) {
 	t.Helper()
 	switch err := Find(); {
@@ -86,8 +86,8 @@ func TestProcessesReserveDifferentPorts(t *testing.T) {
 	require.True(t, otherReserves(port))
 }
 
-// TestStartTakesAnotherPort: a server whose port, or whose bus port, somebody
-// else has taken meanwhile starts at another.
+// TestStartTakesAnotherPort: a server whose port, or whose bus port, another process has
+// taken meanwhile starts at another.
 func TestStartTakesAnotherPort(t *testing.T) {
 	t.Parallel()
 	needServer(t)

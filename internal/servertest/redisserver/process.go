@@ -30,12 +30,12 @@ func launch(program, dir string, args, env []string) (*process, error) {
 	}
 	go func() {
 		defer close(p.done)
-		_ = p.cmd.Wait() // that it was killed is no news
+		_ = p.cmd.Wait() // its error is that it was killed
 	}()
 	return p, nil
 }
 
-// kill ends it, frozen or not, and returns when it has gone.
+// kill ends the process, frozen or not, and returns when it has ended.
 func (p *process) kill() error {
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -61,7 +61,7 @@ func (p *process) ready(dial func() (net.Conn, error)) error {
 	}
 }
 
-// answers says whether a server is at work; one that asks for a password is.
+// answers reports whether a server answers, maybe by a request for a password.
 func answers(dial func() (net.Conn, error)) bool {
 	conn, err := dial()
 	if err != nil {

@@ -4,5 +4,5 @@ package redisserver
 
 import "os/exec"
 
-// dieWithParent does nothing here: only Close ends a server.
+// dieWithParent does nothing on this system: only Close ends a server.
 func dieWithParent(*exec.Cmd) {}

@@ -14,7 +14,7 @@ import (
 
 const sentinels = 3
 
-// MasterName is what the primary of a Sentinel is called.
+// MasterName is the name of the primary of a Sentinel.
 const MasterName = "mymaster"
 
 // Sentinel is a primary with one replica, watched by three Redis Sentinels.
@@ -24,8 +24,8 @@ type Sentinel struct {
 	Sentinels []*Server
 }
 
-// StartSentinel starts them and waits until the Sentinels know of each other and
-// of the replica. They declare a primary dead after a second.
+// StartSentinel starts a Sentinel and waits until its Sentinels know each other and the
+// replica. They declare a primary dead after a second.
 func StartSentinel(opts Options) (*Sentinel, error) {
 	s := &Sentinel{}
 	if err := s.start(opts); err != nil {
@@ -34,7 +34,7 @@ func StartSentinel(opts Options) (*Sentinel, error) {
 	return s, nil
 }
 
-// Addrs are the addresses of the Sentinels.
+// Addrs returns the addresses of the Sentinels.
 func (s *Sentinel) Addrs() []string {
 	addrs := make([]string, len(s.Sentinels))
 	for i, n := range s.Sentinels {
@@ -43,7 +43,7 @@ func (s *Sentinel) Addrs() []string {
 	return addrs
 }
 
-// Close kills them all.
+// Close kills all servers.
 func (s *Sentinel) Close() error {
 	all := s.Sentinels
 	for _, n := range []*Server{s.Primary, s.Replica} {
@@ -85,7 +85,7 @@ func (s *Sentinel) ready(ctx context.Context) error {
 	return all(ctx, rdbs, watching)
 }
 
-// watching says whether a Sentinel knows the others and the replica.
+// watching reports whether a Sentinel knows the others and the replica.
 func watching(ctx context.Context, rdb *redis.Client) bool {
 	info, err := rdb.Info(ctx, "sentinel").Result()
 	return err == nil && strings.Contains(info, "status=ok,address=") &&
@@ -109,7 +109,7 @@ func sentinelConf(s, primary *Server) string {
 	fmt.Fprintf(&b, "sentinel monitor %s 127.0.0.1 %d 2\n", MasterName, primary.Port())
 	fmt.Fprintf(&b, "sentinel down-after-milliseconds %s 1000\n", MasterName)
 	fmt.Fprintf(&b, "sentinel failover-timeout %s 3000\n", MasterName)
-	if s.opts.Password != "" { // also what they show each other
+	if s.opts.Password != "" { // the Sentinels use it among each other too
 		fmt.Fprintf(&b, "requirepass %s\n", s.opts.Password)
 	}
 	if primary.opts.Password != "" {

@@ -1,8 +1,8 @@
-// Package redisserver runs real Redis servers on free loopback ports, to be
-// killed, frozen and restarted at will: for tests and for the lab. It needs
-// redis-server on the PATH, or another server that the environment names: in
-// LIMITER_REDIS_SERVER a path or a name of redis-server, valkey-server or the like, in
-// LIMITER_REDIS_SENTINEL one that is started with --sentinel, if that is another.
+// Package redisserver runs real Redis servers on free loopback ports, for tests and for
+// the lab, which kill, freeze and restart them. It needs redis-server on the PATH, or
+// another server in the environment: LIMITER_REDIS_SERVER is a path or name of
+// redis-server, valkey-server or the like. LIMITER_REDIS_SENTINEL is the program to be
+// started with --sentinel, if it is another.
 package redisserver
 
 import (
@@ -25,13 +25,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Program is the server that is started.
+// Program returns the program of servers.
 func Program() string { return cmp.Or(os.Getenv("LIMITER_REDIS_SERVER"), "redis-server") }
 
-// sentinelProgram is the one that is started with --sentinel.
+// sentinelProgram returns the program that is started with --sentinel.
 func sentinelProgram() string { return cmp.Or(os.Getenv("LIMITER_REDIS_SENTINEL"), Program()) }
 
-// Version names the server that is started, and its version: "Redis 7.0.15".
+// Version returns the name and version of the server: "Redis 7.0.15".
 func Version() string {
 	out, err := exec.Command(Program(), "--version").Output()
 	name, _, _ := strings.Cut(string(out), " ")
@@ -45,13 +45,13 @@ func Version() string {
 // addrInUse is EADDRINUSE in the log of the program.
 const addrInUse = "Address already in use"
 
-// patience is how long a server may take to start or to stop.
+// patience is the longest time for a server to start or to stop.
 const patience = time.Minute
 
-// ErrNotFound says that there is no such server.
+// ErrNotFound is the error of a missing server program.
 var ErrNotFound = errors.New("redis-server is not on the PATH")
 
-// Find returns ErrNotFound where no server can be started.
+// Find returns ErrNotFound if no server can be started.
 func Find() error {
 	for _, program := range []string{Program(), sentinelProgram()} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -61,17 +61,18 @@ func Find() error {
 	return nil
 }
 
-// Options of a server. The zero value is a server without password, limit or persistence.
+// Options is the options of a server. The zero value is a server without password,
+// limit or persistence.
 type Options struct {
 	Password   string
 	Sentinel   string   // password of the Sentinels of StartSentinel
 	MaxMemory  string   // as in redis.conf: "4mb"
-	TLS        *TLS     // nothing but TLS is spoken
-	AppendOnly bool     // every write reaches the disk, so a killed server loses nothing
+	TLS        *TLS     // the server accepts TLS only; nil: no TLS
+	AppendOnly bool     // true if every write reaches the disk, so that a killed server loses nothing
 	Args       []string // further arguments: "--maxclients", "10"
 }
 
-// TLS is what a server that speaks TLS needs: files, and how to reach it.
+// TLS is the files of a server with TLS, and the configuration of its clients.
 type TLS struct {
 	CertFile, KeyFile string
 	CAFile            string // of the clients' certificates; empty: clients need none
@@ -95,7 +96,7 @@ type Server struct {
 	port int
 	dir  string
 	conf []string // arguments in place of the usual ones
-	env  []string // beside this process's own
+	env  []string // environment beside this process's own
 
 	mu      sync.Mutex
 	process *process // nil when it does not run
@@ -113,8 +114,8 @@ func start(opts Options, extra []string) (*Server, error) {
 	})
 }
 
-// startWith starts a server that configure has completed: port and directory
-// are set. Where another process has taken the port, it tries another.
+// startWith starts a server that configure has completed: port and directory are set.
+// If another process has taken the port, it tries another.
 func startWith(configure func(*Server) error) (*Server, error) {
 	if err := Find(); err != nil {
 		return nil, err
@@ -154,17 +155,17 @@ func startOnce(configure func(*Server) error) (*Server, error) {
 	return s, nil
 }
 
-// Addr is host:port.
+// Addr returns host:port.
 func (s *Server) Addr() string { return addr(s.port) }
 
-// Port is the port alone.
+// Port returns the port.
 func (s *Server) Port() int { return s.port }
 
-// Dir is the server's working directory; its log is redis.log.
+// Dir returns the server's working directory; its log is redis.log.
 func (s *Server) Dir() string { return s.dir }
 
-// Client returns a new client of this server that gives up soon and repeats
-// nothing. The caller closes it.
+// Client returns a new client of this server, with short timeouts and without retries.
+// The caller closes it.
 func (s *Server) Client() *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr: s.Addr(), Password: s.opts.Password,
@@ -196,15 +197,15 @@ func (s *Server) kill() error {
 	return p.kill()
 }
 
-// Setenv gives the server's next runs variables of the environment: a clock of
-// libfaketime, say.
+// Setenv sets environment variables of the server's next runs, for example a clock of
+// libfaketime.
 func (s *Server) Setenv(env ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.env = env
 }
 
-// Freeze stops the server from running, its connections open: a hang.
+// Freeze stops the server, with its connections open: a hang.
 func (s *Server) Freeze() error { return s.signal((*process).freeze) }
 
 // Thaw ends a Freeze.
@@ -221,9 +222,9 @@ func (s *Server) signal(send func(*process) error) error {
 
 // Restart starts the server anew on the same port, ending it first if it runs.
 // It waits a few seconds for a port that is busy.
-// With keepData, a server that runs saves its data before it ends, and one that
-// was killed has what had reached the disk (see Options.AppendOnly); without,
-// it starts empty.
+// With keepData, a running server saves its data before it ends. A killed one has the
+// data that had reached the disk (see Options.AppendOnly). Without keepData, it starts
+// empty.
 func (s *Server) Restart(keepData bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,8 +247,8 @@ func (s *Server) Restart(keepData bool) error {
 	return Patiently(s.launch)
 }
 
-// shutDown has the server save its data and end in one step: nothing that it
-// acknowledges is lost between the two.
+// shutDown makes the server save its data and end in one step, so that no acknowledged
+// write is lost.
 func (s *Server) shutDown() error {
 	rdb := s.Client()
 	defer rdb.Close()
@@ -265,7 +266,7 @@ func (s *Server) shutDown() error {
 	}
 }
 
-// empty removes what a server has written, but for its log and what it was configured with.
+// empty removes the server's files, except its log and its configuration.
 func empty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -303,8 +304,8 @@ func (s *Server) dial() (net.Conn, error) {
 	return dialer.Dial("tcp", s.Addr())
 }
 
-// launch runs the program once. Its error is EADDRINUSE where another process
-// listens at one of its ports.
+// launch runs the program once. Its error is EADDRINUSE if another process listens at
+// one of its ports.
 func (s *Server) launch() error {
 	before := logSize(s.dir)
 	program := Program()

@@ -1,0 +1,3 @@
+// Package suite has the tests of the limiter on real Redis servers, in real
+// processes.
+package suite
