@@ -403,13 +403,12 @@ func (h *header) next() uint32 {
 }
 
 // occupied returns the slots of the group with a key, as bits.
-func (h *header) occupied() (slots uint32) {
-	for j := range uint32(group) {
-		if h.tag(j) != 0 {
-			slots |= 1 << j
-		}
-	}
-	return slots
+func (h *header) occupied() uint32 {
+	m := ^h.empty() & 0x1111111111111111 // a bit of four for each
+	m = (m | m>>3) & 0x0303030303030303
+	m = (m | m>>6) & 0x000f000f000f000f
+	m = (m | m>>12) & 0x000000ff000000ff
+	return uint32(m|m>>24) & (1<<group - 1)
 }
 
 // Each calls f with every key, its slot locked; f unlocks it. It may miss a key that is
