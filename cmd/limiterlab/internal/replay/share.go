@@ -9,11 +9,6 @@ import (
 	outages "github.com/seed-e56e777b/limiter/internal/outage"
 )
 
-const (
-	slowTau = float64(shares.SlowTau) // time constant of the demand that shares go by, in nanoseconds
-	renewal = 1e9                     // how long a share is kept before it is looked at again, in nanoseconds
-)
-
 // fleetRule is what a process of a fleet makes of a limit without Redis: it
 // keeps to its share (docs/design.md §6, Shares).
 type fleetRule struct {
@@ -64,9 +59,9 @@ func (f *fleetRule) renew(s *share, now float64) {
 	s.level, s.at = s.levelAt(now), now
 	part := outages.ShareAfter(s.part, f.n, time.Duration(now-s.since))
 	s.refill = part * f.rate
-	s.capacity = min(f.burst, part*f.burst+outages.Allowance(1, s.refill*1e9))
+	s.capacity = outages.Capacity(part, f.burst, outages.Allowance(1, s.refill*1e9))
 	s.threshold = f.draw()
-	s.until = now + renewal
+	s.until = now + float64(outages.Renewal)
 }
 
 // draw draws a threshold, which lets a share below a token admit its part. A
