@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
+	"github.com/seed-e56e777b/limiter/internal/demand"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
@@ -517,7 +518,7 @@ func (k *lockedKey) awaited(now int64) *awaitedBucket { return &awaitedBucket{*k
 // interval, so that shares follow queues.
 func (k *lockedKey) countQueue() {
 	if k.exchanges() {
-		interval := k.shard.local.params.Load().Tau / account.TauIntervals
+		interval := k.shard.local.params.Load().Tau / demand.TauIntervals
 		k.account.Queued = float32(k.waiting() / interval.Seconds())
 	}
 }
