@@ -68,7 +68,8 @@ func newTold(t testing.TB, head string) (*told, *Client) {
 	closeLater(t, s.rdb)
 	s.set(epoch)
 	s.rdb.AddHook(s)
-	return s, s.client(freshPrefix())
+	client := s.client(freshPrefix())
+	return s, client
 }
 
 // client returns a Client of another prefix by the same clock.
