@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/seed-e56e777b/limiter/internal/account"
@@ -12,44 +13,34 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/outage"
-	"github.com/seed-e56e777b/limiter/internal/recall"
 	"github.com/seed-e56e777b/limiter/internal/table"
 )
 
-// needsAccount reports whether the key does, and has none for the exchange: its limit is
-// one that the fleet shares.
-func (k *lockedKey) needsAccount() bool {
-	return !k.exchanges() && len(k.shard.local.parts) > 0 && k.bucket.Shared()
+// cargo is what a record of a report is of: a key, whose account is another's only
+// when the report has ended; or, without one, what was heard of a key.
+type cargo struct {
+	shard   *shard
+	account *account.Account
+}
+
+// carrier takes the records of keys to Redis.
+type carrier interface {
+	// usable reports whether a partition may be sent to now.
+	usable(part int) bool
+	// room returns the report of a partition that has room for a record; nil: none has,
+	// in this round.
+	room(part int, now int64) *report
+	// full reports whether no partition has room in this round.
+	full() bool
 }
 
 // exchanges reports whether the fleet is told of the key.
 func (k *lockedKey) exchanges() bool { return k.account.Exchanges() }
 
-// restore sets a bucket that is about to be shared by what is remembered of its key, and
-// reports whether that is a debt.
-func (k *lockedKey) restore(now int64) (owes bool) {
-	if !k.bucket.Shared() {
-		return false
-	}
-	lo := k.shard.local
-	remembered := min(lo.recall.of(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
-	if it, ok := lo.newsOf(k, now); ok && it.Own {
-		owes = true
-		remembered = max(remembered, believed(&k.bucket, it, now))
-	}
-	k.bucket.Level = k.bucket.LevelUntil(remembered, now)
-	if k.account != nil && remembered > now {
-		k.account.RepliedTAT = remembered
-	}
-	return owes
-}
-
-// newsOf returns what was heard of a key, if it still holds.
-func (lo *local) newsOf(k *lockedKey, now int64) (news.Item, bool) {
-	if lo.news.Empty() {
-		return news.Item{}, false
-	}
-	return lo.news.Get(k.field(), now)
+// needsAccount reports whether the key does, and has none for the exchange: its limit is
+// one that the fleet shares.
+func (k *lockedKey) needsAccount() bool {
+	return !k.exchanges() && len(k.shard.local.parts) > 0 && k.bucket.Shared()
 }
 
 // openAccount gives a key that has none an account, and tells that what was heard of the key.
@@ -98,202 +89,6 @@ func (k *lockedKey) dropAccount() {
 	k.slot.Account, k.account = 0, nil
 }
 
-// believed is the TAT of an item, by the limit that the key has here, as far as it is
-// believed.
-func believed(b *bucket.Bucket, it news.Item, now int64) int64 {
-	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.ExchangeLimit())
-	if it.Own {
-		return tat
-	}
-	return min(tat, b.Furthest(now, bucket.LongestDebt))
-}
-
-// recaller keeps what evicted keys have taken from coming back as a fresh burst, and
-// what they owe from being forgotten. Of those in debt few are expected, and they are
-// kept by name: two that meet in a cell must not pay for each other.
-type recaller struct {
-	table *recall.Table // by the hashes of keys
-	debts *news.Table
-	limit bucket.Bucket // the last default limit that is one; under Limiter.changing
-}
-
-// from remembers a key that goes.
-func (r *recaller) from(k *lockedKey, now int64) {
-	if !k.bucket.Shared() {
-		return
-	}
-	full := k.fullAt()
-	r.table.Put(k.recallHash(), full, now)
-	if k.inDebt(now) {
-		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.ExchangeLimit(), Own: true})
-	}
-}
-
-// relimit has keys remembered as what they would be had they been resident when the
-// default limit changed, also by way of one that is none. Those with a limit of their own
-// are taken for others: they may come back with less than they had, never below empty.
-func (r *recaller) relimit(lim Limit, now int64) {
-	from, to := r.limit, newBucket(lim, now)
-	if !to.Shared() {
-		return
-	}
-	if r.limit = to; from.Shared() {
-		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.ExchangeLimit(), to.ExchangeLimit()) }, now)
-	}
-}
-
-// of is until when a key's bucket is not full, as far as it is remembered.
-func (r *recaller) of(hash uint64) int64 { return r.table.Get(hash) }
-
-func (r *recaller) forget(hash uint64) { r.table.Forget(hash) }
-
-// fullAt is when the key's bucket is full again, by all that was known of it
-// at the last decision. A share's level says little: it is mostly low.
-func (k *lockedKey) fullAt() int64 {
-	b, a := &k.bucket, k.account
-	switch {
-	case a == nil:
-		return mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate))
-	case b.Mode == bucket.Share:
-		return mono.Add(max(a.TAT, b.At), bucket.Delay(-a.Unreported(b.Rate), b.Rate))
-	case b.Mode == bucket.Stale:
-		return mono.Add(b.At, bucket.Delay(b.Level-b.Capacity, b.Refill))
-	}
-	return max(a.TAT, mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate)))
-}
-
-// inDebt reports whether the key's bucket is below empty.
-func (k *lockedKey) inDebt(now int64) bool {
-	return k.fullAt() > mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate))
-}
-
-// receive takes in news: into a key in memory, else into the table.
-func (lo *local) receive(it news.Item, now int64) {
-	var k lockedKey
-	if !lo.resident(&k, it.Field, now) {
-		if it.Reset {
-			lo.recall.forget(lo.recallHashOf(it.Field))
-			lo.queues.Wake(keyform.FromField(it.Field))
-		}
-		lo.news.Put(it)
-		return
-	}
-	defer k.close()
-	k.flush(now)
-	lo.news.Put(it) // more than the key here believes, until its next reply; or what was heard before the key was met would outlive its eviction
-	switch p := lo.params.Load(); {
-	case !k.exchanges():
-	case it.Reset:
-		k.account.ReceiveReset(&k.bucket, now, p)
-	default:
-		pool := k.bucket.Mode == bucket.Pool
-		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.ExchangeLimit()), it.Demand, now, p)
-		if pool && k.bucket.Mode == bucket.Share {
-			k.redrawThreshold(p)
-		}
-	}
-}
-
-// recallHashOf is the hash by which the key of a field is remembered.
-func (lo *local) recallHashOf(field string) uint64 {
-	if lo.secret != nil {
-		return lo.seeds.Hash(field)
-	}
-	return lo.seeds.Hash(keyform.FromField(field))
-}
-
-// unannounce notes that the news of a key was cut. The next report that finds the key low
-// puts it again.
-func (lo *local) unannounce(field string, now int64) {
-	var k lockedKey
-	if lo.resident(&k, field, now) {
-		if k.exchanges() {
-			k.account.AnnouncedTAT = 0
-		}
-		k.unlock()
-	}
-}
-
-// repliedSince reports whether a key is in memory, and the last word of it was a reply.
-func (lo *local) repliedSince(field string, now int64) bool {
-	var k lockedKey
-	if !lo.resident(&k, field, now) {
-		return false
-	}
-	defer k.unlock()
-	return k.account != nil && k.account.TAT <= k.account.RepliedTAT
-}
-
-// flush tells the key's account what is in its buffer. The next decision looks at the
-// account too.
-func (k *lockedKey) flush(now int64) {
-	if k.account == nil {
-		return
-	}
-	if k.buffer.Attempts != 0 {
-		k.account.Flush(k.buffer, &k.bucket, now, k.shard.local.params.Load())
-	}
-	k.account.FastUntil, k.buffer = 0, table.Buffer{}
-}
-
-// demoteRarely is retire, once in a while, of a limiter that has no syncer for it.
-func (sh *shard) demoteRarely(now int64) {
-	sh.mu.Lock()
-	due := now-sh.demotedAt > int64(demoteEvery)
-	if due {
-		sh.demotedAt = now
-	}
-	sh.mu.Unlock()
-	if due {
-		sh.demoteIdle(now)
-		sh.local.spares.Trim()
-	}
-}
-
-// demoteIdle has the accounts of keys that are idle, and far from their limits by now, put
-// into their short form.
-func (sh *shard) demoteIdle(now int64) {
-	sh.keys.Each(func(ref table.Ref) {
-		if flags(ref.Flags).is(hasAccount) {
-			var k lockedKey
-			k.load(sh, ref, now)
-			if !k.account.Exchanges() {
-				k.dropReserved(now)
-			} else if k.idle(now) {
-				k.bucket.Grant, k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Alone(), k.bucket.Burst, now, now
-				k.account.ForgetGrant()
-				k.short = true
-			}
-			k.save()
-		}
-		ref.Unlock()
-	})
-}
-
-// idle reports whether the key has nothing to report, its bucket is full, and its grant has
-// expired.
-func (k *lockedKey) idle(now int64) bool {
-	a := k.account
-	switch {
-	case a.Due != mono.Never || a.Frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
-		return false
-	case now < max(a.Expires, a.TAT, a.RepliedTAT, a.AnnouncedTAT, a.HoldUntil, k.bucket.LastEvent+1, a.Reserved+1):
-		return false
-	}
-	return k.staleSince() == 0 && !a.Is(account.FloorDue) && !a.SomethingToReport()
-}
-
-// fresh reports whether a key's grant holds at now.
-func (k *lockedKey) fresh(now int64) bool {
-	return !k.exchanges() || now < k.account.Until && k.account.StaleSince == k.staleSince()
-}
-
-// staleSince is when the grants of the key's partition could no longer be
-// renewed; 0: they can.
-func (k *lockedKey) staleSince() int64 {
-	return k.shard.local.parts[k.account.Partition-1].staleSince.Load()
-}
-
 // refresh brings the key's grant up to date, for a decision: it has an account if it
 // needs one, and the grant holds.
 func (k *lockedKey) refresh(now int64) {
@@ -315,6 +110,17 @@ func (k *lockedKey) refresh(now int64) {
 	if !k.fresh(now) {
 		k.renew(now)
 	}
+}
+
+// fresh reports whether a key's grant holds at now.
+func (k *lockedKey) fresh(now int64) bool {
+	return !k.exchanges() || now < k.account.Until && k.account.StaleSince == k.staleSince()
+}
+
+// staleSince is when the grants of the key's partition could no longer be
+// renewed; 0: they can.
+func (k *lockedKey) staleSince() int64 {
+	return k.shard.local.parts[k.account.Partition-1].staleSince.Load()
 }
 
 // renewShort is renew of a key whose buffer is to stay as it is.
@@ -483,6 +289,27 @@ func (k *lockedKey) openBuffer(now int64, p *account.Params) {
 	k.flags.mark(allows, a.FirstUse != 0)
 }
 
+// flush tells the key's account what is in its buffer. The next decision looks at the
+// account too.
+func (k *lockedKey) flush(now int64) {
+	if k.account == nil {
+		return
+	}
+	if k.buffer.Attempts != 0 {
+		k.account.Flush(k.buffer, &k.bucket, now, k.shard.local.params.Load())
+	}
+	k.account.FastUntil, k.buffer = 0, table.Buffer{}
+}
+
+// giveBack uncounts n tokens that are about to be put back into the bucket.
+func (k *lockedKey) giveBack(now, n int64) {
+	if !k.exchanges() {
+		return
+	}
+	k.account.GiveBack(k.account.Refundable(&k.bucket, n, now), k.bucket.Rate)
+	k.schedule(now, false, k.shard.local.params.Load())
+}
+
 // schedule sees to it that a key with something to report is exchanged no
 // later than it should be; lately where its use fits.
 func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
@@ -506,95 +333,110 @@ func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
 	}
 }
 
-// freeze keeps a key out of other reports while it is in one.
-func (k *lockedKey) freeze() {
-	k.account.Frozen = true
-	k.shard.local.frozen.Add(1)
+// scheduleBy has the key exchanged at an instant, if it isn't earlier.
+func (k *lockedKey) scheduleBy(due int64) {
 	if k.orphan != nil {
-		k.shard.unreportedOrphans--
+		k.shard.schedule(k.account, due, nil)
+		return
+	}
+	k.shard.schedule(k.account, due, &k.slot)
+}
+
+// unschedule takes a key out of the plan.
+func (k *lockedKey) unschedule() {
+	k.account.Due = mono.Never
+	if k.orphan == nil {
+		k.slot.SetMark(table.Due, false)
 	}
 }
 
-// thaw lets a key be reported again. One that is far from its limit needs no account any
-// more.
-func (k *lockedKey) thaw(now int64) {
-	a := k.account
-	a.Frozen = false
-	k.short = k.orphan == nil && k.exchanges() && k.bucket.Mode == bucket.Pool
-	k.shard.local.frozen.Add(-1)
-	if k.orphan != nil {
-		k.shard.unreportedOrphans++
+// schedule has a key exchanged at an instant, if it isn't earlier.
+func (sh *shard) schedule(a *account.Account, due int64, slot *table.Ref) {
+	if due >= a.Due {
 		return
 	}
-	if a.Is(account.FloorDue | account.LimitDue) {
-		k.scheduleBy(now)
+	a.Due = due
+	if slot != nil {
+		slot.SetMark(table.Due, true)
 	}
-	if k.exchanges() {
-		k.schedule(now, true, k.shard.local.params.Load())
+	sh.scanAt(due)
+}
+
+// scanAt has the shard looked through at an instant.
+func (sh *shard) scanAt(due int64) {
+	for {
+		at := sh.nextScan.Load()
+		if at <= due || sh.nextScan.CompareAndSwap(at, due) {
+			break
+		}
+	}
+	if due == dueUrgent {
+		sh.local.urgent.Store(true)
 	}
 }
 
-// giveBack uncounts n tokens that are about to be put back into the bucket.
-func (k *lockedKey) giveBack(now, n int64) {
-	if !k.exchanges() {
-		return
+// eachDue calls f for every key that is due by an instant, or, if every, for all, which it
+// locks and loads, and for every orphan that is due and not in a report. Of the others the
+// shard knows when they are.
+func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
+	sh.nextScan.Store(mono.Never)
+	var k lockedKey // one, for it is on the heap
+	visit := func(ref table.Ref) {
+		if due := sh.dueOf(ref); due > by && !every {
+			sh.scanAt(due)
+			ref.Unlock()
+			return
+		}
+		k.load(sh, ref, now)
+		if k.account != nil {
+			f(&k)
+		}
+		k.close()
 	}
-	k.account.GiveBack(k.account.Refundable(&k.bucket, n, now), k.bucket.Rate)
-	k.schedule(now, false, k.shard.local.params.Load())
+	if every {
+		sh.keys.Each(visit)
+	} else {
+		sh.keys.EachMarked(table.Due, visit)
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, o := range slices.Backward(sh.orphans) { // the last takes the place of one that goes
+		switch {
+		case o.account.Frozen:
+		case o.account.Due > by && !every:
+			sh.scanAt(o.account.Due)
+		default:
+			k.loadOrphan(sh, o, now)
+			f(&k)
+			k.close()
+		}
+	}
 }
 
-// relimit changes the key's limit.
-func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
-	k.flags.mark(byDefault, isDefault)
-	if lim == k.applied() {
-		return
-	}
-	next, b := newBucket(lim, now), &k.bucket
-	k.flags.mark(unlimited, next.Unlimited())
-	k.flags.mark(blocked, next.Burst == 0)
+// dueOf is when a key that is marked due is, without its account where it has none.
+func (sh *shard) dueOf(ref table.Ref) int64 {
+	f, l := flags(ref.Flags), table.Beside[account.Short](ref)
 	switch {
-	case b.Shared() && next.Shared():
-		if k.exchanges() {
-			if !k.short {
-				k.flush(now)
-			}
-			k.reportLimit(now)
-			k.account.Relimit(b, &next, now)
-		}
-		b.Relimit(now, &next)
-	case !b.Shared():
-		if *b = next; k.needsAccount() {
-			k.openAccount(now)
-		}
-		k.restore(now)
+	case f.is(hasAccount):
+		return sh.accounts.At(ref.Account).Due
+	case f.is(owesLimit):
+		return dueUrgent
+	case f.is(owesFloor), l.Stale != 0: // in the next round
+		return dueUrgent + 1
 	}
-	k.numberLimit()
-	if k.flags.is(awaited) {
-		k.shard.local.queues.Refuse(k.key(), k.awaited(now))
-	}
+	lim := sh.local.limits.At(ref.Limit)
+	return account.LazyDue(&bucket.Bucket{Rate: lim.Rate, Burst: lim.Burst}, max(l.First.After(l.Epoch()), l.Epoch()), sh.phase)
 }
 
-// reportLimit has a key whose limit is about to change exchanged at once, if Redis has a
-// state of it.
-func (k *lockedKey) reportLimit(now int64) {
-	a := k.account
-	a.Mark(account.LimitDue, a.Frozen || a.TAT != 0 && a.TAT > now-int64(exchange.KeepState))
-	if a.Is(account.LimitDue) && !a.Frozen {
-		k.scheduleBy(dueUrgent)
+// unreportedKeys is the number of keys with something unreported.
+func (lo *local) unreportedKeys() int {
+	n := int(lo.frozen.Load())
+	for sh := range lo.eachShard() {
+		sh.mu.Lock()
+		n += sh.keys.Count(table.Due) + sh.unreportedOrphans
+		sh.mu.Unlock()
 	}
-}
-
-// resetBucket makes the key full, and forgets what it had to report.
-func (k *lockedKey) resetBucket(now int64) {
-	k.bucket = bucket.New(k.bucket.Rate, k.bucket.Burst, now)
-	if k.flags.is(awaited) {
-		k.shard.local.queues.Forget(k.key())
-	}
-	if a := k.account; a != nil {
-		k.unschedule()
-		a.Reset(now)
-		a.FastUntil, k.buffer = 0, table.Buffer{}
-	}
+	return n
 }
 
 // hasUnreported reports whether the shard has a key with usage until an instant that is not
@@ -616,53 +458,6 @@ func (sh *shard) hasUnreported(at int64) (found bool) {
 		found = found || o.account.Frozen || o.account.UnreportedAt(at)
 	}
 	return found
-}
-
-// reopen locks and loads a key that is in a report, under the given field.
-func (lo *local) reopen(k *lockedKey, of cargo, field string, now int64) {
-	if lo.resident(k, field, now) {
-		if k.account == of.account {
-			return
-		}
-		k.unlock()
-	}
-	of.shard.mu.Lock()
-	k.loadOrphan(of.shard, of.shard.orphans[of.account.Orphan-1], now)
-}
-
-// release is close of a key that was reopened.
-func (k *lockedKey) release() {
-	sh := k.shard
-	if k.close(); k.orphan != nil {
-		sh.mu.Unlock()
-	}
-}
-
-// cargo is what a record of a report is of: a key, whose account is another's only
-// when the report has ended; or, without one, what was heard of a key.
-type cargo struct {
-	shard   *shard
-	account *account.Account
-}
-
-// fieldIn is the key's field, in the text of a report.
-func (k *lockedKey) fieldIn(r *report) string {
-	if k.orphan != nil || k.shard.local.secret != nil {
-		return k.field()
-	}
-	var room [1 + keyform.MaxKey + 1]byte
-	return r.Text(k.appendField(room[:0]))
-}
-
-// carrier takes the records of keys to Redis.
-type carrier interface {
-	// usable reports whether a partition may be sent to now.
-	usable(part int) bool
-	// room returns the report of a partition that has room for a record; nil: none has,
-	// in this round.
-	room(part int, now int64) *report
-	// full reports whether no partition has room in this round.
-	full() bool
 }
 
 // drain moves the keys that are due by an instant into reports. If forcedAt is not 0, it
@@ -718,6 +513,15 @@ func (k *lockedKey) report(now, by, forcedAt int64, to carrier) {
 	}
 }
 
+// fieldIn is the key's field, in the text of a report.
+func (k *lockedKey) fieldIn(r *report) string {
+	if k.orphan != nil || k.shard.local.secret != nil {
+		return k.field()
+	}
+	var room [1 + keyform.MaxKey + 1]byte
+	return r.Text(k.appendField(room[:0]))
+}
+
 // reportReset moves the reset of a key into a report. It returns the key's account; nil:
 // another report of the key is under way, or there is no room.
 func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account {
@@ -767,6 +571,15 @@ func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account
 	k.freeze()
 	k.save()
 	return a
+}
+
+// freeze keeps a key out of other reports while it is in one.
+func (k *lockedKey) freeze() {
+	k.account.Frozen = true
+	k.shard.local.frozen.Add(1)
+	if k.orphan != nil {
+		k.shard.unreportedOrphans--
+	}
 }
 
 // applyReply gives a key the grant of a reply to record i of a report. What the fleet
@@ -838,6 +651,45 @@ func (lo *local) giveUp(of cargo, field string, now int64) uint64 {
 	return dropped
 }
 
+// thaw lets a key be reported again. One that is far from its limit needs no account any
+// more.
+func (k *lockedKey) thaw(now int64) {
+	a := k.account
+	a.Frozen = false
+	k.short = k.orphan == nil && k.exchanges() && k.bucket.Mode == bucket.Pool
+	k.shard.local.frozen.Add(-1)
+	if k.orphan != nil {
+		k.shard.unreportedOrphans++
+		return
+	}
+	if a.Is(account.FloorDue | account.LimitDue) {
+		k.scheduleBy(now)
+	}
+	if k.exchanges() {
+		k.schedule(now, true, k.shard.local.params.Load())
+	}
+}
+
+// reopen locks and loads a key that is in a report, under the given field.
+func (lo *local) reopen(k *lockedKey, of cargo, field string, now int64) {
+	if lo.resident(k, field, now) {
+		if k.account == of.account {
+			return
+		}
+		k.unlock()
+	}
+	of.shard.mu.Lock()
+	k.loadOrphan(of.shard, of.shard.orphans[of.account.Orphan-1], now)
+}
+
+// release is close of a key that was reopened.
+func (k *lockedKey) release() {
+	sh := k.shard
+	if k.close(); k.orphan != nil {
+		sh.mu.Unlock()
+	}
+}
+
 // heal has every key of partitions that have lost state report its last known TAT, and
 // keep its share while demand is learnt anew.
 func (lo *local) heal(lost map[int]bool, now int64) {
@@ -855,4 +707,172 @@ func (lo *local) heal(lost map[int]bool, now int64) {
 			}
 		}
 	})
+}
+
+// receive takes in news: into a key in memory, else into the table.
+func (lo *local) receive(it news.Item, now int64) {
+	var k lockedKey
+	if !lo.resident(&k, it.Field, now) {
+		if it.Reset {
+			lo.recall.forget(lo.recallHashOf(it.Field))
+			lo.queues.Wake(keyform.FromField(it.Field))
+		}
+		lo.news.Put(it)
+		return
+	}
+	defer k.close()
+	k.flush(now)
+	lo.news.Put(it) // more than the key here believes, until its next reply; or what was heard before the key was met would outlive its eviction
+	switch p := lo.params.Load(); {
+	case !k.exchanges():
+	case it.Reset:
+		k.account.ReceiveReset(&k.bucket, now, p)
+	default:
+		pool := k.bucket.Mode == bucket.Pool
+		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.ExchangeLimit()), it.Demand, now, p)
+		if pool && k.bucket.Mode == bucket.Share {
+			k.redrawThreshold(p)
+		}
+	}
+}
+
+// unannounce notes that the news of a key was cut. The next report that finds the key low
+// puts it again.
+func (lo *local) unannounce(field string, now int64) {
+	var k lockedKey
+	if lo.resident(&k, field, now) {
+		if k.exchanges() {
+			k.account.AnnouncedTAT = 0
+		}
+		k.unlock()
+	}
+}
+
+// repliedSince reports whether a key is in memory, and the last word of it was a reply.
+func (lo *local) repliedSince(field string, now int64) bool {
+	var k lockedKey
+	if !lo.resident(&k, field, now) {
+		return false
+	}
+	defer k.unlock()
+	return k.account != nil && k.account.TAT <= k.account.RepliedTAT
+}
+
+// newsOf returns what was heard of a key, if it still holds.
+func (lo *local) newsOf(k *lockedKey, now int64) (news.Item, bool) {
+	if lo.news.Empty() {
+		return news.Item{}, false
+	}
+	return lo.news.Get(k.field(), now)
+}
+
+// believed is the TAT of an item, by the limit that the key has here, as far as it is
+// believed.
+func believed(b *bucket.Bucket, it news.Item, now int64) int64 {
+	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.ExchangeLimit())
+	if it.Own {
+		return tat
+	}
+	return min(tat, b.Furthest(now, bucket.LongestDebt))
+}
+
+// relimit changes the key's limit.
+func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
+	k.flags.mark(byDefault, isDefault)
+	if lim == k.applied() {
+		return
+	}
+	next, b := newBucket(lim, now), &k.bucket
+	k.flags.mark(unlimited, next.Unlimited())
+	k.flags.mark(blocked, next.Burst == 0)
+	switch {
+	case b.Shared() && next.Shared():
+		if k.exchanges() {
+			if !k.short {
+				k.flush(now)
+			}
+			k.reportLimit(now)
+			k.account.Relimit(b, &next, now)
+		}
+		b.Relimit(now, &next)
+	case !b.Shared():
+		if *b = next; k.needsAccount() {
+			k.openAccount(now)
+		}
+		k.restore(now)
+	}
+	k.numberLimit()
+	if k.flags.is(awaited) {
+		k.shard.local.queues.Refuse(k.key(), k.awaited(now))
+	}
+}
+
+// reportLimit has a key whose limit is about to change exchanged at once, if Redis has a
+// state of it.
+func (k *lockedKey) reportLimit(now int64) {
+	a := k.account
+	a.Mark(account.LimitDue, a.Frozen || a.TAT != 0 && a.TAT > now-int64(exchange.KeepState))
+	if a.Is(account.LimitDue) && !a.Frozen {
+		k.scheduleBy(dueUrgent)
+	}
+}
+
+// resetBucket makes the key full, and forgets what it had to report.
+func (k *lockedKey) resetBucket(now int64) {
+	k.bucket = bucket.New(k.bucket.Rate, k.bucket.Burst, now)
+	if k.flags.is(awaited) {
+		k.shard.local.queues.Forget(k.key())
+	}
+	if a := k.account; a != nil {
+		k.unschedule()
+		a.Reset(now)
+		a.FastUntil, k.buffer = 0, table.Buffer{}
+	}
+}
+
+// demoteIdle has the accounts of keys that are idle, and far from their limits by now, put
+// into their short form.
+func (sh *shard) demoteIdle(now int64) {
+	sh.keys.Each(func(ref table.Ref) {
+		if flags(ref.Flags).is(hasAccount) {
+			var k lockedKey
+			k.load(sh, ref, now)
+			if !k.account.Exchanges() {
+				k.dropReserved(now)
+			} else if k.idle(now) {
+				k.bucket.Grant, k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Alone(), k.bucket.Burst, now, now
+				k.account.ForgetGrant()
+				k.short = true
+			}
+			k.save()
+		}
+		ref.Unlock()
+	})
+}
+
+// idle reports whether the key has nothing to report, its bucket is full, and its grant has
+// expired.
+func (k *lockedKey) idle(now int64) bool {
+	a := k.account
+	switch {
+	case a.Due != mono.Never || a.Frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
+		return false
+	case now < max(a.Expires, a.TAT, a.RepliedTAT, a.AnnouncedTAT, a.HoldUntil, k.bucket.LastEvent+1, a.Reserved+1):
+		return false
+	}
+	return k.staleSince() == 0 && !a.Is(account.FloorDue) && !a.SomethingToReport()
+}
+
+// demoteRarely is retire, once in a while, of a limiter that has no syncer for it.
+func (sh *shard) demoteRarely(now int64) {
+	sh.mu.Lock()
+	due := now-sh.demotedAt > int64(demoteEvery)
+	if due {
+		sh.demotedAt = now
+	}
+	sh.mu.Unlock()
+	if due {
+		sh.demoteIdle(now)
+		sh.local.spares.Trim()
+	}
 }

@@ -54,49 +54,6 @@ const (
 	neverAlone    = neverReached + ", and Config.Processes is 1 or not set: each process admits the full limit by itself"
 )
 
-type (
-	batch   = delivery.Batch[cargo]
-	report  = delivery.Report[cargo]
-	outcome = delivery.Outcome[cargo]
-)
-
-type askKind uint8
-
-const (
-	askSync askKind = iota
-	askReset
-)
-
-// request is something that a caller waits for.
-type request struct {
-	kind     askKind
-	localKey string // the key to reset
-	field    string // of the key
-	limit    Limit  // of the key, where it is not in memory
-	part     int    // its partition
-	at       int64  // when it was made
-	queued   bool   // everything there was to tell is on its way
-	ctx      context.Context
-	done     chan error
-	err      error // what to answer
-}
-
-// counts are the syncer's part of Stats.
-type counts struct {
-	rounds, roundErrors, keys, losses, duplicates, dropped, news, overshoot atomic.Uint64
-}
-
-func (c *counts) addTo(s *Stats) {
-	s.Rounds += c.rounds.Load()
-	s.RoundErrors += c.roundErrors.Load()
-	s.KeysExchanged += c.keys.Load()
-	s.Losses += c.losses.Load()
-	s.DuplicateRounds += c.duplicates.Load()
-	s.DroppedTokens += c.dropped.Load()
-	s.NewsHeard += c.news.Load()
-	s.OverAdmitted += c.overshoot.Load()
-}
-
 // syncer exchanges what deciders have noted. One goroutine, that of run, owns
 // all that stands below "loop"; the calls themselves, which may block for as
 // long as the client pleases, have goroutines of their own, two at most.
@@ -154,6 +111,49 @@ type syncer struct {
 	disagree     bool  // that they do has been logged
 }
 
+type (
+	batch   = delivery.Batch[cargo]
+	report  = delivery.Report[cargo]
+	outcome = delivery.Outcome[cargo]
+)
+
+// request is something that a caller waits for.
+type request struct {
+	kind     askKind
+	localKey string // the key to reset
+	field    string // of the key
+	limit    Limit  // of the key, where it is not in memory
+	part     int    // its partition
+	at       int64  // when it was made
+	queued   bool   // everything there was to tell is on its way
+	ctx      context.Context
+	done     chan error
+	err      error // what to answer
+}
+
+type askKind uint8
+
+const (
+	askSync askKind = iota
+	askReset
+)
+
+// counts are the syncer's part of Stats.
+type counts struct {
+	rounds, roundErrors, keys, losses, duplicates, dropped, news, overshoot atomic.Uint64
+}
+
+func (c *counts) addTo(s *Stats) {
+	s.Rounds += c.rounds.Load()
+	s.RoundErrors += c.roundErrors.Load()
+	s.KeysExchanged += c.keys.Load()
+	s.Losses += c.losses.Load()
+	s.DuplicateRounds += c.duplicates.Load()
+	s.DroppedTokens += c.dropped.Load()
+	s.NewsHeard += c.news.Load()
+	s.OverAdmitted += c.overshoot.Load()
+}
+
 func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed uint64) *syncer {
 	random := rand.New(rand.NewPCG(seed, 0))
 	now := mono.Now(base)
@@ -193,40 +193,6 @@ func (s *syncer) start() {
 		defer cancel()
 		s.run()
 	}()
-}
-
-// close ends the loop with a last round, and waits for it, and a moment for
-// the log.
-func (s *syncer) close() {
-	s.closing.Do(func() { close(s.quit) })
-	<-s.done
-	s.logger.Wait(closeLines)
-}
-
-// named is an error with the limiter's name in its text.
-func (s *syncer) named(err error) error { return &limiterError{s.local.prefix, err} }
-
-// ask hands a request to the loop and waits for its answer.
-func (s *syncer) ask(ctx context.Context, r *request) error {
-	r.ctx, r.done = ctx, make(chan error, 1)
-	select {
-	case <-s.quit:
-		return s.named(ErrClosed)
-	default:
-	}
-	select {
-	case s.requests <- r:
-	case <-s.quit:
-		return s.named(ErrClosed)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-r.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (s *syncer) run() {
@@ -301,6 +267,29 @@ func (s *syncer) updateStaleness(now int64) {
 	s.local.stale.Store(stuck)
 }
 
+// ask hands a request to the loop and waits for its answer.
+func (s *syncer) ask(ctx context.Context, r *request) error {
+	r.ctx, r.done = ctx, make(chan error, 1)
+	select {
+	case <-s.quit:
+		return s.named(ErrClosed)
+	default:
+	}
+	select {
+	case s.requests <- r:
+	case <-s.quit:
+		return s.named(ErrClosed)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (s *syncer) accept(r *request) {
 	switch {
 	case r.kind == askReset && !s.courier.Usable(r.part):
@@ -323,6 +312,29 @@ func (s *syncer) whyNot() error {
 		return s.named(errNotYet)
 	}
 	return s.noAnswer
+}
+
+// named is an error with the limiter's name in its text.
+func (s *syncer) named(err error) error { return &limiterError{s.local.prefix, err} }
+
+// answer has a request answered at the end of the step, when the status tells
+// what the answer does.
+func (s *syncer) answer(q *request, err error) {
+	q.err = err
+	s.answered = append(s.answered, q)
+}
+
+func (s *syncer) answerAll(list []*request, err error) {
+	for _, q := range list {
+		s.answer(q, err)
+	}
+}
+
+func (s *syncer) flushAnswers() {
+	for _, q := range s.answered {
+		q.done <- q.err
+	}
+	s.answered = s.answered[:0]
 }
 
 // round sends what is due to the partitions that answer.
@@ -359,6 +371,23 @@ func (s *syncer) round(now int64) {
 	s.send(b)
 }
 
+func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
+	c := s.fleet.Call(s.process, s.local.params.Load().RTT, now)
+	c.Heard = s.received
+	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
+		c.Limit = lim.ExchangeLimit()
+	}
+	return c
+}
+
+// announce puts the news of the lowest buckets into a call of the fleet's key that will be
+// sent.
+func (s *syncer) announce(fleet *exchange.FleetCall, now int64) {
+	if s.mayAnnounce() {
+		fleet.Tell, s.announcedAt = s.outbox.Take(s.pace.Room(s.local.params.Load().Fleet, now), now), now
+	}
+}
+
 // demoteIdle looks for keys that are quiet, in all shards within retireEvery.
 func (s *syncer) demoteIdle(now int64) {
 	shards := s.local.shards
@@ -372,35 +401,6 @@ func (s *syncer) demoteIdle(now int64) {
 	}
 }
 
-// announce puts the news of the lowest buckets into a call of the fleet's key that will be
-// sent.
-func (s *syncer) announce(fleet *exchange.FleetCall, now int64) {
-	if s.mayAnnounce() {
-		fleet.Tell, s.announcedAt = s.outbox.Take(s.pace.Room(s.local.params.Load().Fleet, now), now), now
-	}
-}
-
-// concludeAnnounce notes whether the news of a call has arrived. If not, the next call
-// carries it. A key whose news was cut counts as not announced.
-func (s *syncer) concludeAnnounce(b *batch, now int64) {
-	if b.Fleet != nil && b.Fleet.Err == nil {
-		s.outbox.Told()
-	} else if b.Fleet != nil {
-		s.outbox.Untold()
-	}
-	for _, field := range s.outbox.Cut() {
-		s.local.unannounce(field, now)
-	}
-}
-
-func (s *syncer) send(b *batch) {
-	ctx := s.ctx
-	go func() {
-		s.store.Exchange(ctx, b.Fleet, b.Chunks)
-		s.results <- b
-	}()
-}
-
 // queueForced has every key exchanged for those that wait for a full round.
 func (s *syncer) queueForced(now int64) {
 	fresh := false
@@ -412,6 +412,47 @@ func (s *syncer) queueForced(now int64) {
 		return
 	}
 	s.forcedAt = now
+}
+
+// sendResets puts the resets that can go into reports.
+func (s *syncer) sendResets(now int64) {
+	wait := s.resets[:0]
+	for _, q := range s.resets {
+		switch {
+		case q.ctx.Err() != nil:
+		case !s.courier.Usable(q.part):
+			s.answer(q, s.whyNot())
+		default:
+			if a := s.local.reportReset(q, now, s); a != nil {
+				s.resetting[a] = q
+			} else {
+				wait = append(wait, q)
+			}
+		}
+	}
+	s.resets = wait
+}
+
+// sendRestored tells the TATs that were heard, as far as there is room.
+func (s *syncer) sendRestored(now int64) {
+	wait := s.toRestore[:0]
+	for _, it := range s.toRestore {
+		part := exchange.Partition(it.Field, len(s.local.parts))
+		switch r := (*report)(nil); {
+		case it.TAT <= now:
+		case !s.courier.Usable(part):
+			wait = append(wait, it)
+		default:
+			if r = s.courier.Room(part, now); r == nil {
+				wait, s.again = append(wait, it), true
+				break
+			}
+			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{})
+			full := time.Duration(it.Limit.Full) * time.Microsecond
+			r.Floor(len(r.Records)-1, min(it.TAT, mono.Add(now, full+bucket.LongestDebt)))
+		}
+	}
+	s.toRestore = wait
 }
 
 // collect puts what is due by an instant into reports. What can't be sent now stays
@@ -439,51 +480,12 @@ func (s *syncer) room(part int, now int64) *report {
 // full implements carrier.
 func (s *syncer) full() bool { return len(s.crowded) == len(s.local.parts) }
 
-// sendResets puts the resets that can go into reports.
-func (s *syncer) sendResets(now int64) {
-	wait := s.resets[:0]
-	for _, q := range s.resets {
-		switch {
-		case q.ctx.Err() != nil:
-		case !s.courier.Usable(q.part):
-			s.answer(q, s.whyNot())
-		default:
-			if a := s.local.reportReset(q, now, s); a != nil {
-				s.resetting[a] = q
-			} else {
-				wait = append(wait, q)
-			}
-		}
-	}
-	s.resets = wait
-}
-
-// restoreNews has what is known by news alone told again, whatever partition has lost its
-// state: this process may have no lane there that would see it.
-func (s *syncer) restoreNews(now int64) {
-	s.toRestore = slices.DeleteFunc(s.local.news.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
-}
-
-// sendRestored tells the TATs that were heard, as far as there is room.
-func (s *syncer) sendRestored(now int64) {
-	wait := s.toRestore[:0]
-	for _, it := range s.toRestore {
-		part := exchange.Partition(it.Field, len(s.local.parts))
-		switch r := (*report)(nil); {
-		case it.TAT <= now:
-		case !s.courier.Usable(part):
-			wait = append(wait, it)
-		default:
-			if r = s.courier.Room(part, now); r == nil {
-				wait, s.again = append(wait, it), true
-				break
-			}
-			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{})
-			full := time.Duration(it.Limit.Full) * time.Microsecond
-			r.Floor(len(r.Records)-1, min(it.TAT, mono.Add(now, full+bucket.LongestDebt)))
-		}
-	}
-	s.toRestore = wait
+func (s *syncer) send(b *batch) {
+	ctx := s.ctx
+	go func() {
+		s.store.Exchange(ctx, b.Fleet, b.Chunks)
+		s.results <- b
+	}()
 }
 
 // finish takes in what a call brought.
@@ -517,6 +519,32 @@ func (s *syncer) finish(b *batch, now int64) {
 	s.concludeSyncs(b, res.Failures > 0)
 }
 
+// heal has every key of the partitions that have lost state tell its last TAT,
+// and keeps shares as they are while demand is learnt anew.
+func (s *syncer) heal(outcomes []outcome, now int64) {
+	lost := map[int]bool{}
+	for _, o := range outcomes {
+		if o.Lost {
+			lost[o.Partition] = true
+			s.counts.losses.Add(1)
+		}
+	}
+	if len(lost) == 0 {
+		return
+	}
+	s.fleet.Regain(s.hold(), now)
+	s.local.heal(lost, now)
+	s.restoreNews(now)
+	s.nextRound = min(s.nextRound, max(now, s.healedAt+int64(s.interval))) // at once, but a server that loses everything all the time is no reason to hurry
+	s.healedAt = now
+}
+
+// restoreNews has what is known by news alone told again, whatever partition has lost its
+// state: this process may have no lane there that would see it.
+func (s *syncer) restoreNews(now int64) {
+	s.toRestore = slices.DeleteFunc(s.local.news.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
+}
+
 // handleOutcome does with a report what its fate asks for.
 func (s *syncer) handleOutcome(o outcome, now int64) {
 	switch o.Fate {
@@ -534,6 +562,83 @@ func (s *syncer) handleOutcome(o outcome, now int64) {
 		s.failResets(o.Report)
 		s.giveUp(o.Report, now)
 	}
+}
+
+// acknowledge gives every key of a report its new grant.
+func (s *syncer) acknowledge(r *report, now int64) {
+	for i, of := range r.Cargo {
+		if of.account != nil {
+			s.overshoot += s.local.applyReply(of, r, i, &s.outbox, now)
+			s.concludeReset(of.account, nil)
+		}
+	}
+	s.counts.overshoot.Store(uint64(s.overshoot))
+	s.counts.keys.Add(uint64(len(r.Cargo)))
+}
+
+// addFloors adds the last known TATs to a report that Redis refused because it has lost
+// state.
+func (s *syncer) addFloors(r *report, now int64) {
+	for i, of := range r.Cargo {
+		if of.account != nil { // otherwise the record is of news, and has its floor
+			s.local.addFloor(of, r, i, now)
+		}
+	}
+}
+
+// failResets answers the resets of a report that failed. They are sent again
+// with it all the same.
+func (s *syncer) failResets(r *report) {
+	for _, of := range r.Cargo {
+		s.concludeReset(of.account, s.named(fmt.Errorf("limiter: reset: %w", r.Err)))
+	}
+}
+
+// giveUp drops a report whose fate nobody knows any more.
+func (s *syncer) giveUp(r *report, now int64) {
+	for i, of := range r.Cargo {
+		if of.account != nil {
+			s.counts.dropped.Add(s.local.giveUp(of, r.Records[i].Field, now))
+		}
+	}
+}
+
+func (s *syncer) concludeReset(a *account.Account, err error) {
+	if q := s.resetting[a]; q != nil {
+		if err == nil {
+			it := news.Item{Field: q.field, Reset: true}
+			s.local.news.Put(it) // what comes back of our own words is passed over
+			s.outbox.Put(it)
+		}
+		delete(s.resetting, a)
+		s.answer(q, err)
+	}
+}
+
+// concludeAnnounce notes whether the news of a call has arrived. If not, the next call
+// carries it. A key whose news was cut counts as not announced.
+func (s *syncer) concludeAnnounce(b *batch, now int64) {
+	if b.Fleet != nil && b.Fleet.Err == nil {
+		s.outbox.Told()
+	} else if b.Fleet != nil {
+		s.outbox.Untold()
+	}
+	for _, field := range s.outbox.Cut() {
+		s.local.unannounce(field, now)
+	}
+}
+
+// measureRoundTrip keeps the running mean of the round trip.
+func (s *syncer) measureRoundTrip(b *batch, now int64) {
+	if b.Probe {
+		return
+	}
+	p, took := *s.local.params.Load(), time.Duration(now-b.Sent)
+	if p.RTT == 0 {
+		p.RTT = took
+	}
+	p.RTT += time.Duration(account.MeanWeight * float64(took-p.RTT))
+	s.local.params.Store(&p)
 }
 
 // concludeSyncs answers those that waited for a full round.
@@ -575,117 +680,58 @@ func (s *syncer) hasUnreported(at int64) bool {
 	return false
 }
 
-// answer has a request answered at the end of the step, when the status tells
-// what the answer does.
-func (s *syncer) answer(q *request, err error) {
-	q.err = err
-	s.answered = append(s.answered, q)
+// applyFleet takes in what the fleet's key says.
+func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
+	p := s.local.params.Load()
+	if back {
+		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not all at the same time
+	}
+	s.fleet.Joined(&c.Reply, back, s.hold(), p.RTT, now)
+	s.courier.Members = s.fleet.Members()
+	s.publishParams(p.RTT)
+	s.compareIntervals()
+	s.compareLimits(c.Limit, c.Reply.Other, now)
+	s.receive(c, now)
+	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // where the interval was much longer
 }
 
-func (s *syncer) answerAll(list []*request, err error) {
-	for _, q := range list {
-		s.answer(q, err)
+// hold is how long the fleet is learnt anew after a loss or an outage.
+func (s *syncer) hold() time.Duration { return account.HoldTaus * account.TauIntervals * s.interval }
+
+// publishParams tells deciders and grants of the fleet as it is now.
+func (s *syncer) publishParams(rtt time.Duration) {
+	p := account.NewParams(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, account.TauIntervals*s.fleet.Slowest())
+	p.Hold = s.hold()
+	p.SilentAt, p.Silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
+	if sim, ok := s.store.(exchange.Simulated); ok {
+		p.Without = sim.Without()
 	}
+	s.local.params.Store(p)
 }
 
-func (s *syncer) flushAnswers() {
-	for _, q := range s.answered {
-		q.done <- q.err
-	}
-	s.answered = s.answered[:0]
-}
-
-// measureRoundTrip keeps the running mean of the round trip.
-func (s *syncer) measureRoundTrip(b *batch, now int64) {
-	if b.Probe {
-		return
-	}
-	p, took := *s.local.params.Load(), time.Duration(now-b.Sent)
-	if p.RTT == 0 {
-		p.RTT = took
-	}
-	p.RTT += time.Duration(account.MeanWeight * float64(took-p.RTT))
-	s.local.params.Store(&p)
-}
-
-// failResets answers the resets of a report that failed. They are sent again
-// with it all the same.
-func (s *syncer) failResets(r *report) {
-	for _, of := range r.Cargo {
-		s.concludeReset(of.account, s.named(fmt.Errorf("limiter: reset: %w", r.Err)))
-	}
-}
-
-func (s *syncer) concludeReset(a *account.Account, err error) {
-	if q := s.resetting[a]; q != nil {
-		if err == nil {
-			it := news.Item{Field: q.field, Reset: true}
-			s.local.news.Put(it) // what comes back of our own words is passed over
-			s.outbox.Put(it)
-		}
-		delete(s.resetting, a)
-		s.answer(q, err)
+// compareIntervals notes, and logs once, that SyncInterval differs within the fleet.
+func (s *syncer) compareIntervals() {
+	shortest, longest := s.fleet.Fastest(), s.fleet.Slowest()
+	switch {
+	case shortest == longest:
+		s.differing = nil
+	case s.differing == nil:
+		s.differing = s.named(fmt.Errorf("limiter: the processes of the fleet have SyncIntervals from %v to %v: all should have the same", shortest, longest))
+		s.logger.Warn("limiter: SyncInterval differs within the fleet", "own", s.interval, "shortest", shortest, "longest", longest)
 	}
 }
 
-// acknowledge gives every key of a report its new grant.
-func (s *syncer) acknowledge(r *report, now int64) {
-	for i, of := range r.Cargo {
-		if of.account != nil {
-			s.overshoot += s.local.applyReply(of, r, i, &s.outbox, now)
-			s.concludeReset(of.account, nil)
-		}
+// compareLimits logs once that another process has another Config.Limit: at once where
+// it had when this one came, later when it has lasted, for a change of limit comes to
+// all in its time.
+func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
+	switch {
+	case other == exchange.Limit{}:
+		s.agreedAt, s.disagree = now, false
+	case !s.disagree && (s.agreedAt == 0 || now-s.agreedAt > int64(disagreeMost)):
+		s.disagree = true
+		s.logger.Warn("limiter: another limiter under this prefix has another limit: a rollout, or two that need prefixes of their own", "own", asLimit(own).String(), "other", asLimit(other).String())
 	}
-	s.counts.overshoot.Store(uint64(s.overshoot))
-	s.counts.keys.Add(uint64(len(r.Cargo)))
-}
-
-// addFloors adds the last known TATs to a report that Redis refused because it has lost
-// state.
-func (s *syncer) addFloors(r *report, now int64) {
-	for i, of := range r.Cargo {
-		if of.account != nil { // otherwise the record is of news, and has its floor
-			s.local.addFloor(of, r, i, now)
-		}
-	}
-}
-
-// giveUp drops a report whose fate nobody knows any more.
-func (s *syncer) giveUp(r *report, now int64) {
-	for i, of := range r.Cargo {
-		if of.account != nil {
-			s.counts.dropped.Add(s.local.giveUp(of, r.Records[i].Field, now))
-		}
-	}
-}
-
-// heal has every key of the partitions that have lost state tell its last TAT,
-// and keeps shares as they are while demand is learnt anew.
-func (s *syncer) heal(outcomes []outcome, now int64) {
-	lost := map[int]bool{}
-	for _, o := range outcomes {
-		if o.Lost {
-			lost[o.Partition] = true
-			s.counts.losses.Add(1)
-		}
-	}
-	if len(lost) == 0 {
-		return
-	}
-	s.fleet.Regain(s.hold(), now)
-	s.local.heal(lost, now)
-	s.restoreNews(now)
-	s.nextRound = min(s.nextRound, max(now, s.healedAt+int64(s.interval))) // at once, but a server that loses everything all the time is no reason to hurry
-	s.healedAt = now
-}
-
-func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
-	c := s.fleet.Call(s.process, s.local.params.Load().RTT, now)
-	c.Heard = s.received
-	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
-		c.Limit = lim.ExchangeLimit()
-	}
-	return c
 }
 
 // receive takes in the news that came with a call, except this process's own, which may
@@ -719,58 +765,94 @@ func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 	s.counts.news.Add(uint64(len(r.News)))
 }
 
-// applyFleet takes in what the fleet's key says.
-func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
-	p := s.local.params.Load()
-	if back {
-		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not all at the same time
+// publishStatus says how things stand, and logs a change of state.
+func (s *syncer) publishStatus(now int64) {
+	old := s.status.Load()
+	st := Status{State: s.state(), Since: old.Since, Processes: int(s.fleet.Members()), Silent: s.fleet.Silent(), Err: s.err}
+	if at := s.courier.LastAnswer(); at != 0 {
+		st.LastSync = s.wall(at)
 	}
-	s.fleet.Joined(&c.Reply, back, s.hold(), p.RTT, now)
-	s.courier.Members = s.fleet.Members()
-	s.publishParams(p.RTT)
-	s.compareIntervals()
-	s.compareLimits(c.Limit, c.Reply.Other, now)
-	s.receive(c, now)
-	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // where the interval was much longer
+	if st.Err == nil && (st.State == Degraded || st.State == Connecting && s.wall(now).Sub(s.base) > deadlineMiss*s.interval) {
+		st.Err = s.noAnswer
+	}
+	if st.Err == nil {
+		st.Err = s.differing
+	}
+	if st.State != old.State {
+		st.Since = s.wall(now)
+	}
+	if st != *old {
+		s.status.Store(&st)
+	}
+	s.log(&st, old, now)
+	if st.State != old.State {
+		s.notices.Add(st)
+	}
 }
 
-// compareIntervals notes, and logs once, that SyncInterval differs within the fleet.
-func (s *syncer) compareIntervals() {
-	shortest, longest := s.fleet.Fastest(), s.fleet.Slowest()
+func (s *syncer) state() State {
+	stale := false
+	for i := range s.local.parts {
+		stale = stale || s.courier.Stale(i)
+	}
 	switch {
-	case shortest == longest:
-		s.differing = nil
-	case s.differing == nil:
-		s.differing = s.named(fmt.Errorf("limiter: the processes of the fleet have SyncIntervals from %v to %v: all should have the same", shortest, longest))
-		s.logger.Warn("limiter: SyncInterval differs within the fleet", "own", s.interval, "shortest", shortest, "longest", longest)
+	case !stale:
+		return Synced
+	case s.courier.LastAnswer() == 0:
+		return Connecting
 	}
+	return Degraded
 }
 
-// compareLimits logs once that another process has another Config.Limit: at once where
-// it had when this one came, later when it has lasted, for a change of limit comes to
-// all in its time.
-func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
+// log tells of changes of state, but not of each where they come fast; that
+// Redis can't be used also while there never was another state, and again now
+// and then.
+func (s *syncer) log(st, old *Status, now int64) {
 	switch {
-	case other == exchange.Limit{}:
-		s.agreedAt, s.disagree = now, false
-	case !s.disagree && (s.agreedAt == 0 || now-s.agreedAt > int64(disagreeMost)):
-		s.disagree = true
-		s.logger.Warn("limiter: another limiter under this prefix has another limit: a rollout, or two that need prefixes of their own", "own", asLimit(own).String(), "other", asLimit(other).String())
+	case st.State == Synced:
+		if old.State == Connecting || old.State == Degraded && s.warned {
+			s.logger.Info("limiter: in step with the fleet", "processes", st.Processes, "was", old.State.String(), "for", st.Since.Sub(old.Since))
+		}
+		s.warned = false
+	case st.Err != nil && s.warningDue(st, now):
+		s.warnedAt, s.warned = now, true
+		s.logger.Warn(s.goingOn(st), "processes", st.Processes, "since", st.Since, "err", st.Err)
 	}
 }
 
-// hold is how long the fleet is learnt anew after a loss or an outage.
-func (s *syncer) hold() time.Duration { return account.HoldTaus * account.TauIntervals * s.interval }
-
-// publishParams tells deciders and grants of the fleet as it is now.
-func (s *syncer) publishParams(rtt time.Duration) {
-	p := account.NewParams(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, account.TauIntervals*s.fleet.Slowest())
-	p.Hold = s.hold()
-	p.SilentAt, p.Silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
-	if sim, ok := s.store.(exchange.Simulated); ok {
-		p.Without = sim.Without()
+// goingOn says what decisions go by while Redis can't be used.
+func (s *syncer) goingOn(st *Status) string {
+	switch {
+	case st.State == Connecting && st.Processes == 1:
+		return neverAlone
+	case st.State == Connecting:
+		return neverReached
+	case s.counts.keys.Load() == 0:
+		return onEqualShares // no key has a share yet
 	}
-	s.local.params.Store(p)
+	return onLastShares
+}
+
+func (s *syncer) warningDue(st *Status, now int64) bool {
+	if st.Err == s.noAnswer && s.wall(now).Sub(st.Since) < warnHang { //nolint:errorlint // errors.Is would call methods of errors that the client's hooks made
+		return false
+	}
+	pause := warnPause
+	if s.warned {
+		pause = warnEvery
+	}
+	return s.warnedAt == 0 || now-s.warnedAt >= int64(pause)
+}
+
+// wall is the time of day of an instant of the limiter's clock.
+func (s *syncer) wall(at int64) time.Time { return s.base.Add(time.Duration(at) - time.Second) }
+
+// close ends the loop with a last round, and waits for it, and a moment for
+// the log.
+func (s *syncer) close() {
+	s.closing.Do(func() { close(s.quit) })
+	<-s.done
+	s.logger.Wait(closeLines)
 }
 
 // leave tells what is left to tell, leaves the fleet, and lets every key go on
@@ -830,85 +912,3 @@ func (s *syncer) sayLeave(tick *time.Ticker, end int64) {
 	s.send(s.regular)
 	s.await(tick, end, func() bool { return s.regular == nil })
 }
-
-// publishStatus says how things stand, and logs a change of state.
-func (s *syncer) publishStatus(now int64) {
-	old := s.status.Load()
-	st := Status{State: s.state(), Since: old.Since, Processes: int(s.fleet.Members()), Silent: s.fleet.Silent(), Err: s.err}
-	if at := s.courier.LastAnswer(); at != 0 {
-		st.LastSync = s.wall(at)
-	}
-	if st.Err == nil && (st.State == Degraded || st.State == Connecting && s.wall(now).Sub(s.base) > deadlineMiss*s.interval) {
-		st.Err = s.noAnswer
-	}
-	if st.Err == nil {
-		st.Err = s.differing
-	}
-	if st.State != old.State {
-		st.Since = s.wall(now)
-	}
-	if st != *old {
-		s.status.Store(&st)
-	}
-	s.log(&st, old, now)
-	if st.State != old.State {
-		s.notices.Add(st)
-	}
-}
-
-// log tells of changes of state, but not of each where they come fast; that
-// Redis can't be used also while there never was another state, and again now
-// and then.
-func (s *syncer) log(st, old *Status, now int64) {
-	switch {
-	case st.State == Synced:
-		if old.State == Connecting || old.State == Degraded && s.warned {
-			s.logger.Info("limiter: in step with the fleet", "processes", st.Processes, "was", old.State.String(), "for", st.Since.Sub(old.Since))
-		}
-		s.warned = false
-	case st.Err != nil && s.warningDue(st, now):
-		s.warnedAt, s.warned = now, true
-		s.logger.Warn(s.goingOn(st), "processes", st.Processes, "since", st.Since, "err", st.Err)
-	}
-}
-
-// goingOn says what decisions go by while Redis can't be used.
-func (s *syncer) goingOn(st *Status) string {
-	switch {
-	case st.State == Connecting && st.Processes == 1:
-		return neverAlone
-	case st.State == Connecting:
-		return neverReached
-	case s.counts.keys.Load() == 0:
-		return onEqualShares // no key has a share yet
-	}
-	return onLastShares
-}
-
-func (s *syncer) warningDue(st *Status, now int64) bool {
-	if st.Err == s.noAnswer && s.wall(now).Sub(st.Since) < warnHang { //nolint:errorlint // errors.Is would call methods of errors that the client's hooks made
-		return false
-	}
-	pause := warnPause
-	if s.warned {
-		pause = warnEvery
-	}
-	return s.warnedAt == 0 || now-s.warnedAt >= int64(pause)
-}
-
-func (s *syncer) state() State {
-	stale := false
-	for i := range s.local.parts {
-		stale = stale || s.courier.Stale(i)
-	}
-	switch {
-	case !stale:
-		return Synced
-	case s.courier.LastAnswer() == 0:
-		return Connecting
-	}
-	return Degraded
-}
-
-// wall is the time of day of an instant of the limiter's clock.
-func (s *syncer) wall(at int64) time.Time { return s.base.Add(time.Duration(at) - time.Second) }
