@@ -317,7 +317,7 @@ type Reservation struct {
 	order      uint64 // in the order of arrival of waiters; 0: none waited
 	ahead      int64  // tokens that waited then
 	act        int64  // when the tokens may be used; a grant may bring it nearer
-	taken      int64  // lockedKey.taken with this reservation
+	taken      int64  // lockedKey.totalUsage with this reservation
 	given      bool   // true if there are tokens to give back
 	ok         bool
 }
@@ -385,7 +385,7 @@ func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Dura
 	k.record(now, n, true)
 	if a := k.account; a != nil {
 		a.Reserved = max(a.Reserved, r.act)
-		r.account, r.generation, r.taken = a, a.Generation, k.taken()
+		r.account, r.generation, r.taken = a, a.Generation, k.totalUsage()
 	}
 	if k.flags.is(awaited) {
 		r.order, r.ahead = l.local.queues.Reserve(k.key(), n)
@@ -466,7 +466,7 @@ func (r Reservation) Cancel() {
 
 // overtaken is the number of tokens taken after the reservation, less those of
 // callers that waited before it.
-func (r *Reservation) overtaken(k *lockedKey) int64 { return max(0, k.taken()-r.taken-r.ahead) }
+func (r *Reservation) overtaken(k *lockedKey) int64 { return max(0, k.totalUsage()-r.taken-r.ahead) }
 
 // unreserve notes that n tokens of the reservation are in the bucket again.
 func (r *Reservation) unreserve(k *lockedKey, n int64) {

@@ -22,10 +22,10 @@ import (
 )
 
 const (
-	keptOrphans = 64   // that a shard keeps the memory of, and as many as it has
-	shardKeys   = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
-	maxShards   = 8192
-	dueUrgent   = 0 // the due time of a key that is to be told at once
+	spareOrphans = 64   // that a shard keeps the memory of, and as many as it has
+	shardKeys    = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
+	maxShards    = 8192
+	dueUrgent    = 0 // the due time of a key that is to be told at once
 
 )
 
@@ -77,7 +77,7 @@ type shard struct {
 
 	mu                sync.Mutex
 	orphans           []*orphan // at account.orphan − 1
-	freeOrphans       []*orphan // for newOrphan
+	freeOrphans       []*orphan // for newOrphanShardLocked
 	unreportedOrphans int       // orphans that are not in a report; at most twice the size
 	insertedAt        int64     // when the last key came
 
@@ -103,18 +103,18 @@ type lockedKey struct {
 type flags uint16
 
 const (
-	shadow     flags = 1 << iota // true if the limit is in shadow mode: what exceeds it is admitted
-	byDefault                    // true if the limit is Config.Limit
-	relimited                    // true if the limit has to be requested again at the next decision
-	awaited                      // true if callers wait for the key in local.queues
-	unlimited                    // true if there is no limit: the bucket, if there was a limit before, goes on beneath
-	blocked                      // true if nothing is admitted: likewise
-	allows                       // true if an admission need only be noted in the buffer
-	denies                       // true if a denial need be
-	hasAccount                   // true if the slot's Account is the number of an account; otherwise it is what others request, as a float32
-	owesFloor                    // floorDue of a key without an account
-	owesLimit                    // limitDue of one
-	partBits                     // the lowest of the bits that have the partition's number, from 0
+	shadow           flags = 1 << iota // true if the limit is in shadow mode: what exceeds it is admitted
+	byDefault                          // true if the limit is Config.Limit
+	relimited                          // true if the limit has to be requested again at the next decision
+	awaited                            // true if callers wait for the key in local.queues
+	unlimited                          // true if there is no limit: the bucket, if there was a limit before, goes on beneath
+	blocked                            // true if nothing is admitted: likewise
+	buffersAdmission                   // true if an admission need only be noted in the buffer
+	buffersDenial                      // true if a denial need be
+	hasAccount                         // true if the slot's Account is the number of an account; otherwise it is what others request, as a float32
+	owesFloor                          // floorDue of a key without an account
+	owesLimit                          // limitDue of one
+	partBits                           // the lowest of the bits that have the partition's number, from 0
 
 	notPlain = shadow | relimited | awaited | unlimited | blocked // true if a decision is more than arithmetic
 )
@@ -215,8 +215,8 @@ func (lo *local) find(k *lockedKey, localKey string, now int64) bool {
 	return ok
 }
 
-// resident locks and loads the key of a field, if it is in memory.
-func (lo *local) resident(k *lockedKey, field string, now int64) bool {
+// findField locks and loads the key of a field, if it is in memory.
+func (lo *local) findField(k *lockedKey, field string, now int64) bool {
 	localKey := ""
 	if lo.secret == nil {
 		localKey = keyform.FromField(field)
@@ -293,7 +293,7 @@ func (k *lockedKey) save() {
 func (k *lockedKey) close() {
 	if k.orphan != nil {
 		k.save()
-		k.shard.keepOrphan(k)
+		k.shard.updateOrphanShardLocked(k)
 		return
 	}
 	if k.flags.is(awaited) {
@@ -366,16 +366,16 @@ func (k *lockedKey) unflush() bool {
 		return false
 	}
 	kept, p := *a, k.shard.local.params.Load()
-	taken := a.Usage
+	usage := a.Usage
 	a.UnfoldSinceReply(b.Rate, p)
-	k.buffer = account.NewBuffer(max(taken, min(a.Alarm-1, a.FairRoom(k.now, b, p)+taken)), min(a.Request(), b.Capacity))
-	k.buffer.Attempts, k.buffer.Taken = uint16(taken), uint16(taken)
+	k.buffer = account.NewBuffer(max(usage, min(a.Alarm-1, a.FairRoom(k.now, b, p)+usage)), min(a.Request(), b.Capacity))
+	k.buffer.Attempts, k.buffer.Taken = uint16(usage), uint16(usage)
 	if a.Due < mono.Add(k.now, p.Interval) || !k.shorten() {
 		*a, k.buffer = kept, table.Buffer{}
 		return false
 	}
-	k.flags.mark(allows, true)
-	k.flags.mark(denies, false)
+	k.flags.mark(buffersAdmission, true)
+	k.flags.mark(buffersDenial, false)
 	return true
 }
 
@@ -428,8 +428,8 @@ func (k *lockedKey) recallHash() uint64 {
 	return k.shard.keys.Hash(k.slot)
 }
 
-// taken is the tokens admitted less those given back, ever.
-func (k *lockedKey) taken() int64 {
+// totalUsage is the tokens admitted less those given back, ever.
+func (k *lockedKey) totalUsage() int64 {
 	if k.account == nil {
 		return 0
 	}
@@ -544,7 +544,7 @@ func (l *Limiter) copyOf(k *lockedKey, key string, now int64, seen *account.Acco
 	if !found {
 		r := l.ruleOf(key)
 		sh, _ := l.local.locate(localKey)
-		sh.makeUp(k, localKey, r.limit, now)
+		sh.makeOrphan(k, localKey, r.limit, now)
 		k.flags.mark(shadow, r.shadow)
 		if k.account != nil {
 			*seen = *k.account
@@ -616,10 +616,10 @@ func (k *lockedKey) restore(now int64) (owes bool) {
 		return false
 	}
 	lo := k.shard.local
-	remembered := min(lo.recall.of(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
+	remembered := min(lo.recall.tat(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
 	if it, ok := lo.newsOf(k, now); ok && it.Own {
 		owes = true
-		remembered = max(remembered, believed(&k.bucket, it, now))
+		remembered = max(remembered, believedTAT(&k.bucket, it, now))
 	}
 	k.bucket.Level = k.bucket.LevelUntil(remembered, now)
 	if k.account != nil && remembered > now {
@@ -636,8 +636,8 @@ func (k *lockedKey) setAwaited(is bool) {
 	}
 }
 
-// numberLimit has the slot refer to the limit of the bucket.
-func (k *lockedKey) numberLimit() {
+// setSlotLimit has the slot refer to the limit of the bucket.
+func (k *lockedKey) setSlotLimit() {
 	if k.orphan != nil {
 		return
 	}
@@ -665,7 +665,7 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 	level := bucket.LevelAfter(s.Level, now-s.At, refill, capacity)
 	ok = cost <= lim.Burst && bucket.Enough(level, needed, refill)
 	if done && len(lo.parts) != 0 {
-		done = f.is(allowsOrDenies(ok)) && s.Buffer.Add(n, ok) || ok && s.Buffer.Attempts == 0 && !f.is(hasAccount) && sh.firstUse(s, level, now, n)
+		done = f.is(bufferFlag(ok)) && s.Buffer.Add(n, ok) || ok && s.Buffer.Attempts == 0 && !f.is(hasAccount) && sh.recordFirst(s, level, now, n)
 	}
 	switch {
 	case !done:
@@ -679,9 +679,9 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 	return ok, done
 }
 
-// firstUse notes the first tokens that are taken of a key since its last report, at the given
+// recordFirst notes the first tokens that are taken of a key since its last report, at the given
 // level: noteLight in short. It returns false where that does not do.
-func (sh *shard) firstUse(s table.Ref, level float64, now, n int64) bool {
+func (sh *shard) recordFirst(s table.Ref, level float64, now, n int64) bool {
 	l, p := table.Beside[account.Short](s), sh.local.params.Load()
 	lim := sh.local.limits.At(s.Limit)
 	b := bucket.Bucket{Rate: lim.Rate, Burst: lim.Burst}
@@ -695,18 +695,18 @@ func (sh *shard) firstUse(s table.Ref, level float64, now, n int64) bool {
 	l.First = account.TicksOf(now, epoch)
 	s.Buffer = account.NewBuffer(most, float64(max(1, cost)))
 	s.Buffer.Add(n, true)
-	s.Flags = s.Flags&^uint16(denies) | uint16(allows)
+	s.Flags = s.Flags&^uint16(buffersDenial) | uint16(buffersAdmission)
 	s.SetMark(table.Due, true)
 	sh.scanAt(account.LazyDue(&b, max(l.First.After(epoch), epoch), sh.phase))
 	return true
 }
 
-// allowsOrDenies is the flag by which a decision need only be noted in the buffer.
-func allowsOrDenies(ok bool) flags {
+// bufferFlag is the flag by which a decision need only be noted in the buffer.
+func bufferFlag(ok bool) flags {
 	if ok {
-		return allows
+		return buffersAdmission
 	}
-	return denies
+	return buffersDenial
 }
 
 // decide takes n tokens and says so, or counts a denial; one that is admitted where the
@@ -770,7 +770,7 @@ func (sh *shard) evictShardLocked(ref table.Ref) {
 	if sh.local.secret != nil {
 		sh.local.localKeys.Delete(k.field())
 	}
-	sh.local.recall.from(&k, sh.insertedAt)
+	sh.local.recall.remember(&k, sh.insertedAt)
 	sh.evictions++
 	sh.local.limits.Release(ref.Limit)
 	a := k.account
@@ -779,17 +779,17 @@ func (sh *shard) evictShardLocked(ref table.Ref) {
 	}
 	a.Queued = 0
 	a.Mark(account.ReportedQueue, false) // no later report can take the demand back: it decays
-	if !a.Frozen && (a.Usage == 0 || sh.unreportedOrphans >= sh.roomFor(&k)) {
+	if !a.Frozen && (a.Usage == 0 || sh.unreportedOrphans >= sh.orphanRoomShardLocked(&k)) {
 		sh.dropped += uint64(max(0, a.Usage))
 		sh.accounts.Release(a)
 		return
 	}
-	o := sh.newOrphan()
+	o := sh.newOrphanShardLocked()
 	*o = orphan{field: k.field(), hash: sh.keys.Hash(ref), bucket: k.bucket, flags: k.flags &^ awaited, account: a}
-	sh.addOrphan(o)
+	sh.addOrphanShardLocked(o)
 	if !a.Frozen {
 		a.Due = mono.Never
-		sh.schedule(a, sh.orphanDue(a), nil)
+		sh.schedule(a, sh.orphanDueShardLocked(a), nil)
 	}
 }
 
@@ -802,8 +802,8 @@ type recaller struct {
 	limit bucket.Bucket // the last default limit that is one; under Limiter.changing
 }
 
-// from remembers a key that goes.
-func (r *recaller) from(k *lockedKey, now int64) {
+// remember remembers a key that goes.
+func (r *recaller) remember(k *lockedKey, now int64) {
 	if !k.bucket.Shared() {
 		return
 	}
@@ -827,8 +827,8 @@ func (r *recaller) relimit(lim Limit, now int64) {
 	}
 }
 
-// of is until when a key's bucket is not full, as far as it is remembered.
-func (r *recaller) of(hash uint64) int64 { return r.table.Get(hash) }
+// tat is until when a key's bucket is not full, as far as it is remembered.
+func (r *recaller) tat(hash uint64) int64 { return r.table.Get(hash) }
 
 func (r *recaller) forget(hash uint64) { r.table.Forget(hash) }
 
@@ -852,17 +852,17 @@ func (k *lockedKey) inDebt(now int64) bool {
 	return k.fullAt() > mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate))
 }
 
-// makeUp makes a held key that is not in memory: an orphan that its shard does not have.
-func (sh *shard) makeUp(k *lockedKey, localKey string, lim Limit, now int64) {
+// makeOrphan makes a held key that is not in memory: an orphan that its shard does not have.
+func (sh *shard) makeOrphan(k *lockedKey, localKey string, lim Limit, now int64) {
 	o := &orphan{localKey: strings.Clone(localKey), field: sh.local.fieldOf(localKey), hash: sh.local.seeds.Hash(localKey), bucket: newBucket(lim, now)}
 	k.loadOrphan(sh, o, now)
 	k.initialize(localKey)
 }
 
-// adopt takes over an orphan that was made up, after a decision on it.
-func (sh *shard) adopt(k *lockedKey, now int64) {
+// adoptOrphan takes over an orphan that was made up, after a decision on it.
+func (sh *shard) adoptOrphan(k *lockedKey, now int64) {
 	k.flush(now)
-	sh.local.recall.from(k, now)
+	sh.local.recall.remember(k, now)
 	k.save()
 	if k.account == nil {
 		return
@@ -870,17 +870,17 @@ func (sh *shard) adopt(k *lockedKey, now int64) {
 	k.account.Due = mono.Never
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if sh.unreportedOrphans >= sh.roomFor(k) {
+	if sh.unreportedOrphans >= sh.orphanRoomShardLocked(k) {
 		sh.dropped += uint64(max(0, k.account.Usage))
 		sh.accounts.Release(k.account)
 		return
 	}
-	sh.addOrphan(k.orphan)
-	sh.keepOrphan(k)
+	sh.addOrphanShardLocked(k.orphan)
+	sh.updateOrphanShardLocked(k)
 }
 
-// newOrphan returns the memory of an orphan that has gone, or new memory.
-func (sh *shard) newOrphan() *orphan {
+// newOrphanShardLocked returns the memory of an orphan that has gone, or new memory.
+func (sh *shard) newOrphanShardLocked() *orphan {
 	last := len(sh.freeOrphans) - 1
 	if last < 0 {
 		return new(orphan)
@@ -890,8 +890,8 @@ func (sh *shard) newOrphan() *orphan {
 	return o
 }
 
-// addOrphan keeps an orphan until it is reported.
-func (sh *shard) addOrphan(o *orphan) {
+// addOrphanShardLocked keeps an orphan until it is reported.
+func (sh *shard) addOrphanShardLocked(o *orphan) {
 	sh.orphans = append(sh.orphans, o)
 	o.account.Orphan = uint32(len(sh.orphans))
 	if !o.account.Frozen {
@@ -899,8 +899,8 @@ func (sh *shard) addOrphan(o *orphan) {
 	}
 }
 
-// removeOrphan lets go of an orphan.
-func (sh *shard) removeOrphan(o *orphan) {
+// removeOrphanShardLocked lets go of an orphan.
+func (sh *shard) removeOrphanShardLocked(o *orphan) {
 	i, last := o.account.Orphan-1, len(sh.orphans)-1
 	sh.orphans[i] = sh.orphans[last]
 	sh.orphans[i].account.Orphan = i + 1
@@ -908,54 +908,54 @@ func (sh *shard) removeOrphan(o *orphan) {
 	sh.orphans = sh.orphans[:last]
 	o.account.Orphan = 0
 	sh.accounts.Release(o.account)
-	if len(sh.freeOrphans) < len(sh.orphans)+keptOrphans {
+	if len(sh.freeOrphans) < len(sh.orphans)+spareOrphans {
 		sh.freeOrphans = append(sh.freeOrphans, o)
 	}
 }
 
-// keepOrphan lets go of an orphan that is not in a report, and has no usage to report.
-func (sh *shard) keepOrphan(k *lockedKey) {
+// updateOrphanShardLocked lets go of an orphan that is not in a report, and has no usage to report.
+func (sh *shard) updateOrphanShardLocked(k *lockedKey) {
 	a := k.account
 	switch {
 	case a.Orphan == 0: // it has gone
 	case a.Frozen:
 	case a.Usage == 0:
 		sh.unreportedOrphans--
-		sh.removeOrphan(k.orphan)
+		sh.removeOrphanShardLocked(k.orphan)
 	case a.Due == mono.Never:
-		sh.schedule(a, sh.orphanDue(a), nil)
+		sh.schedule(a, sh.orphanDueShardLocked(a), nil)
 	}
 }
 
-// roomFor is the number of orphans among which there is room for one more.
+// orphanRoomShardLocked is the number of orphans among which there is room for one more.
 // Those in debt come last: what they were charged may be refunded, and a refund of what
 // Redis has never heard of would be a gift.
-func (sh *shard) roomFor(k *lockedKey) int {
+func (sh *shard) orphanRoomShardLocked(k *lockedKey) int {
 	if k.inDebt(sh.insertedAt) {
 		return 2 * sh.keys.Size()
 	}
 	return sh.keys.Size()
 }
 
-// orphanDue is when an orphan is to be exchanged: in the next round, or, in a flood,
+// orphanDueShardLocked is when an orphan is to be exchanged: in the next round, or, in a flood,
 // before.
-func (sh *shard) orphanDue(a *account.Account) int64 {
+func (sh *shard) orphanDueShardLocked(a *account.Account) int64 {
 	if sh.unreportedOrphans < sh.keys.Size()/2 {
 		return a.ReportedAt
 	}
 	return dueUrgent
 }
 
-// forgetOrphanShardLocked drops what an orphan of a field had to report, and what is
+// forgetEvictedShardLocked drops what an orphan of a field had to report, and what is
 // remembered or was heard of the key.
-func (sh *shard) forgetOrphanShardLocked(field string) {
+func (sh *shard) forgetEvictedShardLocked(field string) {
 	sh.local.recall.forget(sh.local.recallHashOf(field))
 	sh.local.news.Put(news.Item{Field: field, Reset: true})
 	for _, o := range slices.Clone(sh.orphans) {
 		if o.field == field && !o.account.Frozen {
 			o.account.Usage = 0 // nothing was dropped
 			sh.unreportedOrphans--
-			sh.removeOrphan(o)
+			sh.removeOrphanShardLocked(o)
 		}
 	}
 }

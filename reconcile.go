@@ -55,7 +55,7 @@ func (k *lockedKey) openAccount(now int64) {
 	k.flags = k.flags&(partBits-1) | flags(part)*partBits
 	if it, ok := lo.newsOf(k, now); ok {
 		p := lo.params.Load()
-		k.account.TAT = believed(&k.bucket, it, now)
+		k.account.TAT = believedTAT(&k.bucket, it, now)
 		k.account.AnnouncedTAT = k.account.TAT
 		k.account.Others = float64(it.Demand) / account.AttemptsMilli / p.Tau.Seconds()
 		k.account.MeanOthers = float32(k.account.Others)
@@ -205,7 +205,7 @@ func (k *lockedKey) redrawThreshold(p *account.Params) {
 // record writes down what was requested, and taken if ok, for the syncer: in the buffer
 // while that is as good, or in the account.
 func (k *lockedKey) record(now, n int64, ok bool) {
-	if k.account == nil || !k.short && now < k.account.FastUntil && k.flags.is(allowsOrDenies(ok)) && k.buffer.Add(n, ok) {
+	if k.account == nil || !k.short && now < k.account.FastUntil && k.flags.is(bufferFlag(ok)) && k.buffer.Add(n, ok) {
 		return
 	}
 	if n == 0 || k.flags.is(unlimited) || k.flags.is(blocked) && !ok {
@@ -226,8 +226,8 @@ func (k *lockedKey) record(now, n int64, ok bool) {
 // false where the account has to be told.
 func (k *lockedKey) recordShort(now, n int64) bool {
 	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
-	taken := int64(k.buffer.Taken) + n
-	if float64(n) > b.Burst || taken > math.MaxUint16 || a.Usage != 0 || a.Attempts != 0 {
+	usage := int64(k.buffer.Taken) + n
+	if float64(n) > b.Burst || usage > math.MaxUint16 || a.Usage != 0 || a.Attempts != 0 {
 		return false
 	}
 	first := a.FirstUse
@@ -235,15 +235,15 @@ func (k *lockedKey) recordShort(now, n int64) bool {
 		first = now
 	}
 	fair := int64(bucket.Clamp((mono.Elapsed(now-first)*b.Rate + b.Burst/2) / p.Fleet))
-	if b.Mode != bucket.Stale && (taken >= a.Alarm || taken > fair || a.KnownByNews()) {
+	if b.Mode != bucket.Stale && (usage >= a.Alarm || usage > fair || a.KnownByNews()) {
 		return false
 	}
 	a.ObserveCost(n)
 	a.FirstUse = first
 	k.buffer = account.NewBuffer(min(a.Alarm-1, fair), min(a.Request(), b.Capacity))
-	k.buffer.Attempts, k.buffer.Taken = uint16(taken), uint16(taken)
-	k.flags.mark(allows, true)
-	k.flags.mark(denies, false)
+	k.buffer.Attempts, k.buffer.Taken = uint16(usage), uint16(usage)
+	k.flags.mark(buffersAdmission, true)
+	k.flags.mark(buffersDenial, false)
 	if b.Mode == bucket.Stale {
 		k.buffer.Room = 0
 		k.scheduleBy(a.Soonest(now, p))
@@ -258,16 +258,16 @@ func (k *lockedKey) recordShort(now, n int64) bool {
 // every share.
 func (k *lockedKey) recordInAccount(now, n int64, ok bool) {
 	p, b := k.shard.local.params.Load(), &k.bucket
-	asked, taken := n, int64(0)
+	attempts, usage := n, int64(0)
 	if float64(n) > b.Burst {
-		asked = 0
+		attempts = 0
 	} else if b.Mode != bucket.Pool {
-		asked = min(n, int64(max(1, bucket.ToInt(b.Capacity))))
+		attempts = min(n, int64(max(1, bucket.ToInt(b.Capacity))))
 	}
 	if ok {
-		taken = n
+		usage = n
 	}
-	k.account.Count(now, asked, taken, b.Rate, p)
+	k.account.Count(now, attempts, usage, b.Rate, p)
 	k.schedule(now, ok, p)
 	k.openBuffer(now, p)
 }
@@ -285,8 +285,8 @@ func (k *lockedKey) openBuffer(now int64, p *account.Params) {
 	}
 	a.FastUntil = min(a.Until, until)
 	k.buffer = account.NewBuffer(room, min(a.Request(), b.Capacity))
-	k.flags.mark(denies, a.Frozen || a.Due <= a.Soonest(now, p))
-	k.flags.mark(allows, a.FirstUse != 0)
+	k.flags.mark(buffersDenial, a.Frozen || a.Due <= a.Soonest(now, p))
+	k.flags.mark(buffersAdmission, a.FirstUse != 0)
 }
 
 // flush tells the key's account what is in its buffer. The next decision looks at the
@@ -488,7 +488,7 @@ func (k *lockedKey) report(now, by, forcedAt int64, to carrier) {
 	if !to.usable(part) {
 		if due != mono.Never {
 			k.unschedule()
-			k.scheduleBy(now + int64(putBack))
+			k.scheduleBy(now + int64(unusablePause))
 		}
 		return
 	}
@@ -537,7 +537,7 @@ func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account
 		return nil
 	case !found:
 		sh, _ := lo.locate(q.localKey)
-		sh.makeUp(&k, q.localKey, q.limit, now)
+		sh.makeOrphan(&k, q.localKey, q.limit, now)
 		if k.account == nil {
 			k.takeAccount(now)
 		}
@@ -567,7 +567,7 @@ func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account
 	}
 	k.shard.mu.Lock()
 	defer k.shard.mu.Unlock()
-	k.shard.addOrphan(k.orphan)
+	k.shard.addOrphanShardLocked(k.orphan)
 	k.freeze()
 	k.save()
 	return a
@@ -588,8 +588,8 @@ func (k *lockedKey) freeze() {
 func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now int64) (overshoot float64) {
 	p, rec := lo.params.Load(), &r.Records[i]
 	var k lockedKey
-	lo.reopen(&k, of, rec.Field, now)
-	defer k.release()
+	lo.loadReported(&k, of, rec.Field, now)
+	defer k.closeReported()
 	k.flush(now)
 	if a := k.account; k.exchanges() {
 		k.endOutage(now, p)
@@ -631,8 +631,8 @@ func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews boo
 // because it has lost state.
 func (lo *local) addFloor(of cargo, r *report, i int, now int64) {
 	var k lockedKey
-	lo.reopen(&k, of, r.Records[i].Field, now)
-	defer k.release()
+	lo.loadReported(&k, of, r.Records[i].Field, now)
+	defer k.closeReported()
 	k.flush(now)
 	r.Floor(i, bucket.UnderLimit(k.account.Floor(&k.bucket, now), now, k.bucket.ExchangeLimit(), r.Records[i].Limit))
 	k.account.Mark(account.FloorDue, false)
@@ -642,8 +642,8 @@ func (lo *local) addFloor(of cargo, r *report, i int, now int64) {
 // the tokens.
 func (lo *local) giveUp(of cargo, field string, now int64) uint64 {
 	var k lockedKey
-	lo.reopen(&k, of, field, now)
-	defer k.release()
+	lo.loadReported(&k, of, field, now)
+	defer k.closeReported()
 	k.flush(now)
 	dropped := uint64(max(0, k.account.InFlight))
 	k.account.InFlight = 0
@@ -670,9 +670,9 @@ func (k *lockedKey) thaw(now int64) {
 	}
 }
 
-// reopen locks and loads a key that is in a report, under the given field.
-func (lo *local) reopen(k *lockedKey, of cargo, field string, now int64) {
-	if lo.resident(k, field, now) {
+// loadReported locks and loads a key that is in a report, under the given field.
+func (lo *local) loadReported(k *lockedKey, of cargo, field string, now int64) {
+	if lo.findField(k, field, now) {
 		if k.account == of.account {
 			return
 		}
@@ -682,8 +682,8 @@ func (lo *local) reopen(k *lockedKey, of cargo, field string, now int64) {
 	k.loadOrphan(of.shard, of.shard.orphans[of.account.Orphan-1], now)
 }
 
-// release is close of a key that was reopened.
-func (k *lockedKey) release() {
+// closeReported is close of a key that was reopened.
+func (k *lockedKey) closeReported() {
 	sh := k.shard
 	if k.close(); k.orphan != nil {
 		sh.mu.Unlock()
@@ -712,7 +712,7 @@ func (lo *local) heal(lost map[int]bool, now int64) {
 // receive takes in news: into a key in memory, else into the table.
 func (lo *local) receive(it news.Item, now int64) {
 	var k lockedKey
-	if !lo.resident(&k, it.Field, now) {
+	if !lo.findField(&k, it.Field, now) {
 		if it.Reset {
 			lo.recall.forget(lo.recallHashOf(it.Field))
 			lo.queues.Wake(keyform.FromField(it.Field))
@@ -740,7 +740,7 @@ func (lo *local) receive(it news.Item, now int64) {
 // puts it again.
 func (lo *local) unannounce(field string, now int64) {
 	var k lockedKey
-	if lo.resident(&k, field, now) {
+	if lo.findField(&k, field, now) {
 		if k.exchanges() {
 			k.account.AnnouncedTAT = 0
 		}
@@ -751,7 +751,7 @@ func (lo *local) unannounce(field string, now int64) {
 // repliedSince reports whether a key is in memory, and the last word of it was a reply.
 func (lo *local) repliedSince(field string, now int64) bool {
 	var k lockedKey
-	if !lo.resident(&k, field, now) {
+	if !lo.findField(&k, field, now) {
 		return false
 	}
 	defer k.unlock()
@@ -766,9 +766,9 @@ func (lo *local) newsOf(k *lockedKey, now int64) (news.Item, bool) {
 	return lo.news.Get(k.field(), now)
 }
 
-// believed is the TAT of an item, by the limit that the key has here, as far as it is
+// believedTAT is the TAT of an item, by the limit that the key has here, as far as it is
 // believed.
-func believed(b *bucket.Bucket, it news.Item, now int64) int64 {
+func believedTAT(b *bucket.Bucket, it news.Item, now int64) int64 {
 	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.ExchangeLimit())
 	if it.Own {
 		return tat
@@ -801,7 +801,7 @@ func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 		}
 		k.restore(now)
 	}
-	k.numberLimit()
+	k.setSlotLimit()
 	if k.flags.is(awaited) {
 		k.shard.local.queues.Refuse(k.key(), k.awaited(now))
 	}

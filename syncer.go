@@ -24,20 +24,20 @@ import (
 )
 
 const (
-	urgentEvery  = 10 * time.Millisecond  // how often keys that are to be told at once are looked for
-	roundJitter  = 0.1                    // of the interval: in step, some would always see the bucket before and some after the others
-	deadlineMiss = 3                      // T or round trips without an answer that make a partition stale
-	putBack      = 500 * time.Millisecond // when a key whose partition does not answer is looked at again
-	announcePart = 4                      // of an interval, after which news may be told again
-	demoteEvery  = time.Minute            // all keys are looked at, whether they are quiet
+	urgentEvery    = 10 * time.Millisecond  // how often keys that are to be told at once are looked for
+	roundJitter    = 0.1                    // of the interval: in step, some would always see the bucket before and some after the others
+	staleIntervals = 3                      // T or round trips without an answer that make a partition stale
+	unusablePause  = 500 * time.Millisecond // when a key whose partition does not answer is looked at again
+	announcePart   = 4                      // of an interval, after which news may be told again
+	demoteEvery    = time.Minute            // all keys are looked at, whether they are quiet
 
-	closeFlush   = time.Second // for the last round of Close
-	closeMost    = 1800 * time.Millisecond
-	closeLines   = 100 * time.Millisecond // for log lines that are still to be written
-	disagreeMost = 10 * time.Second       // that limits may differ within the fleet, unsaid
-	warnEvery    = time.Minute            // while it lasts, the log says again that Redis can't be used
-	warnPause    = 10 * time.Second       // and does not follow a way to Redis that comes and goes faster than that
-	warnHang     = 5 * time.Second        // a call that hangs may still say what is wrong
+	closeFlush       = time.Second // for the last round of Close
+	closeMost        = 1800 * time.Millisecond
+	closeLines       = 100 * time.Millisecond // for log lines that are still to be written
+	limitsDifferMost = 10 * time.Second       // that limits may differ within the fleet, unsaid
+	warnEvery        = time.Minute            // while it lasts, the log says again that Redis can't be used
+	warnPause        = 10 * time.Second       // and does not follow a way to Redis that comes and goes faster than that
+	warnHang         = 5 * time.Second        // a call that hangs may still say what is wrong
 )
 
 // Faults that are no call's.
@@ -96,19 +96,19 @@ type syncer struct {
 	demotedShard int   // the shard that was last looked through for quiet keys
 	demotedAt    int64 // and when
 	forcedAt     int64 // all keys that were last reported by then are due; 0: only those that are planned
-	again        bool  // there is more to tell than went into the last round
+	unfinished   bool  // there is more to tell than went into the last round
 	syncs        []*request
 	resets       []*request
 	toRestore    []news.Item                   // what was heard, to be told again after a loss
 	resetting    map[*account.Account]*request // in a report
-	crowded      map[int]bool                  // partitions without room for more, in this round
+	fullParts    map[int]bool                  // partitions without room for more, in this round
 	answered     []*request
 	err          error // why the last call failed; nil once nothing is failing
 	warnedAt     int64 // when that was last logged; 0: never
 	warned       bool  // it was, since all was well
-	differing    error // that intervals differ within the fleet; nil: they don't
+	intervalsErr error // that intervals differ within the fleet; nil: they don't
 	agreedAt     int64 // when limits last did not differ within the fleet
-	disagree     bool  // that they do has been logged
+	limitsLogged bool  // that they do has been logged
 }
 
 type (
@@ -119,7 +119,7 @@ type (
 
 // request is something that a caller waits for.
 type request struct {
-	kind     askKind
+	kind     requestKind
 	localKey string // the key to reset
 	field    string // of the key
 	limit    Limit  // of the key, where it is not in memory
@@ -131,11 +131,11 @@ type request struct {
 	err      error // what to answer
 }
 
-type askKind uint8
+type requestKind uint8
 
 const (
-	askSync askKind = iota
-	askReset
+	syncRequest requestKind = iota
+	resetRequest
 )
 
 // counts are the syncer's part of Stats.
@@ -168,7 +168,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		fleet:     membership.New(cfg.Processes, cfg.SyncInterval, now),
 		resetting: map[*account.Account]*request{},
 		ownNews:   map[string]bool{},
-		crowded:   map[int]bool{},
+		fullParts: map[int]bool{},
 	}
 	sy.noAnswer = sy.named(errNoAnswer)
 	if cfg.OnChange != nil {
@@ -233,7 +233,7 @@ func (s *syncer) step(now int64) {
 }
 
 func (s *syncer) roundDue(now int64) bool {
-	return now >= s.nextRound || s.again || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.announceDue(now) || s.receiveDue(now)
+	return now >= s.nextRound || s.unfinished || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.announceDue(now) || s.receiveDue(now)
 }
 
 // announceDue reports whether there is news that need not wait for the next round.
@@ -253,7 +253,7 @@ func (s *syncer) receiveDue(now int64) bool {
 
 // updateStaleness tells deciders which partitions are stale.
 func (s *syncer) updateStaleness(now int64) {
-	s.courier.Judge(now, deadlineMiss*int64(max(s.interval, s.local.params.Load().RTT)))
+	s.courier.Judge(now, staleIntervals*int64(max(s.interval, s.local.params.Load().RTT)))
 	stuck := false
 	for i := range s.local.parts {
 		part, stale := &s.local.parts[i], s.courier.Stale(i)
@@ -267,8 +267,8 @@ func (s *syncer) updateStaleness(now int64) {
 	s.local.stale.Store(stuck)
 }
 
-// ask hands a request to the loop and waits for its answer.
-func (s *syncer) ask(ctx context.Context, r *request) error {
+// do hands a request to the loop and waits for its answer.
+func (s *syncer) do(ctx context.Context, r *request) error {
 	r.ctx, r.done = ctx, make(chan error, 1)
 	select {
 	case <-s.quit:
@@ -292,9 +292,9 @@ func (s *syncer) ask(ctx context.Context, r *request) error {
 
 func (s *syncer) accept(r *request) {
 	switch {
-	case r.kind == askReset && !s.courier.Usable(r.part):
-		s.answer(r, s.whyNot())
-	case r.kind == askReset:
+	case r.kind == resetRequest && !s.courier.Usable(r.part):
+		s.answer(r, s.unusableErr())
+	case r.kind == resetRequest:
 		s.resets = append(s.resets, r)
 	default:
 		r.at = mono.Now(s.base)
@@ -303,8 +303,8 @@ func (s *syncer) accept(r *request) {
 	}
 }
 
-// whyNot is the error of something that Redis can't be asked now.
-func (s *syncer) whyNot() error {
+// unusableErr is the error of something that Redis can't be asked now.
+func (s *syncer) unusableErr() error {
 	switch {
 	case s.err != nil:
 		return s.err
@@ -339,7 +339,7 @@ func (s *syncer) flushAnswers() {
 
 // round sends what is due to the partitions that answer.
 func (s *syncer) round(now int64) {
-	whole := now >= s.nextRound || s.again || len(s.syncs) > 0
+	whole := now >= s.nextRound || s.unfinished || len(s.syncs) > 0
 	by := int64(dueUrgent)
 	var fleet *exchange.FleetCall
 	if whole || s.announceDue(now) || s.receiveDue(now) {
@@ -354,7 +354,7 @@ func (s *syncer) round(now int64) {
 		s.demoteIdle(now)
 	}
 	s.queueForced(now)
-	s.again = false
+	s.unfinished = false
 	s.local.urgent.Store(false)
 	s.sendResets(now)
 	s.sendRestored(now)
@@ -421,7 +421,7 @@ func (s *syncer) sendResets(now int64) {
 		switch {
 		case q.ctx.Err() != nil:
 		case !s.courier.Usable(q.part):
-			s.answer(q, s.whyNot())
+			s.answer(q, s.unusableErr())
 		default:
 			if a := s.local.reportReset(q, now, s); a != nil {
 				s.resetting[a] = q
@@ -444,7 +444,7 @@ func (s *syncer) sendRestored(now int64) {
 			wait = append(wait, it)
 		default:
 			if r = s.courier.Room(part, now); r == nil {
-				wait, s.again = append(wait, it), true
+				wait, s.unfinished = append(wait, it), true
 				break
 			}
 			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{})
@@ -458,9 +458,9 @@ func (s *syncer) sendRestored(now int64) {
 // collect puts what is due by an instant into reports. What can't be sent now stays
 // planned, or is planned for later.
 func (s *syncer) collect(now, by int64) {
-	clear(s.crowded)
+	clear(s.fullParts)
 	s.local.drain(now, by, s.forcedAt, s)
-	if len(s.crowded) == 0 {
+	if len(s.fullParts) == 0 {
 		s.forcedAt = 0
 	}
 }
@@ -472,13 +472,13 @@ func (s *syncer) usable(part int) bool { return s.courier.Usable(part) }
 func (s *syncer) room(part int, now int64) *report {
 	r := s.courier.Room(part, now)
 	if r == nil {
-		s.again, s.crowded[part] = true, true
+		s.unfinished, s.fullParts[part] = true, true
 	}
 	return r
 }
 
 // full implements carrier.
-func (s *syncer) full() bool { return len(s.crowded) == len(s.local.parts) }
+func (s *syncer) full() bool { return len(s.fullParts) == len(s.local.parts) }
 
 func (s *syncer) send(b *batch) {
 	ctx := s.ctx
@@ -506,7 +506,7 @@ func (s *syncer) finish(b *batch, now int64) {
 	for _, o := range res.Outcomes {
 		s.handleOutcome(o, now)
 	}
-	s.concludeAnnounce(b, now)
+	s.finishAnnounce(b, now)
 	if res.Fleet != nil {
 		s.applyFleet(b.Fleet, res.Back, now)
 	}
@@ -516,7 +516,7 @@ func (s *syncer) finish(b *batch, now int64) {
 		s.counts.rounds.Add(1)
 		s.measureRoundTrip(b, now)
 	}
-	s.concludeSyncs(b, res.Failures > 0)
+	s.finishSyncs(b, res.Failures > 0)
 }
 
 // heal has every key of the partitions that have lost state tell its last TAT,
@@ -555,7 +555,7 @@ func (s *syncer) handleOutcome(o outcome, now int64) {
 		s.acknowledge(o.Report, now)
 	case delivery.Refused:
 		s.addFloors(o.Report, now)
-		s.again = true
+		s.unfinished = true
 	case delivery.Failed:
 		s.failResets(o.Report)
 	case delivery.GivenUp:
@@ -569,7 +569,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 	for i, of := range r.Cargo {
 		if of.account != nil {
 			s.overshoot += s.local.applyReply(of, r, i, &s.outbox, now)
-			s.concludeReset(of.account, nil)
+			s.finishReset(of.account, nil)
 		}
 	}
 	s.counts.overshoot.Store(uint64(s.overshoot))
@@ -590,7 +590,7 @@ func (s *syncer) addFloors(r *report, now int64) {
 // with it all the same.
 func (s *syncer) failResets(r *report) {
 	for _, of := range r.Cargo {
-		s.concludeReset(of.account, s.named(fmt.Errorf("limiter: reset: %w", r.Err)))
+		s.finishReset(of.account, s.named(fmt.Errorf("limiter: reset: %w", r.Err)))
 	}
 }
 
@@ -603,7 +603,7 @@ func (s *syncer) giveUp(r *report, now int64) {
 	}
 }
 
-func (s *syncer) concludeReset(a *account.Account, err error) {
+func (s *syncer) finishReset(a *account.Account, err error) {
 	if q := s.resetting[a]; q != nil {
 		if err == nil {
 			it := news.Item{Field: q.field, Reset: true}
@@ -615,9 +615,9 @@ func (s *syncer) concludeReset(a *account.Account, err error) {
 	}
 }
 
-// concludeAnnounce notes whether the news of a call has arrived. If not, the next call
+// finishAnnounce notes whether the news of a call has arrived. If not, the next call
 // carries it. A key whose news was cut counts as not announced.
-func (s *syncer) concludeAnnounce(b *batch, now int64) {
+func (s *syncer) finishAnnounce(b *batch, now int64) {
 	if b.Fleet != nil && b.Fleet.Err == nil {
 		s.outbox.Told()
 	} else if b.Fleet != nil {
@@ -641,8 +641,8 @@ func (s *syncer) measureRoundTrip(b *batch, now int64) {
 	s.local.params.Store(&p)
 }
 
-// concludeSyncs answers those that waited for a full round.
-func (s *syncer) concludeSyncs(b *batch, failed bool) {
+// finishSyncs answers those that waited for a full round.
+func (s *syncer) finishSyncs(b *batch, failed bool) {
 	if b.Probe {
 		if failed {
 			s.answerAll(s.syncs, s.err)
@@ -655,7 +655,7 @@ func (s *syncer) concludeSyncs(b *batch, failed bool) {
 	switch {
 	case failed:
 		s.answerAll(forced, s.err)
-	case s.again || s.behind || s.courier.Failing():
+	case s.unfinished || s.behind || s.courier.Failing():
 		s.syncs = append(s.syncs, forced...)
 	default:
 		for _, q := range forced {
@@ -714,9 +714,9 @@ func (s *syncer) compareIntervals() {
 	shortest, longest := s.fleet.Fastest(), s.fleet.Slowest()
 	switch {
 	case shortest == longest:
-		s.differing = nil
-	case s.differing == nil:
-		s.differing = s.named(fmt.Errorf("limiter: the processes of the fleet have SyncIntervals from %v to %v: all should have the same", shortest, longest))
+		s.intervalsErr = nil
+	case s.intervalsErr == nil:
+		s.intervalsErr = s.named(fmt.Errorf("limiter: the processes of the fleet have SyncIntervals from %v to %v: all should have the same", shortest, longest))
 		s.logger.Warn("limiter: SyncInterval differs within the fleet", "own", s.interval, "shortest", shortest, "longest", longest)
 	}
 }
@@ -727,9 +727,9 @@ func (s *syncer) compareIntervals() {
 func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
 	switch {
 	case other == exchange.Limit{}:
-		s.agreedAt, s.disagree = now, false
-	case !s.disagree && (s.agreedAt == 0 || now-s.agreedAt > int64(disagreeMost)):
-		s.disagree = true
+		s.agreedAt, s.limitsLogged = now, false
+	case !s.limitsLogged && (s.agreedAt == 0 || now-s.agreedAt > int64(limitsDifferMost)):
+		s.limitsLogged = true
 		s.logger.Warn("limiter: another limiter under this prefix has another limit: a rollout, or two that need prefixes of their own", "own", asLimit(own).String(), "other", asLimit(other).String())
 	}
 }
@@ -772,11 +772,11 @@ func (s *syncer) publishStatus(now int64) {
 	if at := s.courier.LastAnswer(); at != 0 {
 		st.LastSync = s.wall(at)
 	}
-	if st.Err == nil && (st.State == Degraded || st.State == Connecting && s.wall(now).Sub(s.base) > deadlineMiss*s.interval) {
+	if st.Err == nil && (st.State == Degraded || st.State == Connecting && s.wall(now).Sub(s.base) > staleIntervals*s.interval) {
 		st.Err = s.noAnswer
 	}
 	if st.Err == nil {
-		st.Err = s.differing
+		st.Err = s.intervalsErr
 	}
 	if st.State != old.State {
 		st.Since = s.wall(now)
@@ -816,12 +816,12 @@ func (s *syncer) log(st, old *Status, now int64) {
 		s.warned = false
 	case st.Err != nil && s.warningDue(st, now):
 		s.warnedAt, s.warned = now, true
-		s.logger.Warn(s.goingOn(st), "processes", st.Processes, "since", st.Since, "err", st.Err)
+		s.logger.Warn(s.outageLine(st), "processes", st.Processes, "since", st.Since, "err", st.Err)
 	}
 }
 
-// goingOn says what decisions go by while Redis can't be used.
-func (s *syncer) goingOn(st *Status) string {
+// outageLine says what decisions go by while Redis can't be used.
+func (s *syncer) outageLine(st *Status) string {
 	switch {
 	case st.State == Connecting && st.Processes == 1:
 		return neverAlone
@@ -860,13 +860,13 @@ func (s *syncer) close() {
 func (s *syncer) leave(tick *time.Ticker) {
 	begin := mono.Now(s.base)
 	if s.courier.FleetAnswers() {
-		last := &request{kind: askSync, ctx: context.Background(), done: make(chan error, 1)}
+		last := &request{kind: syncRequest, ctx: context.Background(), done: make(chan error, 1)}
 		s.accept(last)
 		s.await(tick, begin+int64(closeFlush), func() bool {
 			s.step(mono.Now(s.base))
 			return len(last.done) > 0
 		})
-		s.sayLeave(tick, begin+int64(closeMost))
+		s.sendLeave(tick, begin+int64(closeMost))
 	}
 	now := mono.Now(s.base)
 	closed := s.named(ErrClosed)
@@ -874,7 +874,7 @@ func (s *syncer) leave(tick *time.Ticker) {
 	s.answerAll(s.forced, closed)
 	s.answerAll(s.resets, closed)
 	for a := range s.resetting {
-		s.concludeReset(a, closed)
+		s.finishReset(a, closed)
 	}
 	for i := range s.local.parts {
 		s.local.parts[i].staleSince.CompareAndSwap(0, now)
@@ -897,9 +897,9 @@ func (s *syncer) await(tick *time.Ticker, end int64, done func() bool) {
 	}
 }
 
-// sayLeave takes this process, and its numbers, out of Redis, unless a call
+// sendLeave takes this process, and its numbers, out of Redis, unless a call
 // hangs.
-func (s *syncer) sayLeave(tick *time.Ticker, end int64) {
+func (s *syncer) sendLeave(tick *time.Ticker, end int64) {
 	idle := func() bool { return s.regular == nil && s.probing == nil }
 	s.await(tick, end, idle) // the step that told the rest may have begun another round
 	if !idle() {
