@@ -276,7 +276,7 @@ func (k *lockedKey) save() {
 	}
 	if a := k.account; a != nil {
 		switch {
-		case k.short && k.shorten():
+		case k.short && k.demote():
 			k.flags &^= hasAccount
 			k.shard.accounts.Release(a)
 		default:
@@ -342,8 +342,8 @@ func (k *lockedKey) promote() {
 	}
 }
 
-// shorten puts the account back into its short form, if that has all that matters.
-func (k *lockedKey) shorten() bool {
+// demote puts the account back into its short form, if that has all that matters.
+func (k *lockedKey) demote() bool {
 	a := k.account
 	if a.Usage != 0 || a.Attempts != 0 {
 		return k.unflush()
@@ -370,7 +370,7 @@ func (k *lockedKey) unflush() bool {
 	a.UnfoldSinceReply(b.Rate, p)
 	k.buffer = account.NewBuffer(max(usage, min(a.Alarm-1, a.FairRoom(k.now, b, p)+usage)), min(a.Request(), b.Capacity))
 	k.buffer.Attempts, k.buffer.Taken = uint16(usage), uint16(usage)
-	if a.Due < mono.Add(k.now, p.Interval) || !k.shorten() {
+	if a.Due < mono.Add(k.now, p.Interval) || !k.demote() {
 		*a, k.buffer = kept, table.Buffer{}
 		return false
 	}
@@ -616,7 +616,7 @@ func (k *lockedKey) restore(now int64) (owes bool) {
 		return false
 	}
 	lo := k.shard.local
-	remembered := min(lo.recall.tat(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
+	remembered := min(lo.recall.table.Get(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
 	if it, ok := lo.newsOf(k, now); ok && it.Own {
 		owes = true
 		remembered = max(remembered, believedTAT(&k.bucket, it, now))
@@ -789,7 +789,7 @@ func (sh *shard) evictShardLocked(ref table.Ref) {
 	sh.addOrphanShardLocked(o)
 	if !a.Frozen {
 		a.Due = mono.Never
-		sh.schedule(a, sh.orphanDueShardLocked(a), nil)
+		sh.setDue(a, sh.orphanDueShardLocked(a), nil)
 	}
 }
 
@@ -826,11 +826,6 @@ func (r *recaller) relimit(lim Limit, now int64) {
 		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.ExchangeLimit(), to.ExchangeLimit()) }, now)
 	}
 }
-
-// tat is until when a key's bucket is not full, as far as it is remembered.
-func (r *recaller) tat(hash uint64) int64 { return r.table.Get(hash) }
-
-func (r *recaller) forget(hash uint64) { r.table.Forget(hash) }
 
 // fullAt is when the key's bucket is full again, by all that was known of it
 // at the last decision. A share's level says little: it is mostly low.
@@ -923,7 +918,7 @@ func (sh *shard) updateOrphanShardLocked(k *lockedKey) {
 		sh.unreportedOrphans--
 		sh.removeOrphanShardLocked(k.orphan)
 	case a.Due == mono.Never:
-		sh.schedule(a, sh.orphanDueShardLocked(a), nil)
+		sh.setDue(a, sh.orphanDueShardLocked(a), nil)
 	}
 }
 
@@ -949,7 +944,7 @@ func (sh *shard) orphanDueShardLocked(a *account.Account) int64 {
 // forgetEvictedShardLocked drops what an orphan of a field had to report, and what is
 // remembered or was heard of the key.
 func (sh *shard) forgetEvictedShardLocked(field string) {
-	sh.local.recall.forget(sh.local.recallHashOf(field))
+	sh.local.recall.table.Forget(sh.local.recallHashOf(field))
 	sh.local.news.Put(news.Item{Field: field, Reset: true})
 	for _, o := range slices.Clone(sh.orphans) {
 		if o.field == field && !o.account.Frozen {

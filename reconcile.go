@@ -78,15 +78,10 @@ func (k *lockedKey) takeAccount(now int64) {
 // it has for its reservations, if they may have acted.
 func (k *lockedKey) dropReserved(now int64) {
 	if max(k.bucket.LastEvent, k.account.Reserved) < now && !k.account.Frozen {
-		k.dropAccount()
+		k.shard.accounts.Release(k.account)
+		k.flags &^= hasAccount
+		k.slot.Account, k.account = 0, nil
 	}
-}
-
-// dropAccount takes its account from a key that has nothing to do with the exchange.
-func (k *lockedKey) dropAccount() {
-	k.shard.accounts.Release(k.account)
-	k.flags &^= hasAccount
-	k.slot.Account, k.account = 0, nil
 }
 
 // refresh brings the key's grant up to date, for a decision: it has an account if it
@@ -336,10 +331,10 @@ func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
 // scheduleBy has the key exchanged at an instant, if it isn't earlier.
 func (k *lockedKey) scheduleBy(due int64) {
 	if k.orphan != nil {
-		k.shard.schedule(k.account, due, nil)
+		k.shard.setDue(k.account, due, nil)
 		return
 	}
-	k.shard.schedule(k.account, due, &k.slot)
+	k.shard.setDue(k.account, due, &k.slot)
 }
 
 // unschedule takes a key out of the plan.
@@ -350,8 +345,8 @@ func (k *lockedKey) unschedule() {
 	}
 }
 
-// schedule has a key exchanged at an instant, if it isn't earlier.
-func (sh *shard) schedule(a *account.Account, due int64, slot *table.Ref) {
+// setDue has a key exchanged at an instant, if it isn't earlier.
+func (sh *shard) setDue(a *account.Account, due int64, slot *table.Ref) {
 	if due >= a.Due {
 		return
 	}
@@ -714,7 +709,7 @@ func (lo *local) receive(it news.Item, now int64) {
 	var k lockedKey
 	if !lo.findField(&k, it.Field, now) {
 		if it.Reset {
-			lo.recall.forget(lo.recallHashOf(it.Field))
+			lo.recall.table.Forget(lo.recallHashOf(it.Field))
 			lo.queues.Wake(keyform.FromField(it.Field))
 		}
 		lo.news.Put(it)

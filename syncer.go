@@ -353,7 +353,11 @@ func (s *syncer) round(now int64) {
 		s.nextRound = now + int64(interval*(1+roundJitter*(2*s.random.Float64()-1)))
 		s.demoteIdle(now)
 	}
-	s.queueForced(now)
+	for _, q := range s.syncs {
+		if !q.queued {
+			q.queued, s.forcedAt = true, now
+		}
+	}
 	s.unfinished = false
 	s.local.urgent.Store(false)
 	s.sendResets(now)
@@ -399,19 +403,6 @@ func (s *syncer) demoteIdle(now int64) {
 		}
 		shards[s.demotedShard].demoteIdle(now)
 	}
-}
-
-// queueForced has every key exchanged for those that wait for a full round.
-func (s *syncer) queueForced(now int64) {
-	fresh := false
-	for _, q := range s.syncs {
-		fresh = fresh || !q.queued
-		q.queued = true
-	}
-	if !fresh {
-		return
-	}
-	s.forcedAt = now
 }
 
 // sendResets puts the resets that can go into reports.
