@@ -4,8 +4,6 @@ import (
 	"iter"
 	"math"
 	"math/bits"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,107 +19,133 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
 
-const (
-	spareOrphans = 64   // that a shard keeps the memory of, and as many as it has
-	shardKeys    = 1024 // keys a shard should hold at least: fewer, and chance fills one long before the others
-	maxShards    = 8192
-	dueUrgent    = 0 // the due time of a key that is to be told at once
+// This file has the keys in memory, and follows the life of a key:
+//
+//   - types: local, its shards, lockedKey (the contract of locks), rule;
+//   - find a key, load and save it, promote and demote it;
+//   - acquire it for a decision, with its limit; insert it if need be;
+//   - decide: by the slot alone (decideFast), or by all of the key (decide).
+//
+// Eviction is in evict.go, the exchange of a key with the fleet in reconcile.go.
 
+const (
+	shardKeys = 1024 // keys that a shard has room for at least, if there are several; with fewer, chance fills one long before the others
+	maxShards = 8192 // largest number of shards
+	dueUrgent = 0    // due instant of a key that is to be exchanged at once
 )
 
-// local holds the buckets of this process.
+// local has the keys of one process: those in memory, orphans, and the memory of evicted
+// keys. Decisions use it directly, the syncer by the functions of reconcile.go.
+//
+// A local key is a key as the process holds it: the key itself, or the digest of a long
+// one (package keyform). A field is its name in Redis.
 type local struct {
 	shards    []paddedShard
-	shift     uint8       // of a hash, to the number of a shard
-	stale     atomic.Bool // of some partition grants can't be renewed
-	seeds     *table.Seeds
-	limits    table.Limits
-	spares    account.Spares
-	random    uint64                // seed of the thresholds
-	limit     atomic.Pointer[Limit] // Config.Limit
-	prefix    string                // Config.Prefix
-	secret    []byte                // of the digests that stand for keys in Redis; nil: none
-	parts     []partition
-	params    atomic.Pointer[account.Params]
-	urgent    atomic.Bool       // some key is to be told at once
-	frozen    atomic.Int64      // keys in a report without a reply yet
-	news      *news.Table       // of any keys, and debts of those that were resident
-	recall    *recaller         // of keys that were resident
-	localKeys sync.Map          // field → localKey key of those in memory, with a secret: their fields don't tell which keys they are
-	base      time.Time         // of the limiter's clock
-	due       func(string)      // serves the waiting callers of a key whose turn has come
-	queues    *waitqueue.Queues // of waiting callers, by the localKey form of their key
+	shift     uint8                          // number of bits of a hash after those of its shard's number
+	stale     atomic.Bool                    // true if a partition is stale
+	seeds     *table.Seeds                   // seeds of the hashes of local keys
+	limits    table.Limits                   // limits, to which slots refer by number
+	spares    account.Spares                 // accounts of all shards that no key has
+	random    uint64                         // seed of the thresholds
+	limit     atomic.Pointer[Limit]          // Config.Limit, or that of the last SetLimit
+	prefix    string                         // Config.Prefix
+	secret    []byte                         // Config.KeySecret; nil: none
+	parts     []partition                    // partitions by number; none without Redis
+	params    atomic.Pointer[account.Params] // parameters of the fleet
+	urgent    atomic.Bool                    // true if a key is due at once
+	frozen    atomic.Int64                   // number of keys in reports without a reply
+	news      *news.Table                    // received news, and debts of evicted keys
+	recall    *recaller                      // TATs of evicted keys
+	localKeys sync.Map                       // local keys in memory by field, if there is a secret: a field does not show its key then
+	base      time.Time                      // base of the limiter's clock
+	due       func(string)                   // Limiter.serve, for a key whose first waiting caller has its turn
+	queues    *waitqueue.Queues              // waiting callers, by local key
 }
 
-// partition is what deciders see of one partition of the keys.
+// partition is the state of one of the partitions of keys in Redis, as far as decisions
+// need it.
 type partition struct {
-	staleSince atomic.Int64 // instant at which its grants could no longer be renewed; 0: they can
+	staleSince atomic.Int64 // instant since which it is stale: its grants can't be renewed; 0: it is not
 }
 
-// paddedShard keeps cores that decide in one shard from waiting for another's.
+// paddedShard is a shard with room behind it, so that cores that decide in two shards do
+// not wait for one cache line.
 type paddedShard struct {
 	shard
 	_ [64]byte
 }
 
-// shard is a part of the keys. Its lock guards what stands below it; it is taken before
-// the locks of slots.
+// shard is a part of the keys of a process. Its lock guards insertions, evictions and
+// the fields below it.
 type shard struct {
 	local    *local
 	keys     table.Table
 	accounts account.Pool
-	phase    int64        // of the instants at which lazy keys are due, so that not all shards have them at once
-	nextScan atomic.Int64 // no key that is marked due is planned for an earlier instant
-
-	shadowed atomic.Uint64
+	phase    int64         // shift of the instants at which lazy keys are due, nanoseconds, so that shards have different ones
+	nextScan atomic.Int64  // instant of the next search for due keys: none is due earlier
+	shadowed atomic.Uint64 // decisions that only shadow mode admitted
 
 	mu                sync.Mutex
-	orphans           []*orphan // at account.orphan − 1
-	freeOrphans       []*orphan // for newOrphanShardLocked
-	unreportedOrphans int       // orphans that are not in a report; at most twice the size
-	insertedAt        int64     // when the last key came
-
-	evictions, dropped uint64
-	demotedAt          int64 // when retire last looked through all keys
+	orphans           []*orphan // orphans by account.Orphan − 1
+	freeOrphans       []*orphan // orphans in no use
+	unreportedOrphans int       // number of orphans that are in no report
+	insertedAt        int64     // instant of the last insertion
+	evictions         uint64    // keys evicted
+	dropped           uint64    // dropped usage of evicted keys, tokens
+	demotedAt         int64     // instant of the last demoteIdle, without a syncer
 }
 
-// lockedKey is a copy of what is known of a key that is locked: in its slot, or, if it
-// is evicted, as an orphan: save writes it back, close and unlock do so too.
+// lockedKey is a copy of all state of a locked key. Decisions and the exchange work on
+// it. A key in memory is locked by its slot, an orphan by its shard.
+//
+//   - Lock and load: local.find, local.findField, local.loadReported, Limiter.acquire with
+//     the functions that it calls, and shard.insertShardLocked.
+//   - Load a key that is locked already: load, loadOrphan.
+//   - Write the copy back, and keep the lock: save.
+//   - Save and unlock: close, which serves waiting callers before, and unlock, after
+//     changes by which no waiting caller can go on. Both need a key in memory, except that
+//     close saves an orphan too, and leaves its shard locked.
+//   - Save and unlock a key in memory or an orphan: closeReported.
+//
+// After that the copy is void. The suffix ShardLocked marks functions that need the
+// shard's lock, which their callers take and release. Locks are taken in this order:
+// shard, slots (in the order of their addresses), account pool.
 type lockedKey struct {
 	bucket  bucket.Bucket
 	flags   flags
-	account *account.Account // nil: the fleet has nothing to hear of the key
-	short   bool             // true if the account is made of its short form
-	now     int64            // when it was loaded
-	buffer  table.Buffer
-	slot    table.Ref
-	orphan  *orphan // nil: the key is in memory, in the slot
+	account *account.Account // nil: the fleet does not share the key, and no reservation needs it
+	short   bool             // true if the account was made of the short form, for the time of the lock
+	now     int64            // instant of the load
+	buffer  table.Buffer     // decisions that are not in the account
+	slot    table.Ref        // slot of a key in memory
+	orphan  *orphan          // nil: the key is in memory
 	shard   *shard
 }
 
-// flags are facts about a key that decisions need.
+// flags are facts of a key that decisions need, in its slot.
 type flags uint16
 
 const (
-	shadow           flags = 1 << iota // true if the limit is in shadow mode: what exceeds it is admitted
+	shadow           flags = 1 << iota // true if the limit is in shadow mode: requests above it are admitted
 	byDefault                          // true if the limit is Config.Limit
-	relimited                          // true if the limit has to be requested again at the next decision
+	relimited                          // true if the next decision has to request the limit again
 	awaited                            // true if callers wait for the key in local.queues
-	unlimited                          // true if there is no limit: the bucket, if there was a limit before, goes on beneath
-	blocked                            // true if nothing is admitted: likewise
-	buffersAdmission                   // true if an admission need only be noted in the buffer
-	buffersDenial                      // true if a denial need be
-	hasAccount                         // true if the slot's Account is the number of an account; otherwise it is what others request, as a float32
-	owesFloor                          // floorDue of a key without an account
-	owesLimit                          // limitDue of one
-	partBits                           // the lowest of the bits that have the partition's number, from 0
+	unlimited                          // true if there is no limit; the bucket stays that of the limit before, if there was one
+	blocked                            // true if the burst is 0, which admits nothing unless there is no limit; the bucket stays likewise
+	buffersAdmission                   // true if the buffer alone may record an admission
+	buffersDenial                      // true if the buffer alone may record a denial
+	hasAccount                         // true if the slot's Account is the number of an account; otherwise it is D_o, tokens per second, as a float32
+	owesFloor                          // true if a key in short form has account.FloorDue
+	owesLimit                          // true if a key in short form has account.LimitDue
+	partBits                           // lowest bit of the number of the key's partition, from 0
 
-	notPlain = shadow | relimited | awaited | unlimited | blocked // true if a decision is more than arithmetic
+	notPlain = shadow | relimited | awaited | unlimited | blocked // flags by which a decision needs more than arithmetic
 )
 
+// is reports whether one of the given flags is set.
 func (f flags) is(either flags) bool { return f&either != 0 }
 
-// mark makes what a flag says true, or untrue.
+// mark sets the given flags, or clears them.
 func (f *flags) mark(either flags, is bool) {
 	*f &^= either
 	if is {
@@ -129,28 +153,16 @@ func (f *flags) mark(either flags, is bool) {
 	}
 }
 
-// orphan is an evicted key with usage that is to be reported, or one that was never in
-// memory. It is guarded by its shard's lock.
-type orphan struct {
-	localKey string // the key, where it was never in memory
-	field    string
-	hash     uint64
-	bucket   bucket.Bucket
-	flags    flags
-	account  *account.Account
-}
-
-// rule is what the configuration says of a key, and the version of the limits
-// that it is of.
+// rule is the configuration's answer for one key.
 type rule struct {
 	limit     Limit
-	byDefault bool // the limit is Config.Limit
-	shadow    bool // the limit is on trial
-	version   uint64
+	byDefault bool   // true if the limit is Config.Limit
+	shadow    bool   // true if the limit is in shadow mode
+	version   uint64 // number of changes of limits before the answer
 }
 
-// newLocal makes room for maxKeys keys. Without partitions nothing is ever
-// due.
+// newLocal returns a local with room for maxKeys keys. Without partitions no key is
+// exchanged.
 func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
 	lo := &local{seeds: table.NewSeeds(), random: random, parts: make([]partition, partitions), secret: secret}
 	lo.news = news.NewTable()
@@ -176,14 +188,16 @@ func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
 	return lo
 }
 
+// shardOf returns the shard of a hash.
 func (lo *local) shardOf(hash uint64) *shard { return &lo.shards[hash>>lo.shift].shard }
 
-// locate returns the shard of a held key, and its hash.
+// locate returns the shard and the hash of a local key.
 func (lo *local) locate(localKey string) (*shard, uint64) {
 	h := lo.seeds.Hash(localKey)
 	return lo.shardOf(h), h
 }
 
+// eachShard returns an iterator over the shards.
 func (lo *local) eachShard() iter.Seq[*shard] {
 	return func(yield func(*shard) bool) {
 		for i := range lo.shards {
@@ -194,10 +208,11 @@ func (lo *local) eachShard() iter.Seq[*shard] {
 	}
 }
 
-// fieldOf returns the field in Redis of a local key.
+// fieldOf returns the field of a local key.
 func (lo *local) fieldOf(localKey string) string { return keyform.Field(lo.secret, localKey) }
 
-// recallHashOf is the hash by which the key of a field is remembered.
+// recallHashOf returns the hash by which the key of a field is remembered after its
+// eviction.
 func (lo *local) recallHashOf(field string) uint64 {
 	if lo.secret != nil {
 		return lo.seeds.Hash(field)
@@ -205,7 +220,8 @@ func (lo *local) recallHashOf(field string) uint64 {
 	return lo.seeds.Hash(keyform.FromField(field))
 }
 
-// find locks and loads a held key, if it is in memory.
+// find locks and loads a local key, and reports whether it is in memory. It does not
+// count as a use of the key.
 func (lo *local) find(k *lockedKey, localKey string, now int64) bool {
 	sh, hash := lo.locate(localKey)
 	ref, ok := sh.keys.Find(hash, localKey, false)
@@ -215,7 +231,7 @@ func (lo *local) find(k *lockedKey, localKey string, now int64) bool {
 	return ok
 }
 
-// findField locks and loads the key of a field, if it is in memory.
+// findField locks and loads the key of a field, and reports whether it is in memory.
 func (lo *local) findField(k *lockedKey, field string, now int64) bool {
 	localKey := ""
 	if lo.secret == nil {
@@ -228,10 +244,10 @@ func (lo *local) findField(k *lockedKey, field string, now int64) bool {
 	return lo.find(k, localKey, now)
 }
 
-// each calls f for every key in memory, which it locks and loads. Deciders never wait for
-// more than one of them.
+// each calls f with every key in memory, locked, loaded and flushed, except that keys in
+// short form keep their buffers. It locks one key at a time.
 func (lo *local) each(now int64, f func(*lockedKey)) {
-	var k lockedKey // one, for it is on the heap
+	var k lockedKey // one for all keys, because it is on the heap
 	for sh := range lo.eachShard() {
 		sh.keys.Each(func(ref table.Ref) {
 			k.load(sh, ref, now)
@@ -244,7 +260,8 @@ func (lo *local) each(now int64, f func(*lockedKey)) {
 	}
 }
 
-// load makes k a copy of a key in memory, whose slot is locked.
+// load makes k a copy of a key in memory, whose slot is locked. A key in short form gets
+// an account for as long as it is locked.
 func (k *lockedKey) load(sh *shard, ref table.Ref, now int64) {
 	lim := sh.local.limits.At(ref.Limit)
 	*k = lockedKey{
@@ -268,7 +285,8 @@ func (k *lockedKey) loadOrphan(sh *shard, o *orphan, now int64) {
 	*k = lockedKey{bucket: o.bucket, flags: o.flags, account: o.account, orphan: o, shard: sh, now: now}
 }
 
-// save writes back what is known.
+// save writes the copy back, and keeps the lock. A key that was loaded from its short
+// form is demoted to it if possible, otherwise promoted.
 func (k *lockedKey) save() {
 	if k.orphan != nil {
 		k.orphan.bucket, k.orphan.flags = k.bucket, k.flags
@@ -288,8 +306,8 @@ func (k *lockedKey) save() {
 	s.Level, s.At, s.Flags, s.Buffer = k.bucket.Level, k.bucket.At, uint16(k.flags), k.buffer
 }
 
-// close ends what was done to a key: callers that wait for it and may go on do so, the
-// key is as it was left, and it is not locked any more. An orphan's shard stays locked.
+// close serves the key's waiting callers, saves the key and unlocks it. Except that the
+// shard of an orphan stays locked, and an orphan with nothing to report is removed.
 func (k *lockedKey) close() {
 	if k.orphan != nil {
 		k.save()
@@ -302,13 +320,14 @@ func (k *lockedKey) close() {
 	k.unlock()
 }
 
-// unlock is close after a change that lets nobody go on who waits.
+// unlock saves and unlocks a key in memory. It serves no waiting callers.
 func (k *lockedKey) unlock() {
 	k.save()
 	k.slot.Unlock()
 }
 
-// lengthen makes the key an account of its short form.
+// lengthen makes an account of the key's short form, for as long as the key is locked.
+// Except that a short form of long ago counts as that of a new key with a full bucket.
 func (k *lockedKey) lengthen() {
 	lo := k.shard.local
 	k.account, k.short = k.shard.accounts.Take(), true
@@ -316,7 +335,7 @@ func (k *lockedKey) lengthen() {
 	a.Partition = uint16(k.flags/partBits) + 1
 	l := table.Beside[account.Short](k.slot)
 	if k.buffer.Taken == 0 && l.Stale == 0 && k.now > mono.Add(max(l.Epoch(), l.TAT, k.bucket.At), account.IdleAfter) {
-		*l = account.NewShort(k.now) // what it says is as good as gone
+		*l = account.NewShort(k.now) // all of its state has decayed
 		k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Burst, k.now, k.now
 		k.slot.Level, k.slot.At, k.slot.Account = k.bucket.Level, k.now, 0
 	}
@@ -329,7 +348,8 @@ func (k *lockedKey) lengthen() {
 	}
 }
 
-// promote has the key keep its account.
+// promote makes the account of a key in short form the key's own, and flushes the buffer
+// into it.
 func (k *lockedKey) promote() {
 	if k.short {
 		k.flush(k.now)
@@ -342,14 +362,16 @@ func (k *lockedKey) promote() {
 	}
 }
 
-// demote puts the account back into its short form, if that has all that matters.
+// demote writes the account into the short form. It returns false, and leaves the
+// account as it is, if the short form can't hold all that matters.
 func (k *lockedKey) demote() bool {
 	a := k.account
 	if a.Usage != 0 || a.Attempts != 0 {
 		return k.unflush()
 	}
-	late := a.Due == dueUrgent || k.buffer.Taken == 0 && a.Due != mono.Never
-	if late && a.Marks == 0 || k.flags.is(awaited) || !a.Shorten(table.Beside[account.Short](k.slot), &k.bucket, k.buffer, k.now, k.shard.local.params.Load()) {
+	// A short form has no due instant: its usage and its marks give that.
+	dueOtherwise := a.Due == dueUrgent || k.buffer.Taken == 0 && a.Due != mono.Never
+	if dueOtherwise && a.Marks == 0 || k.flags.is(awaited) || !a.Shorten(table.Beside[account.Short](k.slot), &k.bucket, k.buffer, k.now, k.shard.local.params.Load()) {
 		return false
 	}
 	k.flags.mark(owesFloor, a.Is(account.FloorDue))
@@ -358,8 +380,9 @@ func (k *lockedKey) demote() bool {
 	return true
 }
 
-// unflush is shorten just after a reply, with tokens taken while that was on its way: they
-// go back into the buffer.
+// unflush demotes a key whose reply came just now, and which has usage since the report.
+// The usage goes back into the buffer. It returns false, and leaves the account as it
+// is, if the key has to keep that.
 func (k *lockedKey) unflush() bool {
 	a, b := k.account, &k.bucket
 	if a.Usage != a.Attempts || a.Usage <= 0 || a.Usage > math.MaxUint16 || a.RepliedAt != k.now || k.buffer.Attempts != 0 || a.Alarm == bucket.MaxTokens {
@@ -379,7 +402,7 @@ func (k *lockedKey) unflush() bool {
 	return true
 }
 
-// key is the key in the form in which it is held.
+// key returns the local key. That of an evicted key is empty.
 func (k *lockedKey) key() string {
 	if k.orphan != nil {
 		return k.orphan.localKey
@@ -387,7 +410,7 @@ func (k *lockedKey) key() string {
 	return k.shard.keys.Key(k.slot)
 }
 
-// field is the key's field in Redis.
+// field returns the key's field.
 func (k *lockedKey) field() string {
 	switch {
 	case k.orphan != nil:
@@ -398,7 +421,7 @@ func (k *lockedKey) field() string {
 	return string(k.appendField(nil))
 }
 
-// appendField appends the field of a key in memory, without a secret.
+// appendField appends the field of a key in memory. It needs a process without a secret.
 func (k *lockedKey) appendField(b []byte) []byte {
 	b = k.shard.keys.AppendKey(append(b, 'k'), k.slot)
 	if len(b) > 1+keyform.MaxKey {
@@ -408,7 +431,7 @@ func (k *lockedKey) appendField(b []byte) []byte {
 	return b
 }
 
-// fieldHash is the hash of the key's field.
+// fieldHash returns the hash of the key's field.
 func (k *lockedKey) fieldHash() uint64 {
 	if k.orphan != nil || k.shard.local.secret != nil {
 		return exchange.Hash(k.field())
@@ -417,7 +440,7 @@ func (k *lockedKey) fieldHash() uint64 {
 	return exchange.Hash(k.appendField(room[:0]))
 }
 
-// recallHash is the hash by which the key is remembered when it is evicted.
+// recallHash returns the hash by which the key is remembered after its eviction.
 func (k *lockedKey) recallHash() uint64 {
 	switch {
 	case k.shard.local.secret != nil:
@@ -428,7 +451,7 @@ func (k *lockedKey) recallHash() uint64 {
 	return k.shard.keys.Hash(k.slot)
 }
 
-// totalUsage is the tokens admitted less those given back, ever.
+// totalUsage returns the usage of the key since it has its account, in tokens.
 func (k *lockedKey) totalUsage() int64 {
 	if k.account == nil {
 		return 0
@@ -436,8 +459,8 @@ func (k *lockedKey) totalUsage() int64 {
 	return k.account.Taken() + int64(k.buffer.Taken)
 }
 
-// acquire locks and loads a key, which it brings into memory if need be, its grant up
-// to date.
+// acquire locks and loads a key for a decision: in memory, with its limit, and with a
+// grant that holds.
 func (l *Limiter) acquire(k *lockedKey, key string, now int64) {
 	localKey := keyform.Local(key)
 	sh, hash := l.local.locate(localKey)
@@ -445,7 +468,8 @@ func (l *Limiter) acquire(k *lockedKey, key string, now int64) {
 	l.load(k, key, localKey, sh, hash, ref, ok, now)
 }
 
-// load is acquire of a key that was looked for.
+// load completes acquire after a search for the key. If the key was found, ref is
+// locked.
 func (l *Limiter) load(k *lockedKey, key, localKey string, sh *shard, hash uint64, ref table.Ref, found bool, now int64) {
 	if found && !flags(ref.Flags).is(relimited) {
 		k.load(sh, ref, now)
@@ -458,9 +482,9 @@ func (l *Limiter) load(k *lockedKey, key, localKey string, sh *shard, hash uint6
 	k.refresh(now)
 }
 
-// insertOrRelimit brings a key into memory, or requests the limit of one that is there, and loads
-// it. The limit is requested without a lock, and once more if limits
-// changed meanwhile; if they did so again, the next decision asks.
+// insertOrRelimit locks and loads a key that is not in memory, or whose limit is to be
+// requested again. It requests the limit without a lock, and once more if limits have
+// changed meanwhile. After a second change the next decision requests it.
 func (l *Limiter) insertOrRelimit(k *lockedKey, key, localKey string, sh *shard, hash uint64, now int64) {
 	for again := false; ; again = true {
 		r := l.ruleOf(key)
@@ -475,8 +499,8 @@ func (l *Limiter) insertOrRelimit(k *lockedKey, key, localKey string, sh *shard,
 	}
 }
 
-// insertOrRelimitShardLocked brings a key into memory by a rule, or gives it to one that is
-// there and has to have its limit requested. It loads the key.
+// insertOrRelimitShardLocked locks and loads a key that it inserts by a rule. If the key
+// is in memory already, the rule is applied if the limit is to be requested again.
 func (l *Limiter) insertOrRelimitShardLocked(k *lockedKey, localKey string, sh *shard, hash uint64, r rule, now int64) {
 	if ref, ok := sh.keys.Find(hash, localKey, true); ok {
 		k.load(sh, ref, now)
@@ -490,7 +514,8 @@ func (l *Limiter) insertOrRelimitShardLocked(k *lockedKey, localKey string, sh *
 	k.flags.mark(shadow, r.shadow)
 }
 
-// ruleOf asks the configuration; never under a lock.
+// ruleOf requests a key's rule from the configuration. It is called without a lock,
+// because LimitFor and Shadow may block.
 func (l *Limiter) ruleOf(key string) rule {
 	r := rule{byDefault: true, version: l.limits.Load()}
 	r.shadow = l.shadow != nil && l.shadow(key)
@@ -510,15 +535,16 @@ func (l *Limiter) ruleOf(key string) rule {
 	return r
 }
 
-// applyRule gives a key what its rule says.
+// applyRule gives the key the limit and the mode of its rule.
 func (k *lockedKey) applyRule(r rule, now int64) {
 	k.flags.mark(shadow, r.shadow)
 	k.flags.mark(relimited, false)
 	k.relimit(r.limit, r.byDefault, now)
 }
 
-// relimit gives the entry of a held key, if it is resident, what its rule says. Where
-// limits have changed again meanwhile, the next decision asks.
+// relimit applies a rule to a local key, if that is in memory and its limit is to be
+// requested again. Except that after another change of limits the next decision requests
+// it.
 func (l *Limiter) relimit(localKey string, r rule, now int64) {
 	var k lockedKey
 	if !l.local.find(&k, localKey, now) {
@@ -530,9 +556,9 @@ func (l *Limiter) relimit(localKey string, r rule, now int64) {
 	k.close()
 }
 
-// copyOf makes k a copy of a key that nobody else sees, with an account in seen if it
-// needs one. A key that is not in memory is made up. It returns the tokens that wait for
-// the key too.
+// copyOf makes k an unlocked copy of a key, with a grant that holds, and leaves the key
+// itself as it is. The account of the copy, if it has one, is in seen. A key that is not
+// in memory is copied from a new orphan. It returns the tokens that wait for the key.
 func (l *Limiter) copyOf(k *lockedKey, key string, now int64, seen *account.Account) (waiting float64) {
 	localKey := keyform.Local(key)
 	found := l.local.find(k, localKey, now)
@@ -571,8 +597,8 @@ func (l *Limiter) copyOf(k *lockedKey, key string, now int64, seen *account.Acco
 	return waiting
 }
 
-// insertShardLocked brings a held key into memory, for which another one may be evicted, and
-// locks it.
+// insertShardLocked brings a local key into memory, locks and loads it. It may evict
+// another key.
 func (sh *shard) insertShardLocked(k *lockedKey, localKey string, hash uint64, lim Limit, now int64) {
 	lo, field, text := sh.local, "", ""
 	if lo.secret != nil {
@@ -585,23 +611,24 @@ func (sh *shard) insertShardLocked(k *lockedKey, localKey string, hash uint64, l
 	k.bucket = newBucket(lim, now)
 	k.slot.Limit = lo.limits.Take(table.Limit{Rate: k.bucket.Rate, Burst: k.bucket.Burst})
 	if k.initialize(localKey) {
-		lo.news.Put(news.Item{Field: k.field(), Reset: true}) // until it is evicted again
+		lo.news.Put(news.Item{Field: k.field(), Reset: true}) // the level has the debt now
 	}
 	if field != "" {
 		lo.localKeys.Store(field, text[keyform.FieldSize:])
 	}
 }
 
-// initialize makes a key, which has a limit, one of which only that is known which is
-// remembered of the key, and reports whether that is a debt. Another key's memory may
-// be taken for its own, but no debt.
+// initialize gives a new key, which has its limit, flags, an account if it needs one,
+// and the level that is remembered of the key. It reports whether that is a debt.
+// Because the remembered TATs are kept by tags of hashes, one key's may be taken for
+// another's. Debts are kept by field.
 func (k *lockedKey) initialize(localKey string) (owes bool) {
 	lo, now := k.shard.local, k.now
 	k.flags.mark(unlimited, k.bucket.Unlimited())
 	k.flags.mark(blocked, k.bucket.Burst == 0)
 	if k.orphan == nil && lo.queues.Has(localKey) {
 		k.setAwaited(true)
-		lo.queues.Forget(localKey) // the bucket knows of no reservation
+		lo.queues.Forget(localKey) // the new bucket has no reservations
 	}
 	if k.needsAccount() {
 		k.openAccount(now)
@@ -609,26 +636,7 @@ func (k *lockedKey) initialize(localKey string) (owes bool) {
 	return k.restore(now)
 }
 
-// restore sets a bucket that is about to be shared by what is remembered of its key, and
-// reports whether that is a debt.
-func (k *lockedKey) restore(now int64) (owes bool) {
-	if !k.bucket.Shared() {
-		return false
-	}
-	lo := k.shard.local
-	remembered := min(lo.recall.table.Get(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
-	if it, ok := lo.newsOf(k, now); ok && it.Own {
-		owes = true
-		remembered = max(remembered, believedTAT(&k.bucket, it, now))
-	}
-	k.bucket.Level = k.bucket.LevelUntil(remembered, now)
-	if k.account != nil && remembered > now {
-		k.account.RepliedTAT = remembered
-	}
-	return owes
-}
-
-// setAwaited notes that callers wait for the key, or that none does.
+// setAwaited records whether callers wait for the key.
 func (k *lockedKey) setAwaited(is bool) {
 	k.flags.mark(awaited, is)
 	if k.orphan == nil {
@@ -636,7 +644,7 @@ func (k *lockedKey) setAwaited(is bool) {
 	}
 }
 
-// setSlotLimit has the slot refer to the limit of the bucket.
+// setSlotLimit makes the slot refer to the limit of the bucket. Orphans have no slot.
 func (k *lockedKey) setSlotLimit() {
 	if k.orphan != nil {
 		return
@@ -647,8 +655,8 @@ func (k *lockedKey) setSlotLimit() {
 	limits.Release(old)
 }
 
-// decideFast decides on a key by its slot and its account's first cache line, as far as
-// they say all that a decision needs, and unlocks it; done is false where they don't.
+// decideFast decides by the slot and the first cache line of the account, and unlocks
+// the slot. If these do not suffice, it changes nothing, and done is false.
 func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 	lo := sh.local
 	lim, cost, f := lo.limits.At(s.Limit), float64(n), flags(s.Flags)
@@ -679,8 +687,9 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 	return ok, done
 }
 
-// recordFirst notes the first tokens that are taken of a key since its last report, at the given
-// level: noteLight in short. It returns false where that does not do.
+// recordFirst records an admission, the first one since the last report, in the short
+// form and the buffer, without an account. It returns false, and changes nothing, if
+// these do not suffice. The level is that before the admission.
 func (sh *shard) recordFirst(s table.Ref, level float64, now, n int64) bool {
 	l, p := table.Beside[account.Short](s), sh.local.params.Load()
 	lim := sh.local.limits.At(s.Limit)
@@ -701,7 +710,8 @@ func (sh *shard) recordFirst(s table.Ref, level float64, now, n int64) bool {
 	return true
 }
 
-// bufferFlag is the flag by which a decision need only be noted in the buffer.
+// bufferFlag returns the flag by which the buffer alone may record an admission or a
+// denial.
 func bufferFlag(ok bool) flags {
 	if ok {
 		return buffersAdmission
@@ -709,8 +719,8 @@ func bufferFlag(ok bool) flags {
 	return buffersDenial
 }
 
-// decide takes n tokens and says so, or counts a denial; one that is admitted where the
-// limit is in shadow mode.
+// decide takes n tokens if the bucket admits them, counts the decision and records it.
+// It returns false if the tokens were not taken, even if shadow mode admits the cost.
 func (k *lockedKey) decide(now, n int64) bool {
 	ok := k.admitted(now, n)
 	if ok && !k.flags.is(unlimited|blocked) {
@@ -729,14 +739,15 @@ func (k *lockedKey) decide(now, n int64) bool {
 	return ok
 }
 
-// admitInShadow admits a cost that a limit in shadow mode would have denied.
+// admitInShadow counts and records a cost that only shadow mode admits. It takes no
+// tokens.
 func (k *lockedKey) admitInShadow(now, n int64) {
 	k.shard.shadowed.Add(1)
 	k.count(true)
 	k.record(now, n, false)
 }
 
-// count counts a decision on the key.
+// count counts a decision on the key, for Stats.
 func (k *lockedKey) count(ok bool) {
 	switch keys := &k.shard.keys; {
 	case k.orphan != nil:
@@ -748,7 +759,7 @@ func (k *lockedKey) count(ok bool) {
 	}
 }
 
-// addTo adds up what the shard and its keys have counted.
+// addTo adds the shard's counts to s.
 func (sh *shard) addTo(s *Stats) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -759,198 +770,4 @@ func (sh *shard) addTo(s *Stats) {
 	s.Keys += sh.keys.Len()
 	s.Evicted += sh.evictions
 	s.DroppedTokens += sh.dropped
-}
-
-// evictShardLocked ends what is known of a key whose slot another key takes. What it has not
-// reported goes to the next round all the same, up to a bound.
-func (sh *shard) evictShardLocked(ref table.Ref) {
-	var k lockedKey
-	k.load(sh, ref, sh.insertedAt)
-	k.flush(sh.insertedAt)
-	if sh.local.secret != nil {
-		sh.local.localKeys.Delete(k.field())
-	}
-	sh.local.recall.remember(&k, sh.insertedAt)
-	sh.evictions++
-	sh.local.limits.Release(ref.Limit)
-	a := k.account
-	if a == nil {
-		return // the timer of the queue, if there is one, brings the key back when a turn comes
-	}
-	a.Queued = 0
-	a.Mark(account.ReportedQueue, false) // no later report can take the demand back: it decays
-	if !a.Frozen && (a.Usage == 0 || sh.unreportedOrphans >= sh.orphanRoomShardLocked(&k)) {
-		sh.dropped += uint64(max(0, a.Usage))
-		sh.accounts.Release(a)
-		return
-	}
-	o := sh.newOrphanShardLocked()
-	*o = orphan{field: k.field(), hash: sh.keys.Hash(ref), bucket: k.bucket, flags: k.flags &^ awaited, account: a}
-	sh.addOrphanShardLocked(o)
-	if !a.Frozen {
-		a.Due = mono.Never
-		sh.setDue(a, sh.orphanDueShardLocked(a), nil)
-	}
-}
-
-// recaller keeps what evicted keys have taken from coming back as a fresh burst, and
-// what they owe from being forgotten. Of those in debt few are expected, and they are
-// kept by name: two that meet in a cell must not pay for each other.
-type recaller struct {
-	table *recall.Table // by the hashes of keys
-	debts *news.Table
-	limit bucket.Bucket // the last default limit that is one; under Limiter.changing
-}
-
-// remember remembers a key that goes.
-func (r *recaller) remember(k *lockedKey, now int64) {
-	if !k.bucket.Shared() {
-		return
-	}
-	full := k.fullAt()
-	r.table.Put(k.recallHash(), full, now)
-	if k.inDebt(now) {
-		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.ExchangeLimit(), Own: true})
-	}
-}
-
-// relimit has keys remembered as what they would be had they been resident when the
-// default limit changed, also by way of one that is none. Those with a limit of their own
-// are taken for others: they may come back with less than they had, never below empty.
-func (r *recaller) relimit(lim Limit, now int64) {
-	from, to := r.limit, newBucket(lim, now)
-	if !to.Shared() {
-		return
-	}
-	if r.limit = to; from.Shared() {
-		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.ExchangeLimit(), to.ExchangeLimit()) }, now)
-	}
-}
-
-// fullAt is when the key's bucket is full again, by all that was known of it
-// at the last decision. A share's level says little: it is mostly low.
-func (k *lockedKey) fullAt() int64 {
-	b, a := &k.bucket, k.account
-	switch {
-	case a == nil:
-		return mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate))
-	case b.Mode == bucket.Share:
-		return mono.Add(max(a.TAT, b.At), bucket.Delay(-a.Unreported(b.Rate), b.Rate))
-	case b.Mode == bucket.Stale:
-		return mono.Add(b.At, bucket.Delay(b.Level-b.Capacity, b.Refill))
-	}
-	return max(a.TAT, mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate)))
-}
-
-// inDebt reports whether the key's bucket is below empty.
-func (k *lockedKey) inDebt(now int64) bool {
-	return k.fullAt() > mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate))
-}
-
-// makeOrphan makes a held key that is not in memory: an orphan that its shard does not have.
-func (sh *shard) makeOrphan(k *lockedKey, localKey string, lim Limit, now int64) {
-	o := &orphan{localKey: strings.Clone(localKey), field: sh.local.fieldOf(localKey), hash: sh.local.seeds.Hash(localKey), bucket: newBucket(lim, now)}
-	k.loadOrphan(sh, o, now)
-	k.initialize(localKey)
-}
-
-// adoptOrphan takes over an orphan that was made up, after a decision on it.
-func (sh *shard) adoptOrphan(k *lockedKey, now int64) {
-	k.flush(now)
-	sh.local.recall.remember(k, now)
-	k.save()
-	if k.account == nil {
-		return
-	}
-	k.account.Due = mono.Never
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if sh.unreportedOrphans >= sh.orphanRoomShardLocked(k) {
-		sh.dropped += uint64(max(0, k.account.Usage))
-		sh.accounts.Release(k.account)
-		return
-	}
-	sh.addOrphanShardLocked(k.orphan)
-	sh.updateOrphanShardLocked(k)
-}
-
-// newOrphanShardLocked returns the memory of an orphan that has gone, or new memory.
-func (sh *shard) newOrphanShardLocked() *orphan {
-	last := len(sh.freeOrphans) - 1
-	if last < 0 {
-		return new(orphan)
-	}
-	o := sh.freeOrphans[last]
-	sh.freeOrphans = sh.freeOrphans[:last]
-	return o
-}
-
-// addOrphanShardLocked keeps an orphan until it is reported.
-func (sh *shard) addOrphanShardLocked(o *orphan) {
-	sh.orphans = append(sh.orphans, o)
-	o.account.Orphan = uint32(len(sh.orphans))
-	if !o.account.Frozen {
-		sh.unreportedOrphans++
-	}
-}
-
-// removeOrphanShardLocked lets go of an orphan.
-func (sh *shard) removeOrphanShardLocked(o *orphan) {
-	i, last := o.account.Orphan-1, len(sh.orphans)-1
-	sh.orphans[i] = sh.orphans[last]
-	sh.orphans[i].account.Orphan = i + 1
-	sh.orphans[last] = nil
-	sh.orphans = sh.orphans[:last]
-	o.account.Orphan = 0
-	sh.accounts.Release(o.account)
-	if len(sh.freeOrphans) < len(sh.orphans)+spareOrphans {
-		sh.freeOrphans = append(sh.freeOrphans, o)
-	}
-}
-
-// updateOrphanShardLocked lets go of an orphan that is not in a report, and has no usage to report.
-func (sh *shard) updateOrphanShardLocked(k *lockedKey) {
-	a := k.account
-	switch {
-	case a.Orphan == 0: // it has gone
-	case a.Frozen:
-	case a.Usage == 0:
-		sh.unreportedOrphans--
-		sh.removeOrphanShardLocked(k.orphan)
-	case a.Due == mono.Never:
-		sh.setDue(a, sh.orphanDueShardLocked(a), nil)
-	}
-}
-
-// orphanRoomShardLocked is the number of orphans among which there is room for one more.
-// Those in debt come last: what they were charged may be refunded, and a refund of what
-// Redis has never heard of would be a gift.
-func (sh *shard) orphanRoomShardLocked(k *lockedKey) int {
-	if k.inDebt(sh.insertedAt) {
-		return 2 * sh.keys.Size()
-	}
-	return sh.keys.Size()
-}
-
-// orphanDueShardLocked is when an orphan is to be exchanged: in the next round, or, in a flood,
-// before.
-func (sh *shard) orphanDueShardLocked(a *account.Account) int64 {
-	if sh.unreportedOrphans < sh.keys.Size()/2 {
-		return a.ReportedAt
-	}
-	return dueUrgent
-}
-
-// forgetEvictedShardLocked drops what an orphan of a field had to report, and what is
-// remembered or was heard of the key.
-func (sh *shard) forgetEvictedShardLocked(field string) {
-	sh.local.recall.table.Forget(sh.local.recallHashOf(field))
-	sh.local.news.Put(news.Item{Field: field, Reset: true})
-	for _, o := range slices.Clone(sh.orphans) {
-		if o.field == field && !o.account.Frozen {
-			o.account.Usage = 0 // nothing was dropped
-			sh.unreportedOrphans--
-			sh.removeOrphanShardLocked(o)
-		}
-	}
 }

@@ -16,37 +16,48 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/table"
 )
 
-// cargo is what a record of a report is of: a key, whose account is another's only
-// when the report has ended; or, without one, what was heard of a key.
+// This file has the exchange of a key with its fleet, in the order of a round:
+//
+//   - grant: the account of a key, and its grant before a decision (refresh, renew);
+//   - record decisions, in the buffer or in the account;
+//   - schedule: the instant at which a key is due, and the search for due keys;
+//   - report due keys, apply replies, heal after a loss;
+//   - news, changes of limit, resets, demotion.
+//
+// Package account has the rules. Here they are applied to locked keys.
+
+// cargo identifies the key of a record in a report. The account stays that of the key
+// until the report has ended. The zero cargo is that of restored news, which has no key.
 type cargo struct {
 	shard   *shard
 	account *account.Account
 }
 
-// carrier takes the records of keys to Redis.
+// carrier takes records to Redis. The syncer is one.
 type carrier interface {
-	// usable reports whether a partition may be sent to now.
+	// usable reports whether a report to the partition would be sent now.
 	usable(part int) bool
-	// room returns the report of a partition that has room for a record; nil: none has,
+	// room returns a report of the partition with room for a record; nil: there is none
 	// in this round.
 	room(part int, now int64) *report
-	// full reports whether no partition has room in this round.
+	// full reports whether no partition has room for a record in this round.
 	full() bool
 }
 
-// exchanges reports whether the fleet is told of the key.
+// exchanges reports whether the key has an account for its exchange with the fleet.
 func (k *lockedKey) exchanges() bool { return k.account.Exchanges() }
 
-// needsAccount reports whether the key does, and has none for the exchange: its limit is
-// one that the fleet shares.
+// needsAccount reports whether the fleet is to share the key, and the key has no account
+// for that.
 func (k *lockedKey) needsAccount() bool {
 	return !k.exchanges() && len(k.shard.local.parts) > 0 && k.bucket.Shared()
 }
 
-// openAccount gives a key that has none an account, and tells that what was heard of the key.
+// openAccount begins the exchange of a key: it gets an account, its partition, and the
+// TAT and demand of received news.
 func (k *lockedKey) openAccount(now int64) {
 	lo := k.shard.local
-	if k.account == nil { // else it has one for its reservations
+	if k.account == nil { // otherwise it has one for reservations
 		k.takeAccount(now)
 		k.short = k.orphan == nil
 	}
@@ -62,7 +73,7 @@ func (k *lockedKey) openAccount(now int64) {
 	}
 }
 
-// takeAccount gives a key that has none an account.
+// takeAccount gives a key without an account a new one.
 func (k *lockedKey) takeAccount(now int64) {
 	k.account = k.shard.accounts.Take()
 	k.account.Begin(now)
@@ -74,8 +85,8 @@ func (k *lockedKey) takeAccount(now int64) {
 	k.slot.Account = k.account.Number
 }
 
-// dropReserved takes from a key that has nothing to do with the exchange the account that
-// it has for its reservations, if they may have acted.
+// dropReserved takes the account from a key that the fleet does not share, once all
+// reservations may have acted.
 func (k *lockedKey) dropReserved(now int64) {
 	if max(k.bucket.LastEvent, k.account.Reserved) < now && !k.account.Frozen {
 		k.shard.accounts.Release(k.account)
@@ -84,8 +95,8 @@ func (k *lockedKey) dropReserved(now int64) {
 	}
 }
 
-// refresh brings the key's grant up to date, for a decision: it has an account if it
-// needs one, and the grant holds.
+// refresh makes the key ready for a decision: it has an account if it needs one, and a
+// grant that holds.
 func (k *lockedKey) refresh(now int64) {
 	switch a := k.account; {
 	case k.needsAccount():
@@ -107,18 +118,18 @@ func (k *lockedKey) refresh(now int64) {
 	}
 }
 
-// fresh reports whether a key's grant holds at now.
+// fresh reports whether the key's grant holds.
 func (k *lockedKey) fresh(now int64) bool {
 	return !k.exchanges() || now < k.account.Until && k.account.StaleSince == k.staleSince()
 }
 
-// staleSince is when the grants of the key's partition could no longer be
-// renewed; 0: they can.
+// staleSince returns the instant since which the key's partition is stale; 0: it is not.
 func (k *lockedKey) staleSince() int64 {
 	return k.shard.local.parts[k.account.Partition-1].staleSince.Load()
 }
 
-// renewShort is renew of a key whose buffer is to stay as it is.
+// renewShort renews the grant of a key in short form, and leaves its buffer as it is.
+// Except that a key whose new grant is in share mode is promoted.
 func (k *lockedKey) renewShort(now int64) {
 	kept, buffer := *k.account, k.buffer
 	k.flush(now)
@@ -127,22 +138,22 @@ func (k *lockedKey) renewShort(now int64) {
 		return
 	}
 	if k.bucket.Mode == bucket.Stale {
-		buffer.Room = 0 // until the first reply no decision goes by the slot alone
+		buffer.Room = 0 // in an outage every decision needs the account
 	}
 	kept.Share, kept.StaleSince = k.account.Share, k.account.StaleSince
 	kept.Until, kept.Expires, kept.Alarm, kept.RNG = k.account.Until, k.account.Expires, k.account.Alarm, k.account.RNG
 	*k.account, k.buffer = kept, buffer
 }
 
-// renew brings the grant up to date: the outage has begun or goes on, or it
-// has expired.
+// renew replaces a grant that does not hold any more: because of an outage, after an
+// outage, or because no reply has renewed it.
 func (k *lockedKey) renew(now int64) {
 	a, b := k.account, &k.bucket
 	p, since := k.shard.local.params.Load(), k.staleSince()
 	switch {
 	case since != 0:
 		if a.StaleSince != since {
-			k.endOutage(now, p) // one outage after another, with no reply between them
+			k.endOutage(now, p) // another outage, without a reply in between
 		}
 		entered := b.Mode != bucket.Stale
 		a.StaleSince = since
@@ -152,7 +163,7 @@ func (k *lockedKey) renew(now int64) {
 		}
 	case b.Mode == bucket.Stale:
 		k.endOutage(now, p)
-		a.Until = mono.Add(now, account.GrantIntervals*p.Interval) // until the reply, which is to come
+		a.Until = mono.Add(now, account.GrantIntervals*p.Interval) // time enough for a reply
 	default:
 		a.StaleSince = 0
 		pool := b.Mode == bucket.Pool
@@ -168,7 +179,7 @@ func (k *lockedKey) renew(now int64) {
 	}
 }
 
-// endOutage keeps the share that the key had at the end of an outage.
+// endOutage keeps the share that the key has at the end of an outage.
 func (k *lockedKey) endOutage(now int64, p *account.Params) {
 	a := k.account
 	if k.bucket.Mode == bucket.Stale && a.StaleSince != 0 {
@@ -177,7 +188,8 @@ func (k *lockedKey) endOutage(now int64, p *account.Params) {
 	a.StaleSince = 0
 }
 
-// redrawThreshold draws the threshold anew where there is one to draw.
+// redrawThreshold draws θ, uniform in (0, 1]. Except that θ is 1 in pool mode, and in a
+// fleet of one process.
 func (k *lockedKey) redrawThreshold(p *account.Params) {
 	if k.bucket.Mode == bucket.Pool || p.Fleet <= 1 || p.Without.Has(outage.Threshold) {
 		k.bucket.Threshold = 1
@@ -185,7 +197,7 @@ func (k *lockedKey) redrawThreshold(p *account.Params) {
 	}
 	if k.account.RNG == 0 {
 		k.account.RNG = k.shard.local.random ^ k.fieldHash()
-		if k.short { // it is not remembered
+		if k.short { // a short form does not keep it
 			k.account.RNG ^= uint64(k.now)
 		}
 	}
@@ -197,8 +209,9 @@ func (k *lockedKey) redrawThreshold(p *account.Params) {
 	k.bucket.Threshold = float32(float64(z>>11+1) / (1 << 53))
 }
 
-// record writes down what was requested, and taken if ok, for the syncer: in the buffer
-// while that is as good, or in the account.
+// record records a decision on a cost of n for the exchange: in the buffer if that
+// suffices, otherwise in the account. Except that a key without an account, an unlimited
+// key and a cost of 0 are not recorded. A blocked key records no denials.
 func (k *lockedKey) record(now, n int64, ok bool) {
 	if k.account == nil || !k.short && now < k.account.FastUntil && k.flags.is(bufferFlag(ok)) && k.buffer.Add(n, ok) {
 		return
@@ -217,8 +230,8 @@ func (k *lockedKey) record(now, n int64, ok bool) {
 	}
 }
 
-// recordShort notes tokens taken of a key far from its limit, which it leaves so. It returns
-// false where the account has to be told.
+// recordShort records an admission of a key far from its limit in its short form and
+// buffer. It returns false, and changes nothing, if the key needs an account of its own.
 func (k *lockedKey) recordShort(now, n int64) bool {
 	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
 	usage := int64(k.buffer.Taken) + n
@@ -248,9 +261,9 @@ func (k *lockedKey) recordShort(now, n int64) bool {
 	return true
 }
 
-// recordInAccount writes a cost above 0 into the account, and sees to it that it is told.
-// A cost above the burst asks for nothing: otherwise one absurd call would take
-// every share.
+// recordInAccount records a decision on a cost above 0 in the account, and schedules the
+// key. Except in pool mode, attempts count up to the capacity of the grant. A cost above
+// the burst counts as no attempt, because one absurd call would take every share.
 func (k *lockedKey) recordInAccount(now, n int64, ok bool) {
 	p, b := k.shard.local.params.Load(), &k.bucket
 	attempts, usage := n, int64(0)
@@ -267,8 +280,8 @@ func (k *lockedKey) recordInAccount(now, n int64, ok bool) {
 	k.openBuffer(now, p)
 }
 
-// openBuffer lets decisions that change nothing of what is known and planned pass the
-// account by for a while.
+// openBuffer lets the buffer alone record the next decisions, as far as they change
+// neither the grant nor the schedule.
 func (k *lockedKey) openBuffer(now int64, p *account.Params) {
 	a, b := k.account, &k.bucket
 	if k.short || k.orphan != nil || b.Mode == bucket.Stale || a.Due == mono.Never && !a.Frozen {
@@ -284,8 +297,7 @@ func (k *lockedKey) openBuffer(now int64, p *account.Params) {
 	k.flags.mark(buffersAdmission, a.FirstUse != 0)
 }
 
-// flush tells the key's account what is in its buffer. The next decision looks at the
-// account too.
+// flush moves the buffer into the account. The next decision needs the account too.
 func (k *lockedKey) flush(now int64) {
 	if k.account == nil {
 		return
@@ -296,7 +308,8 @@ func (k *lockedKey) flush(now int64) {
 	k.account.FastUntil, k.buffer = 0, table.Buffer{}
 }
 
-// giveBack uncounts n tokens that are about to be put back into the bucket.
+// giveBack takes tokens out of the usage that are about to be refunded: as many of n as
+// are refundable.
 func (k *lockedKey) giveBack(now, n int64) {
 	if !k.exchanges() {
 		return
@@ -305,8 +318,13 @@ func (k *lockedKey) giveBack(now, n int64) {
 	k.schedule(now, false, k.shard.local.params.Load())
 }
 
-// schedule sees to it that a key with something to report is exchanged no
-// later than it should be; lately where its use fits.
+// schedule makes a key with something to report due:
+//
+//   - at once, if its count is at the alarm;
+//   - lazily, if it is far from its limit;
+//   - otherwise in the next round.
+//
+// fits is false after a denial or a refund, after which no key is lazy.
 func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
 	a, b := k.account, &k.bucket
 	if a.Frozen || !a.SomethingToReport() {
@@ -314,7 +332,7 @@ func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
 	}
 	byNews := a.Usage > 0 && a.Alarm < bucket.MaxTokens && a.KnownByNews()
 	if a.AlarmCount(b) >= a.Alarm || byNews {
-		a.Alarm = bucket.MaxTokens // once is enough
+		a.Alarm = bucket.MaxTokens // one alarm is enough until the reply
 		k.scheduleBy(dueUrgent)
 		return
 	}
@@ -328,7 +346,7 @@ func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
 	}
 }
 
-// scheduleBy has the key exchanged at an instant, if it isn't earlier.
+// scheduleBy makes the key due at an instant, unless it is due before.
 func (k *lockedKey) scheduleBy(due int64) {
 	if k.orphan != nil {
 		k.shard.setDue(k.account, due, nil)
@@ -337,7 +355,7 @@ func (k *lockedKey) scheduleBy(due int64) {
 	k.shard.setDue(k.account, due, &k.slot)
 }
 
-// unschedule takes a key out of the plan.
+// unschedule makes the key due at no instant.
 func (k *lockedKey) unschedule() {
 	k.account.Due = mono.Never
 	if k.orphan == nil {
@@ -345,7 +363,8 @@ func (k *lockedKey) unschedule() {
 	}
 }
 
-// setDue has a key exchanged at an instant, if it isn't earlier.
+// setDue makes the key of an account due at an instant, unless it is due before. An
+// orphan has no slot.
 func (sh *shard) setDue(a *account.Account, due int64, slot *table.Ref) {
 	if due >= a.Due {
 		return
@@ -357,7 +376,7 @@ func (sh *shard) setDue(a *account.Account, due int64, slot *table.Ref) {
 	sh.scanAt(due)
 }
 
-// scanAt has the shard looked through at an instant.
+// scanAt has the shard searched for due keys at an instant, or before.
 func (sh *shard) scanAt(due int64) {
 	for {
 		at := sh.nextScan.Load()
@@ -370,12 +389,12 @@ func (sh *shard) scanAt(due int64) {
 	}
 }
 
-// eachDue calls f for every key that is due by an instant, or, if every, for all, which it
-// locks and loads, and for every orphan that is due and not in a report. Of the others the
-// shard knows when they are.
+// eachDue calls f with every key that is due by an instant, locked and loaded, and with
+// every such orphan that is in no report. If every is set, the others are due too. The
+// next search is at the instant at which the first of the rest is due.
 func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
 	sh.nextScan.Store(mono.Never)
-	var k lockedKey // one, for it is on the heap
+	var k lockedKey // one for all keys, because it is on the heap
 	visit := func(ref table.Ref) {
 		if due := sh.dueOf(ref); due > by && !every {
 			sh.scanAt(due)
@@ -395,7 +414,7 @@ func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	for _, o := range slices.Backward(sh.orphans) { // the last takes the place of one that goes
+	for _, o := range slices.Backward(sh.orphans) { // the last one moves to the place of one that is removed
 		switch {
 		case o.account.Frozen:
 		case o.account.Due > by && !every:
@@ -408,7 +427,8 @@ func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
 	}
 }
 
-// dueOf is when a key that is marked due is, without its account where it has none.
+// dueOf returns the instant at which a key with the mark Due is due. That of a key in
+// short form follows from the short form.
 func (sh *shard) dueOf(ref table.Ref) int64 {
 	f, l := flags(ref.Flags), table.Beside[account.Short](ref)
 	switch {
@@ -423,7 +443,8 @@ func (sh *shard) dueOf(ref table.Ref) int64 {
 	return account.LazyDue(&bucket.Bucket{Rate: lim.Rate, Burst: lim.Burst}, max(l.First.After(l.Epoch()), l.Epoch()), sh.phase)
 }
 
-// unreportedKeys is the number of keys with something unreported.
+// unreportedKeys returns the number of keys with something unreported, or in a report
+// without a reply.
 func (lo *local) unreportedKeys() int {
 	n := int(lo.frozen.Load())
 	for sh := range lo.eachShard() {
@@ -434,8 +455,8 @@ func (lo *local) unreportedKeys() int {
 	return n
 }
 
-// hasUnreported reports whether the shard has a key with usage until an instant that is not
-// reported and answered, or that was not exchanged since.
+// hasUnreported reports whether the shard has a key with usage up to an instant that no
+// reply has confirmed, or with no report since.
 func (sh *shard) hasUnreported(at int64) (found bool) {
 	sh.keys.Each(func(ref table.Ref) {
 		if flags(ref.Flags).is(hasAccount) {
@@ -456,7 +477,8 @@ func (sh *shard) hasUnreported(at int64) (found bool) {
 }
 
 // drain moves the keys that are due by an instant into reports. If forcedAt is not 0, it
-// moves every key that was not reported since. Keys that find no room stay due.
+// moves all keys without a report since that instant too. Keys without room in a report
+// stay due.
 func (lo *local) drain(now, by, forcedAt int64, to carrier) {
 	for sh := range lo.eachShard() {
 		if forcedAt != 0 || sh.nextScan.Load() <= by {
@@ -465,7 +487,7 @@ func (lo *local) drain(now, by, forcedAt int64, to carrier) {
 	}
 }
 
-// report moves a key into a report, if it is due.
+// report moves a key that is due, or forced, into a report.
 func (k *lockedKey) report(now, by, forcedAt int64, to carrier) {
 	a := k.account
 	due := a.Due
@@ -508,7 +530,8 @@ func (k *lockedKey) report(now, by, forcedAt int64, to carrier) {
 	}
 }
 
-// fieldIn is the key's field, in the text of a report.
+// fieldIn returns the key's field. If it has to be made, it is made in the text of the
+// report.
 func (k *lockedKey) fieldIn(r *report) string {
 	if k.orphan != nil || k.shard.local.secret != nil {
 		return k.field()
@@ -517,8 +540,8 @@ func (k *lockedKey) fieldIn(r *report) string {
 	return r.Text(k.appendField(room[:0]))
 }
 
-// reportReset moves the reset of a key into a report. It returns the key's account; nil:
-// another report of the key is under way, or there is no room.
+// reportReset moves the reset of a key into a report, and returns the key's account. It
+// returns nil if another report of the key is under way, or there is no room.
 func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account {
 	var k lockedKey
 	found := lo.find(&k, q.localKey, now)
@@ -568,7 +591,7 @@ func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account
 	return a
 }
 
-// freeze keeps a key out of other reports while it is in one.
+// freeze begins the time of a key in a report. Until thaw it is in no other.
 func (k *lockedKey) freeze() {
 	k.account.Frozen = true
 	k.shard.local.frozen.Add(1)
@@ -577,9 +600,8 @@ func (k *lockedKey) freeze() {
 	}
 }
 
-// applyReply gives a key the grant of a reply to record i of a report. What the fleet
-// should know of the key goes into news. It returns the tokens of the charge that the
-// reply found in debt.
+// applyReply gives a key the grant of the reply to record i of a report, and puts news
+// of the key into out. It returns the tokens of the charge that the reply found in debt.
 func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now int64) (overshoot float64) {
 	p, rec := lo.params.Load(), &r.Records[i]
 	var k lockedKey
@@ -589,7 +611,7 @@ func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now in
 	if a := k.account; k.exchanges() {
 		k.endOutage(now, p)
 		if a.Is(account.FloorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
-			a.TAT = mono.Add(a.TAT, k.bucket.ChargedTime(rec)) // Redis may have added it to what it has lost: the floor has to hold it
+			a.TAT = mono.Add(a.TAT, k.bucket.ChargedTime(rec)) // Redis may have lost the charge too: the floor has to include it
 		}
 		byNews := a.KnownByNews()
 		a.ApplyReply(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, p)
@@ -600,11 +622,12 @@ func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now in
 	return overshoot
 }
 
-// observeCharge puts into news whether a charge has taken the key low. It returns the
-// tokens of the charge that are in debt.
+// observeCharge announces the key if its own charge has taken it low, and takes the
+// announcement back if the TAT has fallen since. It returns the tokens of the charge
+// that are in debt.
 func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews bool, out *news.Outbox, now int64) (overshoot float64) {
 	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
-	if a.TAT+int64(p.Interval+p.RTT) < a.AnnouncedTAT { // given back, or reset: by no less than instants differ with the way that they came
+	if a.TAT+int64(p.Interval+p.RTT) < a.AnnouncedTAT { // refunded or reset: the TAT fell by more than its instants differ between messages
 		a.AnnouncedTAT = 0
 		out.Drop(rec.Field)
 		k.shard.local.news.Put(news.Item{Field: rec.Field, Reset: true})
@@ -633,8 +656,8 @@ func (lo *local) addFloor(of cargo, r *report, i int, now int64) {
 	k.account.Mark(account.FloorDue, false)
 }
 
-// giveUp drops what a key has in a report whose fate nobody knows any more. It returns
-// the tokens.
+// giveUp drops the usage of a key in a report whose fate is unknown, and returns its
+// tokens.
 func (lo *local) giveUp(of cargo, field string, now int64) uint64 {
 	var k lockedKey
 	lo.loadReported(&k, of, field, now)
@@ -646,8 +669,8 @@ func (lo *local) giveUp(of cargo, field string, now int64) uint64 {
 	return dropped
 }
 
-// thaw lets a key be reported again. One that is far from its limit needs no account any
-// more.
+// thaw ends the time of a key in a report, and schedules it again. A key in pool mode
+// may then be demoted by save.
 func (k *lockedKey) thaw(now int64) {
 	a := k.account
 	a.Frozen = false
@@ -665,7 +688,8 @@ func (k *lockedKey) thaw(now int64) {
 	}
 }
 
-// loadReported locks and loads a key that is in a report, under the given field.
+// loadReported locks and loads a key that is in a report: in memory, or the orphan with
+// its account.
 func (lo *local) loadReported(k *lockedKey, of cargo, field string, now int64) {
 	if lo.findField(k, field, now) {
 		if k.account == of.account {
@@ -677,7 +701,7 @@ func (lo *local) loadReported(k *lockedKey, of cargo, field string, now int64) {
 	k.loadOrphan(of.shard, of.shard.orphans[of.account.Orphan-1], now)
 }
 
-// closeReported is close of a key that was reopened.
+// closeReported closes a key of loadReported, and unlocks the shard of an orphan.
 func (k *lockedKey) closeReported() {
 	sh := k.shard
 	if k.close(); k.orphan != nil {
@@ -685,8 +709,8 @@ func (k *lockedKey) closeReported() {
 	}
 }
 
-// heal has every key of partitions that have lost state report its last known TAT, and
-// keep its share while demand is learnt anew.
+// heal makes keys of partitions that have lost state due, to report the last known TAT
+// if Redis needs it. Until demand is learnt again, each key keeps its share.
 func (lo *local) heal(lost map[int]bool, now int64) {
 	p := lo.params.Load()
 	lo.each(now, func(k *lockedKey) {
@@ -704,7 +728,8 @@ func (lo *local) heal(lost map[int]bool, now int64) {
 	})
 }
 
-// receive takes in news: into a key in memory, else into the table.
+// receive applies news to a key in memory, and keeps it for the next insertion of the
+// key.
 func (lo *local) receive(it news.Item, now int64) {
 	var k lockedKey
 	if !lo.findField(&k, it.Field, now) {
@@ -717,7 +742,7 @@ func (lo *local) receive(it news.Item, now int64) {
 	}
 	defer k.close()
 	k.flush(now)
-	lo.news.Put(it) // more than the key here believes, until its next reply; or what was heard before the key was met would outlive its eviction
+	lo.news.Put(it) // in place of older news, which would outlive the eviction of the key
 	switch p := lo.params.Load(); {
 	case !k.exchanges():
 	case it.Reset:
@@ -731,8 +756,8 @@ func (lo *local) receive(it news.Item, now int64) {
 	}
 }
 
-// unannounce notes that the news of a key was cut. The next report that finds the key low
-// puts it again.
+// unannounce forgets the announcement of a key whose news was cut. The next report that
+// finds the key low announces it again.
 func (lo *local) unannounce(field string, now int64) {
 	var k lockedKey
 	if lo.findField(&k, field, now) {
@@ -743,7 +768,8 @@ func (lo *local) unannounce(field string, now int64) {
 	}
 }
 
-// repliedSince reports whether a key is in memory, and the last word of it was a reply.
+// repliedSince reports whether a key is in memory, and its last known TAT is that of a
+// reply.
 func (lo *local) repliedSince(field string, now int64) bool {
 	var k lockedKey
 	if !lo.findField(&k, field, now) {
@@ -753,7 +779,8 @@ func (lo *local) repliedSince(field string, now int64) bool {
 	return k.account != nil && k.account.TAT <= k.account.RepliedTAT
 }
 
-// newsOf returns what was heard of a key, if it still holds.
+// newsOf returns the received news of a key, or its own debt, if the TAT is still to
+// come.
 func (lo *local) newsOf(k *lockedKey, now int64) (news.Item, bool) {
 	if lo.news.Empty() {
 		return news.Item{}, false
@@ -761,8 +788,8 @@ func (lo *local) newsOf(k *lockedKey, now int64) (news.Item, bool) {
 	return lo.news.Get(k.field(), now)
 }
 
-// believedTAT is the TAT of an item, by the limit that the key has here, as far as it is
-// believed.
+// believedTAT returns the TAT of news by the key's present limit, as far as it is
+// believed. An own debt is believed in full.
 func believedTAT(b *bucket.Bucket, it news.Item, now int64) int64 {
 	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.ExchangeLimit())
 	if it.Own {
@@ -771,7 +798,7 @@ func believedTAT(b *bucket.Bucket, it news.Item, now int64) int64 {
 	return min(tat, b.Furthest(now, bucket.LongestDebt))
 }
 
-// relimit changes the key's limit.
+// relimit changes the limit of the key, which keeps its tokens and its debt.
 func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 	k.flags.mark(byDefault, isDefault)
 	if lim == k.applied() {
@@ -802,8 +829,8 @@ func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 	}
 }
 
-// reportLimit has a key whose limit is about to change exchanged at once, if Redis has a
-// state of it.
+// reportLimit makes a key whose limit is about to change due at once, if Redis may have
+// a state of it.
 func (k *lockedKey) reportLimit(now int64) {
 	a := k.account
 	a.Mark(account.LimitDue, a.Frozen || a.TAT != 0 && a.TAT > now-int64(exchange.KeepState))
@@ -812,7 +839,7 @@ func (k *lockedKey) reportLimit(now int64) {
 	}
 }
 
-// resetBucket makes the key full, and forgets what it had to report.
+// resetBucket makes the key full, and drops all that it had to report.
 func (k *lockedKey) resetBucket(now int64) {
 	k.bucket = bucket.New(k.bucket.Rate, k.bucket.Burst, now)
 	if k.flags.is(awaited) {
@@ -825,8 +852,8 @@ func (k *lockedKey) resetBucket(now int64) {
 	}
 }
 
-// demoteIdle has the accounts of keys that are idle, and far from their limits by now, put
-// into their short form.
+// demoteIdle demotes the keys of a shard that are idle, and drops accounts of past
+// reservations.
 func (sh *shard) demoteIdle(now int64) {
 	sh.keys.Each(func(ref table.Ref) {
 		if flags(ref.Flags).is(hasAccount) {
@@ -845,8 +872,8 @@ func (sh *shard) demoteIdle(now int64) {
 	})
 }
 
-// idle reports whether the key has nothing to report, its bucket is full, and its grant has
-// expired.
+// idle reports whether the key has nothing to report, its bucket is full, and its grant
+// has expired.
 func (k *lockedKey) idle(now int64) bool {
 	a := k.account
 	switch {
@@ -858,7 +885,8 @@ func (k *lockedKey) idle(now int64) bool {
 	return k.staleSince() == 0 && !a.Is(account.FloorDue) && !a.SomethingToReport()
 }
 
-// demoteRarely is retire, once in a while, of a limiter that has no syncer for it.
+// demoteRarely calls demoteIdle once in demoteEvery. A limiter without a syncer needs
+// it.
 func (sh *shard) demoteRarely(now int64) {
 	sh.mu.Lock()
 	due := now-sh.demotedAt > int64(demoteEvery)

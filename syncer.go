@@ -23,30 +23,40 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/notify"
 )
 
-const (
-	urgentEvery    = 10 * time.Millisecond  // how often keys that are to be told at once are looked for
-	roundJitter    = 0.1                    // of the interval: in step, some would always see the bucket before and some after the others
-	staleIntervals = 3                      // T or round trips without an answer that make a partition stale
-	unusablePause  = 500 * time.Millisecond // when a key whose partition does not answer is looked at again
-	announcePart   = 4                      // of an interval, after which news may be told again
-	demoteEvery    = time.Minute            // all keys are looked at, whether they are quiet
+// This file has the loop that exchanges keys with Redis:
+//
+//   - types: syncer, request, counts;
+//   - loop: step finds out what is due; requests come from Sync and Reset;
+//   - round: resets, restored news and due keys go into a batch of calls;
+//   - finish: outcomes of a batch, report by report, and the reply of the fleet's key;
+//   - status, log lines, close.
+//
+// This file locks no key: functions of reconcile.go do.
 
-	closeFlush       = time.Second // for the last round of Close
-	closeMost        = 1800 * time.Millisecond
-	closeLines       = 100 * time.Millisecond // for log lines that are still to be written
-	limitsDifferMost = 10 * time.Second       // that limits may differ within the fleet, unsaid
-	warnEvery        = time.Minute            // while it lasts, the log says again that Redis can't be used
-	warnPause        = 10 * time.Second       // and does not follow a way to Redis that comes and goes faster than that
-	warnHang         = 5 * time.Second        // a call that hangs may still say what is wrong
+const (
+	urgentEvery    = 10 * time.Millisecond  // time between searches for keys that are due at once
+	roundJitter    = 0.1                    // part of the interval by which rounds vary; in step, some processes would always see the bucket before the others
+	staleIntervals = 3                      // time without an answer after which a partition is stale, in T or round trips
+	unusablePause  = 500 * time.Millisecond // time after which a key is due again whose partition does not answer
+	announcePart   = 4                      // announcements are at least an interval/announcePart apart
+	demoteEvery    = time.Minute            // time in which all keys are searched for idle ones
+
+	closeFlush       = time.Second             // longest time of Close for a last round
+	closeMost        = 1800 * time.Millisecond // longest time of Close for all calls
+	closeLines       = 100 * time.Millisecond  // longest time of Close for log lines
+	limitsDifferMost = 10 * time.Second        // time for which limits may differ within the fleet without a log line
+	warnEvery        = time.Minute             // time between log lines that Redis can't be used, in one outage
+	warnPause        = 10 * time.Second        // least time between those of different outages
+	warnHang         = 5 * time.Second         // time without an answer before a log line; a call that hangs may return an error that says more
 )
 
-// Faults that are no call's.
+// Errors of no call.
 var (
-	errNoAnswer = errors.New("limiter: sync: no answer yet") // while a call hangs
+	errNoAnswer = errors.New("limiter: sync: no answer yet") // a call hangs
 	errNotYet   = errors.New("limiter: Redis has not been reached yet")
 )
 
-// What the log says while Redis can't be used.
+// Log lines while Redis can't be used.
 const (
 	onLastShares  = "limiter: Redis can't be used: going on with the last shares"
 	onEqualShares = "limiter: Redis can't be used: going on with 1/N of each limit, N = Processes"
@@ -54,61 +64,61 @@ const (
 	neverAlone    = neverReached + ", and Config.Processes is 1 or not set: each process admits the full limit by itself"
 )
 
-// syncer exchanges what deciders have noted. One goroutine, that of run, owns
-// all that stands below "loop"; the calls themselves, which may block for as
-// long as the client pleases, have goroutines of their own, two at most.
+// syncer exchanges the recorded usage with Redis. One goroutine, that of run, owns all
+// fields below "loop". Each call has a goroutine of its own, because the client may
+// block for as long as it pleases: two at most.
 type syncer struct {
-	store    exchange.Exchanger
+	store    exchange.Exchanger // Redis, or a simulation of it
 	local    *local
-	base     time.Time
-	interval time.Duration // T as configured
-	process  [8]byte
-	logger   *notify.Log
-	notices  notify.Queue[Status]
-	noAnswer error // errNoAnswer of this limiter
+	base     time.Time            // base of the limiter's clock
+	interval time.Duration        // T as configured
+	process  [8]byte              // random id of the process
+	logger   *notify.Log          // log with the limiter's name
+	notices  notify.Queue[Status] // changes of state, for Config.OnChange
+	noAnswer error                // errNoAnswer with the limiter's name
 
-	requests chan *request
-	results  chan *batch
-	quit     chan struct{}
-	done     chan struct{}
+	requests chan *request // requests to the loop
+	results  chan *batch   // batches whose calls have ended
+	quit     chan struct{} // closed when the loop is to end
+	done     chan struct{} // closed when the loop has ended
 	closing  sync.Once
 	status   atomic.Pointer[Status]
 	counts   counts
 
 	// loop
-	ctx          context.Context
-	random       *rand.Rand
-	courier      *delivery.Courier[cargo]
-	fleet        *membership.Fleet
-	regular      *batch     // under way
-	probing      *batch     // under way
-	forced       []*request // wait for the regular batch
-	nextRound    int64
-	outbox       news.Outbox
-	pace         news.Pace
-	received     int64           // number of the last news heard
-	behind       bool            // true if the fleet keeps later news
-	askedAt      int64           // when a round last called the fleet's key
-	announcedAt  int64           // when news was last told
-	ownNews      map[string]bool // fields of this process's last news, until all of it has come back
-	overshoot    float64
-	healedAt     int64 // when a loss was last seen
-	demotedShard int   // the shard that was last looked through for quiet keys
-	demotedAt    int64 // and when
-	forcedAt     int64 // all keys that were last reported by then are due; 0: only those that are planned
-	unfinished   bool  // there is more to tell than went into the last round
-	syncs        []*request
-	resets       []*request
-	toRestore    []news.Item                   // what was heard, to be told again after a loss
-	resetting    map[*account.Account]*request // in a report
-	fullParts    map[int]bool                  // partitions without room for more, in this round
-	answered     []*request
-	err          error // why the last call failed; nil once nothing is failing
-	warnedAt     int64 // when that was last logged; 0: never
-	warned       bool  // it was, since all was well
-	intervalsErr error // that intervals differ within the fleet; nil: they don't
-	agreedAt     int64 // when limits last did not differ within the fleet
-	limitsLogged bool  // that they do has been logged
+	ctx           context.Context // context of all calls
+	random        *rand.Rand
+	courier       *delivery.Courier[cargo]
+	fleet         *membership.Fleet
+	regular       *batch     // batch of a round that is under way; nil: none
+	probing       *batch     // batch of a probe that is under way; nil: none
+	forced        []*request // Sync requests that wait for regular
+	nextRound     int64      // instant of the next whole round
+	outbox        news.Outbox
+	pace          news.Pace
+	received      int64                         // number of the last received news
+	behind        bool                          // true if the fleet has later news
+	fleetCalledAt int64                         // instant of the last round that called the fleet's key
+	announcedAt   int64                         // instant of the last announcement
+	ownNews       map[string]bool               // fields of announced news that may still come back
+	overshoot     float64                       // tokens of Stats.OverAdmitted
+	healedAt      int64                         // instant of the last heal
+	demotedShard  int                           // number of the shard that was last searched for idle keys
+	demotedAt     int64                         // instant of that search
+	forcedAt      int64                         // instant since which each key is to have a report; 0: only due keys are reported
+	unfinished    bool                          // true if something is left for another round at once
+	syncs         []*request                    // Sync requests for the next round
+	resets        []*request                    // Reset requests that are in no report
+	toRestore     []news.Item                   // news to be reported after a loss
+	resetting     map[*account.Account]*request // Reset requests in a report, by account of the key
+	fullParts     map[int]bool                  // partitions without room for a record, in this round
+	answered      []*request                    // requests to be answered at the end of the step
+	err           error                         // error of the last call that failed; nil: all calls succeed again
+	warnedAt      int64                         // instant of the last log line about an outage; 0: none
+	warned        bool                          // true if there was one since the state was last Synced
+	intervalsErr  error                         // error that intervals differ within the fleet; nil: they do not
+	agreedAt      int64                         // instant of the last reply by which limits do not differ within the fleet; 0: none
+	limitsLogged  bool                          // true if the log has a line that they differ
 }
 
 type (
@@ -117,18 +127,18 @@ type (
 	outcome = delivery.Outcome[cargo]
 )
 
-// request is something that a caller waits for.
+// request is a call of Sync or Reset that waits for the loop.
 type request struct {
 	kind     requestKind
-	localKey string // the key to reset
-	field    string // of the key
-	limit    Limit  // of the key, where it is not in memory
-	part     int    // its partition
-	at       int64  // when it was made
-	queued   bool   // everything there was to tell is on its way
+	localKey string // local key to reset
+	field    string // field of that key
+	limit    Limit  // limit of that key, if it is not in memory
+	part     int    // partition of that key
+	at       int64  // instant of a Sync request
+	queued   bool   // true if a round has been forced for the Sync request
 	ctx      context.Context
 	done     chan error
-	err      error // what to answer
+	err      error // answer
 }
 
 type requestKind uint8
@@ -143,6 +153,7 @@ type counts struct {
 	rounds, roundErrors, keys, losses, duplicates, dropped, news, overshoot atomic.Uint64
 }
 
+// addTo adds the counts to s.
 func (c *counts) addTo(s *Stats) {
 	s.Rounds += c.rounds.Load()
 	s.RoundErrors += c.roundErrors.Load()
@@ -154,6 +165,7 @@ func (c *counts) addTo(s *Stats) {
 	s.OverAdmitted += c.overshoot.Load()
 }
 
+// newSyncer returns a syncer that has not begun, with all partitions stale.
 func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed uint64) *syncer {
 	random := rand.New(rand.NewPCG(seed, 0))
 	now := mono.Now(base)
@@ -185,6 +197,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 	return sy
 }
 
+// start begins the loop.
 func (s *syncer) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.ctx = ctx
@@ -195,9 +208,10 @@ func (s *syncer) start() {
 	}()
 }
 
+// run is the loop: it handles ticks, ended calls and requests, until close.
 func (s *syncer) run() {
 	every := min(s.interval, urgentEvery)
-	tick := time.NewTicker(time.Microsecond * time.Duration(1+s.random.Int64N(every.Microseconds()))) // processes started together should not all call together
+	tick := time.NewTicker(time.Microsecond * time.Duration(1+s.random.Int64N(every.Microseconds()))) // so that processes which start together do not call together
 	defer tick.Stop()
 	s.step(mono.Now(s.base))
 	for {
@@ -216,7 +230,7 @@ func (s *syncer) run() {
 	}
 }
 
-// step starts whatever is due and can go.
+// step starts the calls that are due, and publishes the status.
 func (s *syncer) step(now int64) {
 	s.updateStaleness(now)
 	if s.probing == nil && s.courier.ProbeDue(now) {
@@ -232,26 +246,28 @@ func (s *syncer) step(now int64) {
 	s.flushAnswers()
 }
 
+// roundDue reports whether there is a reason for a round.
 func (s *syncer) roundDue(now int64) bool {
 	return now >= s.nextRound || s.unfinished || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.announceDue(now) || s.receiveDue(now)
 }
 
-// announceDue reports whether there is news that need not wait for the next round.
+// announceDue reports whether there is news that need not wait for the next whole round.
 func (s *syncer) announceDue(now int64) bool {
 	p := s.local.params.Load()
 	return !s.outbox.Empty() && s.mayAnnounce() && now-s.announcedAt >= int64(p.Interval/announcePart) && s.pace.Room(p.Fleet, now) > 0
 }
 
-// mayAnnounce reports whether a call would carry news. A process that is behind carries
-// none: there is too much already, and it would take its own for another's.
+// mayAnnounce reports whether a call may carry news. A process that is behind announces
+// none, because there is too much news already, and it would take its own for that of
+// others.
 func (s *syncer) mayAnnounce() bool { return s.courier.FleetAnswers() && !s.behind }
 
-// receiveDue reports whether the rest of the news is to be read now.
+// receiveDue reports whether the next page of news is to be read now.
 func (s *syncer) receiveDue(now int64) bool {
-	return s.behind && s.courier.FleetAnswers() && now-s.askedAt >= int64(urgentEvery)
+	return s.behind && s.courier.FleetAnswers() && now-s.fleetCalledAt >= int64(urgentEvery)
 }
 
-// updateStaleness tells deciders which partitions are stale.
+// updateStaleness updates the state of partitions, for decisions: stale or not.
 func (s *syncer) updateStaleness(now int64) {
 	s.courier.Judge(now, staleIntervals*int64(max(s.interval, s.local.params.Load().RTT)))
 	stuck := false
@@ -267,7 +283,7 @@ func (s *syncer) updateStaleness(now int64) {
 	s.local.stale.Store(stuck)
 }
 
-// do hands a request to the loop and waits for its answer.
+// do passes a request to the loop, and waits for its answer.
 func (s *syncer) do(ctx context.Context, r *request) error {
 	r.ctx, r.done = ctx, make(chan error, 1)
 	select {
@@ -290,6 +306,7 @@ func (s *syncer) do(ctx context.Context, r *request) error {
 	}
 }
 
+// accept takes a request into the loop.
 func (s *syncer) accept(r *request) {
 	switch {
 	case r.kind == resetRequest && !s.courier.Usable(r.part):
@@ -303,7 +320,7 @@ func (s *syncer) accept(r *request) {
 	}
 }
 
-// unusableErr is the error of something that Redis can't be asked now.
+// unusableErr returns the reason why Redis can't be used now.
 func (s *syncer) unusableErr() error {
 	switch {
 	case s.err != nil:
@@ -314,22 +331,23 @@ func (s *syncer) unusableErr() error {
 	return s.noAnswer
 }
 
-// named is an error with the limiter's name in its text.
+// named returns an error with the limiter's name in its text.
 func (s *syncer) named(err error) error { return &limiterError{s.local.prefix, err} }
 
-// answer has a request answered at the end of the step, when the status tells
-// what the answer does.
+// answer has a request answered at the end of the step, once Status shows the result.
 func (s *syncer) answer(q *request, err error) {
 	q.err = err
 	s.answered = append(s.answered, q)
 }
 
+// answerAll has several requests answered alike.
 func (s *syncer) answerAll(list []*request, err error) {
 	for _, q := range list {
 		s.answer(q, err)
 	}
 }
 
+// flushAnswers answers requests, at the end of a step.
 func (s *syncer) flushAnswers() {
 	for _, q := range s.answered {
 		q.done <- q.err
@@ -337,14 +355,16 @@ func (s *syncer) flushAnswers() {
 	s.answered = s.answered[:0]
 }
 
-// round sends what is due to the partitions that answer.
+// round sends one batch to the partitions that answer. A whole round, each T or for
+// Sync, carries all keys that are due and calls the fleet's key. Any other carries the
+// keys that are due at once, resets, or news.
 func (s *syncer) round(now int64) {
 	whole := now >= s.nextRound || s.unfinished || len(s.syncs) > 0
 	by := int64(dueUrgent)
 	var fleet *exchange.FleetCall
 	if whole || s.announceDue(now) || s.receiveDue(now) {
 		fleet = s.fleetCall(now)
-		s.askedAt = now
+		s.fleetCalledAt = now
 		s.announce(fleet, now)
 	}
 	if whole {
@@ -375,6 +395,7 @@ func (s *syncer) round(now int64) {
 	s.send(b)
 }
 
+// fleetCall returns a call of the fleet's key.
 func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
 	c := s.fleet.Call(s.process, s.local.params.Load().RTT, now)
 	c.Heard = s.received
@@ -384,15 +405,14 @@ func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
 	return c
 }
 
-// announce puts the news of the lowest buckets into a call of the fleet's key that will be
-// sent.
+// announce puts the news of the lowest buckets into a call that will be sent.
 func (s *syncer) announce(fleet *exchange.FleetCall, now int64) {
 	if s.mayAnnounce() {
 		fleet.Tell, s.announcedAt = s.outbox.Take(s.pace.Room(s.local.params.Load().Fleet, now), now), now
 	}
 }
 
-// demoteIdle looks for keys that are quiet, in all shards within retireEvery.
+// demoteIdle demotes idle keys in some shards: in all within demoteEvery.
 func (s *syncer) demoteIdle(now int64) {
 	shards := s.local.shards
 	due := int(float64(now-s.demotedAt) / float64(demoteEvery) * float64(len(shards)))
@@ -405,7 +425,7 @@ func (s *syncer) demoteIdle(now int64) {
 	}
 }
 
-// sendResets puts the resets that can go into reports.
+// sendResets puts the requested resets into reports, as far as there is room.
 func (s *syncer) sendResets(now int64) {
 	wait := s.resets[:0]
 	for _, q := range s.resets {
@@ -424,7 +444,7 @@ func (s *syncer) sendResets(now int64) {
 	s.resets = wait
 }
 
-// sendRestored tells the TATs that were heard, as far as there is room.
+// sendRestored reports the TATs of toRestore as floors, as far as there is room.
 func (s *syncer) sendRestored(now int64) {
 	wait := s.toRestore[:0]
 	for _, it := range s.toRestore {
@@ -446,8 +466,8 @@ func (s *syncer) sendRestored(now int64) {
 	s.toRestore = wait
 }
 
-// collect puts what is due by an instant into reports. What can't be sent now stays
-// planned, or is planned for later.
+// collect puts keys that are due by an instant into reports. Keys without room in a
+// report stay due.
 func (s *syncer) collect(now, by int64) {
 	clear(s.fullParts)
 	s.local.drain(now, by, s.forcedAt, s)
@@ -471,6 +491,7 @@ func (s *syncer) room(part int, now int64) *report {
 // full implements carrier.
 func (s *syncer) full() bool { return len(s.fullParts) == len(s.local.parts) }
 
+// send starts the calls of a batch on a goroutine. The batch then comes back in results.
 func (s *syncer) send(b *batch) {
 	ctx := s.ctx
 	go func() {
@@ -479,7 +500,7 @@ func (s *syncer) send(b *batch) {
 	}()
 }
 
-// finish takes in what a call brought.
+// finish applies the results of a batch, whose calls have ended.
 func (s *syncer) finish(b *batch, now int64) {
 	if b == s.probing {
 		s.probing = nil
@@ -510,8 +531,8 @@ func (s *syncer) finish(b *batch, now int64) {
 	s.finishSyncs(b, res.Failures > 0)
 }
 
-// heal has every key of the partitions that have lost state tell its last TAT,
-// and keeps shares as they are while demand is learnt anew.
+// heal makes this process report all that partitions have lost: the TATs of keys in
+// memory and of news. Until demand is learnt again, shares stay.
 func (s *syncer) heal(outcomes []outcome, now int64) {
 	lost := map[int]bool{}
 	for _, o := range outcomes {
@@ -526,17 +547,18 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 	s.fleet.Regain(s.hold(), now)
 	s.local.heal(lost, now)
 	s.restoreNews(now)
-	s.nextRound = min(s.nextRound, max(now, s.healedAt+int64(s.interval))) // at once, but a server that loses everything all the time is no reason to hurry
+	s.nextRound = min(s.nextRound, max(now, s.healedAt+int64(s.interval))) // at once, except that a server which loses state all the time is healed once per T
 	s.healedAt = now
 }
 
-// restoreNews has what is known by news alone told again, whatever partition has lost its
-// state: this process may have no lane there that would see it.
+// restoreNews makes all TATs that are known by news alone reported again, to all
+// partitions. Because this process may have no lane in a partition, it would not notice
+// its loss.
 func (s *syncer) restoreNews(now int64) {
 	s.toRestore = slices.DeleteFunc(s.local.news.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
 }
 
-// handleOutcome does with a report what its fate asks for.
+// handleOutcome applies the outcome of one report, by its fate.
 func (s *syncer) handleOutcome(o outcome, now int64) {
 	switch o.Fate {
 	case delivery.Delivered:
@@ -555,7 +577,7 @@ func (s *syncer) handleOutcome(o outcome, now int64) {
 	}
 }
 
-// acknowledge gives every key of a report its new grant.
+// acknowledge applies the reply to a report, key by key.
 func (s *syncer) acknowledge(r *report, now int64) {
 	for i, of := range r.Cargo {
 		if of.account != nil {
@@ -571,21 +593,21 @@ func (s *syncer) acknowledge(r *report, now int64) {
 // state.
 func (s *syncer) addFloors(r *report, now int64) {
 	for i, of := range r.Cargo {
-		if of.account != nil { // otherwise the record is of news, and has its floor
+		if of.account != nil { // a record of restored news has its floor
 			s.local.addFloor(of, r, i, now)
 		}
 	}
 }
 
-// failResets answers the resets of a report that failed. They are sent again
-// with it all the same.
+// failResets answers the resets of a report that failed. The report is sent again with
+// them.
 func (s *syncer) failResets(r *report) {
 	for _, of := range r.Cargo {
 		s.finishReset(of.account, s.named(fmt.Errorf("limiter: reset: %w", r.Err)))
 	}
 }
 
-// giveUp drops a report whose fate nobody knows any more.
+// giveUp drops a report whose fate is unknown.
 func (s *syncer) giveUp(r *report, now int64) {
 	for i, of := range r.Cargo {
 		if of.account != nil {
@@ -594,11 +616,13 @@ func (s *syncer) giveUp(r *report, now int64) {
 	}
 }
 
+// finishReset answers the reset of an account, if there is one, and announces it if it
+// succeeded.
 func (s *syncer) finishReset(a *account.Account, err error) {
 	if q := s.resetting[a]; q != nil {
 		if err == nil {
 			it := news.Item{Field: q.field, Reset: true}
-			s.local.news.Put(it) // what comes back of our own words is passed over
+			s.local.news.Put(it) // receive passes this process's own news over
 			s.outbox.Put(it)
 		}
 		delete(s.resetting, a)
@@ -606,8 +630,8 @@ func (s *syncer) finishReset(a *account.Account, err error) {
 	}
 }
 
-// finishAnnounce notes whether the news of a call has arrived. If not, the next call
-// carries it. A key whose news was cut counts as not announced.
+// finishAnnounce drops the announced news if the call has succeeded, and otherwise puts
+// it back into the outbox. A key whose news was cut counts as not announced.
 func (s *syncer) finishAnnounce(b *batch, now int64) {
 	if b.Fleet != nil && b.Fleet.Err == nil {
 		s.outbox.Told()
@@ -619,7 +643,7 @@ func (s *syncer) finishAnnounce(b *batch, now int64) {
 	}
 }
 
-// measureRoundTrip keeps the running mean of the round trip.
+// measureRoundTrip updates the running mean of the round trip. A probe does not count.
 func (s *syncer) measureRoundTrip(b *batch, now int64) {
 	if b.Probe {
 		return
@@ -632,7 +656,8 @@ func (s *syncer) measureRoundTrip(b *batch, now int64) {
 	s.local.params.Store(&p)
 }
 
-// finishSyncs answers those that waited for a full round.
+// finishSyncs answers the Sync requests of a batch, or keeps them for the next round
+// while something is left to exchange.
 func (s *syncer) finishSyncs(b *batch, failed bool) {
 	if b.Probe {
 		if failed {
@@ -659,8 +684,8 @@ func (s *syncer) finishSyncs(b *batch, failed bool) {
 	}
 }
 
-// hasUnreported reports whether anything is left of what there was to tell at an
-// instant, and has it told in the next round.
+// hasUnreported reports whether a key has usage up to an instant that no reply has
+// confirmed. If so, the next round reports all such keys.
 func (s *syncer) hasUnreported(at int64) bool {
 	for sh := range s.local.eachShard() {
 		if sh.hasUnreported(at) {
@@ -671,11 +696,11 @@ func (s *syncer) hasUnreported(at int64) bool {
 	return false
 }
 
-// applyFleet takes in what the fleet's key says.
+// applyFleet applies the reply of the fleet's key.
 func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
 	p := s.local.params.Load()
 	if back {
-		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not all at the same time
+		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not at the same time as all others
 	}
 	s.fleet.Joined(&c.Reply, back, s.hold(), p.RTT, now)
 	s.courier.Members = s.fleet.Members()
@@ -683,13 +708,14 @@ func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
 	s.compareIntervals()
 	s.compareLimits(c.Limit, c.Reply.Other, now)
 	s.receive(c, now)
-	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // where the interval was much longer
+	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // in case the interval was much longer
 }
 
-// hold is how long the fleet is learnt anew after a loss or an outage.
+// hold returns the time for which demand and the size of the fleet are learnt again,
+// after a loss or an outage.
 func (s *syncer) hold() time.Duration { return account.HoldTaus * account.TauIntervals * s.interval }
 
-// publishParams tells deciders and grants of the fleet as it is now.
+// publishParams stores the state of the fleet for decisions and grants.
 func (s *syncer) publishParams(rtt time.Duration) {
 	p := account.NewParams(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, account.TauIntervals*s.fleet.Slowest())
 	p.Hold = s.hold()
@@ -700,7 +726,8 @@ func (s *syncer) publishParams(rtt time.Duration) {
 	s.local.params.Store(p)
 }
 
-// compareIntervals notes, and logs once, that SyncInterval differs within the fleet.
+// compareIntervals sets intervalsErr, and logs once that SyncInterval differs within the
+// fleet.
 func (s *syncer) compareIntervals() {
 	shortest, longest := s.fleet.Fastest(), s.fleet.Slowest()
 	switch {
@@ -712,9 +739,9 @@ func (s *syncer) compareIntervals() {
 	}
 }
 
-// compareLimits logs once that another process has another Config.Limit: at once where
-// it had when this one came, later when it has lasted, for a change of limit comes to
-// all in its time.
+// compareLimits logs once that another process has another Config.Limit: at once if it
+// had from the first call on, otherwise after limitsDifferMost. Because a change of
+// limit reaches each process in its time, limits may differ for a while.
 func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
 	switch {
 	case other == exchange.Limit{}:
@@ -725,11 +752,11 @@ func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
 	}
 }
 
-// receive takes in the news that came with a call, except this process's own, which may
-// be out of date by now.
+// receive applies the news of a reply. Except that news of this process itself is passed
+// over, because it may be out of date by now.
 func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 	r := &c.Reply
-	if r.Latest < s.received { // the fleet's key has lost its news
+	if r.Latest < s.received { // the fleet's key has lost the news
 		s.restoreNews(now)
 	}
 	s.behind = r.Heard < r.Latest && r.Heard != s.received // without progress it would be a loop
@@ -756,7 +783,7 @@ func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 	s.counts.news.Add(uint64(len(r.News)))
 }
 
-// publishStatus says how things stand, and logs a change of state.
+// publishStatus updates the status, and logs and announces a change of state.
 func (s *syncer) publishStatus(now int64) {
 	old := s.status.Load()
 	st := Status{State: s.state(), Since: old.Since, Processes: int(s.fleet.Members()), Silent: s.fleet.Silent(), Err: s.err}
@@ -781,6 +808,7 @@ func (s *syncer) publishStatus(now int64) {
 	}
 }
 
+// state returns the state by the partitions.
 func (s *syncer) state() State {
 	stale := false
 	for i := range s.local.parts {
@@ -795,9 +823,8 @@ func (s *syncer) state() State {
 	return Degraded
 }
 
-// log tells of changes of state, but not of each where they come fast; that
-// Redis can't be used also while there never was another state, and again now
-// and then.
+// log logs changes of state. Except that not each is logged if they come fast. While
+// Redis can't be used, it logs that again from time to time.
 func (s *syncer) log(st, old *Status, now int64) {
 	switch {
 	case st.State == Synced:
@@ -811,7 +838,8 @@ func (s *syncer) log(st, old *Status, now int64) {
 	}
 }
 
-// outageLine says what decisions go by while Redis can't be used.
+// outageLine returns the log line for a Redis that can't be used. It names the shares by
+// which decisions go on.
 func (s *syncer) outageLine(st *Status) string {
 	switch {
 	case st.State == Connecting && st.Processes == 1:
@@ -824,6 +852,7 @@ func (s *syncer) outageLine(st *Status) string {
 	return onLastShares
 }
 
+// warningDue reports whether the log is to say now that Redis can't be used.
 func (s *syncer) warningDue(st *Status, now int64) bool {
 	if st.Err == s.noAnswer && s.wall(now).Sub(st.Since) < warnHang { //nolint:errorlint // errors.Is would call methods of errors that the client's hooks made
 		return false
@@ -835,19 +864,19 @@ func (s *syncer) warningDue(st *Status, now int64) bool {
 	return s.warnedAt == 0 || now-s.warnedAt >= int64(pause)
 }
 
-// wall is the time of day of an instant of the limiter's clock.
+// wall returns the time of day of an instant of the limiter's clock.
 func (s *syncer) wall(at int64) time.Time { return s.base.Add(time.Duration(at) - time.Second) }
 
-// close ends the loop with a last round, and waits for it, and a moment for
-// the log.
+// close ends the loop with a last round. It waits for that and, for a moment, for log
+// lines.
 func (s *syncer) close() {
 	s.closing.Do(func() { close(s.quit) })
 	<-s.done
 	s.logger.Wait(closeLines)
 }
 
-// leave tells what is left to tell, leaves the fleet, and lets every key go on
-// with its share.
+// leave does a last round, leaves the fleet, and makes all partitions stale. Decisions
+// go on with their shares.
 func (s *syncer) leave(tick *time.Ticker) {
 	begin := mono.Now(s.base)
 	if s.courier.FleetAnswers() {
@@ -877,7 +906,7 @@ func (s *syncer) leave(tick *time.Ticker) {
 	s.flushAnswers()
 }
 
-// await takes in results until done, or until the clock says end.
+// await handles ended calls until done returns true, at most until an instant.
 func (s *syncer) await(tick *time.Ticker, end int64, done func() bool) {
 	for !done() && mono.Now(s.base) < end {
 		select {
@@ -888,11 +917,11 @@ func (s *syncer) await(tick *time.Ticker, end int64, done func() bool) {
 	}
 }
 
-// sendLeave takes this process, and its numbers, out of Redis, unless a call
-// hangs.
+// sendLeave takes this process and its numbers out of Redis. Except that it does nothing
+// while a call hangs.
 func (s *syncer) sendLeave(tick *time.Ticker, end int64) {
 	idle := func() bool { return s.regular == nil && s.probing == nil }
-	s.await(tick, end, idle) // the step that told the rest may have begun another round
+	s.await(tick, end, idle) // the last step may have begun another round
 	if !idle() {
 		return
 	}
