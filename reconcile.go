@@ -414,7 +414,7 @@ func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	for _, o := range slices.Backward(sh.orphans) { // the last one moves to the place of one that is removed
+	for _, o := range slices.Backward(sh.orphans) { // the last one moves to the place of the removed one
 		switch {
 		case o.account.Frozen:
 		case o.account.Due > by && !every:

@@ -26,7 +26,7 @@ import (
 // This file has the loop that exchanges keys with Redis:
 //
 //   - types: syncer, request, counts;
-//   - loop: step finds out what is due; requests come from Sync and Reset;
+//   - loop: step starts the calls that are due; requests come from Sync and Reset;
 //   - round: resets, restored news and due keys go into a batch of calls;
 //   - finish: outcomes of a batch, report by report, and the reply of the fleet's key;
 //   - status, log lines, close.
