@@ -321,7 +321,7 @@ type Reservation struct {
 	order      uint64 // place in the order of arrival of waiting callers; 0: none waited
 	ahead      int64  // tokens that waited at the reservation
 	act        int64  // instant from which the tokens may be used; a grant may bring it forward
-	taken      int64  // lockedKey.taken just after the reservation
+	taken      int64  // lockedKey.totalUsage just after the reservation
 	given      bool   // true if there are tokens to give back
 	ok         bool
 }
@@ -389,7 +389,7 @@ func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Dura
 	k.record(now, n, true)
 	if a := k.account; a != nil {
 		a.Reserved = max(a.Reserved, r.act)
-		r.account, r.generation, r.taken = a, a.Generation, k.taken()
+		r.account, r.generation, r.taken = a, a.Generation, k.totalUsage()
 	}
 	if k.flags.is(awaited) {
 		r.order, r.ahead = l.local.queues.Reserve(k.key(), n)
@@ -470,7 +470,7 @@ func (r Reservation) Cancel() {
 
 // overtaken returns the number of tokens taken after the reservation, except by callers
 // that waited before it.
-func (r *Reservation) overtaken(k *lockedKey) int64 { return max(0, k.taken()-r.taken-r.ahead) }
+func (r *Reservation) overtaken(k *lockedKey) int64 { return max(0, k.totalUsage()-r.taken-r.ahead) }
 
 // unreserve takes note that n tokens of the reservation are in the bucket again.
 func (r *Reservation) unreserve(k *lockedKey, n int64) {

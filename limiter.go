@@ -366,14 +366,14 @@ func (l *Limiter) Reset(ctx context.Context, key string) error {
 		k.resetBucket(now)
 		k.close()
 	}
-	sh.forgetOrphanShardLocked(field)
+	sh.forgetEvictedShardLocked(field)
 	sh.mu.Unlock()
 	l.local.queues.Wake(localKey)
 	if l.syncer == nil {
 		return nil
 	}
-	return l.syncer.ask(ctx, &request{
-		kind: askReset, localKey: localKey, field: field, limit: lim, part: exchange.Partition(field, len(l.local.parts)),
+	return l.syncer.do(ctx, &request{
+		kind: resetRequest, localKey: localKey, field: field, limit: lim, part: exchange.Partition(field, len(l.local.parts)),
 	})
 }
 
@@ -439,7 +439,7 @@ func (l *Limiter) Sync(ctx context.Context) error {
 	if l.syncer == nil {
 		return nil
 	}
-	return l.syncer.ask(ctx, &request{kind: askSync})
+	return l.syncer.do(ctx, &request{kind: syncRequest})
 }
 
 // Close reports the rest of the usage, leaves the fleet and stops. It returns within 2
@@ -859,7 +859,7 @@ func (s *stake) find(tries int) {
 		k.unlock()
 	case s.gone:
 		r := s.l.ruleOf(s.key)
-		s.shard.makeUp(k, s.localKey(), r.limit, s.now)
+		s.shard.makeOrphan(k, s.localKey(), r.limit, s.now)
 		k.flags.mark(shadow, r.shadow)
 		s.slot = table.Ref{}
 	}
@@ -891,7 +891,7 @@ func unlockAll(stakes []stake) {
 	}
 	for i := range stakes {
 		if s := &stakes[i]; s.locked.orphan != nil {
-			s.shard.adopt(&s.locked, s.now)
+			s.shard.adoptOrphan(&s.locked, s.now)
 		}
 	}
 }

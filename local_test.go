@@ -238,12 +238,12 @@ func TestQueueOfEvictedKeysMoves(t *testing.T) {
 		until(t, "in step", func() bool { return a.Status().State == Synced })
 		sh, _ := a.local.locate("k")
 		var k lockedKey
-		sh.makeUp(&k, "k", Per(1000, time.Hour), a.now())
+		sh.makeOrphan(&k, "k", Per(1000, time.Hour), a.now())
 		k.bucket.Charge(a.now(), 3)
 		k.account.Count(a.now(), 3, 3, k.bucket.Rate, a.local.params.Load())
 		k.save()
 		sh.mu.Lock()
-		sh.addOrphan(k.orphan)
+		sh.addOrphanShardLocked(k.orphan)
 		k.scheduleBy(a.now() + int64(time.Hour))
 		sh.mu.Unlock()
 		before := a.Stats().Rounds

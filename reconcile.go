@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/seed-e56e777b/limiter/internal/account"
@@ -16,46 +17,48 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/table"
 )
 
-// needsAccount reports whether the key does, and has none for the exchange: its limit is
-// one that the fleet shares.
+// This file has the exchange of a key with its fleet, in the order of a round:
+//
+//   - grant: the account of a key, and its grant before a decision (refresh, renew);
+//   - record decisions, in the buffer or in the account;
+//   - schedule: the instant at which a key is due, and the search for due keys;
+//   - report due keys, apply replies, heal after a loss;
+//   - news, changes of limit, resets, demotion.
+//
+// Package account has the rules. Here they are applied to locked keys.
+
+// cargo identifies the key of a record in a report. The account stays that of the key
+// until the report has ended. The zero cargo is that of restored news, which has no key.
+type cargo struct {
+	shard   *shard
+	account *account.Account
+}
+
+// carrier takes records to Redis. The syncer is one.
+type carrier interface {
+	// usable reports whether a report to the partition would be sent now.
+	usable(part int) bool
+	// room returns a report of the partition with room for a record; nil: there is none
+	// in this round.
+	room(part int, now int64) *report
+	// full reports whether no partition has room for a record in this round.
+	full() bool
+}
+
+// exchanges reports whether the key has an account for its exchange with the fleet.
+func (k *lockedKey) exchanges() bool { return k.account.Exchanges() }
+
+// needsAccount reports whether the fleet is to share the key, and the key has no account
+// for that.
 func (k *lockedKey) needsAccount() bool {
 	return !k.exchanges() && len(k.shard.local.parts) > 0 && k.bucket.Shared()
 }
 
-// exchanges reports whether the fleet is told of the key.
-func (k *lockedKey) exchanges() bool { return k.account.Exchanges() }
-
-// restore sets a bucket that is about to be shared by what is remembered of its key, and
-// reports whether that is a debt.
-func (k *lockedKey) restore(now int64) (owes bool) {
-	if !k.bucket.Shared() {
-		return false
-	}
-	lo := k.shard.local
-	remembered := min(lo.recall.of(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
-	if it, ok := lo.newsOf(k, now); ok && it.Own {
-		owes = true
-		remembered = max(remembered, believed(&k.bucket, it, now))
-	}
-	k.bucket.Level = k.bucket.LevelUntil(remembered, now)
-	if k.account != nil && remembered > now {
-		k.account.RepliedTAT = remembered
-	}
-	return owes
-}
-
-// newsOf returns what was heard of a key, if it still holds.
-func (lo *local) newsOf(k *lockedKey, now int64) (news.Item, bool) {
-	if lo.news.Empty() {
-		return news.Item{}, false
-	}
-	return lo.news.Get(k.field(), now)
-}
-
-// openAccount gives a key that has none an account, and tells that what was heard of the key.
+// openAccount begins the exchange of a key: it gets an account, its partition, and the
+// TAT and demand of received news.
 func (k *lockedKey) openAccount(now int64) {
 	lo := k.shard.local
-	if k.account == nil { // else it has one for its reservations
+	if k.account == nil { // otherwise it has one for reservations
 		k.takeAccount(now)
 		k.short = k.orphan == nil
 	}
@@ -64,14 +67,14 @@ func (k *lockedKey) openAccount(now int64) {
 	k.flags = k.flags&(partBits-1) | flags(part)*partBits
 	if it, ok := lo.newsOf(k, now); ok {
 		p := lo.params.Load()
-		k.account.TAT = believed(&k.bucket, it, now)
+		k.account.TAT = believedTAT(&k.bucket, it, now)
 		k.account.AnnouncedTAT = k.account.TAT
 		k.account.Others = float64(it.Demand) / account.AttemptsMilli / p.Tau.Seconds()
 		k.account.MeanOthers = float32(k.account.Others)
 	}
 }
 
-// takeAccount gives a key that has none an account.
+// takeAccount gives a key without an account a new one.
 func (k *lockedKey) takeAccount(now int64) {
 	k.account = k.shard.accounts.Take()
 	k.account.Begin(now)
@@ -83,219 +86,18 @@ func (k *lockedKey) takeAccount(now int64) {
 	k.slot.Account = k.account.Number
 }
 
-// dropReserved takes from a key that has nothing to do with the exchange the account that
-// it has for its reservations, if they may have acted.
+// dropReserved takes the account from a key that the fleet does not share, once all
+// reservations may have acted.
 func (k *lockedKey) dropReserved(now int64) {
 	if max(k.bucket.LastEvent, k.account.Reserved) < now && !k.account.Frozen {
-		k.dropAccount()
+		k.shard.accounts.Release(k.account)
+		k.flags &^= hasAccount
+		k.slot.Account, k.account = 0, nil
 	}
 }
 
-// dropAccount takes its account from a key that has nothing to do with the exchange.
-func (k *lockedKey) dropAccount() {
-	k.shard.accounts.Release(k.account)
-	k.flags &^= hasAccount
-	k.slot.Account, k.account = 0, nil
-}
-
-// believed is the TAT of an item, by the limit that the key has here, as far as it is
-// believed.
-func believed(b *bucket.Bucket, it news.Item, now int64) int64 {
-	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.ExchangeLimit())
-	if it.Own {
-		return tat
-	}
-	return min(tat, b.Furthest(now, bucket.LongestDebt))
-}
-
-// recaller keeps what evicted keys have taken from coming back as a fresh burst, and
-// what they owe from being forgotten. Of those in debt few are expected, and they are
-// kept by name: two that meet in a cell must not pay for each other.
-type recaller struct {
-	table *recall.Table // by the hashes of keys
-	debts *news.Table
-	limit bucket.Bucket // the last default limit that is one; under Limiter.changing
-}
-
-// from remembers a key that goes.
-func (r *recaller) from(k *lockedKey, now int64) {
-	if !k.bucket.Shared() {
-		return
-	}
-	full := k.fullAt()
-	r.table.Put(k.recallHash(), full, now)
-	if k.inDebt(now) {
-		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.ExchangeLimit(), Own: true})
-	}
-}
-
-// relimit has keys remembered as what they would be had they been resident when the
-// default limit changed, also by way of one that is none. Those with a limit of their own
-// are taken for others: they may come back with less than they had, never below empty.
-func (r *recaller) relimit(lim Limit, now int64) {
-	from, to := r.limit, newBucket(lim, now)
-	if !to.Shared() {
-		return
-	}
-	if r.limit = to; from.Shared() {
-		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.ExchangeLimit(), to.ExchangeLimit()) }, now)
-	}
-}
-
-// of is until when a key's bucket is not full, as far as it is remembered.
-func (r *recaller) of(hash uint64) int64 { return r.table.Get(hash) }
-
-func (r *recaller) forget(hash uint64) { r.table.Forget(hash) }
-
-// fullAt is when the key's bucket is full again, by all that was known of it
-// at the last decision. A share's level says little: it is mostly low.
-func (k *lockedKey) fullAt() int64 {
-	b, a := &k.bucket, k.account
-	switch {
-	case a == nil:
-		return mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate))
-	case b.Mode == bucket.Share:
-		return mono.Add(max(a.TAT, b.At), bucket.Delay(-a.Unreported(b.Rate), b.Rate))
-	case b.Mode == bucket.Stale:
-		return mono.Add(b.At, bucket.Delay(b.Level-b.Capacity, b.Refill))
-	}
-	return max(a.TAT, mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate)))
-}
-
-// inDebt reports whether the key's bucket is below empty.
-func (k *lockedKey) inDebt(now int64) bool {
-	return k.fullAt() > mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate))
-}
-
-// receive takes in news: into a key in memory, else into the table.
-func (lo *local) receive(it news.Item, now int64) {
-	var k lockedKey
-	if !lo.resident(&k, it.Field, now) {
-		if it.Reset {
-			lo.recall.forget(lo.recallHashOf(it.Field))
-			lo.queues.Wake(keyform.FromField(it.Field))
-		}
-		lo.news.Put(it)
-		return
-	}
-	defer k.close()
-	k.flush(now)
-	lo.news.Put(it) // more than the key here believes, until its next reply; or what was heard before the key was met would outlive its eviction
-	switch p := lo.params.Load(); {
-	case !k.exchanges():
-	case it.Reset:
-		k.account.ReceiveReset(&k.bucket, now, p)
-	default:
-		pool := k.bucket.Mode == bucket.Pool
-		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.ExchangeLimit()), it.Demand, now, p)
-		if pool && k.bucket.Mode == bucket.Share {
-			k.redrawThreshold(p)
-		}
-	}
-}
-
-// recallHashOf is the hash by which the key of a field is remembered.
-func (lo *local) recallHashOf(field string) uint64 {
-	if lo.secret != nil {
-		return lo.seeds.Hash(field)
-	}
-	return lo.seeds.Hash(keyform.FromField(field))
-}
-
-// unannounce notes that the news of a key was cut. The next report that finds the key low
-// puts it again.
-func (lo *local) unannounce(field string, now int64) {
-	var k lockedKey
-	if lo.resident(&k, field, now) {
-		if k.exchanges() {
-			k.account.AnnouncedTAT = 0
-		}
-		k.unlock()
-	}
-}
-
-// repliedSince reports whether a key is in memory, and the last word of it was a reply.
-func (lo *local) repliedSince(field string, now int64) bool {
-	var k lockedKey
-	if !lo.resident(&k, field, now) {
-		return false
-	}
-	defer k.unlock()
-	return k.account != nil && k.account.TAT <= k.account.RepliedTAT
-}
-
-// flush tells the key's account what is in its buffer. The next decision looks at the
-// account too.
-func (k *lockedKey) flush(now int64) {
-	if k.account == nil {
-		return
-	}
-	if k.buffer.Attempts != 0 {
-		k.account.Flush(k.buffer, &k.bucket, now, k.shard.local.params.Load())
-	}
-	k.account.FastUntil, k.buffer = 0, table.Buffer{}
-}
-
-// demoteRarely is retire, once in a while, of a limiter that has no syncer for it.
-func (sh *shard) demoteRarely(now int64) {
-	sh.mu.Lock()
-	due := now-sh.demotedAt > int64(demoteEvery)
-	if due {
-		sh.demotedAt = now
-	}
-	sh.mu.Unlock()
-	if due {
-		sh.demoteIdle(now)
-		sh.local.spares.Trim()
-	}
-}
-
-// demoteIdle has the accounts of keys that are idle, and far from their limits by now, put
-// into their short form.
-func (sh *shard) demoteIdle(now int64) {
-	sh.keys.Each(func(ref table.Ref) {
-		if flags(ref.Flags).is(hasAccount) {
-			var k lockedKey
-			k.load(sh, ref, now)
-			if !k.account.Exchanges() {
-				k.dropReserved(now)
-			} else if k.idle(now) {
-				k.bucket.Grant, k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Alone(), k.bucket.Burst, now, now
-				k.account.ForgetGrant()
-				k.short = true
-			}
-			k.save()
-		}
-		ref.Unlock()
-	})
-}
-
-// idle reports whether the key has nothing to report, its bucket is full, and its grant has
-// expired.
-func (k *lockedKey) idle(now int64) bool {
-	a := k.account
-	switch {
-	case a.Due != mono.Never || a.Frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
-		return false
-	case now < max(a.Expires, a.TAT, a.RepliedTAT, a.AnnouncedTAT, a.HoldUntil, k.bucket.LastEvent+1, a.Reserved+1):
-		return false
-	}
-	return k.staleSince() == 0 && !a.Is(account.FloorDue) && !a.SomethingToReport()
-}
-
-// fresh reports whether a key's grant holds at now.
-func (k *lockedKey) fresh(now int64) bool {
-	return !k.exchanges() || now < k.account.Until && k.account.StaleSince == k.staleSince()
-}
-
-// staleSince is when the grants of the key's partition could no longer be
-// renewed; 0: they can.
-func (k *lockedKey) staleSince() int64 {
-	return k.shard.local.parts[k.account.Partition-1].staleSince.Load()
-}
-
-// refresh brings the key's grant up to date, for a decision: it has an account if it
-// needs one, and the grant holds.
+// refresh makes the key ready for a decision: it has an account if it needs one, and a
+// grant that holds.
 func (k *lockedKey) refresh(now int64) {
 	switch a := k.account; {
 	case k.needsAccount():
@@ -317,7 +119,18 @@ func (k *lockedKey) refresh(now int64) {
 	}
 }
 
-// renewShort is renew of a key whose buffer is to stay as it is.
+// fresh reports whether the key's grant holds.
+func (k *lockedKey) fresh(now int64) bool {
+	return !k.exchanges() || now < k.account.Until && k.account.StaleSince == k.staleSince()
+}
+
+// staleSince returns the instant since which the key's partition is stale; 0: it is not.
+func (k *lockedKey) staleSince() int64 {
+	return k.shard.local.parts[k.account.Partition-1].staleSince.Load()
+}
+
+// renewShort renews the grant of a key in short form, and leaves its buffer as it is.
+// Except that a key whose new grant is in share mode is promoted.
 func (k *lockedKey) renewShort(now int64) {
 	kept, buffer := *k.account, k.buffer
 	k.flush(now)
@@ -326,22 +139,22 @@ func (k *lockedKey) renewShort(now int64) {
 		return
 	}
 	if k.bucket.Mode == bucket.Stale {
-		buffer.Room = 0 // until the first reply no decision goes by the slot alone
+		buffer.Room = 0 // in an outage every decision needs the account
 	}
 	kept.Share, kept.StaleSince = k.account.Share, k.account.StaleSince
 	kept.Until, kept.Expires, kept.Alarm, kept.RNG = k.account.Until, k.account.Expires, k.account.Alarm, k.account.RNG
 	*k.account, k.buffer = kept, buffer
 }
 
-// renew brings the grant up to date: the outage has begun or goes on, or it
-// has expired.
+// renew replaces a grant that does not hold any more: because of an outage, after an
+// outage, or because no reply has renewed it.
 func (k *lockedKey) renew(now int64) {
 	a, b := k.account, &k.bucket
 	p, since := k.shard.local.params.Load(), k.staleSince()
 	switch {
 	case since != 0:
 		if a.StaleSince != since {
-			k.endOutage(now, p) // one outage after another, with no reply between them
+			k.endOutage(now, p) // another outage, without a reply in between
 		}
 		entered := b.Mode != bucket.Stale
 		a.StaleSince = since
@@ -351,7 +164,7 @@ func (k *lockedKey) renew(now int64) {
 		}
 	case b.Mode == bucket.Stale:
 		k.endOutage(now, p)
-		a.Until = mono.Add(now, account.GrantIntervals*p.Interval) // until the reply, which is to come
+		a.Until = mono.Add(now, account.GrantIntervals*p.Interval) // time enough for a reply
 	default:
 		a.StaleSince = 0
 		pool := b.Mode == bucket.Pool
@@ -367,7 +180,7 @@ func (k *lockedKey) renew(now int64) {
 	}
 }
 
-// endOutage keeps the share that the key had at the end of an outage.
+// endOutage keeps the share that the key has at the end of an outage.
 func (k *lockedKey) endOutage(now int64, p *account.Params) {
 	a := k.account
 	if k.bucket.Mode == bucket.Stale && a.StaleSince != 0 {
@@ -376,7 +189,8 @@ func (k *lockedKey) endOutage(now int64, p *account.Params) {
 	a.StaleSince = 0
 }
 
-// redrawThreshold draws the threshold anew where there is one to draw.
+// redrawThreshold draws θ, uniform in (0, 1]. Except that θ is 1 in pool mode, and in a
+// fleet of one process.
 func (k *lockedKey) redrawThreshold(p *account.Params) {
 	if k.bucket.Mode == bucket.Pool || p.Fleet <= 1 || p.Without.Has(outage.Threshold) {
 		k.bucket.Threshold = 1
@@ -384,7 +198,7 @@ func (k *lockedKey) redrawThreshold(p *account.Params) {
 	}
 	if k.account.RNG == 0 {
 		k.account.RNG = k.shard.local.random ^ k.fieldHash()
-		if k.short { // it is not remembered
+		if k.short { // a short form does not keep it
 			k.account.RNG ^= uint64(k.now)
 		}
 	}
@@ -396,10 +210,11 @@ func (k *lockedKey) redrawThreshold(p *account.Params) {
 	k.bucket.Threshold = float32(float64(z>>11+1) / (1 << 53))
 }
 
-// record writes down what was requested, and taken if ok, for the syncer: in the buffer
-// while that is as good, or in the account.
+// record records a decision on a cost of n for the exchange: in the buffer if that
+// suffices, otherwise in the account. Except that a key without an account, an unlimited
+// key and a cost of 0 are not recorded. A blocked key records no denials.
 func (k *lockedKey) record(now, n int64, ok bool) {
-	if k.account == nil || !k.short && now < k.account.FastUntil && k.flags.is(allowsOrDenies(ok)) && k.buffer.Add(n, ok) {
+	if k.account == nil || !k.short && now < k.account.FastUntil && k.flags.is(bufferFlag(ok)) && k.buffer.Add(n, ok) {
 		return
 	}
 	if n == 0 || k.flags.is(unlimited) || k.flags.is(blocked) && !ok {
@@ -416,12 +231,12 @@ func (k *lockedKey) record(now, n int64, ok bool) {
 	}
 }
 
-// recordShort notes tokens taken of a key far from its limit, which it leaves so. It returns
-// false where the account has to be told.
+// recordShort records an admission of a key far from its limit in its short form and
+// buffer. It returns false, and changes nothing, if the key needs an account of its own.
 func (k *lockedKey) recordShort(now, n int64) bool {
 	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
-	taken := int64(k.buffer.Taken) + n
-	if float64(n) > b.Burst || taken > math.MaxUint16 || a.Usage != 0 || a.Attempts != 0 {
+	usage := int64(k.buffer.Taken) + n
+	if float64(n) > b.Burst || usage > math.MaxUint16 || a.Usage != 0 || a.Attempts != 0 {
 		return false
 	}
 	first := a.FirstUse
@@ -429,15 +244,15 @@ func (k *lockedKey) recordShort(now, n int64) bool {
 		first = now
 	}
 	fair := int64(bucket.Clamp((mono.Elapsed(now-first)*b.Rate + b.Burst/2) / p.Fleet))
-	if b.Mode != bucket.Stale && (taken >= a.Alarm || taken > fair || a.KnownByNews()) {
+	if b.Mode != bucket.Stale && (usage >= a.Alarm || usage > fair || a.KnownByNews()) {
 		return false
 	}
 	a.ObserveCost(n)
 	a.FirstUse = first
 	k.buffer = account.NewBuffer(min(a.Alarm-1, fair), min(a.Request(), b.Capacity))
-	k.buffer.Attempts, k.buffer.Taken = uint16(taken), uint16(taken)
-	k.flags.mark(allows, true)
-	k.flags.mark(denies, false)
+	k.buffer.Attempts, k.buffer.Taken = uint16(usage), uint16(usage)
+	k.flags.mark(buffersAdmission, true)
+	k.flags.mark(buffersDenial, false)
 	if b.Mode == bucket.Stale {
 		k.buffer.Room = 0
 		k.scheduleBy(a.Soonest(now, p))
@@ -447,27 +262,27 @@ func (k *lockedKey) recordShort(now, n int64) bool {
 	return true
 }
 
-// recordInAccount writes a cost above 0 into the account, and sees to it that it is told.
-// A cost above the burst asks for nothing: otherwise one absurd call would take
-// every share.
+// recordInAccount records a decision on a cost above 0 in the account, and schedules the
+// key. Except in pool mode, attempts count up to the capacity of the grant. A cost above
+// the burst counts as no attempt, because one absurd call would take every share.
 func (k *lockedKey) recordInAccount(now, n int64, ok bool) {
 	p, b := k.shard.local.params.Load(), &k.bucket
-	asked, taken := n, int64(0)
+	attempts, usage := n, int64(0)
 	if float64(n) > b.Burst {
-		asked = 0
+		attempts = 0
 	} else if b.Mode != bucket.Pool {
-		asked = min(n, int64(max(1, bucket.ToInt(b.Capacity))))
+		attempts = min(n, int64(max(1, bucket.ToInt(b.Capacity))))
 	}
 	if ok {
-		taken = n
+		usage = n
 	}
-	k.account.Count(now, asked, taken, b.Rate, p)
+	k.account.Count(now, attempts, usage, b.Rate, p)
 	k.schedule(now, ok, p)
 	k.openBuffer(now, p)
 }
 
-// openBuffer lets decisions that change nothing of what is known and planned pass the
-// account by for a while.
+// openBuffer lets the buffer alone record the next decisions, as far as they change
+// neither the grant nor the schedule.
 func (k *lockedKey) openBuffer(now int64, p *account.Params) {
 	a, b := k.account, &k.bucket
 	if k.short || k.orphan != nil || b.Mode == bucket.Stale || a.Due == mono.Never && !a.Frozen {
@@ -479,12 +294,38 @@ func (k *lockedKey) openBuffer(now int64, p *account.Params) {
 	}
 	a.FastUntil = min(a.Until, until)
 	k.buffer = account.NewBuffer(room, min(a.Request(), b.Capacity))
-	k.flags.mark(denies, a.Frozen || a.Due <= a.Soonest(now, p))
-	k.flags.mark(allows, a.FirstUse != 0)
+	k.flags.mark(buffersDenial, a.Frozen || a.Due <= a.Soonest(now, p))
+	k.flags.mark(buffersAdmission, a.FirstUse != 0)
 }
 
-// schedule sees to it that a key with something to report is exchanged no
-// later than it should be; lately where its use fits.
+// flush moves the buffer into the account. The next decision needs the account too.
+func (k *lockedKey) flush(now int64) {
+	if k.account == nil {
+		return
+	}
+	if k.buffer.Attempts != 0 {
+		k.account.Flush(k.buffer, &k.bucket, now, k.shard.local.params.Load())
+	}
+	k.account.FastUntil, k.buffer = 0, table.Buffer{}
+}
+
+// giveBack takes tokens out of the usage that are about to be refunded: as many of n as
+// are refundable.
+func (k *lockedKey) giveBack(now, n int64) {
+	if !k.exchanges() {
+		return
+	}
+	k.account.GiveBack(k.account.Refundable(&k.bucket, n, now), k.bucket.Rate)
+	k.schedule(now, false, k.shard.local.params.Load())
+}
+
+// schedule makes a key with something to report due:
+//
+//   - at once, if its count is at the alarm;
+//   - lazily, if it is far from its limit;
+//   - otherwise in the next round.
+//
+// fits is false after a denial or a refund, after which no key is lazy.
 func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
 	a, b := k.account, &k.bucket
 	if a.Frozen || !a.SomethingToReport() {
@@ -492,7 +333,7 @@ func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
 	}
 	byNews := a.Usage > 0 && a.Alarm < bucket.MaxTokens && a.KnownByNews()
 	if a.AlarmCount(b) >= a.Alarm || byNews {
-		a.Alarm = bucket.MaxTokens // once is enough
+		a.Alarm = bucket.MaxTokens // one alarm is enough until the reply
 		k.scheduleBy(dueUrgent)
 		return
 	}
@@ -506,99 +347,117 @@ func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
 	}
 }
 
-// freeze keeps a key out of other reports while it is in one.
-func (k *lockedKey) freeze() {
-	k.account.Frozen = true
-	k.shard.local.frozen.Add(1)
+// scheduleBy makes the key due at an instant, unless it is due before.
+func (k *lockedKey) scheduleBy(due int64) {
 	if k.orphan != nil {
-		k.shard.unreportedOrphans--
+		k.shard.setDue(k.account, due, nil)
+		return
+	}
+	k.shard.setDue(k.account, due, &k.slot)
+}
+
+// unschedule makes the key due at no instant.
+func (k *lockedKey) unschedule() {
+	k.account.Due = mono.Never
+	if k.orphan == nil {
+		k.slot.SetMark(table.Due, false)
 	}
 }
 
-// thaw lets a key be reported again. One that is far from its limit needs no account any
-// more.
-func (k *lockedKey) thaw(now int64) {
-	a := k.account
-	a.Frozen = false
-	k.short = k.orphan == nil && k.exchanges() && k.bucket.Mode == bucket.Pool
-	k.shard.local.frozen.Add(-1)
-	if k.orphan != nil {
-		k.shard.unreportedOrphans++
+// setDue makes the key of an account due at an instant, unless it is due before. An
+// orphan has no slot.
+func (sh *shard) setDue(a *account.Account, due int64, slot *table.Ref) {
+	if due >= a.Due {
 		return
 	}
-	if a.Is(account.FloorDue | account.LimitDue) {
-		k.scheduleBy(now)
+	a.Due = due
+	if slot != nil {
+		slot.SetMark(table.Due, true)
 	}
-	if k.exchanges() {
-		k.schedule(now, true, k.shard.local.params.Load())
+	sh.scanAt(due)
+}
+
+// scanAt has the shard searched for due keys at an instant, or before.
+func (sh *shard) scanAt(due int64) {
+	for {
+		at := sh.nextScan.Load()
+		if at <= due || sh.nextScan.CompareAndSwap(at, due) {
+			break
+		}
+	}
+	if due == dueUrgent {
+		sh.local.urgent.Store(true)
 	}
 }
 
-// giveBack uncounts n tokens that are about to be put back into the bucket.
-func (k *lockedKey) giveBack(now, n int64) {
-	if !k.exchanges() {
-		return
+// eachDue calls f with every key that is due by an instant, locked and loaded, and with
+// every such orphan that is in no report. If every is set, the others are due too. The
+// next search is at the instant at which the first of the rest is due.
+func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
+	sh.nextScan.Store(mono.Never)
+	var k lockedKey // one for all keys, because it is on the heap
+	visit := func(ref table.Ref) {
+		if due := sh.dueOf(ref); due > by && !every {
+			sh.scanAt(due)
+			ref.Unlock()
+			return
+		}
+		k.load(sh, ref, now)
+		if k.account != nil {
+			f(&k)
+		}
+		k.close()
 	}
-	k.account.GiveBack(k.account.Refundable(&k.bucket, n, now), k.bucket.Rate)
-	k.schedule(now, false, k.shard.local.params.Load())
+	if every {
+		sh.keys.Each(visit)
+	} else {
+		sh.keys.EachMarked(table.Due, visit)
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, o := range slices.Backward(sh.orphans) { // the last one moves to the place of the removed one
+		switch {
+		case o.account.Frozen:
+		case o.account.Due > by && !every:
+			sh.scanAt(o.account.Due)
+		default:
+			k.loadOrphan(sh, o, now)
+			f(&k)
+			k.close()
+		}
+	}
 }
 
-// relimit changes the key's limit.
-func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
-	k.flags.mark(byDefault, isDefault)
-	if lim == k.applied() {
-		return
-	}
-	next, b := newBucket(lim, now), &k.bucket
-	k.flags.mark(unlimited, next.Unlimited())
-	k.flags.mark(blocked, next.Burst == 0)
+// dueOf returns the instant at which a key with the mark Due is due. That of a key in
+// short form follows from the short form.
+func (sh *shard) dueOf(ref table.Ref) int64 {
+	f, l := flags(ref.Flags), table.Beside[account.Short](ref)
 	switch {
-	case b.Shared() && next.Shared():
-		if k.exchanges() {
-			if !k.short {
-				k.flush(now)
-			}
-			k.reportLimit(now)
-			k.account.Relimit(b, &next, now)
-		}
-		b.Relimit(now, &next)
-	case !b.Shared():
-		if *b = next; k.needsAccount() {
-			k.openAccount(now)
-		}
-		k.restore(now)
+	case f.is(hasAccount):
+		return sh.accounts.At(ref.Account).Due
+	case f.is(owesLimit):
+		return dueUrgent
+	case f.is(owesFloor), l.Stale != 0: // in the next round
+		return dueUrgent + 1
 	}
-	k.numberLimit()
-	if k.flags.is(awaited) {
-		k.shard.local.queues.Refuse(k.key(), k.awaited(now))
-	}
+	lim := sh.local.limits.At(ref.Limit)
+	return account.LazyDue(&bucket.Bucket{Rate: lim.Rate, Burst: lim.Burst}, max(l.First.After(l.Epoch()), l.Epoch()), sh.phase)
 }
 
-// reportLimit has a key whose limit is about to change exchanged at once, if Redis has a
-// state of it.
-func (k *lockedKey) reportLimit(now int64) {
-	a := k.account
-	a.Mark(account.LimitDue, a.Frozen || a.TAT != 0 && a.TAT > now-int64(exchange.KeepState))
-	if a.Is(account.LimitDue) && !a.Frozen {
-		k.scheduleBy(dueUrgent)
+// unreportedKeys returns the number of keys with something unreported, or in a report
+// without a reply.
+func (lo *local) unreportedKeys() int {
+	n := int(lo.frozen.Load())
+	for sh := range lo.eachShard() {
+		sh.mu.Lock()
+		n += sh.keys.Count(table.Due) + sh.unreportedOrphans
+		sh.mu.Unlock()
 	}
+	return n
 }
 
-// resetBucket makes the key full, and forgets what it had to report.
-func (k *lockedKey) resetBucket(now int64) {
-	k.bucket = bucket.New(k.bucket.Rate, k.bucket.Burst, now)
-	if k.flags.is(awaited) {
-		k.shard.local.queues.Forget(k.key())
-	}
-	if a := k.account; a != nil {
-		k.unschedule()
-		a.Reset(now)
-		a.FastUntil, k.buffer = 0, table.Buffer{}
-	}
-}
-
-// hasUnreported reports whether the shard has a key with usage until an instant that is not
-// reported and answered, or that was not exchanged since.
+// hasUnreported reports whether the shard has a key with usage up to an instant that no
+// reply has confirmed, or with no report since.
 func (sh *shard) hasUnreported(at int64) (found bool) {
 	sh.keys.Each(func(ref table.Ref) {
 		if flags(ref.Flags).is(hasAccount) {
@@ -618,55 +477,9 @@ func (sh *shard) hasUnreported(at int64) (found bool) {
 	return found
 }
 
-// reopen locks and loads a key that is in a report, under the given field.
-func (lo *local) reopen(k *lockedKey, of cargo, field string, now int64) {
-	if lo.resident(k, field, now) {
-		if k.account == of.account {
-			return
-		}
-		k.unlock()
-	}
-	of.shard.mu.Lock()
-	k.loadOrphan(of.shard, of.shard.orphans[of.account.Orphan-1], now)
-}
-
-// release is close of a key that was reopened.
-func (k *lockedKey) release() {
-	sh := k.shard
-	if k.close(); k.orphan != nil {
-		sh.mu.Unlock()
-	}
-}
-
-// cargo is what a record of a report is of: a key, whose account is another's only
-// when the report has ended; or, without one, what was heard of a key.
-type cargo struct {
-	shard   *shard
-	account *account.Account
-}
-
-// fieldIn is the key's field, in the text of a report.
-func (k *lockedKey) fieldIn(r *report) string {
-	if k.orphan != nil || k.shard.local.secret != nil {
-		return k.field()
-	}
-	var room [1 + keyform.MaxKey + 1]byte
-	return r.Text(k.appendField(room[:0]))
-}
-
-// carrier takes the records of keys to Redis.
-type carrier interface {
-	// usable reports whether a partition may be sent to now.
-	usable(part int) bool
-	// room returns the report of a partition that has room for a record; nil: none has,
-	// in this round.
-	room(part int, now int64) *report
-	// full reports whether no partition has room in this round.
-	full() bool
-}
-
 // drain moves the keys that are due by an instant into reports. If forcedAt is not 0, it
-// moves every key that was not reported since. Keys that find no room stay due.
+// moves all keys without a report since that instant too. Keys without room in a report
+// stay due.
 func (lo *local) drain(now, by, forcedAt int64, to carrier) {
 	for sh := range lo.eachShard() {
 		if forcedAt != 0 || sh.nextScan.Load() <= by {
@@ -675,7 +488,7 @@ func (lo *local) drain(now, by, forcedAt int64, to carrier) {
 	}
 }
 
-// report moves a key into a report, if it is due.
+// report moves a key that is due, or forced, into a report.
 func (k *lockedKey) report(now, by, forcedAt int64, to carrier) {
 	a := k.account
 	due := a.Due
@@ -693,7 +506,7 @@ func (k *lockedKey) report(now, by, forcedAt int64, to carrier) {
 	if !to.usable(part) {
 		if due != mono.Never {
 			k.unschedule()
-			k.scheduleBy(now + int64(putBack))
+			k.scheduleBy(now + int64(unusablePause))
 		}
 		return
 	}
@@ -718,8 +531,18 @@ func (k *lockedKey) report(now, by, forcedAt int64, to carrier) {
 	}
 }
 
-// reportReset moves the reset of a key into a report. It returns the key's account; nil:
-// another report of the key is under way, or there is no room.
+// fieldIn returns the key's field. If it has to be made, it is made in the text of the
+// report.
+func (k *lockedKey) fieldIn(r *report) string {
+	if k.orphan != nil || k.shard.local.secret != nil {
+		return k.field()
+	}
+	var room [1 + keyform.MaxKey + 1]byte
+	return r.Text(k.appendField(room[:0]))
+}
+
+// reportReset moves the reset of a key into a report, and returns the key's account. It
+// returns nil if another report of the key is under way, or there is no room.
 func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account {
 	var k lockedKey
 	found := lo.find(&k, q.localKey, now)
@@ -733,7 +556,7 @@ func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account
 		return nil
 	case !found:
 		sh, _ := lo.locate(q.localKey)
-		sh.makeUp(&k, q.localKey, q.limit, now)
+		sh.makeOrphan(&k, q.localKey, q.limit, now)
 		if k.account == nil {
 			k.takeAccount(now)
 		}
@@ -763,25 +586,33 @@ func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account
 	}
 	k.shard.mu.Lock()
 	defer k.shard.mu.Unlock()
-	k.shard.addOrphan(k.orphan)
+	k.shard.addOrphanShardLocked(k.orphan)
 	k.freeze()
 	k.save()
 	return a
 }
 
-// applyReply gives a key the grant of a reply to record i of a report. What the fleet
-// should know of the key goes into news. It returns the tokens of the charge that the
-// reply found in debt.
+// freeze begins the time of a key in a report. Until thaw it is in no other.
+func (k *lockedKey) freeze() {
+	k.account.Frozen = true
+	k.shard.local.frozen.Add(1)
+	if k.orphan != nil {
+		k.shard.unreportedOrphans--
+	}
+}
+
+// applyReply gives a key the grant of the reply to record i of a report, and puts news
+// of the key into out. It returns the tokens of the charge that the reply found in debt.
 func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now int64) (overshoot float64) {
 	p, rec := lo.params.Load(), &r.Records[i]
 	var k lockedKey
-	lo.reopen(&k, of, rec.Field, now)
-	defer k.release()
+	lo.loadReported(&k, of, rec.Field, now)
+	defer k.closeReported()
 	k.flush(now)
 	if a := k.account; k.exchanges() {
 		k.endOutage(now, p)
 		if a.Is(account.FloorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
-			a.TAT = mono.Add(a.TAT, k.bucket.ChargedTime(rec)) // Redis may have added it to what it has lost: the floor has to hold it
+			a.TAT = mono.Add(a.TAT, k.bucket.ChargedTime(rec)) // Redis may have lost the charge too: the floor has to include it
 		}
 		byNews := a.KnownByNews()
 		a.ApplyReply(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, p)
@@ -792,11 +623,12 @@ func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now in
 	return overshoot
 }
 
-// observeCharge puts into news whether a charge has taken the key low. It returns the
-// tokens of the charge that are in debt.
+// observeCharge announces the key if its own charge has taken it low, and takes the
+// announcement back if the TAT has fallen since. It returns the tokens of the charge
+// that are in debt.
 func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews bool, out *news.Outbox, now int64) (overshoot float64) {
 	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
-	if a.TAT+int64(p.Interval+p.RTT) < a.AnnouncedTAT { // given back, or reset: by no less than instants differ with the way that they came
+	if a.TAT+int64(p.Interval+p.RTT) < a.AnnouncedTAT { // refunded or reset: the TAT fell by more than its instants differ between messages
 		a.AnnouncedTAT = 0
 		out.Drop(rec.Field)
 		k.shard.local.news.Put(news.Item{Field: rec.Field, Reset: true})
@@ -818,19 +650,19 @@ func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews boo
 // because it has lost state.
 func (lo *local) addFloor(of cargo, r *report, i int, now int64) {
 	var k lockedKey
-	lo.reopen(&k, of, r.Records[i].Field, now)
-	defer k.release()
+	lo.loadReported(&k, of, r.Records[i].Field, now)
+	defer k.closeReported()
 	k.flush(now)
 	r.Floor(i, bucket.UnderLimit(k.account.Floor(&k.bucket, now), now, k.bucket.ExchangeLimit(), r.Records[i].Limit))
 	k.account.Mark(account.FloorDue, false)
 }
 
-// giveUp drops what a key has in a report whose fate nobody knows any more. It returns
-// the tokens.
+// giveUp drops the usage of a key in a report whose fate is unknown, and returns its
+// tokens.
 func (lo *local) giveUp(of cargo, field string, now int64) uint64 {
 	var k lockedKey
-	lo.reopen(&k, of, field, now)
-	defer k.release()
+	lo.loadReported(&k, of, field, now)
+	defer k.closeReported()
 	k.flush(now)
 	dropped := uint64(max(0, k.account.InFlight))
 	k.account.InFlight = 0
@@ -838,8 +670,48 @@ func (lo *local) giveUp(of cargo, field string, now int64) uint64 {
 	return dropped
 }
 
-// heal has every key of partitions that have lost state report its last known TAT, and
-// keep its share while demand is learnt anew.
+// thaw ends the time of a key in a report, and schedules it again. A key in pool mode
+// may then be demoted by save.
+func (k *lockedKey) thaw(now int64) {
+	a := k.account
+	a.Frozen = false
+	k.short = k.orphan == nil && k.exchanges() && k.bucket.Mode == bucket.Pool
+	k.shard.local.frozen.Add(-1)
+	if k.orphan != nil {
+		k.shard.unreportedOrphans++
+		return
+	}
+	if a.Is(account.FloorDue | account.LimitDue) {
+		k.scheduleBy(now)
+	}
+	if k.exchanges() {
+		k.schedule(now, true, k.shard.local.params.Load())
+	}
+}
+
+// loadReported locks and loads a key that is in a report: in memory, or the orphan with
+// its account.
+func (lo *local) loadReported(k *lockedKey, of cargo, field string, now int64) {
+	if lo.findField(k, field, now) {
+		if k.account == of.account {
+			return
+		}
+		k.unlock()
+	}
+	of.shard.mu.Lock()
+	k.loadOrphan(of.shard, of.shard.orphans[of.account.Orphan-1], now)
+}
+
+// closeReported closes a key of loadReported, and unlocks the shard of an orphan.
+func (k *lockedKey) closeReported() {
+	sh := k.shard
+	if k.close(); k.orphan != nil {
+		sh.mu.Unlock()
+	}
+}
+
+// heal makes keys of partitions that have lost state due, to report the last known TAT
+// if Redis needs it. Until demand is learnt again, each key keeps its share.
 func (lo *local) heal(lost map[int]bool, now int64) {
 	p := lo.params.Load()
 	lo.each(now, func(k *lockedKey) {
@@ -855,4 +727,255 @@ func (lo *local) heal(lost map[int]bool, now int64) {
 			}
 		}
 	})
+}
+
+// receive applies news to a key in memory, and keeps it for the next insertion of the
+// key.
+func (lo *local) receive(it news.Item, now int64) {
+	var k lockedKey
+	if !lo.findField(&k, it.Field, now) {
+		if it.Reset {
+			lo.recall.table.Forget(lo.recallHashOf(it.Field))
+			lo.queues.Wake(keyform.FromField(it.Field))
+		}
+		lo.news.Put(it)
+		return
+	}
+	defer k.close()
+	k.flush(now)
+	lo.news.Put(it) // in place of older news, which would outlive the eviction of the key
+	switch p := lo.params.Load(); {
+	case !k.exchanges():
+	case it.Reset:
+		k.account.ReceiveReset(&k.bucket, now, p)
+	default:
+		pool := k.bucket.Mode == bucket.Pool
+		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.ExchangeLimit()), it.Demand, now, p)
+		if pool && k.bucket.Mode == bucket.Share {
+			k.redrawThreshold(p)
+		}
+	}
+}
+
+// unannounce forgets the announcement of a key whose news was cut. The next report that
+// finds the key low announces it again.
+func (lo *local) unannounce(field string, now int64) {
+	var k lockedKey
+	if lo.findField(&k, field, now) {
+		if k.exchanges() {
+			k.account.AnnouncedTAT = 0
+		}
+		k.unlock()
+	}
+}
+
+// repliedSince reports whether a key is in memory, and its last known TAT is that of a
+// reply.
+func (lo *local) repliedSince(field string, now int64) bool {
+	var k lockedKey
+	if !lo.findField(&k, field, now) {
+		return false
+	}
+	defer k.unlock()
+	return k.account != nil && k.account.TAT <= k.account.RepliedTAT
+}
+
+// newsOf returns the received news of a key, or its own debt, if the TAT is still to
+// come.
+func (lo *local) newsOf(k *lockedKey, now int64) (news.Item, bool) {
+	if lo.news.Empty() {
+		return news.Item{}, false
+	}
+	return lo.news.Get(k.field(), now)
+}
+
+// believedTAT returns the TAT of news by the key's present limit, as far as it is
+// believed. An own debt is believed in full.
+func believedTAT(b *bucket.Bucket, it news.Item, now int64) int64 {
+	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.ExchangeLimit())
+	if it.Own {
+		return tat
+	}
+	return min(tat, b.Furthest(now, bucket.LongestDebt))
+}
+
+// relimit changes the limit of the key, which keeps its tokens and its debt.
+func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
+	k.flags.mark(byDefault, isDefault)
+	if lim == k.applied() {
+		return
+	}
+	next, b := newBucket(lim, now), &k.bucket
+	k.flags.mark(unlimited, next.Unlimited())
+	k.flags.mark(blocked, next.Burst == 0)
+	switch {
+	case b.Shared() && next.Shared():
+		if k.exchanges() {
+			if !k.short {
+				k.flush(now)
+			}
+			k.reportLimit(now)
+			k.account.Relimit(b, &next, now)
+		}
+		b.Relimit(now, &next)
+	case !b.Shared():
+		if *b = next; k.needsAccount() {
+			k.openAccount(now)
+		}
+		k.restore(now)
+	}
+	k.setSlotLimit()
+	if k.flags.is(awaited) {
+		k.shard.local.queues.Refuse(k.key(), k.awaited(now))
+	}
+}
+
+// reportLimit makes a key whose limit is about to change due at once, if Redis may have
+// a state of it.
+func (k *lockedKey) reportLimit(now int64) {
+	a := k.account
+	a.Mark(account.LimitDue, a.Frozen || a.TAT != 0 && a.TAT > now-int64(exchange.KeepState))
+	if a.Is(account.LimitDue) && !a.Frozen {
+		k.scheduleBy(dueUrgent)
+	}
+}
+
+// resetBucket makes the key full, and drops all that it had to report.
+func (k *lockedKey) resetBucket(now int64) {
+	k.bucket = bucket.New(k.bucket.Rate, k.bucket.Burst, now)
+	if k.flags.is(awaited) {
+		k.shard.local.queues.Forget(k.key())
+	}
+	if a := k.account; a != nil {
+		k.unschedule()
+		a.Reset(now)
+		a.FastUntil, k.buffer = 0, table.Buffer{}
+	}
+}
+
+// demoteIdle demotes the keys of a shard that are idle, and drops accounts of past
+// reservations.
+func (sh *shard) demoteIdle(now int64) {
+	sh.keys.Each(func(ref table.Ref) {
+		if flags(ref.Flags).is(hasAccount) {
+			var k lockedKey
+			k.load(sh, ref, now)
+			if !k.account.Exchanges() {
+				k.dropReserved(now)
+			} else if k.idle(now) {
+				k.bucket.Grant, k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Alone(), k.bucket.Burst, now, now
+				k.account.ForgetGrant()
+				k.short = true
+			}
+			k.save()
+		}
+		ref.Unlock()
+	})
+}
+
+// idle reports whether the key has nothing to report, its bucket is full, and its grant
+// has expired.
+func (k *lockedKey) idle(now int64) bool {
+	a := k.account
+	switch {
+	case a.Due != mono.Never || a.Frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
+		return false
+	case now < max(a.Expires, a.TAT, a.RepliedTAT, a.AnnouncedTAT, a.HoldUntil, k.bucket.LastEvent+1, a.Reserved+1):
+		return false
+	}
+	return k.staleSince() == 0 && !a.Is(account.FloorDue) && !a.SomethingToReport()
+}
+
+// demoteRarely calls demoteIdle once in demoteEvery. A limiter without a syncer needs
+// it.
+func (sh *shard) demoteRarely(now int64) {
+	sh.mu.Lock()
+	due := now-sh.demotedAt > int64(demoteEvery)
+	if due {
+		sh.demotedAt = now
+	}
+	sh.mu.Unlock()
+	if due {
+		sh.demoteIdle(now)
+		sh.local.spares.Trim()
+	}
+}
+
+// recaller remembers the TATs of evicted keys, so that no key returns with a fresh
+// burst. It keeps debts by field, too. Because two keys may share a cell of the table,
+// one would otherwise pay for the other.
+type recaller struct {
+	table *recall.Table // TATs by hash of the key
+	debts *news.Table   // local.news
+	limit bucket.Bucket // last default limit with a finite rate above 0, by which the TATs are; guarded by Limiter.changing
+}
+
+// remember keeps the TAT of a key that is evicted, and its debt.
+func (r *recaller) remember(k *lockedKey, now int64) {
+	if !k.bucket.Shared() {
+		return
+	}
+	full := k.fullAt()
+	r.table.Put(k.recallHash(), full, now)
+	if k.inDebt(now) {
+		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.ExchangeLimit(), Own: true})
+	}
+}
+
+// relimit converts the remembered TATs to another default limit, as if the keys were in
+// memory. Except that a rate of 0, or no limit, converts nothing: the next limit follows
+// on the one before. A key with a limit of its own is converted too. Such a key may
+// return with less than it had, never below empty.
+func (r *recaller) relimit(lim Limit, now int64) {
+	from, to := r.limit, newBucket(lim, now)
+	if !to.Shared() {
+		return
+	}
+	if r.limit = to; from.Shared() {
+		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.ExchangeLimit(), to.ExchangeLimit()) }, now)
+	}
+}
+
+// restore sets the level by the remembered TAT of the key, if its rate is finite and
+// above 0:
+//
+//	TAT = max(min(recalled TAT, now + b/r), TAT of an own debt)
+//
+// It reports whether there is such a debt.
+func (k *lockedKey) restore(now int64) (owes bool) {
+	if !k.bucket.Shared() {
+		return false
+	}
+	lo := k.shard.local
+	remembered := min(lo.recall.table.Get(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
+	if it, ok := lo.newsOf(k, now); ok && it.Own {
+		owes = true
+		remembered = max(remembered, believedTAT(&k.bucket, it, now))
+	}
+	k.bucket.Level = k.bucket.LevelUntil(remembered, now)
+	if k.account != nil && remembered > now {
+		k.account.RepliedTAT = remembered
+	}
+	return owes
+}
+
+// fullAt returns the instant at which the key's bucket is full again, as known at the
+// last decision. In share mode the shared TAT gives it, because the level of a share is
+// mostly low.
+func (k *lockedKey) fullAt() int64 {
+	b, a := &k.bucket, k.account
+	switch {
+	case a == nil:
+		return mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate))
+	case b.Mode == bucket.Share:
+		return mono.Add(max(a.TAT, b.At), bucket.Delay(-a.Unreported(b.Rate), b.Rate))
+	case b.Mode == bucket.Stale:
+		return mono.Add(b.At, bucket.Delay(b.Level-b.Capacity, b.Refill))
+	}
+	return max(a.TAT, mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate)))
+}
+
+// inDebt reports whether the key's bucket is below empty.
+func (k *lockedKey) inDebt(now int64) bool {
+	return k.fullAt() > mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate))
 }

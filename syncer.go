@@ -24,30 +24,40 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/notify"
 )
 
-const (
-	urgentEvery  = 10 * time.Millisecond  // how often keys that are to be told at once are looked for
-	roundJitter  = 0.1                    // of the interval: in step, some would always see the bucket before and some after the others
-	deadlineMiss = 3                      // T or round trips without an answer that make a partition stale
-	putBack      = 500 * time.Millisecond // when a key whose partition does not answer is looked at again
-	announcePart = 4                      // of an interval, after which news may be told again
-	demoteEvery  = time.Minute            // all keys are looked at, whether they are quiet
+// This file has the loop that exchanges keys with Redis:
+//
+//   - types: syncer, request, counts;
+//   - loop: step starts the calls that are due; requests come from Sync and Reset;
+//   - round: resets, restored news and due keys go into a batch of calls;
+//   - finish: outcomes of a batch, report by report, and the reply of the fleet's key;
+//   - status, log lines, close.
+//
+// This file locks no key: functions of reconcile.go do.
 
-	closeFlush   = time.Second // for the last round of Close
-	closeMost    = 1800 * time.Millisecond
-	closeLines   = 100 * time.Millisecond // for log lines that are still to be written
-	disagreeMost = 10 * time.Second       // that limits may differ within the fleet, unsaid
-	warnEvery    = time.Minute            // while it lasts, the log says again that Redis can't be used
-	warnPause    = 10 * time.Second       // and does not follow a way to Redis that comes and goes faster than that
-	warnHang     = 5 * time.Second        // a call that hangs may still say what is wrong
+const (
+	urgentEvery    = 10 * time.Millisecond  // time between searches for keys that are due at once
+	roundJitter    = 0.1                    // part of the interval by which rounds vary; in step, some processes would always see the bucket before the others
+	staleIntervals = 3                      // time without an answer after which a partition is stale, in T or round trips
+	unusablePause  = 500 * time.Millisecond // time after which a key is due again whose partition does not answer
+	announcePart   = 4                      // announcements are at least an interval/announcePart apart
+	demoteEvery    = time.Minute            // time in which all keys are searched for idle ones
+
+	closeFlush       = time.Second             // longest time of Close for a last round
+	closeMost        = 1800 * time.Millisecond // longest time of Close for all calls
+	closeLines       = 100 * time.Millisecond  // longest time of Close for log lines
+	limitsDifferMost = 10 * time.Second        // time for which limits may differ within the fleet without a log line
+	warnEvery        = time.Minute             // time between log lines that Redis can't be used, in one outage
+	warnPause        = 10 * time.Second        // least time between those of different outages
+	warnHang         = 5 * time.Second         // time without an answer before a log line; a call that hangs may return an error that says more
 )
 
-// Faults that are no call's.
+// Errors of no call.
 var (
-	errNoAnswer = errors.New("limiter: sync: no answer yet") // while a call hangs
+	errNoAnswer = errors.New("limiter: sync: no answer yet") // a call hangs
 	errNotYet   = errors.New("limiter: Redis has not been reached yet")
 )
 
-// What the log says while Redis can't be used.
+// Log lines while Redis can't be used.
 const (
 	onLastShares  = "limiter: Redis can't be used: going on with the last shares"
 	onEqualShares = "limiter: Redis can't be used: going on with 1/N of each limit, N = Processes"
@@ -55,38 +65,96 @@ const (
 	neverAlone    = neverReached + ", and Config.Processes is 1 or not set: each process admits the full limit by itself"
 )
 
+// syncer exchanges the recorded usage with Redis. One goroutine, that of run, owns all
+// fields below "loop". Each call has a goroutine of its own, because the client may
+// block for as long as it pleases: two at most.
+type syncer struct {
+	store    exchange.Exchanger // Redis, or a simulation of it
+	local    *local
+	base     time.Time            // base of the limiter's clock
+	interval time.Duration        // T as configured
+	process  [8]byte              // random id of the process
+	logger   *notify.Log          // log with the limiter's name
+	notices  notify.Queue[Status] // changes of state, for Config.OnChange
+	noAnswer error                // errNoAnswer with the limiter's name
+
+	requests chan *request // requests to the loop
+	results  chan *batch   // batches whose calls have ended
+	quit     chan struct{} // closed when the loop is to end
+	done     chan struct{} // closed when the loop has ended
+	closing  sync.Once
+	status   atomic.Pointer[Status]
+	counts   counts
+
+	// loop
+	ctx           context.Context // context of all calls
+	random        *rand.Rand
+	courier       *delivery.Courier[cargo]
+	fleet         *membership.Fleet
+	regular       *batch     // batch of a round that is under way; nil: none
+	probing       *batch     // batch of a probe that is under way; nil: none
+	forced        []*request // Sync requests that wait for regular
+	nextRound     int64      // instant of the next whole round
+	outbox        news.Outbox
+	pace          news.Pace
+	received      int64                         // number of the last received news
+	behind        bool                          // true if the fleet has later news
+	fleetCalledAt int64                         // instant of the last round that called the fleet's key
+	announcedAt   int64                         // instant of the last announcement
+	ownNews       map[string]bool               // fields of announced news that may still come back
+	overshoot     float64                       // tokens of Stats.OverAdmitted
+	healedAt      int64                         // instant of the last heal
+	demotedShard  int                           // number of the shard that was last searched for idle keys
+	demotedAt     int64                         // instant of that search
+	forcedAt      int64                         // instant since which each key is to have a report; 0: only due keys are reported
+	unfinished    bool                          // true if something is left for another round at once
+	syncs         []*request                    // Sync requests for the next round
+	resets        []*request                    // Reset requests that are in no report
+	toRestore     []news.Item                   // news to be reported after a loss
+	resetting     map[*account.Account]*request // Reset requests in a report, by account of the key
+	fullParts     map[int]bool                  // partitions without room for a record, in this round
+	answered      []*request                    // requests to be answered at the end of the step
+	err           error                         // error of the last call that failed; nil: all calls succeed again
+	warnedAt      int64                         // instant of the last log line about an outage; 0: none
+	warned        bool                          // true if there was one since the state was last Synced
+	intervalsErr  error                         // error that intervals differ within the fleet; nil: they do not
+	agreedAt      int64                         // instant of the last reply by which limits do not differ within the fleet; 0: none
+	limitsLogged  bool                          // true if the log has a line that they differ
+}
+
 type (
 	batch   = delivery.Batch[cargo]
 	report  = delivery.Report[cargo]
 	outcome = delivery.Outcome[cargo]
 )
 
-type askKind uint8
-
-const (
-	askSync askKind = iota
-	askReset
-)
-
-// request is something that a caller waits for.
+// request is a call of Sync or Reset that waits for the loop.
 type request struct {
-	kind     askKind
-	localKey string // the key to reset
-	field    string // of the key
-	limit    Limit  // of the key, where it is not in memory
-	part     int    // its partition
-	at       int64  // when it was made
-	queued   bool   // everything there was to tell is on its way
+	kind     requestKind
+	localKey string // local key to reset
+	field    string // field of that key
+	limit    Limit  // limit of that key, if it is not in memory
+	part     int    // partition of that key
+	at       int64  // instant of a Sync request
+	queued   bool   // true if a round has been forced for the Sync request
 	ctx      context.Context
 	done     chan error
-	err      error // what to answer
+	err      error // answer
 }
+
+type requestKind uint8
+
+const (
+	syncRequest requestKind = iota
+	resetRequest
+)
 
 // counts are the syncer's part of Stats.
 type counts struct {
 	rounds, roundErrors, keys, losses, duplicates, dropped, news, overshoot atomic.Uint64
 }
 
+// addTo adds the counts to s.
 func (c *counts) addTo(s *Stats) {
 	s.Rounds += c.rounds.Load()
 	s.RoundErrors += c.roundErrors.Load()
@@ -98,63 +166,7 @@ func (c *counts) addTo(s *Stats) {
 	s.OverAdmitted += c.overshoot.Load()
 }
 
-// syncer exchanges what deciders have noted. One goroutine, that of run, owns
-// all that stands below "loop"; the calls themselves, which may block for as
-// long as the client pleases, have goroutines of their own, two at most.
-type syncer struct {
-	store    exchange.Exchanger
-	local    *local
-	base     time.Time
-	interval time.Duration // T as configured
-	process  [8]byte
-	logger   *notify.Log
-	notices  notify.Queue[Status]
-	noAnswer error // errNoAnswer of this limiter
-
-	requests chan *request
-	results  chan *batch
-	quit     chan struct{}
-	done     chan struct{}
-	closing  sync.Once
-	status   atomic.Pointer[Status]
-	counts   counts
-
-	// loop
-	ctx          context.Context
-	random       *rand.Rand
-	courier      *delivery.Courier[cargo]
-	fleet        *membership.Fleet
-	regular      *batch     // under way
-	probing      *batch     // under way
-	forced       []*request // wait for the regular batch
-	nextRound    int64
-	outbox       news.Outbox
-	pace         news.Pace
-	received     int64           // number of the last news heard
-	behind       bool            // true if the fleet keeps later news
-	askedAt      int64           // when a round last called the fleet's key
-	announcedAt  int64           // when news was last told
-	ownNews      map[string]bool // fields of this process's last news, until all of it has come back
-	overshoot    float64
-	healedAt     int64 // when a loss was last seen
-	demotedShard int   // the shard that was last looked through for quiet keys
-	demotedAt    int64 // and when
-	forcedAt     int64 // all keys that were last reported by then are due; 0: only those that are planned
-	again        bool  // there is more to tell than went into the last round
-	syncs        []*request
-	resets       []*request
-	toRestore    []news.Item                   // what was heard, to be told again after a loss
-	resetting    map[*account.Account]*request // in a report
-	crowded      map[int]bool                  // partitions without room for more, in this round
-	answered     []*request
-	err          error // why the last call failed; nil once nothing is failing
-	warnedAt     int64 // when that was last logged; 0: never
-	warned       bool  // it was, since all was well
-	differing    error // that intervals differ within the fleet; nil: they don't
-	agreedAt     int64 // when limits last did not differ within the fleet
-	disagree     bool  // that they do has been logged
-}
-
+// newSyncer returns a syncer that has not begun, with all partitions stale.
 func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed uint64) *syncer {
 	random := rand.New(rand.NewPCG(seed, 0))
 	now := mono.Now(base)
@@ -169,7 +181,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		fleet:     membership.New(cfg.Processes, cfg.SyncInterval, now),
 		resetting: map[*account.Account]*request{},
 		ownNews:   map[string]bool{},
-		crowded:   map[int]bool{},
+		fullParts: map[int]bool{},
 	}
 	sy.noAnswer = sy.named(errNoAnswer)
 	if cfg.OnChange != nil {
@@ -186,6 +198,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 	return sy
 }
 
+// start begins the loop.
 func (s *syncer) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.ctx = ctx
@@ -196,19 +209,83 @@ func (s *syncer) start() {
 	}()
 }
 
-// close ends the loop with a last round, and waits for it, and a moment for
-// the log.
-func (s *syncer) close() {
-	s.closing.Do(func() { close(s.quit) })
-	<-s.done
-	s.logger.Wait(closeLines)
+// run is the loop: it handles ticks, ended calls and requests, until close.
+func (s *syncer) run() {
+	every := min(s.interval, urgentEvery)
+	tick := time.NewTicker(time.Microsecond * time.Duration(1+s.random.Int64N(every.Microseconds()))) // so that processes which start together do not call together
+	defer tick.Stop()
+	s.step(mono.Now(s.base))
+	for {
+		select {
+		case <-tick.C:
+			tick.Reset(every)
+		case b := <-s.results:
+			s.finish(b, mono.Now(s.base))
+		case r := <-s.requests:
+			s.accept(r)
+		case <-s.quit:
+			s.leave(tick)
+			return
+		}
+		s.step(mono.Now(s.base))
+	}
 }
 
-// named is an error with the limiter's name in its text.
-func (s *syncer) named(err error) error { return &limiterError{s.local.prefix, err} }
+// step starts the calls that are due, and publishes the status.
+func (s *syncer) step(now int64) {
+	s.updateStaleness(now)
+	if s.probing == nil && s.courier.ProbeDue(now) {
+		if b := s.courier.Probe(now, s.fleetCall(now)); !b.Empty() {
+			s.probing = b
+			s.send(b)
+		}
+	}
+	if s.regular == nil && s.roundDue(now) && s.courier.AnyUsable() {
+		s.round(now)
+	}
+	s.publishStatus(now)
+	s.flushAnswers()
+}
 
-// ask hands a request to the loop and waits for its answer.
-func (s *syncer) ask(ctx context.Context, r *request) error {
+// roundDue reports whether there is a reason for a round.
+func (s *syncer) roundDue(now int64) bool {
+	return now >= s.nextRound || s.unfinished || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.announceDue(now) || s.receiveDue(now)
+}
+
+// announceDue reports whether there is news that need not wait for the next whole round.
+func (s *syncer) announceDue(now int64) bool {
+	p := s.local.params.Load()
+	return !s.outbox.Empty() && s.mayAnnounce() && now-s.announcedAt >= int64(p.Interval/announcePart) && s.pace.Room(p.Fleet, now) > 0
+}
+
+// mayAnnounce reports whether a call may carry news. A process that is behind announces
+// none, because there is too much news already, and it would take its own for that of
+// others.
+func (s *syncer) mayAnnounce() bool { return s.courier.FleetAnswers() && !s.behind }
+
+// receiveDue reports whether the next page of news is to be read now.
+func (s *syncer) receiveDue(now int64) bool {
+	return s.behind && s.courier.FleetAnswers() && now-s.fleetCalledAt >= int64(urgentEvery)
+}
+
+// updateStaleness updates the state of partitions, for decisions: stale or not.
+func (s *syncer) updateStaleness(now int64) {
+	s.courier.UpdateStaleness(now, staleIntervals*int64(max(s.interval, s.local.params.Load().RTT)))
+	stuck := false
+	for i := range s.local.parts {
+		part, stale := &s.local.parts[i], s.courier.Stale(i)
+		stuck = stuck || stale
+		if since := part.staleSince.Load(); stale && since == 0 {
+			part.staleSince.Store(now)
+		} else if !stale && since != 0 {
+			part.staleSince.Store(0)
+		}
+	}
+	s.local.stale.Store(stuck)
+}
+
+// do passes a request to the loop, and waits for its answer.
+func (s *syncer) do(ctx context.Context, r *request) error {
 	r.ctx, r.done = ctx, make(chan error, 1)
 	select {
 	case <-s.quit:
@@ -230,83 +307,12 @@ func (s *syncer) ask(ctx context.Context, r *request) error {
 	}
 }
 
-func (s *syncer) run() {
-	every := min(s.interval, urgentEvery)
-	tick := time.NewTicker(time.Microsecond * time.Duration(1+s.random.Int64N(every.Microseconds()))) // processes started together should not all call together
-	defer tick.Stop()
-	s.step(mono.Now(s.base))
-	for {
-		select {
-		case <-tick.C:
-			tick.Reset(every)
-		case b := <-s.results:
-			s.finish(b, mono.Now(s.base))
-		case r := <-s.requests:
-			s.accept(r)
-		case <-s.quit:
-			s.leave(tick)
-			return
-		}
-		s.step(mono.Now(s.base))
-	}
-}
-
-// step starts whatever is due and can go.
-func (s *syncer) step(now int64) {
-	s.updateStaleness(now)
-	if s.probing == nil && s.courier.ProbeDue(now) {
-		if b := s.courier.Probe(now, s.fleetCall(now)); !b.Empty() {
-			s.probing = b
-			s.send(b)
-		}
-	}
-	if s.regular == nil && s.roundDue(now) && s.courier.AnyUsable() {
-		s.round(now)
-	}
-	s.publishStatus(now)
-	s.flushAnswers()
-}
-
-func (s *syncer) roundDue(now int64) bool {
-	return now >= s.nextRound || s.again || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.announceDue(now) || s.receiveDue(now)
-}
-
-// announceDue reports whether there is news that need not wait for the next round.
-func (s *syncer) announceDue(now int64) bool {
-	p := s.local.params.Load()
-	return !s.outbox.Empty() && s.mayAnnounce() && now-s.announcedAt >= int64(p.Interval/announcePart) && s.pace.Room(p.Fleet, now) > 0
-}
-
-// mayAnnounce reports whether a call would carry news. A process that is behind carries
-// none: there is too much already, and it would take its own for another's.
-func (s *syncer) mayAnnounce() bool { return s.courier.FleetAnswers() && !s.behind }
-
-// receiveDue reports whether the rest of the news is to be read now.
-func (s *syncer) receiveDue(now int64) bool {
-	return s.behind && s.courier.FleetAnswers() && now-s.askedAt >= int64(urgentEvery)
-}
-
-// updateStaleness tells deciders which partitions are stale.
-func (s *syncer) updateStaleness(now int64) {
-	s.courier.UpdateStaleness(now, deadlineMiss*int64(max(s.interval, s.local.params.Load().RTT)))
-	stuck := false
-	for i := range s.local.parts {
-		part, stale := &s.local.parts[i], s.courier.Stale(i)
-		stuck = stuck || stale
-		if since := part.staleSince.Load(); stale && since == 0 {
-			part.staleSince.Store(now)
-		} else if !stale && since != 0 {
-			part.staleSince.Store(0)
-		}
-	}
-	s.local.stale.Store(stuck)
-}
-
+// accept takes a request into the loop.
 func (s *syncer) accept(r *request) {
 	switch {
-	case r.kind == askReset && !s.courier.Usable(r.part):
-		s.answer(r, s.whyNot())
-	case r.kind == askReset:
+	case r.kind == resetRequest && !s.courier.Usable(r.part):
+		s.answer(r, s.unusableErr())
+	case r.kind == resetRequest:
 		s.resets = append(s.resets, r)
 	default:
 		r.at = mono.Now(s.base)
@@ -315,8 +321,8 @@ func (s *syncer) accept(r *request) {
 	}
 }
 
-// whyNot is the error of something that Redis can't be asked now.
-func (s *syncer) whyNot() error {
+// unusableErr returns the reason why Redis can't be used now.
+func (s *syncer) unusableErr() error {
 	switch {
 	case s.err != nil:
 		return s.err
@@ -326,14 +332,40 @@ func (s *syncer) whyNot() error {
 	return s.noAnswer
 }
 
-// round sends what is due to the partitions that answer.
+// named returns an error with the limiter's name in its text.
+func (s *syncer) named(err error) error { return &limiterError{s.local.prefix, err} }
+
+// answer has a request answered at the end of the step, once Status shows the result.
+func (s *syncer) answer(q *request, err error) {
+	q.err = err
+	s.answered = append(s.answered, q)
+}
+
+// answerAll has several requests answered alike.
+func (s *syncer) answerAll(list []*request, err error) {
+	for _, q := range list {
+		s.answer(q, err)
+	}
+}
+
+// flushAnswers answers requests, at the end of a step.
+func (s *syncer) flushAnswers() {
+	for _, q := range s.answered {
+		q.done <- q.err
+	}
+	s.answered = s.answered[:0]
+}
+
+// round sends one batch to the partitions that answer. A whole round, each T or for
+// Sync, carries all keys that are due and calls the fleet's key. Any other carries the
+// keys that are due at once, resets, or news.
 func (s *syncer) round(now int64) {
-	whole := now >= s.nextRound || s.again || len(s.syncs) > 0
+	whole := now >= s.nextRound || s.unfinished || len(s.syncs) > 0
 	by := int64(dueUrgent)
 	var fleet *exchange.FleetCall
 	if whole || s.announceDue(now) || s.receiveDue(now) {
 		fleet = s.fleetCall(now)
-		s.askedAt = now
+		s.fleetCalledAt = now
 		s.announce(fleet, now)
 	}
 	if whole {
@@ -342,8 +374,12 @@ func (s *syncer) round(now int64) {
 		s.nextRound = now + int64(interval*(1+roundJitter*(2*s.random.Float64()-1)))
 		s.demoteIdle(now)
 	}
-	s.queueForced(now)
-	s.again = false
+	for _, q := range s.syncs {
+		if !q.queued {
+			q.queued, s.forcedAt = true, now
+		}
+	}
+	s.unfinished = false
 	s.local.urgent.Store(false)
 	s.sendResets(now)
 	s.sendRestored(now)
@@ -360,7 +396,24 @@ func (s *syncer) round(now int64) {
 	s.send(b)
 }
 
-// demoteIdle looks for keys that are quiet, in all shards within retireEvery.
+// fleetCall returns a call of the fleet's key.
+func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
+	c := s.fleet.Call(s.process, s.local.params.Load().RTT, now)
+	c.Received = s.received
+	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
+		c.Limit = lim.ExchangeLimit()
+	}
+	return c
+}
+
+// announce puts the news of the lowest buckets into a call that will be sent.
+func (s *syncer) announce(fleet *exchange.FleetCall, now int64) {
+	if s.mayAnnounce() {
+		fleet.Announce, s.announcedAt = s.outbox.Take(s.pace.Room(s.local.params.Load().Fleet, now), now), now
+	}
+}
+
+// demoteIdle demotes idle keys in some shards: in all within demoteEvery.
 func (s *syncer) demoteIdle(now int64) {
 	shards := s.local.shards
 	due := int(float64(now-s.demotedAt) / float64(demoteEvery) * float64(len(shards)))
@@ -373,81 +426,14 @@ func (s *syncer) demoteIdle(now int64) {
 	}
 }
 
-// announce puts the news of the lowest buckets into a call of the fleet's key that will be
-// sent.
-func (s *syncer) announce(fleet *exchange.FleetCall, now int64) {
-	if s.mayAnnounce() {
-		fleet.Announce, s.announcedAt = s.outbox.Take(s.pace.Room(s.local.params.Load().Fleet, now), now), now
-	}
-}
-
-// concludeAnnounce notes whether the news of a call has arrived. If not, the next call
-// carries it. A key whose news was cut counts as not announced.
-func (s *syncer) concludeAnnounce(b *batch, now int64) {
-	if b.Fleet != nil && b.Fleet.Err == nil {
-		s.outbox.Announced()
-	} else if b.Fleet != nil {
-		s.outbox.PutBack()
-	}
-	for _, field := range s.outbox.Cut() {
-		s.local.unannounce(field, now)
-	}
-}
-
-func (s *syncer) send(b *batch) {
-	ctx := s.ctx
-	go func() {
-		s.store.Exchange(ctx, b.Fleet, b.Chunks)
-		s.results <- b
-	}()
-}
-
-// queueForced has every key exchanged for those that wait for a full round.
-func (s *syncer) queueForced(now int64) {
-	fresh := false
-	for _, q := range s.syncs {
-		fresh = fresh || !q.queued
-		q.queued = true
-	}
-	if !fresh {
-		return
-	}
-	s.forcedAt = now
-}
-
-// collect puts what is due by an instant into reports. What can't be sent now stays
-// planned, or is planned for later.
-func (s *syncer) collect(now, by int64) {
-	clear(s.crowded)
-	s.local.drain(now, by, s.forcedAt, s)
-	if len(s.crowded) == 0 {
-		s.forcedAt = 0
-	}
-}
-
-// usable implements carrier.
-func (s *syncer) usable(part int) bool { return s.courier.Usable(part) }
-
-// room implements carrier.
-func (s *syncer) room(part int, now int64) *report {
-	r := s.courier.Room(part, now)
-	if r == nil {
-		s.again, s.crowded[part] = true, true
-	}
-	return r
-}
-
-// full implements carrier.
-func (s *syncer) full() bool { return len(s.crowded) == len(s.local.parts) }
-
-// sendResets puts the resets that can go into reports.
+// sendResets puts the requested resets into reports, as far as there is room.
 func (s *syncer) sendResets(now int64) {
 	wait := s.resets[:0]
 	for _, q := range s.resets {
 		switch {
 		case q.ctx.Err() != nil:
 		case !s.courier.Usable(q.part):
-			s.answer(q, s.whyNot())
+			s.answer(q, s.unusableErr())
 		default:
 			if a := s.local.reportReset(q, now, s); a != nil {
 				s.resetting[a] = q
@@ -459,13 +445,7 @@ func (s *syncer) sendResets(now int64) {
 	s.resets = wait
 }
 
-// restoreNews has what is known by news alone told again, whatever partition has lost its
-// state: this process may have no lane there that would see it.
-func (s *syncer) restoreNews(now int64) {
-	s.toRestore = slices.DeleteFunc(s.local.news.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
-}
-
-// sendRestored tells the TATs that were heard, as far as there is room.
+// sendRestored reports the TATs of toRestore as floors, as far as there is room.
 func (s *syncer) sendRestored(now int64) {
 	wait := s.toRestore[:0]
 	for _, it := range s.toRestore {
@@ -476,7 +456,7 @@ func (s *syncer) sendRestored(now int64) {
 			wait = append(wait, it)
 		default:
 			if r = s.courier.Room(part, now); r == nil {
-				wait, s.again = append(wait, it), true
+				wait, s.unfinished = append(wait, it), true
 				break
 			}
 			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{})
@@ -487,7 +467,41 @@ func (s *syncer) sendRestored(now int64) {
 	s.toRestore = wait
 }
 
-// finish takes in what a call brought.
+// collect puts keys that are due by an instant into reports. Keys without room in a
+// report stay due.
+func (s *syncer) collect(now, by int64) {
+	clear(s.fullParts)
+	s.local.drain(now, by, s.forcedAt, s)
+	if len(s.fullParts) == 0 {
+		s.forcedAt = 0
+	}
+}
+
+// usable implements carrier.
+func (s *syncer) usable(part int) bool { return s.courier.Usable(part) }
+
+// room implements carrier.
+func (s *syncer) room(part int, now int64) *report {
+	r := s.courier.Room(part, now)
+	if r == nil {
+		s.unfinished, s.fullParts[part] = true, true
+	}
+	return r
+}
+
+// full implements carrier.
+func (s *syncer) full() bool { return len(s.fullParts) == len(s.local.parts) }
+
+// send starts the calls of a batch on a goroutine. The batch then comes back in results.
+func (s *syncer) send(b *batch) {
+	ctx := s.ctx
+	go func() {
+		s.store.Exchange(ctx, b.Fleet, b.Chunks)
+		s.results <- b
+	}()
+}
+
+// finish applies the results of a batch, whose calls have ended.
 func (s *syncer) finish(b *batch, now int64) {
 	if b == s.probing {
 		s.probing = nil
@@ -505,7 +519,7 @@ func (s *syncer) finish(b *batch, now int64) {
 	for _, o := range res.Outcomes {
 		s.handleOutcome(o, now)
 	}
-	s.concludeAnnounce(b, now)
+	s.finishAnnounce(b, now)
 	if res.Fleet != nil {
 		s.applyFleet(b.Fleet, res.Back, now)
 	}
@@ -515,153 +529,11 @@ func (s *syncer) finish(b *batch, now int64) {
 		s.counts.rounds.Add(1)
 		s.measureRoundTrip(b, now)
 	}
-	s.concludeSyncs(b, res.Failures > 0)
+	s.finishSyncs(b, res.Failures > 0)
 }
 
-// handleOutcome does with a report what its fate asks for.
-func (s *syncer) handleOutcome(o outcome, now int64) {
-	switch o.Fate {
-	case delivery.Delivered:
-		if o.Reply.Status == exchange.Duplicate {
-			s.counts.duplicates.Add(1)
-		}
-		s.acknowledge(o.Report, now)
-	case delivery.Refused:
-		s.addFloors(o.Report, now)
-		s.again = true
-	case delivery.Failed:
-		s.failResets(o.Report)
-	case delivery.GivenUp:
-		s.failResets(o.Report)
-		s.giveUp(o.Report, now)
-	}
-}
-
-// concludeSyncs answers those that waited for a full round.
-func (s *syncer) concludeSyncs(b *batch, failed bool) {
-	if b.Probe {
-		if failed {
-			s.answerAll(s.syncs, s.err)
-			s.syncs = nil
-		}
-		return
-	}
-	forced := s.forced
-	s.forced = nil
-	switch {
-	case failed:
-		s.answerAll(forced, s.err)
-	case s.again || s.behind || s.courier.Failing():
-		s.syncs = append(s.syncs, forced...)
-	default:
-		for _, q := range forced {
-			if err := q.ctx.Err(); err != nil || !s.hasUnreported(q.at) {
-				s.answer(q, err)
-			} else {
-				s.syncs = append(s.syncs, q)
-			}
-		}
-	}
-}
-
-// hasUnreported reports whether anything is left of what there was to tell at an
-// instant, and has it told in the next round.
-func (s *syncer) hasUnreported(at int64) bool {
-	for sh := range s.local.eachShard() {
-		if sh.hasUnreported(at) {
-			s.forcedAt = at
-			return true
-		}
-	}
-	return false
-}
-
-// answer has a request answered at the end of the step, when the status tells
-// what the answer does.
-func (s *syncer) answer(q *request, err error) {
-	q.err = err
-	s.answered = append(s.answered, q)
-}
-
-func (s *syncer) answerAll(list []*request, err error) {
-	for _, q := range list {
-		s.answer(q, err)
-	}
-}
-
-func (s *syncer) flushAnswers() {
-	for _, q := range s.answered {
-		q.done <- q.err
-	}
-	s.answered = s.answered[:0]
-}
-
-// measureRoundTrip keeps the running mean of the round trip.
-func (s *syncer) measureRoundTrip(b *batch, now int64) {
-	if b.Probe {
-		return
-	}
-	p, took := *s.local.params.Load(), time.Duration(now-b.Sent)
-	if p.RTT == 0 {
-		p.RTT = took
-	}
-	p.RTT += time.Duration(account.MeanWeight * float64(took-p.RTT))
-	s.local.params.Store(&p)
-}
-
-// failResets answers the resets of a report that failed. They are sent again
-// with it all the same.
-func (s *syncer) failResets(r *report) {
-	for _, of := range r.Cargo {
-		s.concludeReset(of.account, s.named(fmt.Errorf("limiter: reset: %w", r.Err)))
-	}
-}
-
-func (s *syncer) concludeReset(a *account.Account, err error) {
-	if q := s.resetting[a]; q != nil {
-		if err == nil {
-			it := news.Item{Field: q.field, Reset: true}
-			s.local.news.Put(it) // what comes back of our own words is passed over
-			s.outbox.Put(it)
-		}
-		delete(s.resetting, a)
-		s.answer(q, err)
-	}
-}
-
-// acknowledge gives every key of a report its new grant.
-func (s *syncer) acknowledge(r *report, now int64) {
-	for i, of := range r.Cargo {
-		if of.account != nil {
-			s.overshoot += s.local.applyReply(of, r, i, &s.outbox, now)
-			s.concludeReset(of.account, nil)
-		}
-	}
-	s.counts.overshoot.Store(uint64(s.overshoot))
-	s.counts.keys.Add(uint64(len(r.Cargo)))
-}
-
-// addFloors adds the last known TATs to a report that Redis refused because it has lost
-// state.
-func (s *syncer) addFloors(r *report, now int64) {
-	for i, of := range r.Cargo {
-		if of.account != nil { // otherwise the record is of news, and has its floor
-			s.local.addFloor(of, r, i, now)
-		}
-	}
-}
-
-// giveUp drops a report whose fate nobody knows any more.
-func (s *syncer) giveUp(r *report, now int64) {
-	for i, of := range r.Cargo {
-		if of.account != nil {
-			s.counts.dropped.Add(s.local.giveUp(of, r.Records[i].Field, now))
-		}
-	}
-}
-
-// heal has every key of the partitions that have lost state tell its last TAT,
-// and keeps shares as they are while demand is learnt anew.
+// heal makes this process report all that partitions have lost: the TATs of keys in
+// memory and of news. Until demand is learnt again, shares stay.
 func (s *syncer) heal(outcomes []outcome, now int64) {
 	lost := map[int]bool{}
 	for _, o := range outcomes {
@@ -676,24 +548,216 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 	s.fleet.Regain(s.hold(), now)
 	s.local.heal(lost, now)
 	s.restoreNews(now)
-	s.nextRound = min(s.nextRound, max(now, s.healedAt+int64(s.interval))) // at once, but a server that loses everything all the time is no reason to hurry
+	s.nextRound = min(s.nextRound, max(now, s.healedAt+int64(s.interval))) // at once, except that a server which loses state all the time is healed once per T
 	s.healedAt = now
 }
 
-func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
-	c := s.fleet.Call(s.process, s.local.params.Load().RTT, now)
-	c.Received = s.received
-	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
-		c.Limit = lim.ExchangeLimit()
-	}
-	return c
+// restoreNews makes all TATs that are known by news alone reported again, to all
+// partitions. Because this process may have no lane in a partition, it would not notice
+// its loss.
+func (s *syncer) restoreNews(now int64) {
+	s.toRestore = slices.DeleteFunc(s.local.news.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
 }
 
-// receive takes in the news that came with a call, except this process's own, which may
-// be out of date by now.
+// handleOutcome applies the outcome of one report, by its fate.
+func (s *syncer) handleOutcome(o outcome, now int64) {
+	switch o.Fate {
+	case delivery.Delivered:
+		if o.Reply.Status == exchange.Duplicate {
+			s.counts.duplicates.Add(1)
+		}
+		s.acknowledge(o.Report, now)
+	case delivery.Refused:
+		s.addFloors(o.Report, now)
+		s.unfinished = true
+	case delivery.Failed:
+		s.failResets(o.Report)
+	case delivery.GivenUp:
+		s.failResets(o.Report)
+		s.giveUp(o.Report, now)
+	}
+}
+
+// acknowledge applies the reply to a report, key by key.
+func (s *syncer) acknowledge(r *report, now int64) {
+	for i, of := range r.Cargo {
+		if of.account != nil {
+			s.overshoot += s.local.applyReply(of, r, i, &s.outbox, now)
+			s.finishReset(of.account, nil)
+		}
+	}
+	s.counts.overshoot.Store(uint64(s.overshoot))
+	s.counts.keys.Add(uint64(len(r.Cargo)))
+}
+
+// addFloors adds the last known TATs to a report that Redis refused because it has lost
+// state.
+func (s *syncer) addFloors(r *report, now int64) {
+	for i, of := range r.Cargo {
+		if of.account != nil { // a record of restored news has its floor
+			s.local.addFloor(of, r, i, now)
+		}
+	}
+}
+
+// failResets answers the resets of a report that failed. The report is sent again with
+// them.
+func (s *syncer) failResets(r *report) {
+	for _, of := range r.Cargo {
+		s.finishReset(of.account, s.named(fmt.Errorf("limiter: reset: %w", r.Err)))
+	}
+}
+
+// giveUp drops a report whose fate is unknown.
+func (s *syncer) giveUp(r *report, now int64) {
+	for i, of := range r.Cargo {
+		if of.account != nil {
+			s.counts.dropped.Add(s.local.giveUp(of, r.Records[i].Field, now))
+		}
+	}
+}
+
+// finishReset answers the reset of an account, if there is one, and announces it if it
+// succeeded.
+func (s *syncer) finishReset(a *account.Account, err error) {
+	if q := s.resetting[a]; q != nil {
+		if err == nil {
+			it := news.Item{Field: q.field, Reset: true}
+			s.local.news.Put(it) // receive passes this process's own news over
+			s.outbox.Put(it)
+		}
+		delete(s.resetting, a)
+		s.answer(q, err)
+	}
+}
+
+// finishAnnounce drops the announced news if the call has succeeded, and otherwise puts
+// it back into the outbox. A key whose news was cut counts as not announced.
+func (s *syncer) finishAnnounce(b *batch, now int64) {
+	if b.Fleet != nil && b.Fleet.Err == nil {
+		s.outbox.Announced()
+	} else if b.Fleet != nil {
+		s.outbox.PutBack()
+	}
+	for _, field := range s.outbox.Cut() {
+		s.local.unannounce(field, now)
+	}
+}
+
+// measureRoundTrip updates the running mean of the round trip. A probe does not count.
+func (s *syncer) measureRoundTrip(b *batch, now int64) {
+	if b.Probe {
+		return
+	}
+	p, took := *s.local.params.Load(), time.Duration(now-b.Sent)
+	if p.RTT == 0 {
+		p.RTT = took
+	}
+	p.RTT += time.Duration(account.MeanWeight * float64(took-p.RTT))
+	s.local.params.Store(&p)
+}
+
+// finishSyncs answers the Sync requests of a batch, or keeps them for the next round
+// while something is left to exchange.
+func (s *syncer) finishSyncs(b *batch, failed bool) {
+	if b.Probe {
+		if failed {
+			s.answerAll(s.syncs, s.err)
+			s.syncs = nil
+		}
+		return
+	}
+	forced := s.forced
+	s.forced = nil
+	switch {
+	case failed:
+		s.answerAll(forced, s.err)
+	case s.unfinished || s.behind || s.courier.Failing():
+		s.syncs = append(s.syncs, forced...)
+	default:
+		for _, q := range forced {
+			if err := q.ctx.Err(); err != nil || !s.hasUnreported(q.at) {
+				s.answer(q, err)
+			} else {
+				s.syncs = append(s.syncs, q)
+			}
+		}
+	}
+}
+
+// hasUnreported reports whether a key has usage up to an instant that no reply has
+// confirmed. If so, the next round reports all such keys.
+func (s *syncer) hasUnreported(at int64) bool {
+	for sh := range s.local.eachShard() {
+		if sh.hasUnreported(at) {
+			s.forcedAt = at
+			return true
+		}
+	}
+	return false
+}
+
+// applyFleet applies the reply of the fleet's key.
+func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
+	p := s.local.params.Load()
+	if back {
+		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not at the same time as all others
+	}
+	s.fleet.ApplyReply(&c.Reply, back, s.hold(), p.RTT, now)
+	s.courier.Members = s.fleet.Members()
+	s.publishParams(p.RTT)
+	s.compareIntervals()
+	s.compareLimits(c.Limit, c.Reply.Other, now)
+	s.receive(c, now)
+	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // in case the interval was much longer
+}
+
+// hold returns the time for which demand and the size of the fleet are learnt again,
+// after a loss or an outage.
+func (s *syncer) hold() time.Duration { return account.HoldTaus * demand.TauIntervals * s.interval }
+
+// publishParams stores the state of the fleet for decisions and grants.
+func (s *syncer) publishParams(rtt time.Duration) {
+	p := account.NewParams(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, demand.TauIntervals*s.fleet.Slowest())
+	p.Hold = s.hold()
+	p.SilentAt, p.Silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
+	if sim, ok := s.store.(exchange.Simulated); ok {
+		p.Without = sim.Without()
+	}
+	s.local.params.Store(p)
+}
+
+// compareIntervals sets intervalsErr, and logs once that SyncInterval differs within the
+// fleet.
+func (s *syncer) compareIntervals() {
+	shortest, longest := s.fleet.Fastest(), s.fleet.Slowest()
+	switch {
+	case shortest == longest:
+		s.intervalsErr = nil
+	case s.intervalsErr == nil:
+		s.intervalsErr = s.named(fmt.Errorf("limiter: the processes of the fleet have SyncIntervals from %v to %v: all should have the same", shortest, longest))
+		s.logger.Warn("limiter: SyncInterval differs within the fleet", "own", s.interval, "shortest", shortest, "longest", longest)
+	}
+}
+
+// compareLimits logs once that another process has another Config.Limit: at once if it
+// had from the first call on, otherwise after limitsDifferMost. Because a change of
+// limit reaches each process in its time, limits may differ for a while.
+func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
+	switch {
+	case other == exchange.Limit{}:
+		s.agreedAt, s.limitsLogged = now, false
+	case !s.limitsLogged && (s.agreedAt == 0 || now-s.agreedAt > int64(limitsDifferMost)):
+		s.limitsLogged = true
+		s.logger.Warn("limiter: another limiter under this prefix has another limit: a rollout, or two that need prefixes of their own", "own", asLimit(own).String(), "other", asLimit(other).String())
+	}
+}
+
+// receive applies the news of a reply. Except that news of this process itself is passed
+// over, because it may be out of date by now.
 func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 	r := &c.Reply
-	if r.Latest < s.received { // the fleet's key has lost its news
+	if r.Latest < s.received { // the fleet's key has lost the news
 		s.restoreNews(now)
 	}
 	s.behind = r.Received < r.Latest && r.Received != s.received // without progress it would be a loop
@@ -720,130 +784,18 @@ func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 	s.counts.news.Add(uint64(len(r.News)))
 }
 
-// applyFleet takes in what the fleet's key says.
-func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
-	p := s.local.params.Load()
-	if back {
-		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not all at the same time
-	}
-	s.fleet.ApplyReply(&c.Reply, back, s.hold(), p.RTT, now)
-	s.courier.Members = s.fleet.Members()
-	s.publishParams(p.RTT)
-	s.compareIntervals()
-	s.compareLimits(c.Limit, c.Reply.Other, now)
-	s.receive(c, now)
-	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // where the interval was much longer
-}
-
-// compareIntervals notes, and logs once, that SyncInterval differs within the fleet.
-func (s *syncer) compareIntervals() {
-	shortest, longest := s.fleet.Fastest(), s.fleet.Slowest()
-	switch {
-	case shortest == longest:
-		s.differing = nil
-	case s.differing == nil:
-		s.differing = s.named(fmt.Errorf("limiter: the processes of the fleet have SyncIntervals from %v to %v: all should have the same", shortest, longest))
-		s.logger.Warn("limiter: SyncInterval differs within the fleet", "own", s.interval, "shortest", shortest, "longest", longest)
-	}
-}
-
-// compareLimits logs once that another process has another Config.Limit: at once where
-// it had when this one came, later when it has lasted, for a change of limit comes to
-// all in its time.
-func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
-	switch {
-	case other == exchange.Limit{}:
-		s.agreedAt, s.disagree = now, false
-	case !s.disagree && (s.agreedAt == 0 || now-s.agreedAt > int64(disagreeMost)):
-		s.disagree = true
-		s.logger.Warn("limiter: another limiter under this prefix has another limit: a rollout, or two that need prefixes of their own", "own", asLimit(own).String(), "other", asLimit(other).String())
-	}
-}
-
-// hold is how long the fleet is learnt anew after a loss or an outage.
-func (s *syncer) hold() time.Duration { return account.HoldTaus * demand.TauIntervals * s.interval }
-
-// publishParams tells deciders and grants of the fleet as it is now.
-func (s *syncer) publishParams(rtt time.Duration) {
-	p := account.NewParams(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, demand.TauIntervals*s.fleet.Slowest())
-	p.Hold = s.hold()
-	p.SilentAt, p.Silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
-	if sim, ok := s.store.(exchange.Simulated); ok {
-		p.Without = sim.Without()
-	}
-	s.local.params.Store(p)
-}
-
-// leave tells what is left to tell, leaves the fleet, and lets every key go on
-// with its share.
-func (s *syncer) leave(tick *time.Ticker) {
-	begin := mono.Now(s.base)
-	if s.courier.FleetAnswers() {
-		last := &request{kind: askSync, ctx: context.Background(), done: make(chan error, 1)}
-		s.accept(last)
-		s.await(tick, begin+int64(closeFlush), func() bool {
-			s.step(mono.Now(s.base))
-			return len(last.done) > 0
-		})
-		s.sayLeave(tick, begin+int64(closeMost))
-	}
-	now := mono.Now(s.base)
-	closed := s.named(ErrClosed)
-	s.answerAll(s.syncs, closed)
-	s.answerAll(s.forced, closed)
-	s.answerAll(s.resets, closed)
-	for a := range s.resetting {
-		s.concludeReset(a, closed)
-	}
-	for i := range s.local.parts {
-		s.local.parts[i].staleSince.CompareAndSwap(0, now)
-	}
-	s.local.stale.Store(true)
-	st := *s.status.Load()
-	st.State, st.Err, st.Since = Degraded, closed, s.wall(now)
-	s.status.Store(&st)
-	s.flushAnswers()
-}
-
-// await takes in results until done, or until the clock says end.
-func (s *syncer) await(tick *time.Ticker, end int64, done func() bool) {
-	for !done() && mono.Now(s.base) < end {
-		select {
-		case <-tick.C:
-		case b := <-s.results:
-			s.finish(b, mono.Now(s.base))
-		}
-	}
-}
-
-// sayLeave takes this process, and its numbers, out of Redis, unless a call
-// hangs.
-func (s *syncer) sayLeave(tick *time.Ticker, end int64) {
-	idle := func() bool { return s.regular == nil && s.probing == nil }
-	s.await(tick, end, idle) // the step that told the rest may have begun another round
-	if !idle() {
-		return
-	}
-	now := mono.Now(s.base)
-	last := s.fleetCall(now)
-	s.announce(last, now)
-	s.regular = s.courier.Leave(now, last)
-	s.send(s.regular)
-	s.await(tick, end, func() bool { return s.regular == nil })
-}
-
-// publishStatus says how things stand, and logs a change of state.
+// publishStatus updates the status, and logs and announces a change of state.
 func (s *syncer) publishStatus(now int64) {
 	old := s.status.Load()
 	st := Status{State: s.state(), Since: old.Since, Processes: int(s.fleet.Members()), Silent: s.fleet.Silent(), Err: s.err}
 	if at := s.courier.LastAnswer(); at != 0 {
 		st.LastSync = s.wall(at)
 	}
-	if st.Err == nil && (st.State == Degraded || st.State == Connecting && s.wall(now).Sub(s.base) > deadlineMiss*s.interval) {
+	if st.Err == nil && (st.State == Degraded || st.State == Connecting && s.wall(now).Sub(s.base) > staleIntervals*s.interval) {
 		st.Err = s.noAnswer
 	}
 	if st.Err == nil {
-		st.Err = s.differing
+		st.Err = s.intervalsErr
 	}
 	if st.State != old.State {
 		st.Since = s.wall(now)
@@ -857,46 +809,7 @@ func (s *syncer) publishStatus(now int64) {
 	}
 }
 
-// log tells of changes of state, but not of each where they come fast; that
-// Redis can't be used also while there never was another state, and again now
-// and then.
-func (s *syncer) log(st, old *Status, now int64) {
-	switch {
-	case st.State == Synced:
-		if old.State == Connecting || old.State == Degraded && s.warned {
-			s.logger.Info("limiter: in step with the fleet", "processes", st.Processes, "was", old.State.String(), "for", st.Since.Sub(old.Since))
-		}
-		s.warned = false
-	case st.Err != nil && s.warningDue(st, now):
-		s.warnedAt, s.warned = now, true
-		s.logger.Warn(s.goingOn(st), "processes", st.Processes, "since", st.Since, "err", st.Err)
-	}
-}
-
-// goingOn says what decisions go by while Redis can't be used.
-func (s *syncer) goingOn(st *Status) string {
-	switch {
-	case st.State == Connecting && st.Processes == 1:
-		return neverAlone
-	case st.State == Connecting:
-		return neverReached
-	case s.counts.keys.Load() == 0:
-		return onEqualShares // no key has a share yet
-	}
-	return onLastShares
-}
-
-func (s *syncer) warningDue(st *Status, now int64) bool {
-	if st.Err == s.noAnswer && s.wall(now).Sub(st.Since) < warnHang { //nolint:errorlint // errors.Is would call methods of errors that the client's hooks made
-		return false
-	}
-	pause := warnPause
-	if s.warned {
-		pause = warnEvery
-	}
-	return s.warnedAt == 0 || now-s.warnedAt >= int64(pause)
-}
-
+// state returns the state by the partitions.
 func (s *syncer) state() State {
 	stale := false
 	for i := range s.local.parts {
@@ -911,5 +824,112 @@ func (s *syncer) state() State {
 	return Degraded
 }
 
-// wall is the time of day of an instant of the limiter's clock.
+// log logs changes of state. Except that not each is logged if they come fast. While
+// Redis can't be used, it logs that again from time to time.
+func (s *syncer) log(st, old *Status, now int64) {
+	switch {
+	case st.State == Synced:
+		if old.State == Connecting || old.State == Degraded && s.warned {
+			s.logger.Info("limiter: in step with the fleet", "processes", st.Processes, "was", old.State.String(), "for", st.Since.Sub(old.Since))
+		}
+		s.warned = false
+	case st.Err != nil && s.warningDue(st, now):
+		s.warnedAt, s.warned = now, true
+		s.logger.Warn(s.outageLine(st), "processes", st.Processes, "since", st.Since, "err", st.Err)
+	}
+}
+
+// outageLine returns the log line for a Redis that can't be used. It names the shares by
+// which decisions go on.
+func (s *syncer) outageLine(st *Status) string {
+	switch {
+	case st.State == Connecting && st.Processes == 1:
+		return neverAlone
+	case st.State == Connecting:
+		return neverReached
+	case s.counts.keys.Load() == 0:
+		return onEqualShares // no key has a share yet
+	}
+	return onLastShares
+}
+
+// warningDue reports whether the log is to say now that Redis can't be used.
+func (s *syncer) warningDue(st *Status, now int64) bool {
+	if st.Err == s.noAnswer && s.wall(now).Sub(st.Since) < warnHang { //nolint:errorlint // errors.Is would call methods of errors that the client's hooks made
+		return false
+	}
+	pause := warnPause
+	if s.warned {
+		pause = warnEvery
+	}
+	return s.warnedAt == 0 || now-s.warnedAt >= int64(pause)
+}
+
+// wall returns the time of day of an instant of the limiter's clock.
 func (s *syncer) wall(at int64) time.Time { return s.base.Add(time.Duration(at) - time.Second) }
+
+// close ends the loop with a last round. It waits for that and, for a moment, for log
+// lines.
+func (s *syncer) close() {
+	s.closing.Do(func() { close(s.quit) })
+	<-s.done
+	s.logger.Wait(closeLines)
+}
+
+// leave does a last round, leaves the fleet, and makes all partitions stale. Decisions
+// go on with their shares.
+func (s *syncer) leave(tick *time.Ticker) {
+	begin := mono.Now(s.base)
+	if s.courier.FleetAnswers() {
+		last := &request{kind: syncRequest, ctx: context.Background(), done: make(chan error, 1)}
+		s.accept(last)
+		s.await(tick, begin+int64(closeFlush), func() bool {
+			s.step(mono.Now(s.base))
+			return len(last.done) > 0
+		})
+		s.sendLeave(tick, begin+int64(closeMost))
+	}
+	now := mono.Now(s.base)
+	closed := s.named(ErrClosed)
+	s.answerAll(s.syncs, closed)
+	s.answerAll(s.forced, closed)
+	s.answerAll(s.resets, closed)
+	for a := range s.resetting {
+		s.finishReset(a, closed)
+	}
+	for i := range s.local.parts {
+		s.local.parts[i].staleSince.CompareAndSwap(0, now)
+	}
+	s.local.stale.Store(true)
+	st := *s.status.Load()
+	st.State, st.Err, st.Since = Degraded, closed, s.wall(now)
+	s.status.Store(&st)
+	s.flushAnswers()
+}
+
+// await handles ended calls until done returns true, at most until an instant.
+func (s *syncer) await(tick *time.Ticker, end int64, done func() bool) {
+	for !done() && mono.Now(s.base) < end {
+		select {
+		case <-tick.C:
+		case b := <-s.results:
+			s.finish(b, mono.Now(s.base))
+		}
+	}
+}
+
+// sendLeave takes this process and its numbers out of Redis. Except that it does nothing
+// while a call hangs.
+func (s *syncer) sendLeave(tick *time.Ticker, end int64) {
+	idle := func() bool { return s.regular == nil && s.probing == nil }
+	s.await(tick, end, idle) // the last step may have begun another round
+	if !idle() {
+		return
+	}
+	now := mono.Now(s.base)
+	last := s.fleetCall(now)
+	s.announce(last, now)
+	s.regular = s.courier.Leave(now, last)
+	s.send(s.regular)
+	s.await(tick, end, func() bool { return s.regular == nil })
+}
