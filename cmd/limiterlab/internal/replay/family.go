@@ -124,7 +124,7 @@ type Suggestion struct {
 	Best     *Count  // smallest limit known to deny at most Most; nil if even the largest tried denies more
 	Below    *Count  // largest limit known to deny more; nil if even the smallest tried does not
 	Tried    []Count
-	Exact    bool // true if no limit between Below and Best is untried
+	Exact    bool // true if every limit between Below and Best was tried
 	Lost     Losses
 	original limiter.Limit
 }

@@ -103,9 +103,9 @@ type Policy struct {
 // Total returns the number of requests that the policy admitted in all phases.
 func (p Policy) Total() int { return p.PerPhase[0] + p.PerPhase[1] + p.PerPhase[2] }
 
-// Result returns the effect of the limit on the requests so far, with at most
-// top of the keys with the most denials. A suggestion may deny at most the part
-// most of the requests, from 0 to 1.
+// Result returns the effect of the limit on the requests so far. It lists at
+// most top keys, those with the most denials. A suggestion may deny at most the
+// part most of the requests, from 0 to 1.
 func (r *Replay) Result(top int, most float64) Result {
 	c := r.central
 	res := Result{

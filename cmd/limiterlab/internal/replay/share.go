@@ -38,7 +38,7 @@ type share struct {
 	level, at float64 // tokens, and the instant at which there were so many
 	refill    float64 // tokens per nanosecond
 	capacity  float64 // tokens
-	threshold float64 // tokens that the next admission needs, at most 1
+	threshold float64 // part of min(1, capacity) tokens that the next admission needs
 	until     float64 // instant of the next renewal
 }
 
