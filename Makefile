@@ -1,5 +1,9 @@
-# `make help` lists the targets. Everything but `demo` and `help` may fetch
-# modules; `lint` and `fmt` build their tools, pinned in tools/go.mod.
+# `make help` lists the targets. Each except `help` may fetch modules; `lint` and `fmt`
+# build their tools, pinned in tools/go.mod.
+
+# Each module by itself, with the versions of its own go.mod. go.work is for the
+# command line.
+export GOWORK = off
 
 LINT = go tool -modfile="$$root/tools/go.mod" golangci-lint
 
@@ -12,7 +16,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
 
 demo: ## run the lab: a fleet through an outage of Redis (ARGS="-h" for its flags)
-	go run ./cmd/limiterlab $(ARGS)
+	GOWORK= go run ./cmd/limiterlab $(ARGS)
 
 test: ## test every module with the race detector, in about 5 minutes (ARGS=-short: in seconds to two)
 	@sh tools/test.sh -timeout=15m $(ARGS)
@@ -21,10 +25,10 @@ test-long: servers browser ## the same at length: properties, soaks, whole matri
 	@LIMITER_LONG=1 sh tools/test.sh $(ARGS)
 
 accuracy: ## run every fleet of docs/accuracy.md under virtual time, and write that page and its charts
-	go test -run '^TestAccuracy$$' -timeout 60m ./internal/fleetsim -accuracy ../../docs
+	cd internal/fleetsim && go test -run '^TestAccuracy$$' -timeout 60m . -accuracy ../../docs
 
 faults: servers ## do to real Redis servers whatever can happen to one; writes docs/faults.md in about 15 minutes
-	go run ./cmd/limiterfaults -long -o docs/faults.md
+	cd cmd/limiterfaults && go run . -long -o ../../docs/faults.md
 
 soak: servers ## keep a fleet busy for ten minutes in front of a Redis that is killed and frozen (SOAK=10m)
 	go test -run '^TestSoak$$' -v -timeout 0 ./internal/servertest/suite -soak $(or $(SOAK),10m)

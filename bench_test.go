@@ -18,7 +18,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // many is a limit that admits all that a benchmark can ask for.

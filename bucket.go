@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
+	"github.com/seed-e56e777b/limiter/internal/demand"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
@@ -32,31 +33,33 @@ func limitOf(b *bucket.Bucket) Limit {
 	return Limit{Rate: rate.Limit(b.Rate), Burst: bucket.ToInt(b.Burst)}
 }
 
-// Limit is a token bucket: it holds up to Burst tokens and is refilled at Rate
-// tokens per second. [rate.Inf] admits everything, whatever the Burst. The
-// zero Limit, Rate 0 and Burst 0, denies everything; it is valid for
-// [Config.LimitFor] and [Limiter.SetLimit], not for [Config.Limit]. With Redis a bucket
-// of up to 2^31 tokens fills within 71 years, whatever the Rate.
+// Limit is the size of a token bucket: it holds up to Burst tokens and is refilled at Rate
+// tokens per second. [rate.Inf] admits everything, whatever the Burst. The zero Limit
+// denies everything; it is valid for [Config.LimitFor] and [Limiter.SetLimit], not for
+// [Config.Limit]. With Redis, a bucket of up to 2^31 tokens fills within 71 years,
+// whatever the Rate.
 type Limit struct {
 	Rate  rate.Limit
 	Burst int
 }
 
-// Per is the limit of n tokens per d, all of which may be taken at once:
-// Per(100, 15*time.Minute).
+// Per returns the limit of n tokens per d, with a burst of n: Per(100, 15*time.Minute). A
+// bucket is full at the start, so up to 2n tokens are admitted in the first d, and n in
+// each d after it. See [Limit.WithBurst] for a smaller burst.
 func Per(n int, d time.Duration) Limit {
 	return Limit{Rate: rate.Limit(float64(n) / d.Seconds()), Burst: n}
 }
 
-// WithBurst returns the limit with another burst.
+// WithBurst returns the limit with another burst. A burst of 1 admits requests one by one,
+// evenly spaced.
 func (l Limit) WithBurst(b int) Limit {
 	l.Burst = b
 	return l
 }
 
-// String returns the limit in the form that [ParseLimit] reads: "100/15m0s"
-// where [Per] of the burst gives the limit exactly, "0.5/s burst 10"
-// elsewhere, "unlimited" for an infinite rate.
+// String returns the limit in a form that [ParseLimit] reads: "100/15m0s" if [Per] of the
+// burst gives the limit exactly, otherwise "0.5/s burst 10", and "unlimited" for an
+// infinite rate.
 func (l Limit) String() string {
 	if l.Rate == rate.Inf {
 		return "unlimited"
@@ -67,9 +70,9 @@ func (l Limit) String() string {
 	return strconv.FormatFloat(float64(l.Rate), 'g', -1, 64) + "/s burst " + strconv.Itoa(l.Burst)
 }
 
-// ParseLimit reads a limit: "100/15m" (100 tokens per 15 minutes, burst 100),
-// "10/s burst 50", "0.5/s burst 10", "unlimited". The time is a number with a
-// unit that [time.ParseDuration] knows, or a unit alone.
+// ParseLimit returns the limit of a text: "100/15m" (100 tokens per 15 minutes, burst 100),
+// "10/s burst 50", "0.5/s burst 10", "unlimited". The time is a unit that
+// [time.ParseDuration] knows, with or without a number.
 func ParseLimit(s string) (Limit, error) {
 	l, err := parseLimit(s)
 	if err == nil {
@@ -117,7 +120,8 @@ func parseLimit(s string) (Limit, error) {
 	return Limit{Rate: rate.Limit(n / d.Seconds()), Burst: burst}, nil
 }
 
-// fillable is the limit of a bucket whose time to fill can be told in Redis.
+// fillable returns the limit with a rate at which a bucket fills within the time that Redis
+// can keep.
 func (l Limit) fillable() Limit {
 	if l.Rate > 0 {
 		l.Rate = max(l.Rate, rate.Limit(min(float64(l.Burst), maxBurst)*1e6/bucket.MaxMicros))
@@ -140,32 +144,31 @@ func (l Limit) validate() error {
 	return nil
 }
 
-// Result says what became of a decision, and what to tell the one who asked.
+// Result is a decision with its details, as HTTP headers need them.
 type Result struct {
-	// Allowed: the tokens were taken, or Shadow.
+	// Allowed is true if the tokens were taken, or if Shadow is true.
 	Allowed bool
-	// Shadow: it was let through only because the limit is on trial (see
-	// [Config.Shadow]); nothing was taken, so that there is nothing to refund.
+	// Shadow is true if the request was let through in shadow mode only (see
+	// [Config.Shadow]). Nothing was taken, so there is nothing to refund.
 	Shadow bool
 	// Limit is the limit that was applied.
 	Limit Limit
-	// Remaining is the number of whole tokens that this process could admit
-	// now, one by one. math.MaxInt where there is no limit.
+	// Remaining is the number of whole tokens that this process could admit now, one by
+	// one; math.MaxInt without a limit.
 	Remaining int
-	// RetryAfter is 0 if allowed, and never 0 if denied: the time until the
-	// fleet's bucket is expected to hold enough, at least until the next
-	// grant; by the local bucket during an outage. [rate.InfDuration] if never:
-	// the cost exceeds the burst.
+	// RetryAfter is 0 if allowed. If denied, it is above 0: the time until the fleet's
+	// bucket is expected to hold enough, at least until the next grant, and in an outage
+	// by the local bucket. It is [rate.InfDuration] if the cost exceeds the burst.
 	RetryAfter time.Duration
-	// ResetAfter is the time until the bucket is full, if nothing more is taken;
-	// in an outage, of a key that Redis was never asked for, this process's share.
+	// ResetAfter is the time until the bucket is full, if nothing more is taken; in an
+	// outage, for a key that was never exchanged, until this process's share is full.
 	ResetAfter time.Duration
-	// Age is the time since the exchange behind this decision: 0 when purely
-	// local, -1 when there was none yet, or none since nobody asked for minutes.
+	// Age is the time since the exchange behind this decision: 0 without Redis, and -1
+	// if there was none yet, or none in the last minutes.
 	Age time.Duration
 }
 
-// result is the result of a decision while so many tokens wait.
+// result returns the result of a decision, while so many tokens wait.
 func (k *lockedKey) result(now, n int64, taken bool, waiting float64) Result {
 	r := Result{Allowed: taken || k.flags.is(shadow), Shadow: !taken && k.flags.is(shadow), Limit: k.applied(), Age: k.age(now)}
 	if k.flags.is(unlimited) {
@@ -182,12 +185,12 @@ func (k *lockedKey) result(now, n int64, taken bool, waiting float64) Result {
 	return r
 }
 
-// tightness orders results of one decision by how little they leave to the
-// next one that costs n.
+// tightness returns a number by which results of one decision are ordered: the larger, the
+// less they leave to a next request of n tokens.
 func (r *Result) tightness(n int64) int64 {
 	switch {
 	case !r.Allowed:
-		return int64(r.RetryAfter) // of a cost that can never be admitted the largest
+		return int64(r.RetryAfter) // the largest, if the cost can never be admitted
 	case r.Shadow:
 		return 1
 	}
@@ -207,7 +210,7 @@ func (k *lockedKey) exceeds(n float64) bool {
 	return !k.flags.is(unlimited) && (n > k.bucket.Burst || k.flags.is(blocked) && n > 0)
 }
 
-// applied is the limit that decisions go by.
+// applied returns the limit by which decisions go.
 func (k *lockedKey) applied() Limit {
 	switch {
 	case k.flags.is(unlimited):
@@ -224,7 +227,7 @@ func (k *lockedKey) admitted(now, n int64) bool {
 	return k.admits(level, cost) && (!k.flags.is(awaited) || k.admits(level-k.waiting(), cost))
 }
 
-// waiting is the tokens that wait for the key.
+// waiting returns the tokens for which callers wait.
 func (k *lockedKey) waiting() float64 {
 	if !k.flags.is(awaited) {
 		return 0
@@ -232,9 +235,9 @@ func (k *lockedKey) waiting() float64 {
 	return float64(k.shard.local.queues.Tokens(k.key()))
 }
 
-// delay is the expected time until the bucket holds a cost.
-// Among several processes the shared bucket is asked too: by the share of the
-// moment alone a small one would wait for hours.
+// delay returns the expected time until the bucket holds a cost. In a fleet it is at most
+// that of the shared bucket, or the time until the next grant: by its present share alone,
+// a process with little demand would wait for hours.
 func (k *lockedKey) delay(now int64, cost float64) time.Duration {
 	d := bucket.Delay(k.bucket.LevelAt(now)-cost, k.bucket.Refill)
 	if d == 0 || !k.fleetLevelKnown() {
@@ -244,8 +247,8 @@ func (k *lockedKey) delay(now int64, cost float64) time.Duration {
 	return min(d, max(a.SharedDelay(&k.bucket, float64(k.buffer.Taken)+cost, now), a.NextGrant(now, p)))
 }
 
-// expectedWait is the expected wait for n tokens, behind all callers that wait
-// already; negative: no wait would be long enough.
+// expectedWait returns the expected wait for n tokens behind all callers that wait already;
+// -1: no wait would be long enough.
 func (k *lockedKey) expectedWait(now, n int64) time.Duration {
 	switch {
 	case k.flags.is(unlimited):
@@ -256,14 +259,14 @@ func (k *lockedKey) expectedWait(now, n int64) time.Duration {
 	return k.delay(now, float64(n)+k.waiting())
 }
 
-// fleetLevelKnown reports whether the key's level is part of a bucket that others
-// share and whose state is known.
+// fleetLevelKnown reports whether the key's bucket is shared with other processes, and its
+// shared level known.
 func (k *lockedKey) fleetLevelKnown() bool {
 	return k.exchanges() && k.bucket.Mode != bucket.Stale && k.account.RepliedAt != 0 && k.shard.local.params.Load().Fleet > 1
 }
 
-// retryAfter is the time after which n tokens that were denied are expected to
-// be there, after the tokens that wait.
+// retryAfter returns the time after which n tokens that were denied are expected to be
+// there, behind the tokens that wait.
 func (k *lockedKey) retryAfter(now int64, n, waiting float64) time.Duration {
 	if k.exceeds(n) {
 		return rate.InfDuration
@@ -276,7 +279,7 @@ func (k *lockedKey) retryAfter(now int64, n, waiting float64) time.Duration {
 	return max(a.SharedDelay(&k.bucket, n+waiting+float64(k.buffer.Taken), now), a.NextGrant(now, k.shard.local.params.Load()))
 }
 
-// age is the time since the last exchange of the key; -1: there was none.
+// age returns the time since the last exchange of the key; -1: there was none.
 func (k *lockedKey) age(now int64) time.Duration {
 	switch {
 	case k.needsAccount():
@@ -289,51 +292,51 @@ func (k *lockedKey) age(now int64) time.Duration {
 	return time.Duration(max(0, now-k.account.RepliedAt))
 }
 
-// resetAfter is the time until the bucket is full, after the tokens that wait.
+// resetAfter returns the time until the bucket is full, behind the tokens that wait.
 func (k *lockedKey) resetAfter(now int64, waiting float64) time.Duration {
 	b := &k.bucket
 	if k.exchanges() && k.account.RepliedAt != 0 {
 		return k.account.SharedDelay(b, b.Burst+waiting+float64(k.buffer.Taken), now)
 	}
-	if b.Mode == bucket.Stale { // all that is known is the share
+	if b.Mode == bucket.Stale { // only the share is known
 		return bucket.Delay(b.LevelAt(now)-waiting-b.Capacity, b.Refill)
 	}
 	return bucket.Delay(b.LevelAt(now)-waiting-b.Burst, b.Rate)
 }
 
-// asLimit is a limit that was sent, to a precision of 6e-8.
+// asLimit returns the limit of one in the exchange's form, to a precision of 6e-8.
 func asLimit(l exchange.Limit) Limit {
 	return Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
 }
 
-// Reservation is a number of tokens taken ahead of time, and the instant from
-// which they may be used. Copies of it are one reservation.
+// Reservation is a number of tokens taken ahead of time, with the instant from which they
+// may be used. Copies of it are one reservation.
 type Reservation struct {
 	l          *Limiter
 	key        string
-	account    *account.Account // of the key; nil: it need not have one
-	generation uint32           // of the account: by now it may be another key's
-	id         uint64           // in l.reservations: copies of a reservation have the same
+	account    *account.Account // account of the key; nil: the key needs none
+	generation uint32           // generation of the account, which another key may have by now
+	id         uint64           // number in l.reservations, the same in all copies
 	n          int64
-	order      uint64 // in the order of arrival of waiters; 0: none waited
-	ahead      int64  // tokens that waited then
-	act        int64  // when the tokens may be used; a grant may bring it nearer
-	taken      int64  // lockedKey.taken with this reservation
+	order      uint64 // place in the order of arrival of waiting callers; 0: none waited
+	ahead      int64  // tokens that waited at the reservation
+	act        int64  // instant from which the tokens may be used; a grant may bring it forward
+	taken      int64  // lockedKey.taken just after the reservation
 	given      bool   // true if there are tokens to give back
 	ok         bool
 }
 
-// reservations remembers the cancelled ones, so that no copy is cancelled again.
+// reservations are the cancelled reservations, so that no copy is cancelled again.
 type reservations struct {
 	last atomic.Uint64 // id
 
 	mu        sync.Mutex
-	cancelled map[uint64]int64 // until when they could be cancelled again, by id
-	sweepAt   int              // size of cancelled at which those that can't are dropped
+	cancelled map[uint64]int64 // instants until which they could be cancelled again, by id
+	sweepAt   int              // size of cancelled at which expired ones are dropped
 }
 
-// cancel reports whether a reservation, which acts at the given instant, is
-// cancelled for the first time.
+// cancel reports whether a reservation, which acts at the given instant, is cancelled for
+// the first time.
 func (r *reservations) cancel(id uint64, act, now int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -365,8 +368,8 @@ func (l *Limiter) reserve(k *lockedKey, key string, now, n int64) Reservation {
 	return l.reserveFor(k, key, now, n, d)
 }
 
-// reserveFor takes n tokens that may be used after d, or, where the limit is
-// in shadow mode and there would be a wait, none.
+// reserveFor takes n tokens that may be used after d. In shadow mode it takes none if there
+// would be a wait.
 func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Duration) Reservation {
 	if d != 0 && k.flags.is(shadow) {
 		k.admitInShadow(now, n)
@@ -397,8 +400,8 @@ func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Dura
 // OK reports whether the tokens were taken: false if n exceeds the burst.
 func (r Reservation) OK() bool { return r.ok }
 
-// Delay is the time to wait before acting; [rate.InfDuration] when not OK. It
-// may turn out shorter when asked again after an exchange, never longer.
+// Delay returns the time to wait before acting; [rate.InfDuration] if the reservation is
+// not OK. After an exchange it may turn out shorter, never longer.
 func (r Reservation) Delay() time.Duration {
 	if !r.ok {
 		return rate.InfDuration
@@ -406,7 +409,7 @@ func (r Reservation) Delay() time.Duration {
 	return r.left()
 }
 
-// left is the time left to wait, which a grant may have shortened.
+// left returns the time left to wait, which a grant may have shortened.
 func (r *Reservation) left() time.Duration {
 	now := r.l.now()
 	var k lockedKey
@@ -417,7 +420,7 @@ func (r *Reservation) left() time.Duration {
 	return time.Duration(max(0, r.act-now))
 }
 
-// shorten takes in the key's grant.
+// shorten brings the reservation forward as far as the key's grant allows.
 func (r *Reservation) shorten(k *lockedKey, now int64) {
 	if !r.isOf(k) || !k.exchanges() || k.flags.is(awaited) {
 		return
@@ -428,15 +431,15 @@ func (r *Reservation) shorten(k *lockedKey, now int64) {
 	}
 }
 
-// isOf reports whether the key's bucket knows of the reservation: the key has not been
-// evicted since.
+// isOf reports whether the key's bucket has the reservation in it: the key was not evicted
+// since.
 func (r *Reservation) isOf(k *lockedKey) bool {
 	return r.account == nil || k.account == r.account && k.account.Generation == r.generation
 }
 
-// Cancel gives back the tokens that later reservations have not overtaken, if
-// the reservation has not acted yet. Copies are one reservation: cancelling it
-// again, or another copy, does nothing.
+// Cancel gives back the tokens of the reservation that later ones have not overtaken, if it
+// has not acted yet. Copies are one reservation: cancelling it again, or a copy of it,
+// does nothing.
 func (r Reservation) Cancel() {
 	if !r.given {
 		return
@@ -450,7 +453,7 @@ func (r Reservation) Cancel() {
 	k.flush(now)
 	switch {
 	case !r.isOf(&k):
-		if r.n > 0 && !k.bucket.Unlimited() { // its bucket was not charged: the fleet alone is told
+		if r.n > 0 && !k.bucket.Unlimited() { // only the fleet learns of it: the bucket was not charged
 			k.giveBack(now, r.n)
 		}
 	case !k.exchanges() && !k.bucket.Unlimited():
@@ -465,28 +468,28 @@ func (r Reservation) Cancel() {
 	k.close()
 }
 
-// overtaken is the number of tokens taken after the reservation, less those of
-// callers that waited before it.
+// overtaken returns the number of tokens taken after the reservation, except by callers
+// that waited before it.
 func (r *Reservation) overtaken(k *lockedKey) int64 { return max(0, k.taken()-r.taken-r.ahead) }
 
-// unreserve notes that n tokens of the reservation are in the bucket again.
+// unreserve takes note that n tokens of the reservation are in the bucket again.
 func (r *Reservation) unreserve(k *lockedKey, n int64) {
 	if k.flags.is(awaited) && r.order != 0 {
 		r.l.local.queues.Unreserve(k.key(), r.order, n)
 	}
 }
 
-// joinQueue puts a cost into the queue of the key, and tells the fleet of the demand.
-// The name is that by which serve finds the key.
+// joinQueue puts a cost into the queue of the key, and counts it as demand. The name is the
+// one by which serve finds the key.
 func (k *lockedKey) joinQueue(name string, now, n int64) *waitqueue.Waiter {
 	k.record(now, n, false)
 	k.setAwaited(true)
 	return k.shard.local.queues.Join(k.key(), name, n, now)
 }
 
-// serve admits callers that wait for the key, as far as its bucket does, and
-// has it exchanged in every round while some are left. It is called after each
-// change that may let them go on, and when a turn has come.
+// serve admits callers that wait for the key, as far as its bucket does. While some are
+// left, the key is exchanged in every round. It is called after each change that may let
+// them go on, and when a turn has come.
 func (k *lockedKey) serve() {
 	lo := k.shard.local
 	now := mono.Now(lo.base)
@@ -502,8 +505,8 @@ func (k *lockedKey) serve() {
 	}
 }
 
-// awaitedBucket is the bucket of a key with waiting callers, for waitqueue: a copy of
-// the key, so that a key itself need not be on the heap.
+// awaitedBucket is the bucket of a key with waiting callers, for waitqueue. It has a copy of
+// the key, so that the key itself need not be on the heap.
 type awaitedBucket struct {
 	k   lockedKey
 	now int64
@@ -511,11 +514,11 @@ type awaitedBucket struct {
 
 func (k *lockedKey) awaited(now int64) *awaitedBucket { return &awaitedBucket{*k, now} }
 
-// countQueue counts the tokens that wait as demand, as if each was requested
-// again in every interval, so that shares follow queues.
+// countQueue counts the tokens that wait as demand, as if each was requested again in every
+// interval, so that shares follow queues.
 func (k *lockedKey) countQueue() {
 	if k.exchanges() {
-		interval := k.shard.local.params.Load().Tau / account.TauIntervals
+		interval := k.shard.local.params.Load().Tau / demand.TauIntervals
 		k.account.Queued = float32(k.waiting() / interval.Seconds())
 	}
 }
@@ -525,7 +528,7 @@ func (b *awaitedBucket) Exceeds(n int64) bool {
 	return !b.k.flags.is(shadow) && b.k.exceeds(float64(n))
 }
 
-// Turn is the instant at which the present grant admits a cost.
+// Turn returns the instant at which the present grant admits a cost.
 func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
 	k := &b.k
 	if k.flags.is(unlimited | shadow) {
@@ -534,7 +537,7 @@ func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
 	from = max(from, k.bucket.At)
 	more := float64(extra)
 	if more > 0 && k.bucket.Mode == bucket.Share {
-		more *= k.account.Share // the rest of what was reserved is the others' to wait for
+		more *= k.account.Share // the rest of the reserved tokens is for the others to wait for
 	}
 	level, cost := k.bucket.LevelAt(from)+more, float64(n)
 	if k.admits(level, cost) {
@@ -573,7 +576,7 @@ func (b *awaitedBucket) Take(at, n int64) {
 	}
 }
 
-// Until is the instant at which the grant has to be looked at again.
+// Until returns the instant at which the grant has to be looked at again.
 func (b *awaitedBucket) Until() int64 {
 	if !b.k.exchanges() {
 		return waitqueue.Never
@@ -605,18 +608,18 @@ func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now, n int
 	return nil
 }
 
-// refusal is the error of a wait for more than the burst that a key has by now.
+// refusal returns the error of a wait for more tokens than the key's burst by now.
 func (lo *local) refusal(key string, n int64) error {
 	var k lockedKey
-	if !lo.find(&k, keyform.Local(key), mono.Now(lo.base)) { // evicted since: which limit it was is not known any more
+	if !lo.find(&k, keyform.Local(key), mono.Now(lo.base)) { // evicted since: its limit is not known any more
 		return &limiterError{lo.prefix, fmt.Errorf("%w: %d tokens of %q", ErrExceedsBurst, n, key)}
 	}
 	defer k.unlock()
 	return k.waitError(key, n, -1)
 }
 
-// enqueue puts a cost into the key's queue, unless it would be served too late, or
-// never. The name is the key as the caller knows it.
+// enqueue puts a cost into the key's queue, unless it would be served too late, or never.
+// The name is the caller's form of the key.
 func (k *lockedKey) enqueue(ctx context.Context, name string, now, n int64) (*waitqueue.Waiter, error) {
 	k.flush(now)
 	if d := k.expectedWait(now, n); d < 0 || d > longestWait(ctx) {
@@ -627,7 +630,7 @@ func (k *lockedKey) enqueue(ctx context.Context, name string, now, n int64) (*wa
 	return k.joinQueue(name, now, n), nil
 }
 
-// longestWait is the longest wait that the deadline of ctx allows.
+// longestWait returns the longest wait that the deadline of ctx allows.
 func longestWait(ctx context.Context) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		return time.Until(deadline)
@@ -635,8 +638,8 @@ func longestWait(ctx context.Context) time.Duration {
 	return rate.InfDuration
 }
 
-// waitError is the error of a wait of d for n tokens, which was not begun; negative: of
-// a wait that would never end.
+// waitError returns the error of a wait of d for n tokens that was not begun; a negative d
+// stands for a wait without end.
 func (k *lockedKey) waitError(name string, n int64, d time.Duration) error {
 	prefix := k.shard.local.prefix
 	if d < 0 {
@@ -646,8 +649,8 @@ func (k *lockedKey) waitError(name string, n int64, d time.Duration) error {
 	return &limiterError{prefix, fmt.Errorf("limiter: a wait of %v for %q would pass the deadline: %w", d, name, context.DeadlineExceeded)}
 }
 
-// try sets ok if the stake's tokens may be taken, in its place in the queue or
-// behind it.
+// try sets ok if the stake's tokens may be taken, from its place in the queue or behind the
+// queue.
 func (s *stake) try() error {
 	k := &s.locked
 	if k.flags.is(shadow | unlimited) {

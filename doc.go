@@ -30,7 +30,7 @@
 //		return err // ctx is done, or its deadline comes first
 //	}
 //
-// [Limiter.Take] returns what headers need, [Limiter.Reserve] how long to wait. For
+// [Limiter.Take] returns the details that headers need, [Limiter.Reserve] how long to wait. For
 // a cost that is known only afterwards, take an estimate and then [Limiter.Charge]
 // or [Limiter.Refund] the difference. [TakeAll] and [WaitAll] decide on several
 // limits at once; [Config.LimitFor] gives keys limits of their own; [Config.Shadow]
@@ -42,7 +42,7 @@
 //
 // # The bargain
 //
-// A decision never waits for Redis, so it may miss what other processes have used
+// A decision never waits for Redis, so it may miss usage of other processes
 // within the last exchange, about 100 ms. A sudden rise of demand can therefore
 // over-admit once, by a bounded number of tokens, which the fleet then pays back.
 // Where each request has to be counted before it is answered, use a limiter that
@@ -61,14 +61,14 @@
 //   - Exchange, round: a batched report to Redis and its reply, every T
 //     (Config.SyncInterval). Keys that run low are exchanged sooner, keys far from
 //     their limits later.
-//   - Grant: what a reply gives a bucket: a level, a refill and a capacity, until a
+//   - Grant: the result of a reply for a bucket: a level, a refill and a capacity, until a
 //     certain instant.
 //   - Share: the part of a contended key's rate that this process may admit, in
 //     proportion to its demand.
 //   - TAT (theoretical arrival time, from GCRA): the instant at which a bucket is
 //     full again. It is all that the fleet shares of a bucket. Debt is a level
 //     below zero.
-//   - News: what processes announce to each other of keys that run low.
+//   - News: announcements of keys that run low, from process to process.
 //   - Orphan: an evicted key whose usage is still to be reported.
 //   - Stale, degraded: a bucket whose grant can't be renewed, and a process that has
 //     such buckets.
@@ -77,8 +77,8 @@
 //
 //   - Decisions do no I/O and, for keys in memory, allocate nothing.
 //   - Without Redis, decisions are exactly those of golang.org/x/time/rate.
-//   - While Redis answers, the fleet admits what one bucket would under steady
-//     demand. A sudden rise to D tokens per second over-admits at most
+//   - While Redis answers, the fleet admits as much as one bucket would, under
+//     steady demand. A sudden rise to D tokens per second over-admits at most
 //     min((N−1)·(b + r·H), D·H) in N processes, with H = T + round trip.
 //   - While Redis does not answer, the fleet's total stays at the limit. Its return
 //     gives neither a burst nor a pause.

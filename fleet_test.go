@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // TestMain keeps tests to one core: fleets in virtual time take half the CPU time

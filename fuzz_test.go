@@ -18,8 +18,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/keyform"
 
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // fields is a state in memory that notes which fields it is told of.

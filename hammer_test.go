@@ -22,8 +22,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/table"
 
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/mono"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 	"github.com/seed-e56e777b/limiter/internal/table"
 )
 

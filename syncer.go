@@ -16,6 +16,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/delivery"
+	"github.com/seed-e56e777b/limiter/internal/demand"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/membership"
 	"github.com/seed-e56e777b/limiter/internal/mono"
@@ -175,7 +176,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 		sy.notices.Call = func(st Status, _ int) { cfg.OnChange(st) }
 	}
 	binary.LittleEndian.PutUint64(sy.process[:], random.Uint64())
-	sy.courier = delivery.New[cargo](len(lo.parts), sy.process, account.TauIntervals*cfg.SyncInterval, random)
+	sy.courier = delivery.New[cargo](len(lo.parts), sy.process, demand.TauIntervals*cfg.SyncInterval, random)
 	for i := range lo.parts {
 		lo.parts[i].staleSince.Store(now)
 	}
@@ -760,11 +761,11 @@ func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
 }
 
 // hold is how long the fleet is learnt anew after a loss or an outage.
-func (s *syncer) hold() time.Duration { return account.HoldTaus * account.TauIntervals * s.interval }
+func (s *syncer) hold() time.Duration { return account.HoldTaus * demand.TauIntervals * s.interval }
 
 // publishParams tells deciders and grants of the fleet as it is now.
 func (s *syncer) publishParams(rtt time.Duration) {
-	p := account.NewParams(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, account.TauIntervals*s.fleet.Slowest())
+	p := account.NewParams(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, demand.TauIntervals*s.fleet.Slowest())
 	p.Hold = s.hold()
 	p.SilentAt, p.Silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
 	if sim, ok := s.store.(exchange.Simulated); ok {

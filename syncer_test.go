@@ -16,8 +16,8 @@ import (
 
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // logText is what was logged so far.

@@ -8,11 +8,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // ask sends a query to a health handler.
@@ -75,7 +76,7 @@ func TestOutageIsTheTimeWithoutRedis(t *testing.T) {
 
 // TestHealthFollowsRedis: synced, then without Redis.
 func TestHealthFollowsRedis(t *testing.T) {
-	server := miniredis.RunT(t)
+	server := servertest.Server(t, redisserver.Options{})
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
 	defer client.Close()
 	changes := make(chan limiter.State, 9)
@@ -100,7 +101,7 @@ func TestHealthFollowsRedis(t *testing.T) {
 	require.Contains(t, body, "last_sync")
 	require.NotContains(t, body, "error")
 
-	server.Close()
+	require.NoError(t, server.Kill())
 	until(limiter.Degraded)
 	for query, want := range map[string]int{"": 200, "max=1h": 200, "max=0s": 503} {
 		w, body := ask(h, query)

@@ -16,11 +16,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 func write(t *testing.T, path, text string) {
@@ -453,10 +454,12 @@ func TestFileIsFollowed(t *testing.T) {
 
 // TestHashIsFollowed: a hash in Redis, changed, wiped and out of reach.
 func TestHashIsFollowed(t *testing.T) {
-	server := miniredis.RunT(t)
+	server := servertest.Server(t, redisserver.Options{})
 	client := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1})
 	defer client.Close()
-	server.HSet("limits", "*", "5/1h", "a", "3/1h")
+	set := func(key, limit string) { require.NoError(t, client.HSet(t.Context(), "limits", key, limit).Err()) }
+	set("*", "5/1h")
+	set("a", "3/1h")
 	ls, err := Open(t.Context(), Hash(client, "limits"), Options{Interval: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	defer ls.Close()
@@ -465,17 +468,17 @@ func TestHashIsFollowed(t *testing.T) {
 	ls.Watch(l)
 	burst := func(n int) func() bool { return func() bool { return l.Peek("a").Limit.Burst == n } }
 	require.True(t, burst(3)())
-	server.HSet("limits", "a", "4/1h")
+	set("a", "4/1h")
 	eventually(t, "the change is taken over", burst(4))
-	server.HSet("limits", "b", "no")
+	set("b", "no")
 	eventually(t, "the fault is seen", func() bool {
 		return ls.Err() != nil && strings.Contains(ls.Err().Error(), `hash "limits": "b": limiter: limit "no"`)
 	})
-	server.FlushAll()
+	require.NoError(t, client.FlushAll(t.Context()).Err())
 	eventually(t, "the loss is seen", func() bool {
 		return ls.Err() != nil && strings.Contains(ls.Err().Error(), `hash "limits": there is none`)
 	})
-	server.Close()
+	require.NoError(t, server.Kill())
 	eventually(t, "the outage is seen", func() bool { return ls.Err() != nil && strings.Contains(ls.Err().Error(), "refused") })
 	require.True(t, burst(4)())
 	if _, err := Open(t.Context(), Hash(client, "limits"), Options{}); err == nil {

@@ -6,11 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	exporter "go.opentelemetry.io/otel/exporters/prometheus"
 
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 	"github.com/seed-e56e777b/limiter/otellimit"
 	"github.com/seed-e56e777b/limiter/promlimit"
 )
@@ -19,7 +20,7 @@ import (
 // promlimit's names, types, helps, labels and values, so that its dashboard and
 // alerts serve both.
 func TestPrometheusSeesWhatPromlimitHas(t *testing.T) {
-	l := shared(t, miniredis.RunT(t))
+	l := shared(t, servertest.Server(t, redisserver.Options{}))
 	eventually(t, "some rounds", func() bool { l.Allow("k"); return l.Stats().Rounds > 2 })
 	require.NoError(t, l.Close()) // nothing moves from here on
 

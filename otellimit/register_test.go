@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
@@ -20,6 +19,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 	"github.com/seed-e56e777b/limiter/otellimit"
 )
 
@@ -36,7 +37,7 @@ func local(t *testing.T, cfg limiter.Config) *limiter.Limiter {
 }
 
 // shared is a limiter on the server, which the test may close.
-func shared(t *testing.T, server *miniredis.Miniredis) *limiter.Limiter {
+func shared(t *testing.T, server *redisserver.Server) *limiter.Limiter {
 	t.Helper()
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
 	t.Cleanup(func() { client.Close() })
@@ -199,7 +200,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 // TestStateFollowsTheLimiter through an outage of Redis.
 func TestStateFollowsTheLimiter(t *testing.T) {
 	reader := sdk.NewManualReader()
-	server := miniredis.RunT(t)
+	server := servertest.Server(t, redisserver.Options{})
 	l := shared(t, server)
 	_, err := otellimit.Register(provider(t, reader), "l", l)
 	require.NoError(t, err)
@@ -224,7 +225,7 @@ func TestStateFollowsTheLimiter(t *testing.T) {
 			t.Errorf("%s is %d, want about %d", name, got, begin)
 		}
 	}
-	server.Close()
+	require.NoError(t, server.Kill())
 	eventually(t, "degraded", in("degraded"))
 	eventually(t, "rounds of either result", func() bool {
 		rounds := points(t, collected(t, reader)["limiter.rounds"])

@@ -10,13 +10,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 	"github.com/seed-e56e777b/limiter/promlimit"
 )
 
@@ -33,7 +34,7 @@ func local(t *testing.T, cfg limiter.Config) *limiter.Limiter {
 }
 
 // shared is a limiter on the server, which the test may close.
-func shared(t *testing.T, server *miniredis.Miniredis) *limiter.Limiter {
+func shared(t *testing.T, server *redisserver.Server) *limiter.Limiter {
 	t.Helper()
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
 	t.Cleanup(func() { client.Close() })
@@ -153,7 +154,7 @@ func TestStateFollowsTheLimiter(t *testing.T) {
 	require.Equal(t, "local", state(t, reg))
 	require.Zero(t, series(t, reg)["limiter_last_sync_timestamp_seconds"])
 
-	server := miniredis.RunT(t)
+	server := servertest.Server(t, redisserver.Options{})
 	l := shared(t, server)
 	reg = registry(t, map[string]*limiter.Limiter{"l": l})
 	begin := float64(time.Now().Add(-time.Second).Unix())
@@ -163,7 +164,7 @@ func TestStateFollowsTheLimiter(t *testing.T) {
 			t.Errorf("%s is %.3f, want about %.0f", name, got, begin)
 		}
 	}
-	server.Close()
+	require.NoError(t, server.Kill())
 	eventually(t, "degraded", func() bool { l.Allow("k"); return state(t, reg) == "degraded" })
 	eventually(t, "rounds of either result", func() bool {
 		s := series(t, reg)

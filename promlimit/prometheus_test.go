@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 func TestAlertRulesAreValid(t *testing.T) { promtool(t, "check", "rules", "alerts.yml") }
@@ -28,7 +29,7 @@ func TestPrometheusScrapesAndAlerts(t *testing.T) {
 		t.Skip("runs without -short: a server takes seconds to start, TestAlertsAreRaised has the rules")
 	}
 	need(t, "prometheus")
-	redis := miniredis.RunT(t)
+	redis := servertest.Server(t, redisserver.Options{})
 	shared, local := shared(t, redis), local(t, limiter.Config{})
 	reg := registry(t, map[string]*limiter.Limiter{"shared": shared, "local": local})
 	app := httptest.NewServer(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
@@ -54,7 +55,7 @@ func TestPrometheusScrapesAndAlerts(t *testing.T) {
 		}
 	}
 	eventually(t, "no alert before the outage", func() bool { return alertState(t, server, "LimiterDegraded") == "" })
-	redis.Close()
+	require.NoError(t, redis.Kill())
 	eventually(t, "LimiterDegraded waiting for its minute", func() bool {
 		shared.Allow("k")
 		return alertState(t, server, "LimiterDegraded") == string(v1.AlertStatePending)

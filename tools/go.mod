@@ -1,5 +1,5 @@
 // Developers' tools, pinned apart from the library so that nobody who imports
-// it inherits them. Run one with: go tool -modfile=tools/go.mod NAME
+// it inherits them. Run one with: GOWORK=off go tool -modfile=tools/go.mod NAME
 module github.com/seed-e56e777b/limiter/tools
 
 go 1.26.0

@@ -7,10 +7,12 @@
 # did. LIMITER_LONG=1 makes the tests run at length. With -short, packages of which
 # nothing has changed are not tested again, and tests run in their order.
 #
-# The main module shows its packages as they end. The others run beside it, one
-# after the other, because most tests that use a Redis wait more than they compute;
-# at length all run one after the other. `go vet` is a gate of its own in .ci/run.
+# The main module shows its packages as they end. Beside it run internal/fleetsim,
+# which takes longest, on one core, and the others, one after the other and package
+# by package, because most tests that use a Redis wait more than they compute. At
+# length all modules run one after the other. `go vet` is a gate of its own in .ci/run.
 set -u
+export GOWORK=off # each module by itself
 
 cd "$(dirname "$0")/.." || exit 1
 modules=$(make -s modules)
@@ -40,13 +42,9 @@ fi
 test_module() {
 	module=$1
 	shift
-	first=
-	if [ "$module" = . ]; then
-		first=./internal/fleetsim # takes longest, on one core: others run beside it
-	fi
 	start=$(date +%s)
 	# shellcheck disable=SC2086 # the flags are words
-	if (cd "$module" && go test $flags "$@" $first ./...); then
+	if (cd "$module" && go test $flags "$@" ./...); then
 		verdict=ok
 	else
 		verdict=FAILED
@@ -55,22 +53,28 @@ test_module() {
 	echo "--- $verdict: $module in $(($(date +%s) - start)) s"
 }
 
-# test_others tests all modules but the main one, and prints the output of each as
-# it ends.
-test_others() {
-	for module in $modules; do
-		if [ "$module" != . ] && [ ! -e "$work/stop" ]; then
-			test_module "$module" "$@" >"$work/output" 2>&1
-			cat "$work/output"
+# test_each tests the modules of a list, one after the other, and prints the output of
+# each as it ends.
+test_each() {
+	list=$1
+	output=$(mktemp "$work/output.XXXXXX")
+	shift
+	for module in $list; do
+		if [ ! -e "$work/stop" ]; then
+			test_module "$module" "$@" >"$output" 2>&1
+			cat "$output"
 		fi
 	done
 }
 
+longest=./internal/fleetsim
+others=$(echo "$modules" | grep -vxF -e . -e "$longest")
 if [ -n "${LIMITER_LONG:-}" ]; then
 	test_module . "$@"
-	test_others "$@"
+	test_each "$longest $others" "$@"
 else
-	test_others "$@" &
+	test_each "$longest" "$@" &
+	test_each "$others" -p=1 "$@" &
 	test_module . "$@"
 	wait
 fi

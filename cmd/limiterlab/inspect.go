@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/demand"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/redisstore"
 )
@@ -20,9 +21,6 @@ const inspectCommand = "inspect"
 
 // inspectPatience is the time that Redis may take for all answers.
 const inspectPatience = 10 * time.Second
-
-// demandIntervals is the time constant of demand, in intervals (docs/design.md).
-const demandIntervals = 5
 
 // inspect prints a key's state in Redis.
 func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -53,7 +51,7 @@ func (o *inspectOptions) look(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer client.Close()
-	s, err := redisstore.New(client, o.prefix).Inspect(ctx, exchange.FieldOf(o.key), demandIntervals*o.interval)
+	s, err := redisstore.New(client, o.prefix).Inspect(ctx, exchange.FieldOf(o.key), demand.TauIntervals*o.interval)
 	if err != nil {
 		return "", o.explain(err)
 	}

@@ -7,12 +7,9 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/membership"
 	"github.com/seed-e56e777b/limiter/internal/redisstore"
 )
-
-// silentAfter is the number of intervals after which an unseen process counts as
-// silent, though not before a second (docs/design.md §6, Silent processes).
-const silentAfter = 10
 
 // describe writes the key and the fleet as a text.
 func (o *inspectOptions) describe(s redisstore.Inspection) string {
@@ -53,7 +50,7 @@ func (o *inspectOptions) describeKey(k redisstore.KeyInspection, line func(name,
 	lim := limitOf(k.Limit)
 	if (o.limit != limiter.Limit{}) {
 		lim = o.limit
-		own := exchange.Limit{Full: int64(float64(lim.Burst) / float64(lim.Rate) * 1e6), Burst: int64(lim.Burst)}
+		own := exchange.LimitOf(float64(lim.Rate), float64(lim.Burst))
 		k.ToGo = time.Duration(k.Limit.ToGo(k.ToGo.Microseconds(), own)) * time.Microsecond
 	}
 	r, burst := float64(lim.Rate), float64(lim.Burst)
@@ -80,7 +77,7 @@ func (o *inspectOptions) describeFleet(fleet []redisstore.MemberInspection, line
 		line("fleet", "no process: all have left")
 		return
 	}
-	silent, after := 0, max(time.Second, silentAfter*o.interval)
+	silent, after := 0, membership.SilentAfter(o.interval, 0)
 	for _, m := range fleet {
 		if m.Seen > after {
 			silent++

@@ -5,17 +5,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // TestTasksOverTheLimitComeAgain: tasks above the limit go back as retries that
 // cost none of their retries, and one that is let in later is done.
 func TestTasksOverTheLimitComeAgain(t *testing.T) {
-	at := asynq.RedisClientOpt{Addr: miniredis.RunT(t).Addr()}
+	at := asynq.RedisClientOpt{Addr: servertest.Server(t, redisserver.Options{}).Addr()}
 	l, err := limiter.New(limiter.Config{Limit: limiter.Per(2, 1000*time.Hour)})
 	require.NoError(t, err)
 	client := asynq.NewClient(at)

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -22,7 +21,7 @@ import (
 // than the limit has tokens, the rest waits in the queue, and a job that failed
 // is done again.
 func TestQueueIsConsumedWithinTheLimit(t *testing.T) {
-	server := miniredis.RunT(t)
+	server := servertest.Server(t, redisserver.Options{})
 	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	defer client.Close()
 	l, err := limiter.New(limiter.Config{Limit: limiter.Per(5, 1000*time.Hour)})
@@ -52,7 +51,7 @@ func TestQueueIsConsumedWithinTheLimit(t *testing.T) {
 	if want := []string{"1", "7", "6", "5"}; !slices.Equal(left, want) {
 		t.Errorf("the queue holds %v, want %v: the one that failed goes last", left, want)
 	}
-	if server.Exists("jobs:busy") {
+	if client.Exists(t.Context(), "jobs:busy").Val() != 0 {
 		t.Error("something is still busy")
 	}
 	if r := l.Peek("jobs"); r.Remaining != 0 {
@@ -62,7 +61,7 @@ func TestQueueIsConsumedWithinTheLimit(t *testing.T) {
 
 // TestEmptyQueueCostsNothing: a turn with no job is given back.
 func TestEmptyQueueCostsNothing(t *testing.T) {
-	server := miniredis.RunT(t)
+	server := servertest.Server(t, redisserver.Options{})
 	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
 	defer client.Close()
 	l, err := limiter.New(limiter.Config{Limit: limiter.Per(5, 1000*time.Hour)})

@@ -111,10 +111,12 @@ func (a *Account) regrantFor(b *bucket.Bucket, own float64, now int64, p *Params
 // for SlowTau after the reply, or until the TAT if that is later. Otherwise the grant
 // stays until it expires.
 func (a *Account) ExtendByMeans(b *bucket.Bucket, now int64, p *Params) bool {
-	others := a.revertedOthers(now, p)
-	own := a.ownMean(now, p)
-	rate := b.Rate * a.scale(p)
-	if p.Fleet <= 1 || a.RepliedAt == 0 || own+others <= rate || now > max(mono.Add(a.RepliedAt, demand.SlowTau), a.TAT) {
+	if p.Fleet <= 1 || a.RepliedAt == 0 || now > max(mono.Add(a.RepliedAt, demand.SlowTau), a.TAT) {
+		a.Until = a.Expires
+		return false
+	}
+	others, own, rate := a.revertedOthers(now, p), a.ownMean(now, p), b.Rate*a.scale(p)
+	if own+others <= rate {
 		a.Until = a.Expires
 		return false
 	}

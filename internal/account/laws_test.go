@@ -41,7 +41,7 @@ func drawPeers(t *rapid.T) *peers {
 	p := &peers{
 		rate: rapid.Float64Range(1e-3, 1e6).Draw(t, "rate"), burst: float64(rapid.IntRange(1, 1e6).Draw(t, "burst")),
 		now:    int64(time.Hour),
-		params: NewParams(float64(n), 0, float64(n-silent)/float64(n), interval, time.Duration(rapid.IntRange(0, 1e9).Draw(t, "rtt")), TauIntervals*interval),
+		params: NewParams(float64(n), 0, float64(n-silent)/float64(n), interval, time.Duration(rapid.IntRange(0, 1e9).Draw(t, "rtt")), demand.TauIntervals*interval),
 	}
 	full := mono.Seconds(p.burst / p.rate)
 	p.tat = p.now + int64(rapid.Float64Range(-2, 3).Draw(t, "bursts to go")*float64(min(full, 1000*time.Hour)))
@@ -210,7 +210,7 @@ func FuzzGrant(f *testing.F) {
 		}
 		now := int64(time.Hour)
 		every := time.Duration(max(int64(minInterval), min(interval, int64(time.Hour))))
-		p := NewParams(n, 0, max(1, n-float64(silent))/n, every, time.Duration(max(0, min(rtt, int64(time.Hour)))), TauIntervals*every)
+		p := NewParams(n, 0, max(1, n-float64(silent))/n, every, time.Duration(max(0, min(rtt, int64(time.Hour)))), demand.TauIntervals*every)
 		b, a := bucket.New(r, float64(burst), now), New(now)
 		a.Demand, a.Others, a.meanOwn, a.MeanOthers, a.frozenShare = own, others, own, float32(others), float32(share)
 		a.Usage, a.InFlight = int64(bucket.Clamp(float64(usage))), 1

@@ -50,7 +50,7 @@ func (a *Account) ApplyOutage(b *bucket.Bucket, since, now int64, p *Params) {
 	}
 	a.outageGrant(b, a.ShareAfter(since, now, p), p)
 	a.Alarm = bucket.MaxTokens
-	a.Until = mono.Add(now, time.Second)
+	a.Until = mono.Add(now, outage.Renewal)
 }
 
 // outageGrant grants the bucket a share for an outage:
@@ -61,7 +61,7 @@ func (a *Account) ApplyOutage(b *bucket.Bucket, since, now int64, p *Params) {
 func (a *Account) outageGrant(b *bucket.Bucket, share float64, p *Params) {
 	b.Grant = bucket.Grant{
 		Refill:    share * b.Rate,
-		Capacity:  min(b.Burst, share*b.Burst+a.allowance(share*b.Rate, p)),
+		Capacity:  outage.Capacity(share, b.Burst, a.allowance(share*b.Rate, p)),
 		Threshold: b.Threshold,
 		Mode:      bucket.Stale,
 	}

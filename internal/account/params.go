@@ -8,7 +8,6 @@ import (
 
 // Times in units of others, and a weight.
 const (
-	TauIntervals   = 5      // τ, in intervals T
 	HoldTaus       = 3      // time for which shares are held after a loss or an outage, in τ
 	GrantIntervals = 10     // time after which a grant that no reply has renewed has expired, in T
 	newsRounds     = 4      // longest time that news takes to arrive, in H

@@ -87,7 +87,7 @@ func (b *Bucket) Shared() bool { return b.Rate > 0 && !b.Unlimited() }
 //
 //	b/r, at least 1, at most MaxMicros
 func (b *Bucket) FullMicros() int64 {
-	return max(1, min(MaxMicros, mono.Seconds(b.Burst/b.Rate).Microseconds()))
+	return b.ExchangeLimit().Full
 }
 
 // LevelAt returns the level at an instant:
@@ -226,7 +226,7 @@ func (b *Bucket) Relimit(now int64, to *Bucket) {
 
 // ExchangeLimit returns the limit in the form in which reports carry it.
 func (b *Bucket) ExchangeLimit() exchange.Limit {
-	return exchange.Limit{Full: b.FullMicros(), Burst: int64(b.Burst)}
+	return exchange.LimitOf(b.Rate, b.Burst)
 }
 
 // ChargedTime returns the time that a record charges, converted to the limit that

@@ -15,6 +15,7 @@ import (
 
 // Constants of shares and means.
 const (
+	TauIntervals   = 5                // τ in SyncIntervals of the slowest process
 	SlowTau        = 30 * time.Second // least time constant of a mean of demand
 	SteadyRequests = 8                // requests in τ below which a demand is too rough: as many may come, or be missing, by chance
 	Floor          = 0.02             // N·ε/r, the part of a limit that is dealt out in equal shares, whatever the demand

@@ -3,6 +3,7 @@ package exchange
 import (
 	"encoding/binary"
 	"math"
+	"time"
 )
 
 // Limit is the limit of a token bucket, as it is sent. It travels with each state,
@@ -11,6 +12,13 @@ import (
 type Limit struct {
 	Full  int64 // time in which an empty bucket fills, microseconds, at least 1
 	Burst int64 // tokens, at least 1
+}
+
+// LimitOf returns the limit of a bucket with a rate above 0, in tokens per second, and a
+// burst, in tokens.
+func LimitOf(rate, burst float64) Limit {
+	full := min(burst/rate, MaxSpan/1e6)
+	return Limit{Full: max(1, time.Duration(full*1e9).Microseconds()), Burst: int64(burst)}
 }
 
 // LimitBytes is the size of a limit as it is stored and sent.

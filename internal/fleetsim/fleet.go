@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/outage"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // Fleet is a number of limiters with a shared state in memory.

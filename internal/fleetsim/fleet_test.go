@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // TestFleetIsOneBucket: while the state answers, and once all processes are counted, the

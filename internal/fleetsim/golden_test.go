@@ -23,7 +23,7 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 var renew = flag.Bool("renew", false, "write testdata/fingerprints.txt anew: decisions are meant to have changed")

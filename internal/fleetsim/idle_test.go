@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // quietCase is a load that is idle when an outage begins, and the fleet's admission in the

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/outage"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // Group is the scenarios of one table.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/outage"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // perSecond returns a limit of r tokens per second with burst b.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // services returns the scenarios of services: workers that wait, ticks of a clock,

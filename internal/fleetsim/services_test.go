@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
-	"github.com/seed-e56e777b/limiter/internal/fleetsim/simnet"
 	"github.com/seed-e56e777b/limiter/internal/longtest"
+	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
 // requireTargets runs scenarios of docs/accuracy.md and requires their targets: the first ones in

@@ -99,7 +99,13 @@ func (f *Fleet) Call(process [8]byte, rtt time.Duration, now int64) *exchange.Fl
 
 // Silence returns the time after which an unseen member is silent.
 func (f *Fleet) Silence(rtt time.Duration) time.Duration {
-	return max(silentLeast, silentIntervals*max(f.Interval(), f.slowest), silentTrips*rtt)
+	return SilentAfter(max(f.Interval(), f.slowest), rtt)
+}
+
+// SilentAfter is how long a member of a fleet of which the slowest process has this
+// interval goes unseen until it is silent.
+func SilentAfter(interval, rtt time.Duration) time.Duration {
+	return max(silentLeast, silentIntervals*interval, silentTrips*rtt)
 }
 
 func (f *Fleet) forget(rtt time.Duration) time.Duration {

@@ -34,6 +34,9 @@ import (
 // process. All lifted shares together exceed the limit by at most as much.
 const IdlePart = 0.25
 
+// Renewal is the time after which a share is computed anew in an outage.
+const Renewal = time.Second
+
 const (
 	driftTau   = 60 * time.Second // time constant with which an outage lifts a small share
 	saveMost   = 5                // tokens, the most that a share saves up beyond a request
@@ -82,6 +85,10 @@ func ShareAfter(share, fleet float64, ago time.Duration) float64 {
 func Allowance(request, refill float64) float64 {
 	return request + min(saveMost, refill*saveFor.Seconds())
 }
+
+// Capacity returns the tokens that a bucket with a share may hold: its part of the burst
+// and its savings, at most the burst.
+func Capacity(share, burst, savings float64) float64 { return min(burst, share*burst+savings) }
 
 // StoppedConfidence returns q, the confidence that a load which has left a process has
 // stopped, and has not moved to another one:

@@ -16,8 +16,7 @@ import (
 // errorOf returns the error of a reply.
 func errorOf(t *testing.T, reply string) error {
 	t.Helper()
-	server, client := newMini(t)
-	server.SetError(reply)
+	client := foreign(t, "-"+reply+"\r\n")
 	err := client.rdb.Ping(t.Context()).Err()
 	require.ErrorContains(t, err, reply)
 	return err

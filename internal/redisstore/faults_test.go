@@ -236,17 +236,21 @@ func TestRubbishInTheHash(t *testing.T) {
 // An answer of another shape is an error for every call, and nothing worse.
 func TestForeignServer(t *testing.T) {
 	t.Parallel()
-	server, client := newMini(t)
 	for _, answer := range []string{"+OK\r\n", ":1\r\n", "$3\r\nabc\r\n", "$-1\r\n", "*1\r\n:1\r\n", "%1\r\n:1\r\n:2\r\n"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		closeLater(t, l)
-		go serve(l, answer)
-		foreign := New(tuned(t, &redis.UniversalOptions{Addrs: []string{l.Addr().String()}, Protocol: 2}), "limiter")
-		require.Error(t, allFail(t, foreign, 1), "%q", answer)
+		require.Error(t, allFail(t, foreign(t, answer), 1), "%q", answer)
 	}
-	server.SetError("LOADING Redis is loading the dataset in memory")
-	require.True(t, redis.IsLoadingError(allFail(t, client, 1)))
+	loading := foreign(t, "-LOADING Redis is loading the dataset in memory\r\n")
+	require.True(t, redis.IsLoadingError(allFail(t, loading, 1)))
+}
+
+// foreign returns a Client of a server that answers everything with the same.
+func foreign(t *testing.T, answer string) *Client {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	closeLater(t, l)
+	go serve(l, answer)
+	return New(tuned(t, &redis.UniversalOptions{Addrs: []string{l.Addr().String()}, Protocol: 2}), "limiter")
 }
 
 // serve answers every read with the same.
@@ -273,7 +277,7 @@ func serve(l net.Listener, answer string) {
 // TestPipelinesAreBoundedByKeys: Redis runs a pipeline at a stretch, so no more
 // keys travel in one than four full calls have; of calls with few, more do.
 func TestPipelinesAreBoundedByKeys(t *testing.T) {
-	_, client := newMini(t)
+	client := New(tuned(t, &redis.UniversalOptions{Addrs: []string{"127.0.0.1:1"}}), "limiter")
 	for keys, want := range map[int]int{0: 40, 1: 40, 26: 16, 127: 4, exchange.MaxRecords: 4} {
 		calls := make([]*call, 40)
 		for i := range calls {
@@ -309,18 +313,23 @@ func TestFloodLeavesLittleBehind(t *testing.T) {
 	require.Positive(t, largest)
 }
 
-// Sequence fields of processes that are gone do not stay either.
+// Sequence fields of processes that are gone do not stay either, as long as somebody
+// calls when the replies ask for it.
 func TestOldSequenceNumbersAreSwept(t *testing.T) {
 	t.Parallel()
-	server, client := newMini(t)
-	server.SetTime(time.UnixMicro(epoch))
+	server, client := newTold(t, "")
 	one(t, client, charge(id(99, 1), 1, 2*keepSequence.Microseconds()))
 	for p := range byte(10) {
 		one(t, client, chunk(id(p, 0), 1))
 	}
-	server.SetTime(time.UnixMicro(epoch).Add(keepSequence + time.Second))
-	one(t, client, chunk(id(99, 0), 1))
-	names, err := server.HKeys(client.names[0])
+	now := epoch + (keepSequence + time.Second).Microseconds()
+	for seq := int64(1); now < epoch+(keepSequence+10*time.Minute).Microseconds(); seq++ {
+		server.set(now)
+		c := chunk(id(99, 0), seq)
+		one(t, client, c)
+		now += c.Reply.Wait.Microseconds()
+	}
+	names, err := client.rdb.HKeys(t.Context(), client.names[0]).Result()
 	require.NoError(t, err)
 	require.Len(t, names, 3, "the meta field, the newcomer, and the state")
 }
@@ -341,9 +350,8 @@ func TestStatesAreSweptWithinTenMinutes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server, client := newMini(t)
+			server, client := newTold(t, "")
 			now := time.UnixMicro(epoch)
-			server.SetTime(now)
 			seq := int64(0)
 			call := func(records ...exchange.Record) *exchange.Chunk {
 				seq++
@@ -360,14 +368,14 @@ func TestStatesAreSweptWithinTenMinutes(t *testing.T) {
 				c = call(records...)
 			}
 			wait, left := c.Reply.Wait, func() int {
-				names, err := server.HKeys(client.names[0])
+				n, err := client.rdb.HLen(t.Context(), client.names[0]).Result()
 				require.NoError(t, err)
-				return len(names)
+				return int(n)
 			}
 			require.Equal(t, tc.keys+3, left())
 			for now.Before(time.UnixMicro(epoch).Add(10 * time.Minute)) {
 				now = now.Add(tc.calls(wait))
-				server.SetTime(now)
+				server.set(now.UnixMicro())
 				wait = call().Reply.Wait
 			}
 			require.Equal(t, 3, left(), "the meta field, the lane's own, and the one that is not full")
@@ -452,34 +460,40 @@ func TestSweepEndsInTime(t *testing.T) {
 // is full. While it lives, its own hash is renewed before it can expire.
 func TestExpiry(t *testing.T) {
 	t.Parallel()
-	server, client := newMini(t)
+	server, client := newTold(t, "")
 	now := time.UnixMicro(epoch)
-	server.SetTime(now)
 	a := id(1, 0)
+
+	_, real := newReal(t, redisserver.Options{}) // whose clock is its own
+	one(t, real, charge(a, 1, second))
+	callFleet(t, real, *member())
+	require.InDelta(t, 71, real.rdb.PTTL(t.Context(), real.names[0]).Val().Seconds(), 11)
+	require.InDelta(t, 130, real.rdb.PTTL(t.Context(), real.fleet).Val().Seconds(), 11)
+
 	for seq := int64(1); seq < 60; seq++ {
 		one(t, client, charge(a, seq, second))
-		require.InDelta(t, (71 * time.Second).Seconds(), server.TTL(client.names[0]).Seconds(), 11)
+		require.InDelta(t, (71 * time.Second).Seconds(), server.ttl(t, client.names[0]).Seconds(), 11)
 		callFleet(t, client, *member())
-		require.InDelta(t, 130, server.TTL(client.fleet).Seconds(), 11, "a minute longer than members are known")
+		require.InDelta(t, 130, server.ttl(t, client.fleet).Seconds(), 11, "a minute longer than members are known")
 		now = now.Add(17 * time.Second)
-		server.SetTime(now)
+		server.set(now.UnixMicro())
 	}
 	month := 30 * 24 * time.Hour
 	one(t, client, charge(a, 60, month.Microseconds()))
-	require.InDelta(t, (month + 70*time.Second).Seconds(), server.TTL(client.names[0]).Seconds(), 12)
+	require.InDelta(t, (month + 70*time.Second).Seconds(), server.ttl(t, client.names[0]).Seconds(), 12)
 	told := *member()
 	told.Announce = []exchange.News{{Field: "kx", ToGo: month.Microseconds()}}
 	callFleet(t, client, told)
-	require.InDelta(t, (month + 70*time.Second).Seconds(), server.TTL(client.fleet).Seconds(), 12)
+	require.InDelta(t, (month + 70*time.Second).Seconds(), server.ttl(t, client.fleet).Seconds(), 12)
 	now = now.Add(month - time.Second)
-	server.SetTime(now)
+	server.set(now.UnixMicro())
 	left := *member()
 	left.Leave = true
 	callFleet(t, client, left)
-	require.InDelta(t, 70, server.TTL(client.fleet).Seconds(), 12)
-	server.SetTime(now.Add(82 * time.Second))
-	require.False(t, server.Exists(client.names[0]))
-	require.False(t, server.Exists(client.fleet))
+	require.InDelta(t, 70, server.ttl(t, client.fleet).Seconds(), 12)
+	server.set(now.Add(82 * time.Second).UnixMicro())
+	require.Zero(t, server.ttl(t, client.names[0]))
+	require.Zero(t, server.ttl(t, client.fleet))
 }
 
 func TestCluster(t *testing.T) {

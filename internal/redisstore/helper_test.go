@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -57,27 +56,21 @@ type world struct {
 	wipe func()
 }
 
-// worlds runs a test against Memory, and against the script on miniredis.
+// worlds runs a test against Memory, and against the scripts on a real Redis, with
+// and without the struct library.
 func worlds(t *testing.T, test func(t *testing.T, w world)) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
 		tw := newTwin(partitions)
 		test(t, world{tw, func(us int64) { tw.time = us }, tw.Wipe})
 	})
-	t.Run("miniredis", func(t *testing.T) {
-		t.Parallel()
-		server, client := newMini(t)
-		server.SetTime(time.UnixMicro(epoch))
-		test(t, world{client, func(us int64) { server.SetTime(time.UnixMicro(us)) }, server.FlushAll})
-	})
-}
-
-func newMini(t testing.TB) (*miniredis.Miniredis, *Client) {
-	server := miniredis.RunT(t)
-	server.ClockTTL(true)
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), PipelinePoolSize: -1})
-	closeLater(t, rdb)
-	return server, New(rdb, "limiter")
+	for name, head := range map[string]string{"redis": "", "plain Lua": withoutStruct} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, client := newTold(t, head)
+			test(t, world{client, server.set, func() { server.wipe(t, client) }})
+		})
+	}
 }
 
 // newReal returns a Client of a server of its own, tuned.

@@ -16,11 +16,6 @@ import (
 
 // inspected runs a test on each kind of client.
 func inspected(t *testing.T, test func(t *testing.T, c *Client)) {
-	t.Run("miniredis", func(t *testing.T) {
-		t.Parallel()
-		_, c := newMini(t)
-		test(t, c)
-	})
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
 		_, c := newReal(t, redisserver.Options{})
@@ -119,12 +114,11 @@ func TestInspectWhatIsSomebodyElses(t *testing.T) {
 
 // TestInspectByTheClockOfTheHash: it may be ahead of the server's own.
 func TestInspectByTheClockOfTheHash(t *testing.T) {
-	server, c := newMini(t)
-	server.SetTime(time.UnixMicro(epoch))
+	server, c := newTold(t, "")
 	one(t, c, charge(id(1, 0), 1, 30e6))
-	server.SetTime(time.UnixMicro(epoch - 3600e6)) // a new primary, whose clock is behind
+	server.set(epoch - 3600e6) // a new primary, whose clock is behind
 	one(t, c, charge(id(1, 0), 2, 0))
-	server.SetTime(time.UnixMicro(epoch - 3590e6))
+	server.set(epoch - 3590e6)
 	state := c.rdb.HGet(context.Background(), c.names[0], "kx").Val()
 	_, now, err := glance(t.Context(), c.rdb, c.names[0], clockInPartition)
 	require.NoError(t, err)

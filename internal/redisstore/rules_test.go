@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // Each step reports one record, and has the state after it.
@@ -399,15 +400,18 @@ func TestNewsIsReadInParts(t *testing.T) {
 // of a page, is not read as news, and does no harm.
 func TestOlderNewsIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	server, client := newMini(t)
+	_, client := newReal(t, redisserver.Options{})
 	call := func(tell ...exchange.News) exchange.FleetReply {
 		return callFleet(t, client, exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute, Announce: tell})
 	}
 	require.Len(t, call(exchange.News{Field: "ka", ToGo: 9e9}).News, 1)
-	server.HSet(client.fleet, "\x00e\x01\x00", string(packed(1, epoch, 1000))+"\x00kold")
-	server.HSet(client.fleet, "\x00t\x01\x00", string(packed(1)))
+	put := func(field, value string) {
+		require.NoError(t, client.rdb.HSet(t.Context(), client.fleet, field, value).Err())
+	}
+	put("\x00e\x01\x00", string(packed(1, epoch, 1000))+"\x00kold")
+	put("\x00t\x01\x00", string(packed(1)))
 	for _, page := range []string{"", "rubbish", string(packed(1)) + "\x03rub", string(packed(8177)) + "\x01k", string(make([]byte, 1<<16))} {
-		server.HSet(client.fleet, "\x00t\x00\x00", page)
+		put("\x00t\x00\x00", page)
 		require.Empty(t, call().News)
 	}
 	for range 2 * newsPage {

@@ -50,6 +50,12 @@ func (b *Buffer) Add(n int64, ok bool) bool {
 	return true
 }
 
+// Lengths of keys, in bytes, that two words of eight bytes cover.
+const (
+	fewest = 8
+	most   = 16
+)
+
 const (
 	noKey   = 0    // the key has moved, or there was none yet
 	longKey = 0xff // text is two hashes
@@ -85,6 +91,18 @@ func (s *Slot) holds(seeds *Seeds, hash uint64, key string) bool {
 		return int(s.size) == len(key)+1 && string(s.text[:len(key)]) == key
 	}
 	return s.holdsLong(seeds, hash, key)
+}
+
+// is reports whether the slot has a key of fewest to most bytes. It compares two words,
+// which may overlap, because a call would have to save all registers.
+func (s *Slot) is(key string) bool {
+	p, q, last := unsafe.Pointer(&s.text), unsafe.Pointer(unsafe.StringData(key)), len(key)-fewest
+	return int(s.size) == len(key)+1 && word(p, 0) == word(q, 0) && word(p, last) == word(q, last)
+}
+
+// word returns the eight bytes at an offset.
+func word(p unsafe.Pointer, at int) uint64 {
+	return binary.LittleEndian.Uint64((*[8]byte)(unsafe.Add(p, at))[:])
 }
 
 func (s *Slot) holdsLong(seeds *Seeds, hash uint64, key string) bool {

@@ -44,7 +44,7 @@ type array struct {
 
 // header is the part of a group that a search reads.
 type header struct {
-	tags   [2]atomic.Uint64 // of the slots, one byte each; 0: empty
+	tags   [2]atomic.Uint64 // of the slots, one byte each, of even ones and of odd ones; 0: empty
 	marks  atomic.Uint64    // 16 bits of each mark
 	passed atomic.Uint32    // keys that are in a later group, because this one was full
 	hand   uint32           // the slot at which the next search for a victim starts
@@ -120,32 +120,50 @@ func (t *Table) Find(hash uint64, key string, use bool) (Ref, bool) {
 	if a == nil {
 		return Ref{}, false
 	}
-	want, g, moved := tag(hash)*lowBits, a.home(hash), false
+	if len(key) < fewest || len(key) > most {
+		return t.search(a, hash, key, use)
+	}
+	g := a.home(hash)
+	h, slots := a.header(g), a.slot(g*group)
+	slots.plus(uint32(hash>>32)%group, a.shift).touch()
+	m := h.match(tag(hash) * lowBits)
+	if m == 0 && h.passed.Load() == 0 {
+		return Ref{}, false
+	}
+	if m != 0 {
+		j := first(m)
+		s := slots.plus(j, a.shift)
+		s.mu.Lock()
+		if s.is(key) {
+			if use {
+				h.use(j)
+			}
+			return Ref{s, a, g*group + j}, true
+		}
+		s.mu.Unlock()
+	}
+	return t.search(a, hash, key, use)
+}
+
+// search is Find of a short or a long key, or where the first slot to look at is not the
+// key's.
+func (t *Table) search(a *array, hash uint64, key string, use bool) (Ref, bool) {
+	g, moved := a.home(hash), false
 	for {
-		h := a.header(g)
-		i := g * group
-		a.slot(i + uint32(hash>>32)%group).touch()
-		m := zeros(h.tags[0].Load() ^ want)
-		for word := uint32(0); ; {
-			for ; m != 0; m &= m - 1 {
-				j := word + uint32(bits.TrailingZeros64(m)/8)
-				s := a.slot(i + j)
-				s.mu.Lock()
-				if len(key) <= inSlot && int(s.size) == len(key)+1 && string(s.text[:len(key)]) == key ||
-					len(key) > inSlot && s.holdsLong(t.seeds, hash, key) {
-					if use && h.marks.Load()>>j&1 == 0 {
-						h.marks.Or(1 << j)
-					}
-					return Ref{s, a, i + j}, true
+		h, slots := a.header(g), a.slot(g*group)
+		slots.plus(uint32(hash>>32)%group, a.shift).touch()
+		for m := h.match(tag(hash) * lowBits); m != 0; m &= m - 1 {
+			j := first(m)
+			s := slots.plus(j, a.shift)
+			s.mu.Lock()
+			if s.holds(t.seeds, hash, key) {
+				if use {
+					h.use(j)
 				}
-				moved = moved || s.empty()
-				s.mu.Unlock()
+				return Ref{s, a, g*group + j}, true
 			}
-			if word != 0 {
-				break
-			}
-			word = group / 2
-			m = zeros(h.tags[1].Load() ^ want)
+			moved = moved || s.empty()
+			s.mu.Unlock()
 		}
 		if h.passed.Load() != 0 {
 			g = a.next(g)
@@ -161,6 +179,34 @@ func (t *Table) Find(hash uint64, key string, use bool) (Ref, bool) {
 	return Ref{}, false
 }
 
+// match marks the slots of a group with a tag, for [first], and, rarely, others. It has
+// no branch for each half of the group, because chance decides which half has a key.
+func (h *header) match(tags uint64) uint64 {
+	return zeros(h.tags[0].Load()^tags)>>7 | zeros(h.tags[1].Load()^tags)>>3
+}
+
+// first returns the first slot that is marked.
+func first(m uint64) uint32 { return uint32(bits.TrailingZeros64(m)) / 4 }
+
+// use sets the mark Used of the key in a slot.
+func (h *header) use(j uint32) {
+	if h.marks.Load()>>j&1 == 0 {
+		h.marks.Or(1 << j)
+	}
+}
+
+// tag returns the tag of a slot; 0: it is empty.
+func (h *header) tag(j uint32) uint64 { return h.tags[j%2].Load() >> (j / 2 * 8) & 0xff }
+
+// setTag sets the tag of a slot. Calls must not overlap.
+func (h *header) setTag(j uint32, tag uint64) {
+	word, shift := &h.tags[j%2], j/2*8
+	word.Store(word.Load()&^(0xff<<shift) | tag<<shift)
+}
+
+// empty marks the slots without a key, for [first].
+func (h *header) empty() uint64 { return h.match(0) }
+
 // awaitGrowth waits until an array whose keys have been moved is replaced.
 func (t *Table) awaitGrowth(old *array) {
 	for t.waits.Add(1); t.array.Load() == old; {
@@ -174,8 +220,11 @@ func (a *array) header(g uint32) *header {
 }
 
 // slot returns the slot of an index, without a bounds check.
-func (a *array) slot(i uint32) *Slot {
-	return (*Slot)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(a.slots)), uintptr(i)<<a.shift*unsafe.Sizeof(Slot{})))
+func (a *array) slot(i uint32) *Slot { return unsafe.SliceData(a.slots).plus(i, a.shift) }
+
+// plus returns the slot that is n after one.
+func (s *Slot) plus(n, shift uint32) *Slot {
+	return (*Slot)(unsafe.Add(unsafe.Pointer(s), uintptr(n)<<(shift&1)*unsafe.Sizeof(Slot{})))
 }
 
 // At is [Table.Find], with use, for a caller that knows the last index of the key. It
@@ -187,10 +236,8 @@ func (t *Table) At(index uint32, hash uint64, key string) (Ref, bool) {
 	}
 	s := a.slot(index)
 	s.mu.Lock()
-	if s.holds(t.seeds, hash, key) {
-		if h := a.header(index / group); h.marks.Load()>>(index%group)&1 == 0 {
-			h.marks.Or(1 << (index % group))
-		}
+	if len(key) >= fewest && len(key) <= most && s.is(key) || s.holds(t.seeds, hash, key) {
+		a.header(index / group).use(index % group)
 		return Ref{s, a, index}, true
 	}
 	s.mu.Unlock()
@@ -233,8 +280,7 @@ func (t *Table) Insert(hash uint64, key, text string, evict func(Ref)) Ref {
 	if a.texts != nil {
 		a.texts[r.index] = text
 	}
-	word := &h.tags[j/8]
-	word.Store(word.Load()&^(0xff<<(j%8*8)) | tag(hash)<<(j%8*8))
+	h.setTag(j, tag(hash))
 	return r
 }
 
@@ -266,7 +312,7 @@ func (t *Table) grow(old *array) *array {
 // move moves the key of a slot, if there is one, to another array.
 func (t *Table) move(old *array, i uint32, a *array) {
 	from := &old.headers[i/group]
-	kept := from.tags[i%group/8].Load() >> (i % 8 * 8) & 0xff
+	kept := from.tag(i % group)
 	if kept == 0 {
 		return
 	}
@@ -279,7 +325,7 @@ func (t *Table) move(old *array, i uint32, a *array) {
 	}
 	s.moveTo(a.slot(j))
 	to := &a.headers[j/group]
-	to.tags[j%group/8].Or(kept << (j % 8 * 8))
+	to.setTag(j%group, kept)
 	to.marks.Or(from.marks.Load() >> (i % group) & eachMark << (j % group))
 	if old.texts != nil {
 		a.texts[j] = old.texts[i]
@@ -291,10 +337,8 @@ func (t *Table) move(old *array, i uint32, a *array) {
 func (a *array) take(hash uint64) uint32 {
 	for g := a.home(hash); ; g = a.next(g) {
 		h := &a.headers[g]
-		for word := range h.tags {
-			if m := zeros(h.tags[word].Load()); m != 0 {
-				return g*group + uint32(word*8+bits.TrailingZeros64(m)/8)
-			}
+		if m := h.empty(); m != 0 {
+			return g*group + first(m)
 		}
 		h.passed.Add(1)
 	}
@@ -359,13 +403,12 @@ func (h *header) next() uint32 {
 }
 
 // occupied returns the slots of the group with a key, as bits.
-func (h *header) occupied() (slots uint32) {
-	for j := range uint32(group) {
-		if h.tags[j/8].Load()>>(j%8*8)&0xff != 0 {
-			slots |= 1 << j
-		}
-	}
-	return slots
+func (h *header) occupied() uint32 {
+	m := ^h.empty() & 0x1111111111111111 // a bit of four for each
+	m = (m | m>>3) & 0x0303030303030303
+	m = (m | m>>6) & 0x000f000f000f000f
+	m = (m | m>>12) & 0x000000ff000000ff
+	return uint32(m|m>>24) & (1<<group - 1)
 }
 
 // Each calls f with every key, its slot locked; f unlocks it. It may miss a key that is

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter"
+	shares "github.com/seed-e56e777b/limiter/internal/demand"
 )
 
 // lookback is the time before an outage whose demand decides the shares, in
@@ -68,9 +69,11 @@ type outagePair struct {
 // the instant at.
 type demand struct{ rate, at float64 }
 
-func (d *demand) add(now float64) { *d = demand{d.until(now) + 1/slowTau, now} }
+func (d *demand) add(now float64) { *d = demand{d.until(now) + 1/float64(shares.SlowTau), now} }
 
-func (d *demand) until(now float64) float64 { return d.rate * math.Exp(-(now-d.at)/slowTau) }
+func (d *demand) until(now float64) float64 {
+	return shares.Decay(d.rate, time.Duration(now-d.at), shares.SlowTau)
+}
 
 func newOutage(l limiter.Limit, n, most int, from, to float64) *outage {
 	o := &outage{from: from, to: to, n: float64(n), central: ruleOf(l), share: newFleetRule(l, n), window: windowAround(from, to)}
@@ -87,7 +90,7 @@ func newOutage(l limiter.Limit, n, most int, from, to float64) *outage {
 // constants after the last one.
 func (o *outage) spent(d demand, entered bool) bool {
 	now := o.lost.now
-	return now >= o.to || !entered && now-d.at > 5*slowTau
+	return now >= o.to || !entered && now-d.at > 5*float64(shares.SlowTau)
 }
 
 // add counts a request that reaches a process. before is the central bucket
@@ -178,7 +181,7 @@ func (o *outage) beginShare(k *outageKey, p *outagePair, now float64) share {
 // The divisor removes the bias of a mean that is younger than its time constant
 // τ.
 func (k *outageKey) mean(d demand, then float64) float64 {
-	return d.until(then) / (1 - math.Exp(-max(then-k.met, 1e9)/slowTau))
+	return d.until(then) / shares.Risen(max(time.Duration(then-k.met), time.Second), shares.SlowTau)
 }
 
 func (o *outage) after(now float64, hash uint64, ok bool, a *admitted) {

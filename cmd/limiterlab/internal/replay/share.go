@@ -9,11 +9,6 @@ import (
 	outages "github.com/seed-e56e777b/limiter/internal/outage"
 )
 
-const (
-	slowTau = float64(shares.SlowTau) // time constant of the demand that decides shares, in nanoseconds
-	renewal = 1e9                     // time between renewals of a share, in nanoseconds
-)
-
 // fleetRule is the rule by which each process of a fleet admits without Redis:
 // it keeps to its share of the limit (docs/design.md §6, Shares).
 type fleetRule struct {
@@ -66,9 +61,9 @@ func (f *fleetRule) renew(s *share, now float64) {
 	s.level, s.at = s.levelAt(now), now
 	part := outages.ShareAfter(s.part, f.n, time.Duration(now-s.since))
 	s.refill = part * f.rate
-	s.capacity = min(f.burst, part*f.burst+outages.Allowance(1, s.refill*1e9))
+	s.capacity = outages.Capacity(part, f.burst, outages.Allowance(1, s.refill*1e9))
 	s.threshold = f.draw()
-	s.until = now + renewal
+	s.until = now + float64(outages.Renewal)
 }
 
 // draw returns a random threshold in (0, 1], with which a share below one token
