@@ -1,11 +1,12 @@
-// Express is what an Express application with express-rate-limit and
-// rate-limit-redis becomes: docs/http.md has it as it was.
+// Express is an Express application with express-rate-limit and
+// rate-limit-redis, rewritten for this limiter. docs/http.md shows the
+// original.
 //
 //	REDIS_URL=redis://localhost:6379 go run ./examples/express
 //	curl -i localhost:3000/api/hello
 //
-// Look at oneHop, which stands for trust proxy: 1, and at draft6, which sends
-// the headers of standardHeaders: true.
+// Two functions stand for options of the original: oneHop for "trust proxy: 1",
+// draft6 for "standardHeaders: true".
 package main
 
 import (
@@ -27,7 +28,7 @@ import (
 func main() {
 	cfg := limiter.Config{
 		Limit:     limiter.Per(100, 15*time.Minute),
-		Prefix:    "api", // before: prefix: 'api:'
+		Prefix:    "api", // prefix: 'api:' in the original
 		Processes: 4,
 	}
 	if url := os.Getenv("REDIS_URL"); url != "" {
@@ -47,11 +48,12 @@ func main() {
 	log.Fatal(server.ListenAndServe())
 }
 
-// newHandler limits all below /api/.
+// newHandler returns the handler of the application. It limits all requests
+// below /api/.
 func newHandler(l *limiter.Limiter) http.Handler {
 	limit := httplimit.New(l, httplimit.Options{
 		Key:       oneHop,
-		NoHeaders: true, // those of draft6 instead
+		NoHeaders: true, // draft6 sets the headers instead
 		Denied: draft6(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
 		})),
@@ -65,9 +67,9 @@ func newHandler(l *limiter.Limiter) http.Handler {
 	return app
 }
 
-// oneHop returns the client as the proxy in front names it, whatever the
-// address of that proxy. It is safe only where nobody reaches this server past
-// the proxy.
+// oneHop returns the address of the client as the proxy in front names it. The
+// proxy may have any address. This is safe only if every request reaches the
+// server through the proxy.
 func oneHop(r *http.Request) string {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -81,7 +83,8 @@ func oneHop(r *http.Request) string {
 	return httplimit.ClientKey(named, []netip.Prefix{netip.PrefixFrom(proxy, proxy.BitLen())})
 }
 
-// draft6 sets the headers of the sixth draft before a handler runs.
+// draft6 returns a handler that sets the headers of the sixth draft before next
+// runs.
 func draft6(l *limiter.Limiter, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		res, h := l.Peek(oneHop(r)), w.Header()

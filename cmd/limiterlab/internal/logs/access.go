@@ -6,31 +6,32 @@ import (
 	"net/netip"
 )
 
-// access reads common and combined log format:
+// access parses lines in common and combined log format:
 //
 //	address identity user [time] "request" status bytes "referer" "agent"
 //
-// of which what follows the status may be missing, or be more.
+// The text after the status may be missing, or longer.
 type access struct {
 	clock clock
-	host  bool // the line begins with the name of the virtual host
+	host  bool // true if a line begins with the name of the virtual host
 	key   []accessField
 	line  accessLine
 }
 
-// accessField is a part of the key.
+// accessField returns a part of the key from a line.
 type accessField func(l *accessLine) []byte
 
-// accessLine is a line in parts.
+// accessLine is a line, split into its parts.
 type accessLine struct {
 	host, address, user []byte
 	time                []byte
 	request             []byte
 	status              []byte
-	rest                []byte // what follows the status
+	rest                []byte // text after the status
 }
 
-// accessFields are the fields of the format; host is of vhost alone.
+// accessFields are the fields of the format by name. Only lines with a virtual
+// host have a host.
 var accessFields = map[string]accessField{
 	"ip":      func(l *accessLine) []byte { return network(l.address) },
 	"user":    func(l *accessLine) []byte { return l.user },
@@ -95,7 +96,8 @@ func (l *accessLine) split(line []byte, host bool) error {
 	return errors.Join(l.splitWho(who), l.splitRequest(rest))
 }
 
-// beginsWithAddress tells a line behind its virtual host from one without.
+// beginsWithAddress reports whether a line begins with an IP address, as it
+// must after a virtual host.
 func beginsWithAddress(line []byte) bool {
 	address, _, _ := bytes.Cut(line, space)
 	_, err := netip.ParseAddr(string(address))
@@ -104,7 +106,8 @@ func beginsWithAddress(line []byte) bool {
 
 var space = []byte(" ")
 
-// splitWho has the user last, who may have spaces in the name.
+// splitWho splits the text before the time into address, identity and user. The
+// user is last, because its name may have spaces.
 func (l *accessLine) splitWho(who []byte) error {
 	address, rest, ok := bytes.Cut(who, space)
 	_, user, more := bytes.Cut(rest, space)
@@ -128,7 +131,8 @@ func (l *accessLine) splitRequest(rest []byte) error {
 	return nil
 }
 
-// quoteEnd finds the quote that no backslash takes its meaning from.
+// quoteEnd returns the index of the first quote that no backslash escapes, or
+// −1.
 func quoteEnd(s []byte) int {
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
@@ -149,14 +153,14 @@ func (l *accessLine) method() []byte {
 	return method
 }
 
-// path is that of the request, without its query.
+// path returns the path of the request, without its query.
 func (l *accessLine) path() []byte {
 	_, rest, _ := bytes.Cut(l.request, space)
 	path, _, _ := bytes.Cut(rest, space)
 	return withoutQuery(path)
 }
 
-// quoted returns a text in quotes behind the status.
+// quoted returns the i-th text in quotes after the status, from 0, or nil.
 func (l *accessLine) quoted(i int) []byte {
 	rest := l.rest
 	for {
@@ -188,8 +192,9 @@ func withoutPort(host []byte) []byte {
 	return host
 }
 
-// network is an address as a limit counts it: IPv4 as it is, IPv6 by the /64
-// that one customer has, neither with a port. What is no address stays.
+// network returns an address as a limit counts it: IPv4 as it is, IPv6 as its
+// /64, both without a port. Any other text stays as it is. Because one customer
+// usually has a whole /64, its addresses share a limit.
 func network(address []byte) []byte {
 	if bytes.IndexByte(address, ':') < 0 {
 		return address

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// parsed is what a parser makes of a line: its time and key, or an error.
+// parsed is the result of a parser for one line: its time and key, or an error.
 type parsed struct {
 	at  string // RFC 3339, in the zone of the line
 	key string // parts separated by a bar; "-" for none

@@ -7,21 +7,23 @@ import (
 	"slices"
 )
 
-// csvRows reads rows behind a row of column names. A row is a line: a value
-// that holds an end of line makes two lines, neither of which can be read.
+// csvRows parses the rows after a row of column names. Each line is a row.
+// Because of that, a value that holds an end of line makes two lines, neither
+// of which can be read.
 type csvRows struct {
 	clock     clock
 	header    []byte
 	separator byte
-	at        namedField
-	atColumn  int
+	at        namedField // field of the time
+	atColumn  int        // index of its column
 	key       []namedField
-	columns   []int // of the parts of the key
-	count     int   // of columns
-	cells     [][]byte
+	columns   []int    // indices of the columns of the key
+	count     int      // number of columns
+	cells     [][]byte // values of the row, reused
 }
 
-// newCSV takes the names from the first line.
+// newCSV returns a parser for the columns that the first line of the sample
+// names.
 func newCSV(sample [][]byte, o Options) (parser, error) {
 	c := &csvRows{header: sample[0]}
 	c.separator = separatorOf(c.header)
@@ -44,14 +46,15 @@ func newCSV(sample [][]byte, o Options) (parser, error) {
 	return c, nil
 }
 
-// separatorOf is the separator that a row of names has most of.
+// separatorOf returns the most frequent of comma, semicolon and tab in a row of
+// names.
 func separatorOf(header []byte) byte {
 	return slices.MaxFunc([]byte(",;\t"), func(a, b byte) int {
 		return bytes.Count(header, []byte{a}) - bytes.Count(header, []byte{b})
 	})
 }
 
-// errHeader: the line is the row of names, which is no request.
+// errHeader is the error for the row of column names, which is no request.
 var errHeader = errors.New("the row of column names")
 
 func (c *csvRows) parse(line []byte, e *Entry) error {
@@ -102,7 +105,8 @@ func splitRow(row []byte, separator byte, cells [][]byte) ([][]byte, error) {
 	}
 }
 
-// quotedCell reads a value up to the quote that ends it; two quotes are one of it.
+// quotedCell reads a value up to the quote that ends it. Two quotes within it
+// stand for one.
 func quotedCell(row []byte) (cell, rest []byte, err error) {
 	for end := 0; ; end += 2 {
 		i := bytes.IndexByte(row[end:], '"')

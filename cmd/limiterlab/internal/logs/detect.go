@@ -6,7 +6,7 @@ import (
 )
 
 // newParser returns the parser of a file that begins with the sample, and the
-// name of its format.
+// name of its format. It detects the format if the options name none.
 func newParser(sample [][]byte, o Options) (parser, string, error) {
 	format := o.Format
 	if format == "" {
@@ -36,9 +36,9 @@ func parserOf(format string, sample [][]byte, o Options) (parser, error) {
 	return nil, fmt.Errorf("there is no format %q", format)
 }
 
-// detect returns the format that most of the sample's lines can be read in, or
-// none. JSON is known by its looks too: which field holds the time is another
-// matter.
+// detect returns the format in which most lines of the sample can be read, or
+// "" for none. If no format can read any line, lines that all begin with { are
+// JSON. Because of that, the error names the fields of the log.
 func detect(sample [][]byte, timeField string) string {
 	best, most := "", 0
 	for _, format := range Formats {
@@ -60,7 +60,7 @@ func looksLikeJSON(sample [][]byte) bool {
 	return !slices.ContainsFunc(sample, func(line []byte) bool { return line[0] != '{' })
 }
 
-// readable is how many lines of the sample can be read.
+// readable returns the number of lines in the sample that a parser can read.
 func readable(p parser, sample [][]byte) int {
 	n := 0
 	for _, line := range sample {

@@ -2,8 +2,8 @@ package logs
 
 import "slices"
 
-// aliases are the names that a field often has in JSON and CSV; the first that
-// a log has is taken.
+// aliases are the usual names of fields in JSON and CSV; those of "" are for
+// the time. The first one that a log has is used.
 var aliases = map[string][]string{
 	"":       {"time", "timestamp", "ts", "@timestamp", "datetime", "date", "time_local", "time_iso8601"},
 	"ip":     {"ip", "client_ip", "remote_addr", "remote_ip", "clientip", "client", "remote_host"},
@@ -13,13 +13,14 @@ var aliases = map[string][]string{
 	"host":   {"host", "http_host", "server_name", "vhost"},
 }
 
-// namedField is a field as a log calls it.
+// namedField is a field with its names in the options and in the log.
 type namedField struct {
-	asked string // as the user calls it; empty: the time
-	name  string // as the log does
+	asked string // name in the options; empty for the time by its usual names
+	name  string // name in the log
 }
 
-// findField returns the field that is meant by a name among those that a log has.
+// findField returns the field that a name in the options means, among the
+// fields that the log has.
 func findField(asked string, has []string) (namedField, error) {
 	for _, name := range append([]string{asked}, aliases[asked]...) {
 		if name != "" && slices.Contains(has, name) {
@@ -29,7 +30,7 @@ func findField(asked string, has []string) (namedField, error) {
 	return namedField{}, &FieldError{asked, has}
 }
 
-// findFields returns the fields of the time and of the key.
+// findFields returns the fields that hold the time and the parts of the key.
 func findFields(o Options, has []string) (at namedField, key []namedField, err error) {
 	if at, err = findField(o.TimeField, has); err != nil {
 		return at, nil, err
@@ -44,7 +45,8 @@ func findFields(o Options, has []string) (at namedField, key []namedField, err e
 	return at, key, nil
 }
 
-// value is the field's value as a part of a key.
+// value returns a raw value as a part of the key: an ip as its network, a path
+// without its query.
 func (f namedField) value(raw []byte) []byte {
 	switch f.asked {
 	case "ip":

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// newTestParser returns a parser that has seen the sample.
+// newTestParser returns a parser of the format, prepared with the sample.
 func newTestParser(t *testing.T, format, keyText, timeField string, sample ...string) parser {
 	var lines [][]byte
 	for _, s := range sample {

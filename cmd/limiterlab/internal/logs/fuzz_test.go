@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// checkEntry checks what must hold of whatever was read.
+// checkEntry checks the properties of every entry that a parser has read.
 func checkEntry(t *testing.T, e Entry) {
 	require.GreaterOrEqual(t, e.At, earliest.UnixNano())
 	require.LessOrEqual(t, e.At, latest.UnixNano())
@@ -53,7 +53,7 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-// FuzzCSV compares with encoding/csv, which reads whole files.
+// FuzzCSV compares splitRow with encoding/csv, which reads whole files.
 func FuzzCSV(f *testing.F) {
 	f.Add([]byte(`a,"b,""c""",d`))
 	f.Add([]byte(`"",,"`))
@@ -68,7 +68,7 @@ func FuzzCSV(f *testing.F) {
 		}
 		want, wantErr := csv.NewReader(bytes.NewReader(line)).Read()
 		if wantErr != nil {
-			return // it is stricter about a quote within a value
+			return // encoding/csv is stricter about a quote within a value
 		}
 		require.NoError(t, err)
 		var texts []string

@@ -8,17 +8,18 @@ import (
 	"os"
 )
 
-// Input is a log to be read, once or several times.
+// Input is a log to read, once or several times.
 type Input struct {
 	Name   string
-	Size   int64     // bytes, when it was found; 0 where that is not known
-	stream io.Reader // read in place of the file of that name
+	Size   int64     // bytes when it was found; 0 if unknown
+	stream io.Reader // source in place of the file of that name; can be read once
 }
 
-// Stdin is the name that stands for what a program is given to read.
+// Stdin is the name that stands for the standard input.
 const Stdin = "-"
 
-// Find returns the inputs of the names, which must be there; none, or "-", is stdin.
+// Find returns the inputs with the given names, which must exist. No name at
+// all, or "-", means stdin.
 func Find(names []string, stdin io.Reader) ([]Input, error) {
 	if len(names) == 0 {
 		names = []string{Stdin}
@@ -37,7 +38,7 @@ func Find(names []string, stdin io.Reader) ([]Input, error) {
 			return nil, fmt.Errorf("%s is a folder", name)
 		case info.Mode().IsRegular():
 			inputs = append(inputs, Input{Name: name, Size: info.Size()})
-		default: // a pipe gives what it gives once
+		default: // a pipe can be read only once
 			f, err := os.Open(name)
 			if err != nil {
 				return nil, err
@@ -58,8 +59,9 @@ func Again(inputs []Input) bool {
 	return true
 }
 
-// open returns what the input holds, unpacked. Of a file that grows it is what
-// was there when it was found, so that every reading gives the same.
+// open returns the content of the input, unpacked. Of a file that grows, it
+// returns only the part that was there when it was found. Because of that,
+// every reading gives the same lines.
 func (in Input) open(count *int64) (io.Reader, func(), error) {
 	raw, closeFile := in.stream, func() {}
 	if raw == nil {
@@ -67,7 +69,7 @@ func (in Input) open(count *int64) (io.Reader, func(), error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		raw, closeFile = io.LimitReader(f, in.Size), func() { _ = f.Close() } // it was only read
+		raw, closeFile = io.LimitReader(f, in.Size), func() { _ = f.Close() } // closing a file that was only read loses nothing
 	}
 	buffered := bufio.NewReaderSize(&counted{raw, count}, 256<<10)
 	if magic, _ := buffered.Peek(2); string(magic) != "\x1f\x8b" {
@@ -81,7 +83,7 @@ func (in Input) open(count *int64) (io.Reader, func(), error) {
 	return unpacked, closeFile, nil
 }
 
-// counted counts the bytes that are read.
+// counted adds the bytes read from r to n.
 type counted struct {
 	r io.Reader
 	n *int64

@@ -10,19 +10,19 @@ import (
 	"strings"
 )
 
-// object is a JSON object whose values are read when they are needed.
+// object is a JSON object whose values are decoded when they are needed.
 type object map[string]json.RawMessage
 
-// jsonLines reads JSON objects, one a line. A field inside an object inside the
-// line is named with dots: http.client_ip.
+// jsonLines parses lines of one JSON object each. A name with dots means a
+// field inside another object: http.client_ip.
 type jsonLines struct {
 	clock clock
-	at    namedField
+	at    namedField // field of the time
 	key   []namedField
 	line  object
 }
 
-// newJSON finds the fields among those of the first lines.
+// newJSON returns a parser for the fields that the objects of the sample have.
 func newJSON(sample [][]byte, o Options) (parser, error) {
 	names := make(map[string]bool)
 	for _, line := range sample {
@@ -38,7 +38,8 @@ func newJSON(sample [][]byte, o Options) (parser, error) {
 	return &jsonLines{at: at, key: key}, err
 }
 
-// addNames adds the names of the fields that hold a text, a number or a truth.
+// addNames adds the names of the fields to names. In place of an object it adds
+// the fields inside, down to maxDepth.
 func (o object) addNames(prefix string, names map[string]bool) {
 	for name, raw := range o {
 		var inner object
@@ -50,7 +51,7 @@ func (o object) addNames(prefix string, names map[string]bool) {
 	}
 }
 
-const maxDepth = 5 // of objects in objects whose fields are named
+const maxDepth = 5 // largest number of objects around a field that is named
 
 func (j *jsonLines) parse(line []byte, e *Entry) error {
 	clear(j.line)
@@ -72,7 +73,8 @@ func (j *jsonLines) parse(line []byte, e *Entry) error {
 	return nil
 }
 
-// text returns a field's text, number or truth, if it has one.
+// text returns a field that holds a text, a number or a boolean, and false for
+// any other.
 func (o object) text(name string) ([]byte, bool) {
 	raw, ok := o[name]
 	if !ok {
@@ -92,7 +94,7 @@ func (o object) text(name string) ([]byte, bool) {
 	return raw, true
 }
 
-// innerText follows the dots of a name.
+// innerText returns a field inside another object, by the dots of its name.
 func (o object) innerText(name string) ([]byte, bool) {
 	outer, rest, ok := strings.Cut(name, ".")
 	if !ok {

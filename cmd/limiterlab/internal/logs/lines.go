@@ -8,28 +8,28 @@ import (
 )
 
 const (
-	maxLine    = 1 << 20  // bytes; what is longer is skipped
-	sampleSize = 64 << 10 // bytes of a file that its format is found out from
-	maxSample  = 100      // lines
+	maxLine    = 1 << 20  // bytes; longer lines are skipped
+	sampleSize = 64 << 10 // bytes of a file from which its format is detected
+	maxSample  = 100      // lines of a sample
 )
 
 // lines reads lines of bounded length.
 type lines struct{ r *bufio.Reader }
 
-// byteOrderMark is what some programs begin a UTF-8 file with.
+// byteOrderMark is the mark at the beginning of some UTF-8 files.
 const byteOrderMark = "\xef\xbb\xbf"
 
 func newLines(r io.Reader) lines {
 	l := lines{bufio.NewReaderSize(r, maxLine)}
 	if begin, _ := l.r.Peek(len(byteOrderMark)); string(begin) == byteOrderMark {
-		_, _ = l.r.Discard(len(byteOrderMark)) // it was peeked at
+		_, _ = l.r.Discard(len(byteOrderMark)) // it is in the buffer after Peek, so this cannot fail
 	}
 	return l
 }
 
-// next returns a line without its end, valid until the next call. Of one that
-// is too long it returns the beginning. What lies behind the last end of line
-// counts as a line, unless an error cut it off.
+// next returns a line without its end, valid until the next call. If the line
+// is too long, it returns the beginning. Text after the last end of line counts
+// as a line, unless an error cut it off.
 func (l lines) next() (line []byte, tooLong bool, err error) {
 	line, err = l.r.ReadSlice('\n')
 	switch {
@@ -55,7 +55,7 @@ func (l lines) skip() error {
 	}
 }
 
-// sample returns the first lines that are not empty, without taking them.
+// sample returns the first lines that are not empty, without consuming them.
 func (l lines) sample() [][]byte {
 	head, err := l.r.Peek(sampleSize)
 	if err == nil && bytes.IndexByte(head, '\n') < 0 {

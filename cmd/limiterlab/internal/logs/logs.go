@@ -1,6 +1,6 @@
-// Package logs reads requests from logs of servers: lines in common or combined
-// log format, JSON objects one a line, or CSV. It keeps one line in memory at a
-// time, whatever the size of a log.
+// Package logs reads requests from the logs of servers: common or combined log
+// format, JSON objects one a line, or CSV. It keeps one line in memory at a
+// time, for a log of any size.
 package logs
 
 import (
@@ -10,23 +10,23 @@ import (
 	"strings"
 )
 
-// Entry is what a line says of a request.
+// Entry is one request of a log.
 type Entry struct {
-	At     int64  // nanoseconds since 1970
-	Offset int    // seconds east of UTC that the line gives its time in
-	Whole  bool   // the time has no fraction of a second
-	Key    []byte // valid until the next line; parts are separated by [Separator]
-	HasKey bool   // false where the line lacks a part of the key
+	At     int64  // time in nanoseconds since 1970
+	Offset int    // seconds by which the line's time zone is east of UTC
+	Whole  bool   // true if the time has no fraction of a second
+	Key    []byte // key, its parts separated by [Separator]; valid until the next line
+	HasKey bool   // true if the line has all parts of the key
 }
 
-// Separator stands between the parts of a key: no two keys become one because
-// a value holds what separates them.
+// Separator is the byte between the parts of a key. Because values hardly ever
+// hold this control character, different parts make different keys.
 const Separator = '\x1f'
 
-// Options say how to read a log.
+// Options are the format of a log and the fields to read from it.
 type Options struct {
-	Format    string // one of Formats; empty: found out from the first lines of each file
-	TimeField string // of JSON and CSV; empty: the first that is there of a few usual names
+	Format    string // one of Formats; empty: detected from the first lines of each file
+	TimeField string // JSON field or CSV column of the time; empty: the first of its usual names that the log has
 	Key       Key
 }
 
@@ -38,22 +38,23 @@ const (
 	CSV      = "csv"
 )
 
-// Formats are the formats that can be read, in the order in which they are tried.
+// Formats are the names of the formats, in the order in which they are tried.
 var Formats = []string{JSON, VHost, Combined, CSV}
 
-// FormatsHelp says of each what it is, one a line.
+// FormatsHelp describes each format, one a line.
 const FormatsHelp = `  combined   common or combined log format, as Apache and nginx write it
   vhost      the same with the name of the virtual host before it
   json       JSON objects, one a line
   csv        a row of column names, then rows; separated by commas, semicolons or tabs
 `
 
-// ErrNotUnderstood says that no line could be read.
+// ErrNotUnderstood is the error for an input of which no line could be read.
 var ErrNotUnderstood = errors.New("no line could be read")
 
-// FieldError says that the log lacks a field that was asked for, and which it has.
+// FieldError is the error for a field that the log lacks. It lists the fields
+// that the log has.
 type FieldError struct {
-	Field string
+	Field string // name in the options; empty for the time
 	Has   []string
 }
 
@@ -66,14 +67,15 @@ func (e *FieldError) Error() string {
 
 // parser reads the lines of one file.
 type parser interface {
-	// parse fills e, whose Key is empty and may be appended to.
+	// parse sets the fields of e by a line. It appends to the Key of e, which is
+	// empty before.
 	parse(line []byte, e *Entry) error
 }
 
-// Key says which fields of a request make its key.
+// Key names the fields of a request that make its key.
 type Key struct{ parts []string }
 
-// ParseKey reads a key: a field, or several joined with "+".
+// ParseKey reads the name of a field, or several joined with "+".
 func ParseKey(s string) (Key, error) {
 	parts := strings.Split(s, "+")
 	if slices.Contains(parts, "") {
@@ -82,11 +84,11 @@ func ParseKey(s string) (Key, error) {
 	return Key{parts}, nil
 }
 
-// String returns the key as [ParseKey] reads it.
+// String returns the key in the form that [ParseKey] reads.
 func (k Key) String() string { return strings.Join(k.parts, "+") }
 
-// addPart appends a part of the key to e; an empty one, or the "-" that servers
-// write for nothing, makes it a request without a key.
+// addPart appends a part of the key to e. An empty part, or the "-" that
+// servers write for one, makes e a request without a key.
 func (e *Entry) addPart(first bool, value []byte) {
 	if len(value) == 0 || len(value) == 1 && value[0] == '-' {
 		e.HasKey = false

@@ -9,28 +9,28 @@ import (
 	"slices"
 )
 
-// Counts are what reading came upon.
+// Counts are the lines, formats and bytes that a reading has seen.
 type Counts struct {
-	Lines    int // all but empty ones and rows of column names
-	Unparsed int // those that could not be read
-	NoKey    int // those that could, but lack a part of the key
-	Examples []Example
-	Formats  []string // found, each once
-	Bytes    int64    // read of the files, packed where they are packed
+	Lines    int       // all lines except empty ones and rows of column names
+	Unparsed int       // lines that could not be read
+	NoKey    int       // lines that lack a part of the key
+	Examples []Example // the first of the lines that could not be read
+	Formats  []string  // formats found, each once
+	Bytes    int64     // bytes read from the inputs, before unpacking
 }
 
 // Example is a line that could not be read.
 type Example struct {
 	File string
-	Line int // from 1
+	Line int // number of the line in its file, from 1
 	Text string
-	Why  error
+	Why  error // reason
 }
 
 const (
-	maxExamples   = 3
-	exampleLength = 120 // bytes of a line that is shown
-	checkEvery    = 8192
+	maxExamples   = 3    // lines
+	exampleLength = 120  // bytes of a line that are shown
+	checkEvery    = 8192 // lines between two calls of tick
 )
 
 // reading is one pass over the inputs.
@@ -42,9 +42,10 @@ type reading struct {
 	entry   Entry
 }
 
-// Read calls each for every request of the inputs, in their order, and tick now
-// and then. What can't be read of one input keeps nobody from the next; all
-// errors are returned together. It stops early when ctx is done.
+// Read calls each for every request of the inputs, in their order, and tick
+// every 8192 lines of an input. After an error in one input it continues with
+// the next. It returns all errors together. When ctx is done, it ends each
+// input within 8192 lines, without an error.
 func Read(ctx context.Context, inputs []Input, o Options, each func(*Entry), tick func(*Counts)) (Counts, error) {
 	r := reading{options: o, each: each, tick: tick}
 	var errs []error
@@ -90,7 +91,7 @@ func notEOF(err error) error {
 	return err
 }
 
-// lines reads one file to its end.
+// lines reads one file to its end, or until ctx is done.
 func (r *reading) lines(ctx context.Context, name string, l lines, p parser) error {
 	for number := 1; ; number++ {
 		if number%checkEvery == 0 {
@@ -139,7 +140,7 @@ func (r *reading) unparsed(name string, number int, line []byte, why error) {
 	}
 }
 
-// shorten makes a line, or its beginning, a valid text.
+// shorten returns a line, or its first exampleLength bytes, as valid UTF-8.
 func shorten(line []byte) string {
 	if len(line) > exampleLength {
 		line = append(bytes.Clone(line[:exampleLength]), "…"...)

@@ -18,7 +18,8 @@ const (
 	lineB = `2.2.2.2 - - [14/Mar/2026:13:50:01 +0100] "GET / HTTP/1.1" 200 1`
 )
 
-// read reads files of the given contents by the key ip and returns the keys.
+// read writes files of the given contents, reads them by the key ip, and
+// returns the keys.
 func read(t *testing.T, contents ...string) (keys []string, c Counts, err error) {
 	var names []string
 	for i, content := range contents {

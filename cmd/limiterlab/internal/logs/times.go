@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// accessTime is how common log format writes a time.
+// accessTime is the layout of times in common log format.
 const accessTime = "02/Jan/2006:15:04:05 -0700"
 
-// layouts are the written times that JSON and CSV may hold; what has no zone is UTC.
+// layouts are the written forms of times in JSON and CSV. A time without a zone
+// is in UTC.
 var layouts = []string{
 	time.RFC3339Nano,
 	"2006-01-02 15:04:05.999999999Z07:00",
@@ -22,15 +23,16 @@ var layouts = []string{
 	accessTime,
 }
 
-// clock reads times. Most lines of a log are as the one before.
+// clock parses times. It remembers the last one, because most lines of a log
+// resemble the line before.
 type clock struct {
-	layout string // of the last written time
+	layout string // layout of the last written time
 
-	access string // the last time in common log format
-	last   Entry  // what that says
+	access string // last time in common log format
+	last   Entry  // time of access: At, Offset and Whole
 }
 
-// readAccess reads "10/Oct/2000:13:55:36 -0700".
+// readAccess sets the time of e by a text like "10/Oct/2000:13:55:36 -0700".
 func (c *clock) readAccess(text []byte, e *Entry) error {
 	if len(text) == 0 || string(text) != c.access {
 		t, err := time.Parse(accessTime, string(text))
@@ -46,7 +48,7 @@ func (c *clock) readAccess(text []byte, e *Entry) error {
 	return nil
 }
 
-// read reads a time as text or as a number.
+// read sets the time of e by a text or by a number since 1970.
 func (c *clock) read(text string, e *Entry) error {
 	if at, ok := unixTime(text); ok {
 		return e.setTime(time.Unix(0, at).UTC())
@@ -60,7 +62,7 @@ func (c *clock) read(text string, e *Entry) error {
 	return fmt.Errorf("%q is no time: want RFC 3339, or seconds or milliseconds since 1970", text)
 }
 
-// What the clock of a limiter can hold.
+// Bounds of the accepted times. Within them, nanoseconds since 1970 fit an int64.
 var (
 	earliest = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
 	latest   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -75,11 +77,11 @@ func (e *Entry) setTime(t time.Time) error {
 	return nil
 }
 
-// units tell by its size what a number since 1970 counts: each is good from
-// 1973 on, and up to the year 5000.
+// units are the units of a number since 1970, found by its size. They are right
+// for times from 1973 to the year 5000.
 var units = []struct {
-	below uint64
-	nanos int64
+	below uint64 // least number that is too large for the unit
+	nanos int64  // nanoseconds in one unit
 }{
 	{1e11, int64(time.Second)},
 	{1e14, int64(time.Millisecond)},
@@ -87,7 +89,8 @@ var units = []struct {
 	{1e19, 1},
 }
 
-// unixTime reads a number since 1970, with a fraction or without, as nanoseconds.
+// unixTime returns a number since 1970, with or without a fraction, in
+// nanoseconds.
 func unixTime(text string) (int64, bool) {
 	whole, fraction, _ := strings.Cut(text, ".")
 	n, err := strconv.ParseUint(whole, 10, 63)
@@ -104,7 +107,8 @@ func unixTime(text string) (int64, bool) {
 	return 0, false
 }
 
-// fractionOf reads the digits behind the point of a number of units.
+// fractionOf returns the digits after a decimal point in nanoseconds. unit is
+// the nanoseconds in one unit of the number.
 func fractionOf(digits string, unit int64) (int64, bool) {
 	part := int64(0)
 	for _, d := range digits {

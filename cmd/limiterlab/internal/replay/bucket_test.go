@@ -11,7 +11,8 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// limits are of all kinds: whole and broken emission intervals, small and large bursts.
+// limits generates limits with whole and fractional emission intervals, and
+// with small and large bursts.
 func limits() *rapid.Generator[limiter.Limit] {
 	return rapid.Custom(func(t *rapid.T) limiter.Limit {
 		period := rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, 7 * time.Second}).Draw(t, "period")
@@ -19,7 +20,8 @@ func limits() *rapid.Generator[limiter.Limit] {
 	})
 }
 
-// gaps are the times between requests, in milliseconds: often none, at times long.
+// gaps generates the times between requests in milliseconds: often none,
+// sometimes hours.
 func gaps() *rapid.Generator[[]int] {
 	return rapid.SliceOfN(rapid.OneOf(rapid.Just(0), rapid.IntRange(0, 50), rapid.IntRange(0, 5000), rapid.IntRange(0, 1e7)), 1, 300)
 }

@@ -8,20 +8,20 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/logs"
 )
 
-// denied is a key that was denied at least once.
+// denied is a key with at least one denial.
 type denied struct {
 	name        string
-	count       int
-	first, last float64
+	count       int     // denials
+	first, last float64 // instants of the first and the last denial
 }
 
-// maxName bounds what is kept of a key's name, in bytes.
+// maxName is the largest length of a key's name in the report, in bytes.
 const maxName = 200
 
-// denials count the denials of each key, for a bounded number of keys.
+// denials counts the denials of each key, for a bounded number of keys.
 type denials struct {
 	*table[denied]
-	forgotten int // keys, to make room
+	forgotten int // evicted keys
 }
 
 func newDenials(most int) *denials {
@@ -39,7 +39,8 @@ func (d *denials) add(hash uint64, key []byte, now float64) {
 	k.last = now
 }
 
-// nameOf is a key as it is shown.
+// nameOf returns a key as the report shows it: as valid UTF-8, at most maxName
+// bytes of it, with spaces between its parts.
 func nameOf(key []byte) string {
 	if len(key) > maxName {
 		key = append(bytes.Clone(key[:maxName]), "…"...)
@@ -47,7 +48,7 @@ func nameOf(key []byte) string {
 	return string(bytes.ToValidUTF8(bytes.ReplaceAll(key, []byte{logs.Separator}, []byte(" ")), []byte("�")))
 }
 
-// top are the keys that were denied most.
+// top returns the n keys with the most denials, in the order of byCount.
 func (d *denials) top(n int) []denied {
 	var top []denied
 	d.all(func(k *denied) {
@@ -60,8 +61,8 @@ func (d *denials) top(n int) []denied {
 	return top
 }
 
-// byCount has the most denied first; among equals the order does not depend on
-// that of the table.
+// byCount compares keys by their denials, most first, then by first denial and
+// by name. The order of the table does not matter to it.
 func byCount(a, b denied) int {
 	return cmp.Or(cmp.Compare(b.count, a.count), cmp.Compare(a.first, b.first), cmp.Compare(a.name, b.name))
 }

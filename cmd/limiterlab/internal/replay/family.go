@@ -9,24 +9,25 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/logs"
 )
 
-// A suggestion keeps the period of a limit, b/r, and looks for the least burst:
-// of 100/m it looks at 1/m, 2/m and so on. A larger one of these never denies
-// more, as every cost is 1.
+// A suggestion keeps the period of a limit, b/r, and searches for the smallest
+// burst. For 100/m it tries 1/m, 2/m and so on. Because every request costs one
+// token, a larger burst of the same period never denies more.
 
-// familySize is how many limits are tried side by side.
+// familySize is the largest number of limits that one reading tries side by
+// side.
 const familySize = 32
 
-// maxTokens is the largest burst that is looked at.
+// maxTokens is the largest burst that a suggestion tries, in tokens.
 const maxTokens = 1 << 30
 
-// family counts what each of several limits denies.
+// family counts the denials of several limits over the same requests.
 type family struct {
 	limits []limiter.Limit
 	rules  []rule
-	denied []int
+	denied []int // denials of each limit
 	keys   *table[[familySize]tat]
 	lost   losses
-	total  int
+	total  int // requests
 }
 
 func newFamily(limits []limiter.Limit, most int) *family {
@@ -58,14 +59,14 @@ func (f *family) add(now float64, hash uint64) {
 	}
 }
 
-// withBurst is the limit of the same period with another burst.
+// withBurst returns the limit with the period of l and the given burst.
 func withBurst(l limiter.Limit, burst int) limiter.Limit {
 	period := time.Duration(math.Round(float64(l.Burst) / float64(l.Rate) * 1e9))
 	return limiter.Per(burst, period)
 }
 
-// withBursts are the limits of the same period with the given bursts, of which
-// there are at most familySize.
+// withBursts returns the limits with the period of l and the given bursts, at
+// most familySize of them.
 func withBursts(l limiter.Limit, bursts []int) []limiter.Limit {
 	var limits []limiter.Limit
 	for _, b := range bursts {
@@ -74,7 +75,8 @@ func withBursts(l limiter.Limit, bursts []int) []limiter.Limit {
 	return limits
 }
 
-// Coarse are limits of the period of l that span all that can be: powers of 2.
+// Coarse returns limits with the period of l that span all possible bursts: the
+// powers of 2 from 1 to 2^30.
 func Coarse(l limiter.Limit) []limiter.Limit {
 	var bursts []int
 	for b := 1; b <= maxTokens; b *= 2 {
@@ -83,8 +85,9 @@ func Coarse(l limiter.Limit) []limiter.Limit {
 	return withBursts(l, bursts)
 }
 
-// Around are limits of the period of l about as large: from a fortieth to thirty
-// times, each about 26 % above the one before.
+// Around returns limits with the period of l and a similar burst, from a
+// fortieth of it to 32 times it. Each is about 26 % above the one before,
+// except that bursts are different whole numbers from 1.
 func Around(l limiter.Limit) []limiter.Limit {
 	var bursts []int
 	for k := range familySize {
@@ -96,7 +99,8 @@ func Around(l limiter.Limit) []limiter.Limit {
 	return withBursts(l, bursts)
 }
 
-// between are limits above one burst and below another, evenly apart.
+// between returns limits with the period of l and bursts spaced evenly between
+// two others, without those two.
 func between(l limiter.Limit, below, above int) []limiter.Limit {
 	var bursts []int
 	parts := min(familySize+1, above-below)
@@ -106,32 +110,34 @@ func between(l limiter.Limit, below, above int) []limiter.Limit {
 	return withBursts(l, bursts)
 }
 
-// Count is what a limit would have denied.
+// Count is a limit with the number of requests that it would have denied.
 type Count struct {
 	Limit  limiter.Limit
-	Denied int
+	Denied int // requests
 }
 
-// Suggestion is a limit that denies no more than was asked for.
+// Suggestion is the smallest limit found that denies at most a given part of
+// the requests.
 type Suggestion struct {
-	Most     float64 // what part of the requests it may deny
+	Most     float64 // largest part of the requests that may be denied, from 0 to 1
 	Total    int     // requests
-	Best     *Count  // the least known to deny no more; nil: even the largest tried denies more
-	Below    *Count  // the largest known to deny more; nil: even the least tried does not
+	Best     *Count  // smallest limit known to deny at most Most; nil if even the largest tried denies more
+	Below    *Count  // largest limit known to deny more; nil if even the smallest tried does not
 	Tried    []Count
-	Exact    bool // none between Below and Best was left out
+	Exact    bool // true if every limit between Below and Best was tried
 	Lost     Losses
 	original limiter.Limit
 }
 
-// suggestion is what the family has found.
+// suggestion returns the smallest of the family's limits that denies at most
+// the part most of the requests.
 func (f *family) suggestion(l limiter.Limit, most float64) *Suggestion {
 	s := &Suggestion{Most: most, Total: f.total, Lost: f.lost.public(), original: l}
 	s.take(f)
 	return s
 }
 
-// take narrows the suggestion by what a family has found.
+// take narrows the suggestion by the counts of a family.
 func (s *Suggestion) take(f *family) {
 	for i, l := range f.limits {
 		c := Count{l, f.denied[i]}
@@ -147,7 +153,8 @@ func (s *Suggestion) take(f *family) {
 	s.Exact = s.Best != nil && len(s.next()) == 0
 }
 
-// next are the limits that would tell more.
+// next returns limits between Below and Best for another reading. It returns
+// none if there is no Best, or no limit between the two.
 func (s *Suggestion) next() []limiter.Limit {
 	if s.Best == nil {
 		return nil
@@ -159,8 +166,9 @@ func (s *Suggestion) next() []limiter.Limit {
 	return between(s.original, below, s.Best.Limit.Burst)
 }
 
-// Refine narrows the suggestion to the least burst there is, by reading the log
-// again and again: read calls its argument for every request of it.
+// Refine narrows the suggestion to the smallest possible burst, by as many
+// readings of the log as that takes. Each call of read calls its argument for
+// every request of the log.
 func (s *Suggestion) Refine(maxKeys int, read func(func(*logs.Entry)) error) error {
 	for limits := s.next(); len(limits) > 0; limits = s.next() {
 		f := newFamily(limits, maxKeys)

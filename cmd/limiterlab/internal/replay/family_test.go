@@ -12,7 +12,7 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/logs"
 )
 
-// request is one of a log made up.
+// request is a request of a generated log.
 type request struct {
 	at  time.Duration
 	key string
@@ -28,7 +28,7 @@ func requests(t *rapid.T) []request {
 	return all
 }
 
-// deniedBy is what one limit denies, counted by itself.
+// deniedBy returns the denials of one limit, counted by a replay of its own.
 func deniedBy(l limiter.Limit, all []request) int {
 	r := New(Config{Limit: l, MaxKeys: 100, Processes: 1})
 	for _, q := range all {
@@ -74,7 +74,8 @@ func TestTheSuggestionIsTheSmallestThatWillDo(t *testing.T) {
 	})
 }
 
-// TestALargerLimitNeverDeniesMore is what the search stands on.
+// TestALargerLimitNeverDeniesMore checks the property on which the search
+// relies.
 func TestALargerLimitNeverDeniesMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l, all := limits().Draw(t, "limit"), requests(t)

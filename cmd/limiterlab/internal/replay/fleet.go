@@ -2,20 +2,20 @@ package replay
 
 import "github.com/seed-e56e777b/limiter"
 
-// fleet is what a fleet of n processes that share nothing would have admitted
-// of the whole log.
+// fleet counts the requests of the whole log that n processes without common
+// state would have admitted.
 type fleet struct {
-	n       int
-	private rule // the full limit for each process
-	part    rule // the n-th part for each
-	share   fleetRule
+	n       int       // processes
+	private rule      // full limit for each process
+	part    rule      // n-th part of the limit for each process
+	share   fleetRule // rule of this limiter without Redis
 	pairs   *table[fleetPair]
 	lost    losses
 
-	allowed struct{ private, part, share int }
+	allowed struct{ private, part, share int } // requests
 }
 
-// fleetPair is the state of a key in a process.
+// fleetPair is the state of one key in one process.
 type fleetPair struct {
 	private, part tat
 	share         share
@@ -32,7 +32,7 @@ func newFleet(l limiter.Limit, n, most int) *fleet {
 	return f
 }
 
-// add takes a request that reaches a process.
+// add counts a request for a pair of key and process.
 func (f *fleet) add(now float64, pair uint64) {
 	f.lost.now = now
 	p, isNew := f.pairs.get(pair)
@@ -50,11 +50,11 @@ func count(n *int, yes bool) {
 	}
 }
 
-// losses count what a table forgot to make room.
+// losses counts the entries that a table has evicted.
 type losses struct {
-	now       float64
-	forgotten int
-	early     int // of them, those whose bucket was not full: they begin full when they come again
+	now       float64 // instant of the latest request
+	forgotten int     // evicted entries
+	early     int     // evicted entries whose bucket was not full; it is full when the key returns
 }
 
 func (l *losses) count(full bool) {

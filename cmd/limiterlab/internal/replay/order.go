@@ -2,18 +2,18 @@ package replay
 
 import "time"
 
-// order turns the times of lines into instants that never go back: a line that
-// is earlier than one before it counts as if it came at the same instant as
-// that, as it would to a limiter that sees requests in the order of the log.
+// order turns the times of lines into instants that never go back. A line
+// earlier than one before it gets the latest instant so far. Because a limiter
+// sees requests in the order of the log, it would see that instant too.
 type order struct {
-	first, latest int64
-	begun         bool
+	first, latest int64 // nanoseconds since 1970
+	begun         bool  // true if there was a line
 
-	back    int           // lines that were earlier than one before them
-	farBack time.Duration // the most that one was
+	back    int           // lines earlier than one before them
+	farBack time.Duration // largest distance from such a line to the latest before it
 }
 
-// at returns the instant of a line.
+// at returns the instant of a line whose time is in nanoseconds since 1970.
 func (o *order) at(nanos int64) float64 {
 	switch {
 	case !o.begun:

@@ -8,11 +8,11 @@ import (
 	shares "github.com/seed-e56e777b/limiter/internal/demand"
 )
 
-// lookback is how long before an outage demand is learnt for the shares; what
-// is older weighs nothing.
+// lookback is the time before an outage whose demand decides the shares, in
+// nanoseconds. Older demand has decayed to less than e⁻²⁰ of itself.
 const lookback = float64(10 * time.Minute)
 
-// Policies of an outage, in the order of Admitted.
+// Indices of the policies in [admitted].
 const (
 	policyAsked = iota
 	policyCentral
@@ -23,48 +23,50 @@ const (
 	policies
 )
 
-// admitted is what each policy admits, or whether it admits.
+// admitted has a number of admitted requests for each policy. For a single
+// request each is 0 or 1.
 type admitted [policies]int
 
-// outage is what different ways of limiting would have admitted before, in and
-// after a spell without Redis.
+// outage counts the requests that each policy would have admitted before, in
+// and after a spell without Redis.
 type outage struct {
-	from, to float64
-	n        float64
+	from, to float64 // instants
+	n        float64 // processes
 	central  rule
 	share    fleetRule
 	keys     *table[outageKey]
 	pairs    *table[outagePair]
 	lost     losses
 
-	phases   [3]admitted // before, in, after
+	phases   [3]admitted // requests before, in and after the outage
 	window   window
-	reported []admitted // by bin of the window
+	reported []admitted // requests in each bin of the window
 }
 
-// outageKey is the state of a key that was asked for in the outage, or shortly
-// before it. A key without one is to every policy what it is to the central
-// bucket.
+// outageKey is the state of a key that had requests in the outage, or in the
+// lookback before it. For a key without one, all policies have the state of the
+// central bucket.
 type outageKey struct {
 	demand   demand
-	met      float64
-	entered  bool // was asked for in the outage
-	settled  bool // the outage's debt was forgiven
-	atOutset float64
-	fallback tat // of those who take nothing from the central bucket in an outage
-	limiter  tat // of this limiter, which charges what the outage used
+	met      float64 // instant of the first request in the lookback
+	entered  bool    // true if the key had requests in the outage
+	settled  bool    // true if the debt of the outage was cancelled
+	atOutset float64 // tokens in the central bucket at the beginning of the outage
+	fallback tat     // bucket of the policies that take nothing from the central one in an outage
+	limiter  tat     // bucket of this limiter, which charges the usage of the outage
 }
 
-// outagePair is the state of a key in a process.
+// outagePair is the state of one key in one process.
 type outagePair struct {
 	demand  demand
-	known   bool // the process knew the key before the outage
-	entered bool
+	known   bool // true if the process had requests for the key in the lookback
+	entered bool // true if it had some in the outage
 	share   share
 	private tat
 }
 
-// demand is a decayed count of attempts, in attempts per nanosecond, at an instant.
+// demand is a decayed count of attempts. rate is in attempts per nanosecond, at
+// the instant at.
 type demand struct{ rate, at float64 }
 
 func (d *demand) add(now float64) { *d = demand{d.until(now) + 1/float64(shares.SlowTau), now} }
@@ -83,14 +85,16 @@ func newOutage(l limiter.Limit, n, most int, from, to float64) *outage {
 	return o
 }
 
-// spent reports whether a demand no longer matters to shares.
+// spent reports whether a demand can no longer change a share. That is so after
+// the outage. For a key without requests in the outage, it is so five time
+// constants after the last one.
 func (o *outage) spent(d demand, entered bool) bool {
 	now := o.lost.now
 	return now >= o.to || !entered && now-d.at > 5*float64(shares.SlowTau)
 }
 
-// add takes a request that reaches a process: before is the central bucket
-// ahead of it, ok what that decided.
+// add counts a request that reaches a process. before is the central bucket
+// ahead of the request; ok is true if that bucket admits it.
 func (o *outage) add(now float64, hash, pair uint64, before tat, ok bool) {
 	o.lost.now = now
 	a := admitted{policyAsked: 1}
@@ -114,7 +118,7 @@ func (o *outage) add(now float64, hash, pair uint64, before tat, ok bool) {
 	}
 }
 
-// all sets what every policy but the first two decides.
+// all counts the same decision for every policy from policyLimiter on.
 func (a *admitted) all(ok bool) {
 	for p := policyLimiter; p < policies; p++ {
 		count(&a[p], ok)
@@ -127,7 +131,7 @@ func (a *admitted) add(b admitted) {
 	}
 }
 
-// learn counts demand before the outage.
+// learn counts a request before the outage as demand.
 func (o *outage) learn(now float64, hash, pair uint64) {
 	k, isNew := o.keys.get(hash)
 	if isNew {
@@ -159,8 +163,9 @@ func (o *outage) within(now float64, hash, pair uint64, before tat, a *admitted)
 	}
 }
 
-// beginShare is the bucket of a key that a process is asked for in the outage.
-// A process that did not know it takes it for full, and an equal part of it.
+// beginShare returns the bucket of a key in a process at its first request in
+// the outage. A process that knew the key has a share by demand. Any other
+// takes the bucket for full and has an equal part of it.
 func (o *outage) beginShare(k *outageKey, p *outagePair, now float64) share {
 	if !p.known {
 		return o.share.begin(1/o.n, o.share.burst, now)
@@ -169,8 +174,12 @@ func (o *outage) beginShare(k *outageKey, p *outagePair, now float64) share {
 	return o.share.begin(part, k.atOutset, o.from)
 }
 
-// mean is a demand by then. The divisor takes out the bias of a mean that is
-// younger than its time constant.
+// mean returns the mean of a demand at an instant:
+//
+//	d/(1 − exp(−age/τ)),   age = max(1 s, time since the first request)
+//
+// The divisor removes the bias of a mean that is younger than its time constant
+// τ.
 func (k *outageKey) mean(d demand, then float64) float64 {
 	return d.until(then) / shares.Risen(max(time.Duration(then-k.met), time.Second), shares.SlowTau)
 }
@@ -193,12 +202,13 @@ func (o *outage) after(now float64, hash uint64, ok bool, a *admitted) {
 
 // window is the time around an outage that a chart shows.
 type window struct {
-	from, width float64
+	from, width float64 // instant of the beginning; width of a bin in nanoseconds
 	bins        int
 }
 
-// windowAround shows as much before and after an outage as it lasts, in bins of
-// whole seconds.
+// windowAround returns a window with as much time before and after an outage as
+// it lasts, in bins of whole seconds. Near the beginning of the log, the window
+// begins with the log.
 func windowAround(from, to float64) window {
 	width := max(1e9, math.Ceil((to-from)/20e9)*1e9)
 	each := math.Ceil((to - from) / width)
@@ -206,7 +216,7 @@ func windowAround(from, to float64) window {
 	return window{from: begin, width: width, bins: int(math.Ceil((to + each*width - begin) / width))}
 }
 
-// bin is the bin of an instant, or -1.
+// bin returns the number of the bin at an instant, or −1 outside the window.
 func (w window) bin(now float64) int {
 	i := int(math.Floor((now - w.from) / w.width))
 	if i < 0 || i >= w.bins {

@@ -9,32 +9,32 @@ import (
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/logs"
 )
 
-// Config says what to compute.
+// Config holds the limit, the fleet and the outage of a replay.
 type Config struct {
 	Limit     limiter.Limit
-	MaxKeys   int  // of each table
-	Processes int  // of the fleet, from 1
-	ByKey     bool // all requests of a key reach the same process; else they go round
-	Outage    *Spell
-	Suggest   []limiter.Limit // candidates, whose denials are to be counted too
+	MaxKeys   int             // largest number of entries in each table
+	Processes int             // size of the fleet, from 1
+	ByKey     bool            // true if all requests of a key reach the same process; otherwise they go round
+	Outage    *Spell          // nil for none
+	Suggest   []limiter.Limit // candidates whose denials are counted as well
 }
 
-// Replay computes one log.
+// Replay computes the effect of a limit on one log.
 type Replay struct {
 	Config
 	seed    maphash.Seed
 	order   order
 	zone    *time.Location
-	east    int64 // what the zone's clock is ahead of UTC, in nanoseconds
-	whole   bool  // all times are whole seconds
+	east    int64 // nanoseconds by which the zone's clock is ahead of UTC
+	whole   bool  // true if all times are whole seconds
 	central *central
 	fleet   *fleet  // nil for one process
-	outage  *outage // nil without one
+	outage  *outage // nil without an outage, and before the first request
 	family  *family // nil without candidates
-	round   int     // requests, to go round the processes
+	round   int     // requests that went round the processes
 }
 
-// New returns a replay of no requests yet.
+// New returns a replay without requests.
 func New(c Config) *Replay {
 	r := &Replay{Config: c, seed: maphash.MakeSeed(), whole: true, central: newCentral(c.Limit, c.MaxKeys)}
 	if c.Processes > 1 {
@@ -46,7 +46,7 @@ func New(c Config) *Replay {
 	return r
 }
 
-// Add takes the next request of the log.
+// Add takes the next request of the log. It ignores a request without a key.
 func (r *Replay) Add(e *logs.Entry) {
 	if !e.HasKey {
 		return
@@ -73,7 +73,7 @@ func (r *Replay) Add(e *logs.Entry) {
 	}
 }
 
-// begin sets what the first request says.
+// begin sets the time zone and the outage by the first request.
 func (r *Replay) begin(e *logs.Entry) {
 	r.zone, r.east = time.UTC, int64(e.Offset)*int64(time.Second)
 	if e.Offset != 0 {
@@ -88,15 +88,19 @@ func (r *Replay) begin(e *logs.Entry) {
 
 func (r *Replay) hash(key []byte) uint64 { return maphash.Bytes(r.seed, key) }
 
-// apart makes hashes of pairs out of those of keys: with a hash that is random,
-// the sum is too.
+// apart is the distance between the hashes of a key's pairs: the pair with
+// process i has
+//
+//	hash + (1+i)·apart
+//
+// Because the hash of a key is random, the sum is random, too.
 const apart = 0x9e3779b97f4a7c15
 
-// process is the one that a request reaches.
+// process returns the number of the process that a request reaches.
 func (r *Replay) process(key []byte) uint64 {
 	n := uint64(r.Processes)
 	if r.ByKey {
-		h := fnv.New64a() // not the seeded hash: the same log gives the same result
+		h := fnv.New64a() // without a seed: the same log gives the same result
 		h.Write(key)
 		return h.Sum64() % n
 	}
@@ -104,11 +108,11 @@ func (r *Replay) process(key []byte) uint64 {
 	return uint64(r.round) % n
 }
 
-// central is one bucket for the whole fleet.
+// central is a limiter with one bucket per key for the whole fleet.
 type central struct {
 	rule    rule
 	keys    *table[tat]
-	met     int // keys, those forgotten and met again counted anew
+	met     int // keys; one that returns after eviction counts again
 	lost    losses
 	denials *denials
 	over    timeline
@@ -122,7 +126,7 @@ func newCentral(l limiter.Limit, most int) *central {
 	return c
 }
 
-// add decides on a request, and returns the bucket as it was before.
+// add decides on a request, and returns the bucket before it with the decision.
 func (c *central) add(now float64, hash uint64, key []byte) (before tat, ok bool) {
 	c.lost.now = now
 	t, isNew := c.keys.get(hash)

@@ -17,7 +17,7 @@ import (
 
 var start = time.Date(2026, 3, 14, 13, 50, 0, 0, time.UTC)
 
-// feed gives a replay a request of a key at an instant since the start.
+// feed gives a replay one request of a key, at an instant since the start.
 func feed(r *Replay, at time.Duration, key string) {
 	r.Add(&logs.Entry{At: start.Add(at).UnixNano(), Key: []byte(key), HasKey: true, Whole: at%time.Second == 0})
 }
@@ -31,7 +31,7 @@ func spell(t require.TestingT, s string) *Spell {
 func TestWhatIsDeniedToWhomAndWhen(t *testing.T) {
 	r := New(Config{Limit: limiter.Per(2, time.Minute), MaxKeys: 10, Processes: 1})
 	for _, at := range []time.Duration{0, 1, 2, 3, 32, 33, 90} {
-		feed(r, at*time.Second, "a") // admits at 0 and 1, one of 32 and 33, and at 90
+		feed(r, at*time.Second, "a") // admitted at 0 s, at 1 s, at one of 32 s and 33 s, and at 90 s
 		feed(r, at*time.Second, fmt.Sprint("other", at))
 	}
 	r.Add(&logs.Entry{At: start.UnixNano(), HasKey: false})
@@ -84,7 +84,7 @@ func TestTimesAreThoseOfTheLogsZone(t *testing.T) {
 
 func TestWhatIsForgottenIsSaid(t *testing.T) {
 	r := New(Config{Limit: limiter.Per(1, time.Minute), MaxKeys: 2, Processes: 1})
-	for i, key := range []string{"a", "b", "c", "a", "a", "b", "b", "c", "c"} { // each comes again when it is forgotten
+	for i, key := range []string{"a", "b", "c", "a", "a", "b", "b", "c", "c"} { // each key returns after its eviction
 		feed(r, time.Duration(i)*time.Millisecond, key)
 	}
 	res := r.Result(5, 0)
@@ -103,8 +103,8 @@ func TestForgettingAFullBucketLosesNothing(t *testing.T) {
 	require.Equal(t, Losses{Forgotten: 2}, r.Result(0, 0).Lost)
 }
 
-// TestPoliciesEqualTheModels compares with the models that the lab compares a
-// real fleet with, request by request.
+// TestPoliciesEqualTheModels compares the policies, request by request, with
+// the models with which the lab compares a real fleet.
 func TestPoliciesEqualTheModels(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := limits().Draw(t, "limit")
@@ -128,14 +128,14 @@ func TestPoliciesEqualTheModels(t *testing.T) {
 		for policy, o := range map[int]model.Outcome{
 			policyAsked: want.Asked, policyCentral: want.Central, policyFailOpen: want.FailOpen, policyFailClosed: want.FailClosed, policyPrivate: want.Private,
 		} {
-			phases := got[policy].PerPhase[3-len(all):] // an outage from the start has nothing before it
+			phases := got[policy].PerPhase[3-len(all):] // an outage from the start has no phase before it
 			require.Equal(t, o.PerPhase, phases, o.Name)
 			require.Equal(t, o.Total(), got[policy].Total())
 		}
 	})
 }
 
-// load asks for a key at times that come at random, about so many a second.
+// load feeds requests of a key at random times, about rate of them a second.
 func load(r *Replay, key string, from, to, rate float64, random func() float64) {
 	for at := from; at < to; at += 2 * random() / rate {
 		feed(r, time.Duration(at*1e9), key)
@@ -146,7 +146,7 @@ func TestSharesKeepTheLimitThroughAnOutage(t *testing.T) {
 	for _, tt := range []struct {
 		limit     string
 		processes int
-		load      float64 // of the limit
+		load      float64 // demand, in parts of the limit
 	}{
 		{"10/s", 10, 3},
 		{"100/s burst 10", 5, 2},
@@ -182,8 +182,8 @@ func TestAloneAShareIsTheWholeBucket(t *testing.T) {
 	})
 }
 
-// TestDemandDecidesShares has all of a key at one process, which the shares
-// should give nearly the whole limit, for as long as they have not drifted far.
+// TestDemandDecidesShares sends all requests of a key to one process. Its share
+// should be nearly the whole limit at the beginning of the outage.
 func TestDemandDecidesShares(t *testing.T) {
 	l := limiter.Per(100, time.Second)
 	r := New(Config{Limit: l, MaxKeys: 10000, Processes: 10, ByKey: true, Outage: spell(t, "5m+5s")})
@@ -193,8 +193,8 @@ func TestDemandDecidesShares(t *testing.T) {
 	require.Greater(t, p[policyFailOpen].PerPhase[1], 2*p[policyLimiter].PerPhase[1])
 }
 
-// TestSharesAreKept has all of a key at one process, whose share lasts as long as the
-// outage does.
+// TestSharesAreKept sends all requests of a key to one process, whose share
+// should last as long as the outage.
 func TestSharesAreKept(t *testing.T) {
 	l := limiter.Per(100, time.Second)
 	r := New(Config{Limit: l, MaxKeys: 10000, Processes: 10, ByKey: true, Outage: spell(t, "5m+10m")})
@@ -203,7 +203,10 @@ func TestSharesAreKept(t *testing.T) {
 	require.InEpsilon(t, p[policyCentral].PerPhase[1], p[policyLimiter].PerPhase[1], 0.05)
 }
 
-// TestSmallSharesRise to a quarter of an equal one, w(t) = 1/4N·(1 − exp(−t/60 s)).
+// TestSmallSharesRise checks that small shares rise to a quarter of an equal
+// one:
+//
+//	w(t) = 1/4N·(1 − exp(−t/60 s))
 func TestSmallSharesRise(t *testing.T) {
 	f := newFleetRule(limiter.Per(100, time.Second), 10)
 	for minutes, want := range []float64{0, 0.025 * (1 - math.Exp(-1)), 0.025 * (1 - math.Exp(-2))} {
@@ -228,7 +231,7 @@ func TestEveryAdmissionDrawsAThreshold(t *testing.T) {
 
 func TestAnOutageLeavesNoDebt(t *testing.T) {
 	o := newOutage(limiter.Per(10, 10*time.Minute), 10, 100, 60e9, 120e9)
-	for pair := range uint64(60) { // more processes than were known of
+	for pair := range uint64(60) { // more processes than the fleet is taken to have
 		for range 20 {
 			o.add(90e9, 1, pair, 0, true)
 		}
@@ -243,12 +246,12 @@ func TestAnOutageLeavesNoDebt(t *testing.T) {
 }
 
 func TestAFleetThatSharesNothing(t *testing.T) {
-	// Two processes, 4 a minute with a burst of 4: the limit's half is 2 a minute with a burst of 2.
+	// Two processes, 4 a minute with a burst of 4. Half of the limit is 2 a minute with a burst of 2.
 	r := New(Config{Limit: limiter.Per(4, time.Minute), MaxKeys: 100, Processes: 2})
-	for range 12 { // 6 for each
+	for range 12 { // 6 for each process
 		feed(r, 0, "a")
 	}
-	for range 2 { // 1 for each: half a token of 4 a minute is not back, one of 15 s is
+	for range 2 { // 1 for each process: of 2 a minute, half a token is back after 15 s, of 4 a minute a whole one
 		feed(r, 15*time.Second, "a")
 	}
 	f := r.Result(0, 0).Fleet

@@ -6,56 +6,56 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// Result is what a limit would have done to a log.
+// Result is the effect that a limit would have had on a log.
 type Result struct {
 	Limit        limiter.Limit
-	From, To     time.Time // of the first and the last request, in the log's time zone
-	WholeSeconds bool      // all times of the log are
+	From, To     time.Time // times of the first and the last request, in the log's time zone
+	WholeSeconds bool      // true if all times of the log are whole seconds
 	Requests     int
 	Denied       int
-	Keys         int // those forgotten and met again counted anew
-	DeniedKeys   int // likewise
-	Top          []DeniedKey
-	Over         Series // in as many bins as there may be
-	Coarse       Series // in as many as fit a table
+	Keys         int         // keys; one that returns after eviction counts again
+	DeniedKeys   int         // keys with denials; one that returns after eviction counts again
+	Top          []DeniedKey // keys with the most denials
+	Over         Series      // requests over time in as many bins as a chart has
+	Coarse       Series      // requests over time in as many bins as a table has
 
-	Back     int           // lines that were earlier than one before them
-	FarBack  time.Duration // the most that one was
-	MaxKeys  int
-	Lost     Losses // of the buckets' table
-	LostKeys int    // forgotten of the keys that were denied
+	Back     int           // lines earlier than one before them
+	FarBack  time.Duration // largest distance from such a line to the latest before it
+	MaxKeys  int           // largest number of entries in each table
+	Lost     Losses        // evictions of buckets
+	LostKeys int           // evicted keys with denials
 
 	Fleet      *Fleet
 	Outage     *Outage
 	Suggestion *Suggestion
 }
 
-// Allowed is how many requests were not denied.
+// Allowed returns the number of requests that were not denied.
 func (r *Result) Allowed() int { return r.Requests - r.Denied }
 
-// DeniedKey is a key that was denied.
+// DeniedKey is a key with at least one denial.
 type DeniedKey struct {
 	Name        string
 	Denied      int
-	First, Last time.Time // denial
+	First, Last time.Time // times of the first and the last denial
 }
 
-// Series is what was asked and denied over time.
+// Series counts requests and denials over time.
 type Series struct {
-	Width time.Duration // of a bin
+	Width time.Duration // width of a bin
 	Bins  []Bin
 }
 
-// Bin is a stretch of time.
+// Bin counts the requests and denials in a stretch of time.
 type Bin struct {
-	From          time.Time
-	Asked, Denied int
+	From          time.Time // beginning of the stretch
+	Asked, Denied int       // requests
 }
 
-// Losses are what a table of bounded size forgot to make room.
+// Losses counts the entries that a table of bounded size has evicted.
 type Losses struct {
-	Forgotten int // keys
-	Early     int // of them, those whose bucket was not full yet: when they come again it is
+	Forgotten int // evicted entries
+	Early     int // evicted entries whose bucket was not full; it is full when the key returns
 }
 
 func (l *Losses) add(m Losses) {
@@ -65,45 +65,47 @@ func (l *Losses) add(m Losses) {
 
 func (l losses) public() Losses { return Losses{l.forgotten, l.early} }
 
-// Fleet is what processes that share nothing would have admitted.
+// Fleet holds the requests that processes without common state would have
+// admitted.
 type Fleet struct {
 	Processes int
-	ByKey     bool
-	Burst     int // of the part that each process has of the limit
+	ByKey     bool // true if all requests of a key reach the same process
+	Burst     int  // tokens, the burst of a process under limit/N
 	Outcomes  []Outcome
 	Lost      Losses
 }
 
-// Outcome is what a policy admitted.
+// Outcome is the number of requests that one policy admitted.
 type Outcome struct {
 	Name    string
-	Allowed int
+	Allowed int // requests
 }
 
-// Outage is what policies admitted before, in and after a spell without Redis.
+// Outage holds the requests that each policy would have admitted before, in and
+// after a spell without Redis.
 type Outage struct {
 	Spell     Spell
-	From, To  time.Time
+	From, To  time.Time // beginning and end of the outage
 	Processes int
 	Policies  []Policy
-	Window    time.Time     // begin of the first bin
-	Width     time.Duration // of a bin
+	Window    time.Time     // beginning of the first bin
+	Width     time.Duration // width of a bin
 	Lost      Losses
 }
 
-// Policy is what one policy made of an outage.
+// Policy holds the requests that one policy admitted around an outage.
 type Policy struct {
 	Name     string
-	PerPhase [3]int // admitted before, in and after the outage
-	PerBin   []int
+	PerPhase [3]int // requests before, in and after the outage
+	PerBin   []int  // requests in each bin of the window
 }
 
-// Total is what the policy admitted in all.
+// Total returns the number of requests that the policy admitted in all phases.
 func (p Policy) Total() int { return p.PerPhase[0] + p.PerPhase[1] + p.PerPhase[2] }
 
-// Result returns what was computed, with as many of the keys that were denied
-// most as are to be shown; most is what part of the requests a suggestion may
-// deny.
+// Result returns the effect of the limit on the requests so far. It lists at
+// most top keys, those with the most denials. A suggestion may deny at most the
+// part most of the requests, from 0 to 1.
 func (r *Replay) Result(top int, most float64) Result {
 	c := r.central
 	res := Result{
@@ -126,11 +128,12 @@ func (r *Replay) Result(top int, most float64) Result {
 	return res
 }
 
-// time is the time of an instant in the log's time zone.
+// time returns an instant as a time in the log's time zone.
 func (r *Replay) time(now float64) time.Time {
 	return time.Unix(0, r.order.first+int64(now)).In(r.zone)
 }
 
+// coarseBins is the largest number of bins in a table of the report.
 const coarseBins = 25
 
 func (r *Replay) series(most int) Series {
@@ -160,7 +163,7 @@ func (r *Replay) fleetResult() *Fleet {
 	}
 }
 
-// policyNames are in the order of admitted.
+// policyNames are the names of the policies, in the order of [admitted].
 var policyNames = [policies]string{"asked for", "one central bucket", "this limiter", "fail open", "fail closed", "private full limit"}
 
 func (r *Replay) outageResult() *Outage {

@@ -7,25 +7,28 @@ import (
 	"time"
 )
 
-// Spell is a stretch of a log as a user names it.
+// Spell is a stretch of a log in the form in which a user writes it.
 type Spell struct {
 	text   string
 	from   moment
 	to     moment
-	length time.Duration // in place of to, if above 0
+	length time.Duration // duration in place of to, if above 0
 }
 
-// moment is a time of day, an instant, or, where neither is given, an offset
-// from the beginning of the log.
+// moment is a time of day, an instant or an offset from the beginning of the
+// log.
 type moment struct {
-	ofDay   bool
-	after   time.Duration // since midnight, or since the beginning
-	instant time.Time
+	ofDay   bool          // true if it is a time of day
+	after   time.Duration // time since midnight, or since the beginning of the log
+	instant time.Time     // zero if it is not an instant
 }
 
-// ParseSpell reads "14:00-14:05", "14:00+5m", "1h30m+5m" and "1h30m-1h35m"
-// (from the beginning of the log), "2026-01-02T14:00:00Z/5m" and
-// "2026-01-02T14:00:00Z/2026-01-02T14:05:00Z".
+// ParseSpell reads a spell in one of these forms:
+//
+//	14:00-14:05, 14:00+5m           on the log's clock
+//	1h30m-1h35m, 1h30m+5m           from the beginning of the log
+//	2026-01-02T14:00:00Z/5m         at an instant
+//	2026-01-02T14:00:00Z/2026-01-02T14:05:00Z
 func ParseSpell(s string) (Spell, error) {
 	sp, err := parseSpell(s)
 	if err != nil {
@@ -85,11 +88,12 @@ func parseMoment(s string) (moment, error) {
 	return moment{after: d}, nil
 }
 
-// String returns the spell as it was given.
+// String returns the spell as its user wrote it.
 func (sp Spell) String() string { return sp.text }
 
-// in returns the spell in a log that begins at start, in its time zone. A time
-// of day is its first that had not ended by then.
+// in returns the beginning and the end of the spell in a log that begins at
+// start, in the log's time zone. Of all days, a time of day is on the first on
+// which the spell ends after start.
 func (sp Spell) in(start time.Time) (from, to time.Time) {
 	from = sp.from.in(start)
 	to = sp.to.in(start)

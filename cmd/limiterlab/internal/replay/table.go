@@ -1,15 +1,15 @@
 package replay
 
-// table holds a bounded number of values by hash and forgets the least recently
-// used to make room. It keeps hashes, not keys: of 64 bits, so that among a
-// hundred million keys the chance that any two are taken for one is below one
+// table holds a bounded number of values by hash. When it is full, it evicts
+// the least recently used one. It keeps 64-bit hashes instead of keys. Among a
+// hundred million keys the chance that any two have the same hash is below one
 // in a thousand.
 type table[T any] struct {
-	most   int
+	most   int               // largest number of values
 	index  map[uint64]uint32 // slots by hash
-	chunks [][]slot[T]       // of equal size: a pointer into one stays good, and growing copies nothing
-	used   uint32            // slots, the first among them: it heads the ring
-	lost   func(*T)          // is told what is forgotten
+	chunks [][]slot[T]       // of equal size, so that growth copies nothing and pointers into them stay valid
+	used   uint32            // slots taken from chunks; slot 0 is the head of the ring
+	lost   func(*T)          // receives each evicted value
 }
 
 // slot is a link of a ring in the order of use.
@@ -21,14 +21,16 @@ type slot[T any] struct {
 
 const chunkSize = 1 << 10
 
-// newTable returns a table of at most that many values.
+// newTable returns a table of at most most values. It calls lost for each value
+// that it evicts.
 func newTable[T any](most int, lost func(*T)) *table[T] {
 	t := &table[T]{most: most, index: make(map[uint64]uint32), lost: lost}
 	t.grow()
 	return t
 }
 
-// get returns the value of a hash, and whether it is new.
+// get returns the value of a hash, and makes it the most recently used. isNew
+// is true if there was none; then the value is zero.
 func (t *table[T]) get(hash uint64) (value *T, isNew bool) {
 	i, ok := t.index[hash]
 	if ok {
@@ -44,7 +46,8 @@ func (t *table[T]) get(hash uint64) (value *T, isNew bool) {
 	return &s.value, true
 }
 
-// peek returns the value of a hash if there is one, and does not count as use.
+// peek returns the value of a hash, if there is one. It leaves the order of use
+// as it is.
 func (t *table[T]) peek(hash uint64) (*T, bool) {
 	i, ok := t.index[hash]
 	if !ok {
@@ -64,12 +67,13 @@ func (t *table[T]) all(f func(*T)) {
 
 func (t *table[T]) at(i uint32) *slot[T] { return &t.chunks[i/chunkSize][i%chunkSize] }
 
-// room returns a slot with a zero value that is in no ring.
+// room returns a slot with a zero value outside the ring. If the table is full,
+// it evicts the least recently used value.
 func (t *table[T]) room() uint32 {
 	if len(t.index) < t.most {
 		return t.grow()
 	}
-	i := t.at(0).newer // the oldest: the ring goes round
+	i := t.at(0).newer // the least recently used, as the ring is closed
 	s := t.at(i)
 	t.unlink(s)
 	delete(t.index, s.hash)
@@ -100,7 +104,7 @@ func (t *table[T]) unlink(s *slot[T]) {
 	t.at(s.older).newer = s.newer
 }
 
-// link makes the slot the most recently used.
+// link puts a slot into the ring as the most recently used.
 func (t *table[T]) link(i uint32, s *slot[T]) {
 	head := t.at(0)
 	s.newer, s.older = 0, head.older

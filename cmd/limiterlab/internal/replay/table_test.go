@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestTableIsAnLRU compares with another one, use by use.
+// TestTableIsAnLRU compares the table with another LRU cache, use by use.
 func TestTableIsAnLRU(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 8).Draw(t, "most")
@@ -60,7 +60,7 @@ func TestTableKeepsItsPointers(t *testing.T) {
 
 func TestTopOfTheDenied(t *testing.T) {
 	d := newDenials(3)
-	for i, name := range []string{"b", "a", "a", "c", "a", "b", "d"} { // d makes room at the cost of c
+	for i, name := range []string{"b", "a", "a", "c", "a", "b", "d"} { // d evicts c
 		d.add(uint64(name[0]), []byte(name), float64(i))
 	}
 	require.Equal(t, []denied{{"a", 3, 1, 4}, {"b", 2, 0, 5}}, d.top(2))

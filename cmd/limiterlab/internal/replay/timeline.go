@@ -2,20 +2,21 @@ package replay
 
 import "time"
 
-// timeline counts over time in a bounded number of bins: when there would be
-// too many, the bins become wider.
+// timeline counts requests over time in a bounded number of bins. Instead of
+// more bins it has wider ones.
 type timeline struct {
-	rung  int   // of widths
-	first int64 // the first bin, counted in widths since 1970 by the log's own clock
+	rung  int   // index of the width in widths
+	first int64 // number of the first bin, counted in widths since 1970 on the log's own clock
 	bins  []bin
 }
 
-// bin is what was asked and denied in a stretch of time.
+// bin counts the requests and the denials in a stretch of time.
 type bin struct{ asked, denied int }
 
 const maxBins = 240
 
-// widths are the widths that a bin can have: a multiple of the one before each.
+// widths are the possible widths of a bin. Each is a multiple of the one
+// before.
 var widths = []time.Duration{
 	time.Second, 2 * time.Second, 10 * time.Second, 30 * time.Second,
 	time.Minute, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute,
@@ -27,7 +28,8 @@ const day = 24 * time.Hour
 
 func (t *timeline) width() int64 { return int64(widths[t.rung]) }
 
-// add counts a request at a nanosecond since 1970; instants never go back.
+// add counts a request at a time in nanoseconds since 1970. Times must not go
+// back.
 func (t *timeline) add(at int64, allowed bool) {
 	i := at / t.width()
 	if len(t.bins) == 0 {
@@ -47,7 +49,7 @@ func (t *timeline) add(at int64, allowed bool) {
 	}
 }
 
-// widen makes the bins as wide as the next width.
+// widen gives the bins the next larger width.
 func (t *timeline) widen() {
 	before := t.width()
 	t.rung++
@@ -64,7 +66,8 @@ func (t *timeline) widen() {
 	t.first, t.bins = first, wider
 }
 
-// atMost returns the timeline in at most that many bins.
+// atMost returns the timeline in at most n bins, except where the largest width
+// needs more.
 func (t timeline) atMost(n int) timeline {
 	for len(t.bins) > n && t.rung < len(widths)-1 {
 		t.widen()

@@ -17,7 +17,7 @@ func TestWidthsDivideOneAnother(t *testing.T) {
 func TestTimelineLosesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var line timeline
-		asked := make(map[int64]int) // by second
+		asked := make(map[int64]int) // requests by second
 		at, denied := time.Date(2026, 3, 14, 13, 50, 7, 0, time.UTC).UnixNano(), 0
 		for _, gap := range rapid.SliceOfN(rapid.OneOf(rapid.Int64Range(0, 100), rapid.Int64Range(0, 1e7)), 1, 500).Draw(t, "seconds") {
 			at += gap * int64(time.Second)

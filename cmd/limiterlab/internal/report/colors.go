@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// The colours of the lines are of Okabe and Ito, which the colour-blind can
-// distinguish.
+// Colours of a chart. Those of its lines are by Okabe and Ito; colour-blind readers
+// can distinguish them.
 var (
 	blue       = color.RGBA{R: 0x00, G: 0x72, B: 0xb2, A: 0xff}
 	vermillion = color.RGBA{R: 0xd5, G: 0x5e, B: 0x00, A: 0xff}
@@ -21,8 +21,8 @@ var (
 	limitGray = color.Gray{Y: 120}
 )
 
-// onDark gives the colours of a chart on a dark page; what is not in it stays.
-// The background is GitHub's.
+// onDark maps the colours of a chart to those on a dark page. Colours that it
+// lacks stay the same. The background is GitHub's.
 var onDark = []struct{ light, dark color.Color }{
 	{white, color.RGBA{R: 0x0d, G: 0x11, B: 0x17, A: 0xff}},
 	{ink, color.Gray{Y: 215}},
@@ -33,8 +33,9 @@ var onDark = []struct{ light, dark color.Color }{
 	{blue, color.RGBA{R: 0x56, G: 0xb4, B: 0xe9, A: 0xff}},
 }
 
-// darkStyle is a style sheet that exchanges the colours of an SVG where the
-// reader prefers a dark page. It goes by the text of the style attributes.
+// darkStyle returns a style sheet that replaces the colours of an SVG if the
+// reader prefers a dark page. It finds the colours in the text of the style
+// attributes.
 func darkStyle() string {
 	var css strings.Builder
 	css.WriteString("<style>@media (prefers-color-scheme: dark) {\n")
@@ -47,7 +48,7 @@ func darkStyle() string {
 	return css.String()
 }
 
-// hex returns a colour as the SVG has it.
+// hex returns a colour as an SVG writes it, such as #0072B2.
 func hex(c color.Color) string {
 	const byByte = 8
 	r, g, b, _ := c.RGBA()
