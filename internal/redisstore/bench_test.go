@@ -151,7 +151,7 @@ func effort(b *testing.B, rdb *redis.Client) map[string]float64 {
 
 // BenchmarkMemory measures the cost of an exchange in a simulation.
 func BenchmarkMemory(b *testing.B) {
-	tw := newTwin(partitions)
+	tw := newTwin()
 	c := chunk(id(1, 0), 0, exchange.Record{Field: "kcustomer:00000001", Delta: 1000, Attempts: 1500})
 	f := &exchange.FleetCall{Process: [8]byte{1}, Silent: time.Second, Forget: time.Minute}
 	b.ReportAllocs()

@@ -169,7 +169,7 @@ func TestContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, try(ctx, client, 1), context.Canceled)
-	tw := newTwin(partitions)
+	tw := newTwin()
 	c := charge(id(1, 0), 1, 5)
 	tw.Exchange(ctx, nil, []*exchange.Chunk{c})
 	require.ErrorIs(t, c.Err, context.Canceled)
@@ -614,7 +614,7 @@ func TestTuneFillsOnlyWhatIsEmpty(t *testing.T) {
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	_, client := newReal(t, redisserver.Options{})
-	for _, e := range []exchange.Exchanger{client, newTwin(partitions)} {
+	for _, e := range []exchange.Exchanger{client, newTwin()} {
 		errs := make(chan error)
 		for g := range byte(8) {
 			go func() {

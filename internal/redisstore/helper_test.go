@@ -43,7 +43,7 @@ type twin struct {
 	time int64
 }
 
-func newTwin(partitions int) *twin {
+func newTwin() *twin {
 	tw := &twin{time: epoch}
 	tw.Memory = exchange.NewMemory(partitions, func() time.Time { return time.UnixMicro(tw.time) })
 	return tw
@@ -61,7 +61,7 @@ type world struct {
 func worlds(t *testing.T, test func(t *testing.T, w world)) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
-		tw := newTwin(partitions)
+		tw := newTwin()
 		test(t, world{tw, func(us int64) { tw.time = us }, tw.Wipe})
 	})
 	for name, head := range map[string]string{"redis": "", "plain Lua": withoutStruct} {
