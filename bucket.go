@@ -71,8 +71,8 @@ func (l Limit) String() string {
 }
 
 // ParseLimit returns the limit of a text: "100/15m" (100 tokens per 15 minutes, burst 100),
-// "10/s burst 50", "0.5/s burst 10", "unlimited". The time is a unit that
-// [time.ParseDuration] knows, with or without a number.
+// "10/s burst 50", "0.5/s burst 10", "unlimited". The time is a unit from "ns" to "h", as
+// in [time.ParseDuration], with or without a number.
 func ParseLimit(s string) (Limit, error) {
 	l, err := parseLimit(s)
 	if err == nil {
@@ -438,8 +438,8 @@ func (r *Reservation) isOf(k *lockedKey) bool {
 }
 
 // Cancel gives back the tokens of the reservation that later ones have not overtaken, if it
-// has not acted yet. Copies are one reservation: cancelling it again, or a copy of it,
-// does nothing.
+// has not acted yet. A reservation without a delay has acted: use [Limiter.Refund]. Copies
+// are one reservation: cancelling it again, or a copy of it, does nothing.
 func (r Reservation) Cancel() {
 	if !r.given {
 		return

@@ -96,7 +96,7 @@
 // round trips. Its process then admits the share that its demand had in the last
 // half minute. A process that was idle gets a quarter of an equal share within a
 // minute. A process that has never reached Redis admits 1/Config.Processes of each
-// limit. When Redis is back, usage is charged in full, though usage older than 7
+// limit, and up to one request more. When Redis is back, usage is charged in full, though usage older than 7
 // seconds makes no debt. [Limiter.Status] and Config.OnChange say how the limiter
 // stands; docs/operating.md has the symptoms and the measures.
 //

@@ -54,8 +54,9 @@ func (e *limiterError) Unwrap() error { return e.err }
 type Config struct {
 	// Limit is the limit of every key, unless LimitFor gives the key another.
 	Limit Limit
-	// LimitFor returns a key's own limit; !ok means Limit. An invalid limit counts as
-	// !ok, and in [Stats].BadLimits. It is called when a key comes into memory, after
+	// LimitFor returns a key's own limit; !ok means Limit. The zero Limit denies the key.
+	// A limit that [New] would refuse, such as a burst without a rate, counts as !ok, and
+	// in [Stats].BadLimits. LimitFor is called when a key comes into memory, after
 	// [Limiter.Reload], and by Reset and Peek of keys that are not in memory. It may be
 	// called on several goroutines at once, never under a lock; one that blocks delays
 	// its own key only. Nil means Limit for all keys.
@@ -87,7 +88,8 @@ type Config struct {
 	// of demand. All processes need the same. Default 100 ms.
 	SyncInterval time.Duration
 	// Processes is the expected size of the fleet; with an autoscaler, the largest. Until
-	// a process has reached Redis, it admits 1/Processes of each limit. Default 1: each
+	// a process has reached Redis, it admits 1/Processes of each limit, and up to one
+	// request more. Default 1: each
 	// process that has never reached Redis admits the full limit, and the log warns.
 	Processes int
 	// Logger receives changes of state, warnings of New, and, once a minute while Redis
@@ -308,8 +310,9 @@ func (l *Limiter) serve(key string) {
 func tokens(n int) int64 { return max(0, min(int64(n), bucket.MaxTokens)) }
 
 // Refund gives back n tokens that were taken, for a job that did not run or an
-// estimate that was too high. It never fills a bucket above its burst. An n of 0 or
-// less does nothing.
+// estimate that was too high. It never fills a bucket above its burst. A request that
+// was let through in shadow mode took nothing ([Result].Shadow): don't refund it. An n
+// of 0 or less does nothing.
 func (l *Limiter) Refund(key string, n int) {
 	if n > 0 {
 		now := l.now()
@@ -406,7 +409,7 @@ func (l *Limiter) SetLimit(lim Limit) error {
 
 // Reload calls [Config.LimitFor] and [Config.Shadow] again for every key in memory. For a
 // key that is sent as a digest (above 64 bytes, or with a Config.KeySecret) it does so at
-// the key's next decision.
+// the key's next decision. Processes reload by themselves: call it in each.
 func (l *Limiter) Reload() {
 	var keys []string
 	l.changing.Lock()
@@ -429,7 +432,7 @@ func (l *Limiter) Reload() {
 // Sync does one full round now. It returns nil once all usage of this process until now is
 // exchanged, the grant of every key in memory is new, and all news that the fleet keeps
 // of keys that run low is received. Otherwise it returns the reason; after Close that is
-// [ErrClosed]. Without Redis it returns nil. It costs Redis about 3 µs for each key in
+// [ErrClosed]. Without Redis it always returns nil. It costs Redis about 3 µs for each key in
 // memory: use it in tests, at starts and shutdowns, not for every request.
 //
 // A job that ends after a few decisions calls Sync before the first and Close after the
@@ -654,7 +657,9 @@ func TakeAll(parts ...Part) (r Result, tightest int) {
 // WaitAll waits until the tokens of all parts may be used, and takes them all at once. It
 // holds no tokens meanwhile, only a place in the queue of each part that was short of
 // tokens, by the time of its call. So no caller starves, and no two block each other,
-// whatever the order of the parts. WaitAll fails at once, having taken nothing, with
+// whatever the order of the parts. But later callers of a part wait behind a caller that
+// waits for another part: give a part that many callers share, such as a limit for
+// everybody, a burst of several requests. WaitAll fails at once, having taken nothing, with
 // [ErrExceedsBurst] if a cost exceeds its burst, and with [context.DeadlineExceeded] if a
 // part is expected to come after the deadline of ctx (see [Limiter.WaitN]). If ctx is
 // done while it waits, it has cost nothing, and returns the context's error.
