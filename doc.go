@@ -66,8 +66,8 @@
 //   - Share: the part of a contended key's rate that this process may admit, in
 //     proportion to its demand.
 //   - TAT (theoretical arrival time, from GCRA): the instant at which a bucket is
-//     full again. It is all that the fleet shares of a bucket. Debt is a level
-//     below zero.
+//     full again, which is how the fleet shares a bucket. Debt is a level below
+//     zero.
 //   - News: announcements of keys that run low, from process to process.
 //   - Orphan: an evicted key whose usage is still to be reported.
 //   - Stale, degraded: a bucket whose grant can't be renewed, and a process that has

@@ -946,7 +946,7 @@ type Status struct {
 	LastSync  time.Time // last reply of Redis; zero: none yet
 	Processes int       // size of the fleet, this process included
 	Silent    int       // processes of the fleet that were not seen recently and have not called Close
-	Pending   int       // keys with usage that is not reported and acknowledged
+	Pending   int       // keys with attempts or usage that is not reported and acknowledged
 	Err       error     // fault of the last round, or SyncIntervals that differ within the fleet; nil: none
 }
 

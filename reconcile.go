@@ -542,8 +542,8 @@ func (k *lockedKey) fieldIn(r *report) string {
 }
 
 // reportReset moves the reset of a key into a report, and returns the key's account. It
-// returns nil if another report of the key is under way, or there is no room.
-func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account {
+// returns nil if another report of the key is under way, or if room returns nil.
+func (lo *local) reportReset(q *request, now int64, room func() *report) *account.Account {
 	var k lockedKey
 	found := lo.find(&k, q.localKey, now)
 	if found && k.account == nil {
@@ -561,7 +561,7 @@ func (lo *local) reportReset(q *request, now int64, to carrier) *account.Account
 			k.takeAccount(now)
 		}
 	}
-	r := to.room(q.part, now)
+	r := room()
 	if r == nil {
 		if found {
 			k.unlock()

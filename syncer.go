@@ -435,7 +435,8 @@ func (s *syncer) sendResets(now int64) {
 		case !s.courier.Usable(q.part):
 			s.answer(q, s.unusableErr())
 		default:
-			if a := s.local.reportReset(q, now, s); a != nil {
+			room := func() *report { return s.courier.Room(q.part, now) }
+			if a := s.local.reportReset(q, now, room); a != nil {
 				s.resetting[a] = q
 			} else {
 				wait = append(wait, q)

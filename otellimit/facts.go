@@ -48,7 +48,7 @@ var facts = slices.Concat([]fact{
 	{"limiter.news", counter, "{key}", "News received of keys that ran low or were reset, in this process or another.", nil, func(s snapshot) int64 { return int64(s.NewsHeard) }},
 	{"limiter.losses", counter, "{loss}", "Losses of state in Redis, by partition and lane.", nil, func(s snapshot) int64 { return int64(s.Losses) }},
 	{"limiter.duplicate_reports", counter, "{report}", "Reports that Redis had already applied when they came again.", nil, func(s snapshot) int64 { return int64(s.DuplicateRounds) }},
-	{"limiter.pending_keys", level, "{key}", "Keys with usage not yet reported to Redis.", nil, func(s snapshot) int64 { return int64(s.Pending) }},
+	{"limiter.pending_keys", level, "{key}", "Keys with attempts or usage not yet reported to Redis and acknowledged.", nil, func(s snapshot) int64 { return int64(s.Pending) }},
 	{"limiter.processes", gauge, "{process}", "Size of the fleet in use, this process included.", nil, func(s snapshot) int64 { return int64(s.Processes) }},
 	{"limiter.silent_processes", gauge, "{process}", "Processes of the fleet that have not been seen recently and have not left.", nil, func(s snapshot) int64 { return int64(s.Silent) }},
 	{"limiter.state_since_timestamp", gauge, "s", "Unix time at which the state of limiter.state began.", nil, func(s snapshot) int64 { return unix(s.Since) }},

@@ -50,7 +50,7 @@ var facts = slices.Concat([]fact{
 	{"limiter_news_total", counter, "News received of keys that ran low or were reset, in this process or another.", nil, func(s snapshot) float64 { return float64(s.NewsHeard) }},
 	{"limiter_losses_total", counter, "Losses of state in Redis, by partition and lane.", nil, func(s snapshot) float64 { return float64(s.Losses) }},
 	{"limiter_duplicate_reports_total", counter, "Reports that Redis had already applied when they came again.", nil, func(s snapshot) float64 { return float64(s.DuplicateRounds) }},
-	{"limiter_pending_keys", gauge, "Keys with usage not yet reported to Redis.", nil, func(s snapshot) float64 { return float64(s.Pending) }},
+	{"limiter_pending_keys", gauge, "Keys with attempts or usage not yet reported to Redis and acknowledged.", nil, func(s snapshot) float64 { return float64(s.Pending) }},
 	{"limiter_processes", gauge, "Size of the fleet in use, this process included.", nil, func(s snapshot) float64 { return float64(s.Processes) }},
 	{"limiter_silent_processes", gauge, "Processes of the fleet that have not been seen recently and have not left.", nil, func(s snapshot) float64 { return float64(s.Silent) }},
 	{"limiter_state_since_timestamp_seconds", gauge, "Unix time at which the state of limiter_state began.", nil, func(s snapshot) float64 { return unix(s.Since) }},

@@ -40,7 +40,7 @@ func most(x, y *big.Int) *big.Int {
 }
 
 // toGo is TAT − now of a key after the last step; false where it was never
-// charged, or is forgotten: full for a minute, and unchanged for as long.
+// charged, or is forgotten: full for KeepState, and unchanged for as long.
 func (w *twin) toGo(key uint8, floors bool) (*big.Int, bool) {
 	plus := func(x, y *big.Int) *big.Int { return new(big.Int).Add(x, y) }
 	minus := func(x, y *big.Int) *big.Int { return new(big.Int).Sub(x, y) }
@@ -48,7 +48,7 @@ func (w *twin) toGo(key uint8, floors bool) (*big.Int, bool) {
 	now, tat, since, unused := new(big.Int), never, never, new(big.Int)
 	for _, s := range w.steps {
 		now = plus(now, big.NewInt(int64(s.After)))
-		if idle := minus(now, big.NewInt(60e6)); tat.Cmp(idle) < 0 && since.Cmp(idle) < 0 {
+		if idle := minus(now, big.NewInt(exchange.KeepState.Microseconds())); tat.Cmp(idle) < 0 && since.Cmp(idle) < 0 {
 			tat, since, unused = never, never, new(big.Int)
 		}
 		if s.Key != key {

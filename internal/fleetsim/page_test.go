@@ -92,7 +92,7 @@ bucket; every figure is from the tables above unless another page is named.
 - **Hung servers.** With go-redis's default timeouts one call may block for seconds.
   Decisions go on, but the return to Synced took 45 s in one Cluster fault of
   [faults.md](faults.md).
-- **Servers.** The tests run on Redis 7.0 (standalone, Sentinel, Cluster) and miniredis.
+- **Servers.** The tests run on Redis 7.0 (standalone, Sentinel, Cluster).
   They pass on Valkey 8.0.1 and on a Redis of October 2024, before 8.0
   ([faq.md](faq.md#which-redis-valkey-dragonfly-keydb-the-clouds)). The script uses
   nothing newer than Redis 5.

@@ -184,7 +184,7 @@ func TestStateIsForgottenTwoMinutesAfterItHasLostItsMeaning(t *testing.T) {
 		w.set(epoch + 121*second)
 		require.EqualValues(t, -120*second, look(2))
 		w.set(epoch + 121*second + 1)
-		require.EqualValues(t, exchange.LongAgo, look(3))
+		require.Equal(t, int64(exchange.LongAgo), look(3))
 	})
 }
 
