@@ -603,17 +603,19 @@ func (l *Limiter) copyOf(k *lockedKey, key string, now int64, seen *account.Acco
 // insertShardLocked brings a local key into memory, locks and loads it. It may evict
 // another key.
 func (sh *shard) insertShardLocked(k *lockedKey, localKey string, hash uint64, lim Limit, now int64) {
-	lo, field, text := sh.local, "", ""
+	lo, field, text, recallHash := sh.local, "", "", hash
 	if lo.secret != nil {
 		field = lo.fieldOf(localKey)
 		text = field + localKey
+		recallHash = lo.seeds.Hash(field)
 	}
+	recalled := lo.recall.table.Get(recallHash) // before another key, evicted for this one, takes its place
 	*k = lockedKey{shard: sh, now: now}
 	sh.insertedAt = now
 	k.slot = sh.keys.Insert(hash, localKey, text, sh.evictShardLocked)
 	k.bucket = newBucket(lim, now)
 	k.slot.Limit = lo.limits.Take(table.Limit{Rate: k.bucket.Rate, Burst: k.bucket.Burst})
-	if k.initialize(localKey) {
+	if k.initialize(localKey, recalled) {
 		lo.news.Put(news.Item{Field: k.field(), Reset: true}) // the level has the debt now
 	}
 	if field != "" {
@@ -622,10 +624,10 @@ func (sh *shard) insertShardLocked(k *lockedKey, localKey string, hash uint64, l
 }
 
 // initialize gives a new key, which has its limit, flags, an account if it needs one,
-// and the level that is remembered of the key. It reports whether that is a debt.
+// and the level of the recalled TAT. It reports whether the key has a debt.
 // Because the remembered TATs are kept by tags of hashes, one key's may be taken for
 // another's. Debts are kept by field.
-func (k *lockedKey) initialize(localKey string) (owes bool) {
+func (k *lockedKey) initialize(localKey string, recalled int64) (owes bool) {
 	lo, now := k.shard.local, k.now
 	k.flags.mark(unlimited, k.bucket.Unlimited())
 	k.flags.mark(blocked, k.bucket.Burst == 0)
@@ -636,7 +638,7 @@ func (k *lockedKey) initialize(localKey string) (owes bool) {
 	if k.needsAccount() {
 		k.openAccount(now)
 	}
-	return k.restore(now)
+	return k.restore(recalled, now)
 }
 
 // setAwaited records whether callers wait for the key.
@@ -829,7 +831,7 @@ func (sh *shard) evictShardLocked(ref table.Ref) {
 func (sh *shard) makeOrphan(k *lockedKey, localKey string, lim Limit, now int64) {
 	o := &orphan{localKey: strings.Clone(localKey), field: sh.local.fieldOf(localKey), hash: sh.local.seeds.Hash(localKey), bucket: newBucket(lim, now)}
 	k.loadOrphan(sh, o, now)
-	k.initialize(localKey)
+	k.initialize(localKey, sh.local.recall.table.Get(k.recallHash()))
 }
 
 // adoptOrphan gives the shard an orphan of makeOrphan after a decision, if it has usage

@@ -822,7 +822,7 @@ func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 		if *b = next; k.needsAccount() {
 			k.openAccount(now)
 		}
-		k.restore(now)
+		k.restore(k.shard.local.recall.table.Get(k.recallHash()), now)
 	}
 	k.setSlotLimit()
 	if k.flags.is(awaited) {
@@ -942,12 +942,12 @@ func (r *recaller) relimit(lim Limit, now int64) {
 //	TAT = max(min(recalled TAT, now + b/r), TAT of an own debt)
 //
 // It reports whether there is such a debt.
-func (k *lockedKey) restore(now int64) (owes bool) {
+func (k *lockedKey) restore(recalled, now int64) (owes bool) {
 	if !k.bucket.Shared() {
 		return false
 	}
 	lo := k.shard.local
-	remembered := min(lo.recall.table.Get(k.recallHash()), mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
+	remembered := min(recalled, mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
 	if it, ok := lo.newsOf(k, now); ok && it.Own {
 		owes = true
 		remembered = max(remembered, believedTAT(&k.bucket, it, now))
