@@ -4,18 +4,19 @@
 //
 // A share is a process's part of the key's rate and burst. A process is silent if
 // Redis has not seen it for a while. It is lost if that goes on for minutes and it
-// never left. Both may still admit requests. Each rule earns something in a situation
-// that users have, as docs/accuracy.md shows ("What each rule for outages and silence
-// earns"):
+// never left. Both may still admit requests. docs/accuracy.md shows the worth of each
+// rule ("What each rule for outages and silence earns"):
 //
 //	rule     situation                                            with    without
 //	Saving   100 processes, 0.9 r, 10 s without Redis             −5 %    −18 %
 //	Drift    the load of one of two moves to an idle one          11 %    0.8 % of r
-//	Holding  10 processes, 1/k, worst window after an outage      0 b     0.37 b
-//	Stop     10 processes, 5/10s, two idle minutes after 10 r     +6 %    −84 %
+//	Holding  10 processes, 1/k, worst window after an outage      0 b     0.26 b
+//	Stop     10 processes, 5/10s, two idle minutes after 10 r     +8 %    −83 %
 //	Room     5 of 10 processes cut off, first minute              +1 %    +50 %
-//	Moved    4 processes replaced without Close                   0.99    0.54
-//	Absence  10 processes lose Redis 5 s apart                    1.00    1.37
+//	Moved    4 processes replaced at once, without Close          1.00    1.00
+//	Absence  10 processes lose Redis 5 s apart                    1.00    1.36
+//
+// Moved earned 0.99 to 0.54 before replaced processes were left no room, see below.
 //
 // Two more rules are part of the shared state. Late usage takes unused refill first:
 // where Redis answers 0.3 s of each second, 0.94 of the limit is admitted, without
