@@ -23,7 +23,7 @@ trap 'rm -rf "$work"' EXIT
 trap 'touch "$work/stop"; wait; exit 130' INT TERM
 
 flags='-race -vet=off'
-lasts='about 5 minutes'
+lasts='4 to 10 minutes'
 case " $* " in
 *' -short '*) lasts='seconds to two minutes, in a shorter form' ;;
 *) flags="$flags -shuffle=on -count=1" ;;
