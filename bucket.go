@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -477,6 +478,139 @@ func (r *Reservation) unreserve(k *lockedKey, n int64) {
 	if k.flags.is(awaited) && r.order != 0 {
 		r.l.local.queues.Unreserve(k.key(), r.order, n)
 	}
+}
+
+// Estimate is a number of tokens taken for a cost that is known only afterwards. Copies of
+// it are one estimate. The zero Estimate has taken nothing.
+type Estimate struct {
+	part    Part
+	result  Result
+	settled *atomic.Bool // the same in all copies; nil: nothing was taken
+}
+
+// Estimate takes n tokens as [Limiter.TakeN] does, for a cost that is known only
+// afterwards. Then [Estimate.Settle] charges or refunds the difference:
+//
+//	e, r := l.Estimate("tenant:7", 2500)
+//	if !r.Allowed {
+//		return errDenied
+//	}
+//	e.Settle(ask(prompt)) // the tokens used
+func (l *Limiter) Estimate(key string, n int) (Estimate, Result) {
+	e := Estimate{part: l.Part(key, n), result: l.TakeN(key, n)}
+	if e.took() {
+		e.settled = new(atomic.Bool)
+	}
+	return e, e.result
+}
+
+// Estimate is [Limiter.Estimate].
+func (k *Key) Estimate(n int) (Estimate, Result) { return k.l.Estimate(k.key, n) }
+
+// EstimateAll takes the tokens of all parts, or none, as [TakeAll] does, and returns an
+// estimate for each part beside the result and the index of the tightest. Settle those
+// whose cost was estimated; the others stay as they are:
+//
+//	es, r, _ := limiter.EstimateAll(requests.Part(tenant, 1), tokens.Part(tenant, 2500))
+//	if !r.Allowed {
+//		return errDenied
+//	}
+//	es[1].Settle(ask(prompt)) // the tokens used
+//
+// After a denial there is nothing to settle, and [Estimate.Result] says which parts denied.
+func EstimateAll(parts ...Part) (es []Estimate, r Result, tightest int) {
+	es = make([]Estimate, len(parts))
+	r, tightest = takeAll(parts, es)
+	settled := make([]atomic.Bool, len(parts))
+	for i, p := range parts {
+		first := slices.IndexFunc(parts, func(q Part) bool { return q.l == p.l && q.key == p.key })
+		es[i] = Estimate{part: p, result: es[first].result}
+		if r.Allowed && es[i].took() {
+			es[i].settled = &settled[i]
+		}
+	}
+	return es, r, tightest
+}
+
+// takeAll is [TakeAll]. Unless es is nil, it has an estimate for each part: takeAll sets
+// the result of the first one on each key.
+func takeAll(parts []Part, es []Estimate) (r Result, tightest int) {
+	var room [fewParts]stake
+	stakes := lockAll(stakesOf(parts, room[:0]))
+	defer unlockAll(stakes)
+	allowed := true
+	for i := range stakes {
+		s := &stakes[i]
+		s.ok = s.locked.flags.is(shadow) || s.locked.admitted(s.now, s.cost)
+		allowed = allowed && s.ok
+	}
+	r, tightest = Result{Allowed: true, Remaining: math.MaxInt}, -1
+	most := int64(math.MinInt64)
+	for i := range stakes {
+		s := &stakes[i]
+		if s.ok != allowed { // another part denies: this one takes and counts nothing
+			if es != nil {
+				es[s.index].result = s.locked.result(s.now, s.cost, s.locked.admitted(s.now, s.cost), s.locked.waiting())
+			}
+			continue
+		}
+		taken := s.locked.decide(s.now, s.cost)
+		own := s.locked.result(s.now, s.cost, taken, s.locked.waiting())
+		if es != nil {
+			es[s.index].result = own
+		}
+		if t := own.tightness(s.cost); t > most {
+			r, tightest, most = own, s.index, t
+		}
+	}
+	return r, tightest
+}
+
+// took reports whether the decision that admitted the estimate took its tokens: not in
+// shadow mode, and not without a limit.
+func (e *Estimate) took() bool {
+	return e.result.Allowed && !e.result.Shadow && e.result.Remaining != math.MaxInt
+}
+
+// Result returns the result of the decision. After [EstimateAll] it is that of the part,
+// for all of its key's tokens: if another part denied, it is Allowed where this one would
+// have admitted, and nothing was taken.
+func (e Estimate) Result() Result { return e.result }
+
+// Name returns the name that [Part.Named] gave to the part; "" if it has none.
+func (e Estimate) Name() string { return e.part.name }
+
+// Settle charges or refunds the difference between the estimate and the actual cost, in
+// tokens, as [Limiter.Charge] and [Limiter.Refund] do: by the limit that the key has now. A
+// cost above the estimate may leave a debt, above the burst too; one below never fills the
+// bucket above its burst. A negative cost counts as 0.
+//
+// Only the first call has an effect, over copies and goroutines too. An estimate that is
+// never settled stays as it is. Settle does nothing if the estimate took nothing, because
+// it was denied, or admitted in shadow mode only ([Result].Shadow), or without a limit.
+func (e Estimate) Settle(actual int) {
+	if e.settled == nil || e.settled.Swap(true) {
+		return
+	}
+	more := tokens(actual) - tokens(e.part.n)
+	if more == 0 {
+		return
+	}
+	l, now := e.part.l, e.part.l.now()
+	var k lockedKey
+	l.acquire(&k, e.part.key, now)
+	if more > 0 {
+		k.charge(now, more)
+	} else {
+		k.refund(now, -more)
+	}
+}
+
+// Named returns the part with a name, for [Estimate.Name] and for headers that name a
+// limit, as package httplimit sends them. A name is no part of the key.
+func (p Part) Named(name string) Part {
+	p.name = name
+	return p
 }
 
 // joinQueue puts a cost into the queue of the key, and counts it as demand. The name is the

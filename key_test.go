@@ -34,7 +34,7 @@ func TestHandleDecidesAsTheKeyDoes(t *testing.T) {
 		for i := range 5000 {
 			n, byName := rng.IntN(25)-2, rng.IntN(2) == 0
 			var want, got any
-			switch op := rng.IntN(6); {
+			switch op := rng.IntN(7); {
 			case op == 0:
 				want, got = named.AllowN("k", n), k.AllowN(n)
 			case op == 1 && byName:
@@ -54,6 +54,12 @@ func TestHandleDecidesAsTheKeyDoes(t *testing.T) {
 					a.Cancel()
 					b.Cancel()
 				}
+			case op == 6:
+				a, _ := named.Estimate("k", n)
+				b, _ := k.Estimate(n)
+				a.Settle(n / 2)
+				b.Settle(n / 2)
+				want, got = a.Result(), b.Result()
 			case op == 5:
 				want, got = fmt.Sprint(named.WaitN(ctx, "k", n)), fmt.Sprint(k.WaitN(ctx, n))
 			}

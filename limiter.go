@@ -597,9 +597,10 @@ func (k *Key) Reset(ctx context.Context) error { return k.l.Reset(ctx, k.key) }
 // Part is the part of one limit in a decision on several, for [TakeAll]. Make one with
 // [Limiter.Part]; the zero Part can't be used.
 type Part struct {
-	l   *Limiter
-	key string
-	n   int
+	l    *Limiter
+	key  string
+	n    int
+	name string
 }
 
 // Part returns a part of n tokens of a key. It counts n as [Limiter.AllowN] does.
@@ -628,31 +629,7 @@ func AllowAll(parts ...Part) bool {
 // A denial counts, in [Stats] and as demand, with the parts that denied only. Otherwise a
 // user far above its own limit would claim a share of everybody's limit for this process,
 // which it could not use.
-func TakeAll(parts ...Part) (r Result, tightest int) {
-	var room [fewParts]stake
-	stakes := lockAll(stakesOf(parts, room[:0]))
-	defer unlockAll(stakes)
-	allowed := true
-	for i := range stakes {
-		s := &stakes[i]
-		s.ok = s.locked.flags.is(shadow) || s.locked.admitted(s.now, s.cost)
-		allowed = allowed && s.ok
-	}
-	r, tightest = Result{Allowed: true, Remaining: math.MaxInt}, -1
-	most := int64(math.MinInt64)
-	for i := range stakes {
-		s := &stakes[i]
-		if s.ok != allowed {
-			continue
-		}
-		taken := s.locked.decide(s.now, s.cost)
-		own := s.locked.result(s.now, s.cost, taken, s.locked.waiting())
-		if t := own.tightness(s.cost); t > most {
-			r, tightest, most = own, s.index, t
-		}
-	}
-	return r, tightest
-}
+func TakeAll(parts ...Part) (r Result, tightest int) { return takeAll(parts, nil) }
 
 // WaitAll waits until the tokens of all parts may be used, and takes them all at once. It
 // holds no tokens meanwhile, only a place in the queue of each part that was short of

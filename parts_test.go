@@ -527,3 +527,290 @@ func BenchmarkParts(b *testing.B) {
 		}
 	})
 }
+
+// TestEstimatesAreConserved: of every estimate, its actual cost is gone after the first
+// Settle, and the estimate before it, whatever is settled again, by whichever copy.
+func TestEstimatesAreConserved(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		const burst = 1 << 20
+		l, err := New(Config{Limit: Limit{Rate: 1e-9, Burst: burst}})
+		require.NoError(rt, err)
+		type open struct {
+			Estimate
+			paid    int
+			settled bool
+		}
+		var all []*open
+		steps := rapid.SliceOfN(rapid.IntRange(0, 9), 1, 60).Draw(rt, "steps")
+		for _, step := range steps {
+			n := rapid.IntRange(-2, 1000).Draw(rt, "n")
+			switch {
+			case step < 3:
+				e, r := l.Estimate("k", n)
+				require.True(rt, r.Allowed)
+				all = append(all, &open{Estimate: e, paid: max(0, n)})
+			case step < 5:
+				es, r, _ := EstimateAll(l.Part("other", 1), l.Part("k", n), l.Part("k", 2*n))
+				require.True(rt, r.Allowed)
+				all = append(all, &open{Estimate: es[1], paid: max(0, n)}, &open{Estimate: es[2], paid: max(0, 2*n)})
+			case len(all) > 0:
+				o := all[rapid.IntRange(0, len(all)-1).Draw(rt, "which")]
+				o.Settle(n)
+				if !o.settled {
+					o.paid, o.settled = max(0, n), true
+				}
+			}
+			sum := 0
+			for _, o := range all {
+				sum += o.paid
+			}
+			if got := burst - l.Peek("k").Remaining; got != sum {
+				rt.Fatalf("%d tokens are gone, want %d", got, sum)
+			}
+		}
+	})
+}
+
+// TestEstimatesAreChargesAndRefunds: on random schedules, with limits that change and
+// resets, a limiter whose estimates are settled is equal to one that takes the estimate
+// and then charges or refunds the difference.
+func TestEstimatesAreChargesAndRefunds(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for i := range longtest.Choose(20, 100, 1000) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, uint64(i)))
+			ours, twin := newTestLocal(t, Limit{Rate: 20, Burst: 50}), newTestLocal(t, Limit{Rate: 20, Burst: 50})
+			var open []func(actual int) // settles one in both
+			for range 300 {
+				time.Sleep(time.Duration(rng.ExpFloat64() * 2e8))
+				n, key := rng.IntN(60), strconv.Itoa(rng.IntN(2))
+				switch op := rng.IntN(20); {
+				case op < 8:
+					e, got := ours.Estimate(key, n)
+					want := twin.TakeN(key, n)
+					require.Equal(t, want, got)
+					open = append(open, func(actual int) {
+						e.Settle(actual)
+						if want.Allowed && want.Remaining != math.MaxInt {
+							twin.Charge(key, actual-n)
+							twin.Refund(key, n-actual)
+						}
+					})
+				case op < 18 && len(open) > 0:
+					last := len(open) - 1
+					i := rng.IntN(len(open))
+					open[i](n)
+					open[i] = open[last]
+					open = open[:last]
+				case op == 18:
+					lim := []Limit{{}, {Rate: rate.Inf}, {Rate: 10, Burst: 20}, {Rate: 20, Burst: 50}}[rng.IntN(4)]
+					require.NoError(t, ours.SetLimit(lim))
+					require.NoError(t, twin.SetLimit(lim))
+				case op == 19:
+					require.NoError(t, ours.Reset(t.Context(), key))
+					require.NoError(t, twin.Reset(t.Context(), key))
+				}
+				require.Equal(t, twin.Peek(key), ours.Peek(key))
+			}
+		})
+		if t.Failed() {
+			t.Fatalf("schedule %d of seed %d", i, seed)
+		}
+	}
+}
+
+// TestSettleByWhatHappenedMeanwhile: 10 tokens at a burst of 100 were estimated, and then
+// something happens to the key; the tokens left after a Settle of 30 and of 4.
+func TestSettleByWhatHappenedMeanwhile(t *testing.T) {
+	slow := func(burst int) Limit { return Limit{Rate: 1e-4, Burst: burst} }
+	limit := func(lim Limit) func(*Limiter) {
+		return func(l *Limiter) { _ = l.SetLimit(lim) }
+	}
+	for name, tc := range map[string]struct {
+		before, meanwhile, after func(*Limiter)
+		more, less               int
+	}{
+		"nothing":                       {more: 70, less: 96},
+		"a smaller limit":               {meanwhile: limit(slow(50)), more: 30, less: 50}, // 50 left of 90
+		"a smaller limit, and back":     {meanwhile: func(l *Limiter) { limit(slow(50))(l); limit(slow(100))(l) }, more: 30, less: 56},
+		"a larger limit":                {meanwhile: limit(slow(1000)), more: 70, less: 96},
+		"no limit":                      {meanwhile: limit(Limit{Rate: rate.Inf}), after: limit(slow(100)), more: 90, less: 90},
+		"everything denied":             {meanwhile: limit(Limit{}), after: limit(slow(100)), more: 70, less: 96},
+		"no limit before":               {before: limit(Limit{Rate: rate.Inf}), meanwhile: limit(slow(100)), more: 100, less: 100},
+		"a Reset":                       {meanwhile: func(l *Limiter) { _ = l.Reset(context.Background(), "k") }, more: 80, less: 100},
+		"a Reset and the whole burst":   {meanwhile: func(l *Limiter) { _ = l.Reset(context.Background(), "k"); l.AllowN("k", 100) }, more: -20, less: 6},
+		"the rest of the burst":         {meanwhile: func(l *Limiter) { l.AllowN("k", 90) }, more: -20, less: 6},
+		"an eviction":                   {meanwhile: func(l *Limiter) { l.Allow("a"); l.Allow("b") }, more: 70, less: 96},
+		"the end of the limiter":        {meanwhile: func(l *Limiter) { _ = l.Close() }, more: 70, less: 96},
+		"another estimate of its place": {meanwhile: func(l *Limiter) { l.Estimate("k", 10) }, more: 60, less: 86},
+	} {
+		for actual, want := range map[int]int{30: tc.more, 4: tc.less} {
+			l, err := New(Config{Limit: slow(100), MaxKeys: 1})
+			require.NoError(t, err)
+			for _, do := range []func(*Limiter){tc.before, func(l *Limiter) {
+				e, r := l.Estimate("k", 10)
+				require.True(t, r.Allowed)
+				require.Equal(t, r, e.Result())
+				if tc.meanwhile != nil {
+					tc.meanwhile(l)
+				}
+				e.Settle(actual)
+				e.Settle(50)
+			}, tc.after} {
+				if do != nil {
+					do(l)
+				}
+			}
+			got := l.Peek("k").Remaining
+			if want < 0 { // in debt: seen once as much is given back
+				l.Refund("k", 50-want)
+				got = l.Peek("k").Remaining - 50 + want
+			}
+			if rounded := name == "an eviction" && got == want-1; got != want && !rounded { // remembered to a millisecond
+				t.Errorf("%s: %d tokens left after a Settle of %d, want %d", name, got, actual, want)
+			}
+		}
+	}
+}
+
+// TestEstimatesThatTookNothing: there is nothing to settle of one that was denied, above
+// the burst too, let through in shadow mode, or never made.
+func TestEstimatesThatTookNothing(t *testing.T) {
+	l, shadow := newTestLocal(t, Per(10, 1000*time.Hour)), newShadow(t, Per(10, 1000*time.Hour))
+	above, r := l.Estimate("k", 11)
+	require.False(t, r.Allowed)
+	require.Equal(t, rate.InfDuration, r.RetryAfter)
+	require.True(t, l.AllowN("k", 8))
+	denied, r := l.Estimate("k", 3)
+	require.False(t, r.Allowed)
+	through, r := shadow.Estimate("k", 11)
+	require.True(t, r.Allowed && r.Shadow)
+	for _, e := range []Estimate{above, denied, through, {}} {
+		for _, actual := range []int{0, 5, math.MaxInt, math.MinInt} {
+			e.Settle(actual)
+		}
+	}
+	require.Equal(t, 2, l.Peek("k").Remaining)
+	require.Equal(t, 10, shadow.Peek("k").Remaining)
+	fits, r := shadow.Estimate("k", 4) // within the limit: taken, and settled
+	require.True(t, r.Allowed && !r.Shadow)
+	fits.Settle(7)
+	require.Equal(t, 3, shadow.Peek("k").Remaining)
+	nothing, _ := l.Estimate("k", -3)
+	nothing.Settle(1)
+	require.Equal(t, 1, l.Peek("k").Remaining)
+	negative, _ := l.Estimate("k", 1)
+	negative.Settle(math.MinInt)
+	require.Equal(t, 1, l.Peek("k").Remaining, "a negative cost counts as 0")
+	absurd, _ := l.Estimate("k", 1)
+	absurd.Settle(math.MaxInt)
+	require.Greater(t, l.Peek("k").ResetAfter, 1e6*time.Hour)
+}
+
+// TestEstimateIsSettledOnce: by copies of it, on several goroutines at once.
+func TestEstimateIsSettledOnce(t *testing.T) {
+	onAllCores(t)
+	const estimates, copies, paid = 500, 4, 7
+	l := newTestLocal(t, Limit{Rate: 1e-9, Burst: 10 * estimates})
+	for range estimates / 2 {
+		e, _ := l.Estimate("k", 10)
+		es, _, _ := EstimateAll(l.Part("k", 10), l.Part("other", 1))
+		var begin, done sync.WaitGroup
+		begin.Add(copies)
+		for range copies {
+			mine, also := e, es[0]
+			done.Go(func() {
+				begin.Done()
+				begin.Wait()
+				mine.Settle(paid)
+				also.Settle(paid)
+			})
+		}
+		done.Wait()
+	}
+	require.Equal(t, 10*estimates-paid*estimates, l.Peek("k").Remaining)
+}
+
+// TestEstimatesOfFleets: the fleet is charged what estimates were settled to, or else the
+// estimate, whichever process settles.
+func TestEstimatesOfFleets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Per(1000, 1000*time.Hour)})
+		defer f.close()
+		a, b := f.members[0], f.members[1]
+		until(t, "synced", func() bool { return a.Status().State == Synced && b.Status().State == Synced })
+		charged := func(key string, want int) {
+			t.Helper()
+			require.NoError(t, syncNow(a.Limiter))
+			require.NoError(t, syncNow(b.Limiter))
+			require.Equal(t, want, int(math.Round(f.ToGo(key).Hours())))
+		}
+		less, _ := a.Estimate("k", 100)
+		more, _ := b.Estimate("k", 100)
+		a.Estimate("k", 100) // never settled
+		charged("k", 300)
+		less.Settle(30)
+		more.Settle(150)
+		charged("k", 280)
+		less.Settle(0)
+		at, _ := a.Estimate("k", 50) // settled before the fleet has heard of it
+		at.Settle(60)
+		charged("k", 340)
+		es, _, _ := EstimateAll(a.Part("requests", 1), a.Part("tokens", 500), b.Part("tokens", 100))
+		es[1].Settle(90)
+		es[2].Settle(10)
+		charged("requests", 1)
+		charged("tokens", 100)
+	})
+}
+
+// TestEstimateAllSaysWhichDenied: each part has a result and its name, keys that are named
+// twice that of their sum, and a denial leaves nothing to settle.
+func TestEstimateAllSaysWhichDenied(t *testing.T) {
+	l := newTestLocal(t, Per(10, 1000*time.Hour))
+	none, shadow := newTestLocal(t, Limit{Rate: rate.Inf}), newShadow(t, Per(1, time.Hour))
+	parts := []Part{
+		l.Part("a", 3).Named("user"), none.Part("a", 5), shadow.Part("a", 2).Named("trial"), l.Part("b", 9).Named(`"`), l.Part("a", 1),
+	}
+	es, r, tightest := EstimateAll(parts...)
+	require.True(t, r.Allowed)
+	require.Equal(t, 2, tightest)
+	var names []string
+	var left []int
+	for _, e := range es {
+		require.True(t, e.Result().Allowed)
+		names, left = append(names, e.Name()), append(left, e.Result().Remaining)
+	}
+	require.Equal(t, []string{"user", "", "trial", `"`, ""}, names)
+	require.Equal(t, []int{6, math.MaxInt, 1, 1, 6}, left)
+	for _, e := range es {
+		e.Settle(4) // one more, nothing, nothing, five less, three more
+	}
+	require.Equal(t, 2, l.Peek("a").Remaining)
+	require.Equal(t, 6, l.Peek("b").Remaining)
+	require.Equal(t, 1, shadow.Peek("a").Remaining)
+
+	es, r, tightest = EstimateAll(parts...)
+	require.False(t, r.Allowed)
+	require.Equal(t, 3, tightest, "9 tokens of b come later than 4 of a")
+	require.Equal(t, r, es[3].Result())
+	for i, admitted := range []bool{false, true, true, false, false} {
+		got := es[i].Result()
+		if got.Allowed != admitted || (got.RetryAfter == 0) != admitted {
+			t.Errorf("part %d: %+v, want Allowed %v", i, got, admitted)
+		}
+		es[i].Settle(9)
+	}
+	require.True(t, es[2].Result().Shadow)
+	require.Equal(t, 2, l.Peek("a").Remaining)
+	require.Equal(t, 6, l.Peek("b").Remaining)
+	if s := shadow.Stats(); s.Allowed != 1 {
+		t.Errorf("a part that would have let through counts in a denial: %+v", s)
+	}
+
+	es, r, tightest = EstimateAll()
+	require.Empty(t, es)
+	require.True(t, r.Allowed)
+	require.Equal(t, -1, tightest)
+}
