@@ -25,6 +25,9 @@ func BenchmarkMiddleware(b *testing.B) {
 		{"options=LegacyHeaders", New(l, Options{LegacyHeaders: true})(nothing), ""},
 		{"options=SkipFailed", New(l, Options{SkipFailed: true})(nothing), ""},
 		{"options=TrustedProxies", New(l, Options{TrustedProxies: trustedNets})(nothing), "6.6.6.6, 203.0.113.9, 10.0.0.3"},
+		{"options=Parts", New(nil, Options{Parts: func(*http.Request) []limiter.Part {
+			return []limiter.Part{l.Part("user", 1).Named("user"), l.Part("tenant", 1).Named("tenant"), l.Part("", 1).Named("service")}
+		}})(nothing), ""},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", http.NoBody)

@@ -52,6 +52,32 @@
 // the detail gives the reason. A Cost function that returns min(cost, burst) admits
 // it for a burst, which is below its price. [Options.Denied] replaces the response.
 //
+// # Several limits
+//
+// [Options.Parts] decides on several limits at once, all or nothing, such as those of
+// a user, a tenant and the service:
+//
+//	limit := httplimit.New(nil, httplimit.Options{
+//		Parts: func(r *http.Request) []limiter.Part {
+//			return []limiter.Part{users.Part(user(r), 1).Named("user"), service.Part("", 1).Named("service")}
+//		},
+//	})
+//
+// RateLimit-Policy then has a member for each part that has a limit, in their order.
+// RateLimit and the X-RateLimit headers are those of the tightest part. Of denied
+// parts that is the one with the longest wait, of which Retry-After is; otherwise it
+// is the part that admits the fewest further requests. The problem document names
+// all parts that deny.
+//
+//	RateLimit-Policy: "user";q=10;w=1, "service";q=5000;w=60
+//	RateLimit: "user";r=9;t=1
+//
+// # Handlers
+//
+// [FromContext] returns the decision to the handler and to [Options.Denied], and
+// [PartsFromContext] that on each part. A handler can settle a part whose cost it
+// knows only afterwards.
+//
 // # Clients
 //
 // The key is the address of the client: see [ClientKey]. Headers that name a client
@@ -59,7 +85,9 @@
 //
 // # Cost
 //
-// A request that is admitted costs about half a microsecond and five
+// A request that is admitted costs about half a microsecond and seven
 // allocations beside its handler: the key, the two header values and their
-// slices. [Options.SkipFailed] and SkipSuccessful add one, LegacyHeaders six.
+// slices, and a copy of the request with the decision in its context.
+// [Options.SkipFailed] and SkipSuccessful add one, LegacyHeaders six. Three parts
+// cost twice as much as one limit by address.
 package httplimit

@@ -191,19 +191,63 @@ func Example_denied() {
 	// Output: 503 Come back in 60 seconds.
 }
 
-// A short limit around a long one; each has its member in the headers. What the
-// outer one denies takes nothing from the inner one.
-func Example_severalLimits() {
-	perSecond, perDay := local(limiter.Per(10, time.Second)), local(limiter.Per(5000, 24*time.Hour))
-	day := httplimit.New(perDay, httplimit.Options{PolicyName: "day"})
-	second := httplimit.New(perSecond, httplimit.Options{PolicyName: "second"})
-	handler := second(day(http.NotFoundHandler()))
-	for _, member := range answer(handler, request("GET", "/")).Header().Values("RateLimit-Policy") {
-		fmt.Println(member)
+// The limits of a user, a tenant and the service, all or nothing.
+func ExampleOptions_parts() {
+	users, tenants, service := local(limiter.Per(3, 10*time.Second)), local(limiter.Per(5, 10*time.Second)), local(limiter.Per(100, 10*time.Second))
+	limit := httplimit.New(nil, httplimit.Options{
+		Parts: func(r *http.Request) []limiter.Part {
+			user, tenant := r.Header.Get("X-User"), r.Header.Get("X-Tenant") // of a session, after it was checked
+			return []limiter.Part{
+				users.Part(user, 1).Named("user"),
+				tenants.Part(tenant, 1).Named("tenant"),
+				service.Part("", 1).Named("service"),
+			}
+		},
+	})
+	handler := limit(http.NotFoundHandler())
+	for range 3 {
+		answer(handler, request("GET", "/"))
 	}
+	resp := answer(handler, request("GET", "/"))
+	fmt.Println(resp.Code, resp.Header().Get("RateLimit-Policy"))
+	fmt.Println("retry after", resp.Header().Get("Retry-After"), resp.Header().Get("RateLimit"))
+	fmt.Println("the tenant has", tenants.Peek("").Remaining)
 	// Output:
-	// "second";q=10;w=1
-	// "day";q=5000;w=86400
+	// 429 "user";q=3;w=10, "tenant";q=5;w=10, "service";q=100;w=10
+	// retry after 4 "user";r=0;t=4
+	// the tenant has 2
+}
+
+func ExampleFromContext() {
+	limit := httplimit.New(local(limiter.Per(100, time.Minute)), httplimit.Options{})
+	handler := limit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		res, _ := httplimit.FromContext(r.Context())
+		fmt.Fprintln(w, res.Remaining, "requests left of", res.Limit.Burst)
+	}))
+	fmt.Print(answer(handler, request("GET", "/")).Body)
+	// Output: 99 requests left of 100
+}
+
+// Requests a minute, and tokens of a language model a minute: these are estimated, and
+// settled by the handler.
+func ExamplePartsFromContext() {
+	requests, tokens := local(limiter.Per(60, time.Minute)), local(limiter.Per(10_000, time.Minute))
+	limit := httplimit.New(nil, httplimit.Options{
+		Parts: func(*http.Request) []limiter.Part {
+			return []limiter.Part{requests.Part("key", 1).Named("requests"), tokens.Part("key", 2500).Named("tokens")}
+		},
+	})
+	answerPrompt := func(w http.ResponseWriter, _ *http.Request) (used int) {
+		fmt.Fprintln(w, "yes")
+		return 800
+	}
+	complete := limit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		used := answerPrompt(w, r)
+		httplimit.PartsFromContext(r.Context())[1].Settle(used) // the second part: an estimate of tokens
+	}))
+	answer(complete, request("POST", "/complete"))
+	fmt.Println(requests.Peek("key").Remaining, tokens.Peek("key").Remaining)
+	// Output: 59 9200
 }
 
 func ExampleHealth() {

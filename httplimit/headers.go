@@ -32,6 +32,14 @@ type headers struct {
 }
 
 func (hs headers) set(h http.Header, res limiter.Result) {
+	if hs.standard && res.Remaining != math.MaxInt {
+		h.Add(policyHeader, hs.policy(res.Limit))
+	}
+	hs.setTightest(h, res)
+}
+
+// setTightest sets all headers except RateLimit-Policy.
+func (hs headers) setTightest(h http.Header, res limiter.Result) {
 	if !res.Allowed && !never(res) {
 		h.Set("Retry-After", decimal(ceilSeconds(res.RetryAfter)))
 	}
@@ -39,7 +47,6 @@ func (hs headers) set(h http.Header, res limiter.Result) {
 		return // no limit, no headers
 	}
 	if hs.standard {
-		h.Add(policyHeader, hs.policy(res.Limit))
 		h.Add(rateLimitHeader, hs.serviceLimit(res))
 	}
 	if hs.legacy {
@@ -51,14 +58,66 @@ func (hs headers) set(h http.Header, res limiter.Result) {
 	}
 }
 
+// setParts sets the headers of a decision on several limits: RateLimit-Policy has a
+// member for each part that has a limit, and the others are those of the tightest part.
+func (m *middleware) setParts(h http.Header, parts []limiter.Estimate, res limiter.Result, tightest int) {
+	hs := m.headers
+	if hs.standard {
+		var space [256]byte
+		b := space[:0]
+		for i, p := range parts {
+			if p.Result().Remaining == math.MaxInt {
+				continue
+			}
+			if len(b) > 0 {
+				b = append(b, ", "...)
+			}
+			b = appendPolicy(appendQuoted(b, m.nameOf(parts, i)), p.Result().Limit)
+		}
+		if len(b) > 0 {
+			h.Add(policyHeader, string(b))
+		}
+	}
+	if tightest >= 0 {
+		hs.name = quoted(m.nameOf(parts, tightest))
+	}
+	hs.setTightest(h, res)
+}
+
+// nameOf returns the name of a part's policy, as text.
+func (m *middleware) nameOf(parts []limiter.Estimate, i int) string {
+	switch name := parts[i].Name(); {
+	case name != "":
+		return name
+	case i == 0:
+		return m.PolicyName
+	}
+	return m.PolicyName + "-" + strconv.Itoa(i+1)
+}
+
+// violated returns the printable names of the parts that deny.
+func (m *middleware) violated(parts []limiter.Estimate) (names []string) {
+	for i, p := range parts {
+		if !p.Result().Allowed {
+			names = append(names, printable(m.nameOf(parts, i)))
+		}
+	}
+	return names
+}
+
 // policy returns the member of RateLimit-Policy.
 func (hs headers) policy(l limiter.Limit) string {
 	var space [64]byte
-	b := appendParameter(append(space[:0], hs.name...), ";q=", int64(l.Burst))
+	return string(appendPolicy(append(space[:0], hs.name...), l))
+}
+
+// appendPolicy appends the parameters of a policy.
+func appendPolicy(b []byte, l limiter.Limit) []byte {
+	b = appendParameter(b, ";q=", int64(l.Burst))
 	if l.Rate > 0 {
 		b = appendParameter(b, ";w=", window(l))
 	}
-	return string(b)
+	return b
 }
 
 // serviceLimit returns the member of RateLimit.
@@ -125,16 +184,31 @@ func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 func printable(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			fmt.Fprintf(&b, "%%%02X", s[i])
-		} else {
+		if isPrintable(s[i]) {
 			b.WriteByte(s[i])
+		} else {
+			fmt.Fprintf(&b, "%%%02X", s[i])
 		}
 	}
 	return b.String()
 }
 
-// quoted returns printable text as a String of RFC 9651.
-func quoted(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+func isPrintable(c byte) bool { return c >= ' ' && c <= '~' }
+
+// quoted returns text as a String of RFC 9651, printable.
+func quoted(s string) string { return string(appendQuoted(nil, s)) }
+
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case !isPrintable(c):
+			b = fmt.Appendf(b, "%%%02X", c)
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
 }

@@ -19,11 +19,19 @@ type Options struct {
 	// nothing, and is admitted unless the key is in debt. A cost above the burst
 	// is never admitted. Default: 1.
 	Cost func(*http.Request) int
+	// Parts returns the parts of a decision on several limits, all or nothing: of
+	// the user, the tenant and the service. It is in place of Key and Cost. Name
+	// the parts for the headers and the problem document, by [limiter.Part.Named]:
+	// the names are public. A part without a name has PolicyName, with "-2" after it
+	// if it is the second part, and so on. A request without parts passes. Default:
+	// one part, of Key and Cost.
+	Parts func(*http.Request) []limiter.Part
 	// Skip returns true for requests that pass without a decision, and without
 	// headers. Default: none.
 	Skip func(*http.Request) bool
 	// Denied writes the response to a denied request. The headers, with
-	// Retry-After, are already set. Default: 429 with a problem document.
+	// Retry-After, are already set, and [FromContext] has the decision. Default:
+	// 429 with a problem document.
 	Denied http.Handler
 	// PolicyName is the name of the limit in the RateLimit headers and in the
 	// problem document. Any text will do: bytes other than printable ASCII,
@@ -50,10 +58,14 @@ type Options struct {
 }
 
 // New returns middleware that passes the requests that l admits to the next handler.
-// It panics if l is nil.
+// It panics if l is nil, or if opts has Parts beside Key or Cost. With Parts, which have
+// their own limiters, l is not used and may be nil.
 func New(l *limiter.Limiter, opts Options) func(http.Handler) http.Handler {
-	if l == nil {
+	if l == nil && opts.Parts == nil {
 		panic("httplimit: New: the limiter is nil")
+	}
+	if opts.Parts != nil && (opts.Key != nil || opts.Cost != nil) {
+		panic("httplimit: New: Options.Parts is in place of Key and Cost: leave these out")
 	}
 	m := newMiddleware(l, opts)
 	return func(next http.Handler) http.Handler {
@@ -78,43 +90,73 @@ func newMiddleware(l *limiter.Limiter, opts Options) *middleware {
 	if opts.PolicyName == "" {
 		opts.PolicyName = "default"
 	}
-	name := printable(opts.PolicyName)
 	return &middleware{
 		Options: opts,
 		limiter: l,
-		headers: headers{name: quoted(name), standard: !opts.NoHeaders, legacy: opts.LegacyHeaders},
-		denial:  newDenial(name),
+		headers: headers{name: quoted(opts.PolicyName), standard: !opts.NoHeaders, legacy: opts.LegacyHeaders},
+		denial:  newDenial(printable(opts.PolicyName)),
 	}
 }
 
 func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if m.Skip != nil && m.Skip(r) {
+	switch {
+	case m.Skip != nil && m.Skip(r):
 		next.ServeHTTP(w, r)
-		return
+	case m.Parts != nil:
+		m.serveParts(w, r, next)
+	default:
+		m.serveKey(w, r, next)
 	}
+}
+
+// serveKey serves a request by one limit.
+func (m *middleware) serveKey(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	key, cost := m.Key(r), m.Cost(r)
 	res := m.limiter.TakeN(key, cost)
 	m.headers.set(w.Header(), res)
 	switch {
 	case !res.Allowed && m.Denied != nil:
-		m.Denied.ServeHTTP(w, r)
+		m.Denied.ServeHTTP(w, withDecision(r, res, nil))
 	case !res.Allowed:
-		m.denial.write(w, res)
-	case (m.SkipFailed || m.SkipSuccessful) && !res.Shadow && res.Remaining != math.MaxInt: // tokens were taken
-		m.serveAndRefund(w, r, next, key, cost)
+		deny(w, m.denial.of(res))
+	case m.refunds() && !res.Shadow && res.Remaining != math.MaxInt: // tokens were taken
+		m.serveAndRefund(w, withDecision(r, res, nil), next, func() { m.limiter.Refund(key, cost) })
 	default:
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, withDecision(r, res, nil))
 	}
 }
 
-// serveAndRefund runs the handler, and gives the cost back by the status of its
+// serveParts serves a request by several limits.
+func (m *middleware) serveParts(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	parts, res, tightest := limiter.EstimateAll(m.Parts(r)...)
+	m.setParts(w.Header(), parts, res, tightest)
+	switch {
+	case !res.Allowed && m.Denied != nil:
+		m.Denied.ServeHTTP(w, withDecision(r, res, parts))
+	case !res.Allowed:
+		deny(w, documentOf(res, m.violated(parts)))
+	case m.refunds():
+		m.serveAndRefund(w, withDecision(r, res, parts), next, func() {
+			for _, p := range parts {
+				p.Settle(0)
+			}
+		})
+	default:
+		next.ServeHTTP(w, withDecision(r, res, parts))
+	}
+}
+
+// refunds reports whether some requests get their tokens back.
+func (m *middleware) refunds() bool { return m.SkipFailed || m.SkipSuccessful }
+
+// serveAndRefund runs the handler, and gives the tokens back by the status of its
 // response.
-func (m *middleware) serveAndRefund(w http.ResponseWriter, r *http.Request, next http.Handler, key string, cost int) {
+func (m *middleware) serveAndRefund(w http.ResponseWriter, r *http.Request, next http.Handler, refund func()) {
 	rec := &recorder{ResponseWriter: w}
 	failed := true // stays true if the handler panics
 	defer func() {
 		if failed && m.SkipFailed || !failed && m.SkipSuccessful {
-			m.limiter.Refund(key, cost)
+			refund()
 		}
 	}()
 	next.ServeHTTP(rec, r)

@@ -11,7 +11,8 @@ import (
 )
 
 // withChi limits two routes by tenant, a parameter of their path, which chi has in
-// middleware set by With. A failed request costs nothing.
+// middleware set by With. A failed request costs nothing. For limits of the user and the
+// service beside that of the tenant, set Parts in place of Key (examples/tenants).
 func withChi(l *limiter.Limiter) http.Handler {
 	r := chi.NewRouter()
 	r.Handle("/healthz/limiter", httplimit.Health(l))
@@ -20,7 +21,8 @@ func withChi(l *limiter.Limiter) http.Handler {
 		SkipFailed: true,
 	}))
 	limited.Get("/{tenant}/hello", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(w, "hello", chi.URLParam(r, "tenant"))
+		res, _ := httplimit.FromContext(r.Context())
+		fmt.Fprintf(w, "hello %s, %d left\n", chi.URLParam(r, "tenant"), res.Remaining)
 	})
 	limited.Get("/{tenant}/fail", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "failed", http.StatusInternalServerError)

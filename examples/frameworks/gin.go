@@ -19,7 +19,10 @@ func withGin(l *limiter.Limiter) http.Handler {
 		Key:        func(r *http.Request) string { return ginContext(r).Param("tenant") },
 		SkipFailed: true,
 	})))
-	limited.GET("/hello", func(c *gin.Context) { c.String(http.StatusOK, "hello %s\n", c.Param("tenant")) })
+	limited.GET("/hello", func(c *gin.Context) {
+		res, _ := httplimit.FromContext(c.Request.Context())
+		c.String(http.StatusOK, "hello %s, %d left\n", c.Param("tenant"), res.Remaining)
+	})
 	limited.GET("/fail", func(c *gin.Context) { c.String(http.StatusInternalServerError, "failed\n") })
 	return r
 }
@@ -28,8 +31,9 @@ func withGin(l *limiter.Limiter) http.Handler {
 func middleware(limit func(http.Handler) http.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		passed := false
-		next := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			passed = true
+			c.Request = r // for httplimit.FromContext
 			c.Next()
 			// Gin's handlers write to c.Writer: pass the status on to w,
 			// which may record it.

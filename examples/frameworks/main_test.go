@@ -28,11 +28,11 @@ func testLimitedByTenant(t *testing.T, app func(*limiter.Limiter) http.Handler) 
 		{"/a/fail", "failed\n", 500}, // costs nothing
 		{"/a/fail", "failed\n", 500},
 		{"/a/fail", "failed\n", 500},
-		{"/a/hello", "hello a\n", 200},
-		{"/a/hello", "hello a\n", 200},
+		{"/a/hello", "hello a, 1 left\n", 200},
+		{"/a/hello", "hello a, 0 left\n", 200},
 		{"/a/hello", "", 429},
 		{"/a/fail", "", 429},
-		{"/b/hello", "hello b\n", 200},
+		{"/b/hello", "hello b, 1 left\n", 200},
 		{"/healthz/limiter", "", 200},
 	} {
 		w := httptest.NewRecorder()
