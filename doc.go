@@ -30,10 +30,10 @@
 //		return err // ctx is done, or its deadline comes first
 //	}
 //
-// [Limiter.Take] returns the details that headers need, [Limiter.Reserve] how long to wait. For
-// a cost that is known only afterwards, take an estimate and then [Limiter.Charge]
-// or [Limiter.Refund] the difference. [TakeAll] and [WaitAll] decide on several
-// limits at once; [Config.LimitFor] gives keys limits of their own; [Config.Shadow]
+// [Limiter.Take] returns the details that headers need, [Limiter.Reserve] how long to wait.
+// [Limiter.Estimate] is for a cost that is known only afterwards, [Limiter.Charge] and
+// [Limiter.Refund] for one without a decision. [TakeAll], [WaitAll] and [EstimateAll]
+// decide on several limits at once; [Config.LimitFor] gives keys limits of their own; [Config.Shadow]
 // tries a limit out.
 //
 // Package httplimit is middleware for net/http. Package limits reads limits from a

@@ -112,23 +112,56 @@ func ExampleLimiter_Take() {
 	// Output: true 100/1m0s 99
 }
 
-// A token budget for a language model: take an estimate before the call, and
-// settle the difference after it.
-func ExampleLimiter_Charge() {
+// complete answers a prompt with a language model, and returns the tokens used.
+func complete(prompt string) (used int) { return 500 * len(prompt) }
+
+// A token budget for a language model: take an estimate before the call, and settle it
+// after the call.
+func ExampleLimiter_Estimate() {
 	l, err := limiter.New(limiter.Config{Limit: limiter.Per(10_000, time.Minute)})
 	if err != nil {
 		panic(err)
 	}
-	settle := func(key string, estimate, used int) {
-		l.Charge(key, used-estimate) // does nothing below 1
-		l.Refund(key, estimate-used) // likewise
-	}
-	const estimate = 2000
-	if l.AllowN("tenant:7", estimate) {
-		settle("tenant:7", estimate, 3500)
+	prompt := "Why me?"
+	estimate, r := l.Estimate("tenant:7", 2500)
+	if r.Allowed {
+		estimate.Settle(complete(prompt)) // the tokens used: 3500
 	}
 	fmt.Println(l.Peek("tenant:7").Remaining)
 	// Output: 6500
+}
+
+// Requests and tokens in one decision. A request costs 1, and the tokens are settled.
+func ExampleEstimateAll() {
+	requests, err := limiter.New(limiter.Config{Limit: limiter.Per(60, time.Minute), Prefix: "requests"})
+	if err != nil {
+		panic(err)
+	}
+	tokens, err := limiter.New(limiter.Config{Limit: limiter.Per(10_000, time.Minute), Prefix: "tokens"})
+	if err != nil {
+		panic(err)
+	}
+	prompt := "Why?"
+	es, r, _ := limiter.EstimateAll(requests.Part("tenant:7", 1), tokens.Part("tenant:7", 2500))
+	if r.Allowed {
+		es[1].Settle(complete(prompt))
+	}
+	fmt.Println(requests.Peek("tenant:7").Remaining, tokens.Peek("tenant:7").Remaining)
+	// Output: 59 8000
+}
+
+// Bytes are known when they are sent, and nothing is estimated.
+func ExampleLimiter_Charge() {
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(1<<20, time.Second)})
+	if err != nil {
+		panic(err)
+	}
+	if l.AllowN("user:42", 0) { // unless it is in debt
+		sent := 3 << 20
+		l.Charge("user:42", sent)
+	}
+	fmt.Println(l.AllowN("user:42", 0))
+	// Output: false
 }
 
 func ExampleLimiter_Reserve() {

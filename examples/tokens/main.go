@@ -3,8 +3,8 @@
 //
 //	go run ./examples/tokens
 //
-// Look at ask: it takes an estimate before the call, and charges or refunds the
-// difference after it. A failed call has used nothing, and gets all back.
+// Look at ask: it takes an estimate before the call, and settles it after the call, which
+// charges or refunds the difference. A failed call has used nothing, and gets all back.
 package main
 
 import (
@@ -24,10 +24,8 @@ func main() {
 		log.Fatal(err)
 	}
 	defer l.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	for _, prompt := range []string{"short", "long", "fail", strings.Repeat("all of Proust. ", 3000)} {
-		answer, err := ask(ctx, l, "tenant:7", prompt, pretend)
+		answer, err := ask(context.Background(), l, "tenant:7", prompt, pretend)
 		if err != nil {
 			answer = err.Error()
 		}
@@ -43,13 +41,13 @@ const maxAnswer = 1000
 
 // ask sends a prompt if the tenant has the tokens for it.
 func ask(ctx context.Context, l *limiter.Limiter, tenant, prompt string, m model) (string, error) {
-	estimate := len(prompt)/4 + maxAnswer
-	if err := l.WaitN(ctx, tenant, estimate); err != nil {
-		return "", err
+	most := len(prompt)/4 + maxAnswer
+	estimate, res := l.Estimate(tenant, most)
+	if !res.Allowed {
+		return "", fmt.Errorf("over the limit: %d tokens of %d", most, res.Remaining)
 	}
 	answer, used, err := m(ctx, prompt)
-	l.Charge(tenant, used-estimate) // does nothing below 1
-	l.Refund(tenant, estimate-used) // likewise; all of it if nothing was used
+	estimate.Settle(used)
 	return answer, err
 }
 
