@@ -3,6 +3,12 @@ package grpclimit
 import (
 	"context"
 	"math"
+	"strconv"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/seed-e56e777b/limiter"
 )
@@ -17,42 +23,74 @@ type call struct {
 }
 
 func newCall(ctx context.Context, l *limiter.Limiter, opts Options, method string) *call {
-	return &call{limiter: l, opts: opts, ctx: ctx, method: method, key: opts.Key(ctx, method)}
+	c := &call{limiter: l, opts: opts, ctx: ctx, method: method}
+	if opts.Parts == nil {
+		c.key = opts.Key(ctx, method)
+	}
+	return c
 }
 
-// take takes the cost of msg. It returns the tokens taken, or the error with which
-// the call ends.
-func (c *call) take(msg any) (taken int, err error) {
-	cost := c.opts.Cost(c.ctx, c.method, msg)
-	r := c.limiter.TakeN(c.key, cost)
-	if r.Shadow || r.Remaining == math.MaxInt {
-		return 0, nil // shadow mode, or no limit: nothing was taken
+// take takes the cost of msg. It returns the decision, or the error with which the call
+// ends.
+func (c *call) take(msg any) (*decision, error) {
+	d := c.decide(msg)
+	if d.result.Allowed {
+		return d, nil
 	}
-	if r.Allowed {
-		return cost, nil
-	}
+	c.pushBack(d.result)
 	if c.opts.Denied != nil {
-		if err := c.opts.Denied(c.ctx, c.method, r); err != nil {
-			return 0, err
+		if err := c.opts.Denied(d.context(c.ctx), c.method, d.result); err != nil {
+			return nil, err
 		}
 	}
-	return 0, DeniedError(r)
+	return nil, DeniedError(d.result)
 }
+
+func (c *call) decide(msg any) *decision {
+	if c.opts.Parts != nil {
+		parts, r, _ := limiter.EstimateAll(c.opts.Parts(c.ctx, c.method, msg)...)
+		return &decision{result: r, parts: parts, refund: func() {
+			for _, p := range parts {
+				p.Settle(0)
+			}
+		}}
+	}
+	cost := c.opts.Cost(c.ctx, c.method, msg)
+	d := &decision{result: c.limiter.TakeN(c.key, cost)}
+	if !d.result.Shadow && d.result.Remaining != math.MaxInt { // otherwise nothing was taken
+		d.refund = func() { c.limiter.Refund(c.key, cost) }
+	}
+	return d
+}
+
+// pushBack tells the retry policy of the client when to try again, or that it should not.
+func (c *call) pushBack(r limiter.Result) {
+	millis := int64(-1) // never
+	if r.RetryAfter != rate.InfDuration {
+		up := (r.RetryAfter + time.Millisecond - 1) / time.Millisecond
+		millis = min(int64(up), math.MaxInt32) // 24 days, within the range of any client
+	}
+	// It fails only if the status was sent, or without a transport, as in tests.
+	_ = grpc.SetTrailer(c.ctx, metadata.Pairs(pushbackKey, strconv.FormatInt(millis, 10)))
+}
+
+// pushbackKey is the trailer of gRFC A6, "Client Retries".
+const pushbackKey = "grpc-retry-pushback-ms"
 
 // run takes the cost of msg, runs the handler, and gives the tokens back as the
 // options require. A handler that panics has failed.
-func (c *call) run(msg any, handle func() error) error {
-	taken, err := c.take(msg)
+func (c *call) run(msg any, handle func(ctx context.Context) error) error {
+	d, err := c.take(msg)
 	if err != nil {
 		return err
 	}
 	givesBack := c.opts.SkipFailed
 	defer func() {
-		if givesBack {
-			c.limiter.Refund(c.key, taken)
+		if givesBack && d.refund != nil {
+			d.refund()
 		}
 	}()
-	err = handle()
+	err = handle(d.context(c.ctx))
 	givesBack = c.opts.givesBack(err)
 	return err
 }

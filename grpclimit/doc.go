@@ -11,11 +11,20 @@
 //
 // # Denials
 //
-// A call that exceeds the limit ends with [codes.ResourceExhausted]. Clients of
-// grpc-go repeat such a call only if their retry policy includes that code. The
-// status has a google.rpc.RetryInfo with the time after which the call is expected
-// to be admitted. Except: there is none for a cost above the burst, for which no
-// wait helps.
+// A call that exceeds the limit ends with [codes.ResourceExhausted]. The status has a
+// google.rpc.RetryInfo with the time after which the call is expected to be admitted.
+// Except: there is none for a cost above the burst, for which no wait helps.
+//
+// The trailer has the same time as grpc-retry-pushback-ms, in milliseconds, or -1 if
+// no wait helps. That is what a client's retry policy heeds. With a policy that
+// includes RESOURCE_EXHAUSTED, a client of grpc-go waits as long and repeats the call:
+//
+//	{"methodConfig": [{"name": [{}], "retryPolicy": {
+//		"maxAttempts": 3, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
+//		"retryableStatusCodes": ["RESOURCE_EXHAUSTED"]
+//	}}]}
+//
+// A client can't repeat a stream whose server has already sent a message or headers.
 //
 //	for _, detail := range status.Convert(err).Details() {
 //		if info, ok := detail.(*errdetails.RetryInfo); ok {
@@ -25,6 +34,14 @@
 //
 // The status has no QuotaFailure, because that would have to name the key, which may
 // be a secret. [Options.Denied] can add one.
+//
+// # Several limits
+//
+// [Options.Parts] decides on several limits at once, all or nothing, such as those of
+// a user, a tenant and the service. The time to retry after is the longest of the
+// parts that deny. [FromContext] returns the decision to the handler and to Denied,
+// and [PartsFromContext] that on each part, which the handler can settle if it knows
+// the cost only afterwards.
 //
 // # Streams
 //

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -95,4 +96,51 @@ func serve(server *grpc.Server) *grpc.ClientConn {
 		panic(err)
 	}
 	return conn
+}
+
+// The limits of a tenant's calls and of its bytes, all or nothing.
+func ExampleOptions_parts() {
+	open := func(prefix string, lim limiter.Limit) *limiter.Limiter {
+		l, err := limiter.New(limiter.Config{Limit: lim, Prefix: prefix}) // with Redis: client, Processes: size of the fleet
+		if err != nil {
+			panic(err)
+		}
+		return l
+	}
+	calls, bytes := open("calls", limiter.Per(100, time.Minute)), open("bytes", limiter.Per(1<<20, time.Minute))
+	opts := grpclimit.Options{
+		Parts: func(ctx context.Context, _ string, msg any) []limiter.Part {
+			tenant := fmt.Sprint(metadata.ValueFromIncomingContext(ctx, "tenant")) // authenticated before
+			size := 0
+			if m, ok := msg.(proto.Message); ok {
+				size = proto.Size(m)
+			}
+			return []limiter.Part{calls.Part(tenant, 1).Named("calls"), bytes.Part(tenant, size).Named("bytes")}
+		},
+		Denied: func(ctx context.Context, _ string, r limiter.Result) error {
+			for _, p := range grpclimit.PartsFromContext(ctx) {
+				if !p.Result().Allowed {
+					return status.Errorf(codes.ResourceExhausted, "the limit of %s is %d", p.Name(), p.Result().Limit.Burst)
+				}
+			}
+			return nil
+		},
+	}
+	server := grpc.NewServer(
+		grpc.UnaryInterceptor(grpclimit.UnaryServerInterceptor(nil, opts)),
+		grpc.StreamInterceptor(grpclimit.StreamServerInterceptor(nil, opts)),
+	)
+	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	conn := serve(server)
+	defer server.Stop()
+	defer conn.Close()
+
+	client := grpc_health_v1.NewHealthClient(conn)
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "tenant", "7")
+	for range 100 {
+		_, _ = client.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	}
+	_, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	fmt.Println(status.Convert(err).Message())
+	// Output: the limit of calls is 100
 }

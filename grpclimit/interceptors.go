@@ -10,17 +10,15 @@ import (
 )
 
 // UnaryServerInterceptor returns an interceptor that limits unary calls by l. It
-// panics if l is nil.
+// panics if l is nil, or if opts has Parts beside Key or Cost. With Parts, which have
+// their own limiters, l is not used and may be nil.
 func UnaryServerInterceptor(l *limiter.Limiter, opts Options) grpc.UnaryServerInterceptor {
-	if l == nil {
-		panic("grpclimit: UnaryServerInterceptor: the limiter is nil")
-	}
-	opts = opts.withDefaults()
+	opts = opts.checked("UnaryServerInterceptor", l)
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 		if opts.Skip(ctx, info.FullMethod) {
 			return handler(ctx, req)
 		}
-		err = newCall(ctx, l, opts, info.FullMethod).run(req, func() error {
+		err = newCall(ctx, l, opts, info.FullMethod).run(req, func(ctx context.Context) error {
 			resp, err = handler(ctx, req)
 			return err
 		})
@@ -29,29 +27,29 @@ func UnaryServerInterceptor(l *limiter.Limiter, opts Options) grpc.UnaryServerIn
 }
 
 // StreamServerInterceptor returns an interceptor that limits streams by l: their
-// opening and, with [Options.PerMessage], each message received. It panics if l is
-// nil.
+// opening and, with [Options.PerMessage], each message received. It panics as
+// [UnaryServerInterceptor] does.
 func StreamServerInterceptor(l *limiter.Limiter, opts Options) grpc.StreamServerInterceptor {
-	if l == nil {
-		panic("grpclimit: StreamServerInterceptor: the limiter is nil")
-	}
-	opts = opts.withDefaults()
+	opts = opts.checked("StreamServerInterceptor", l)
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		if opts.Skip(stream.Context(), info.FullMethod) {
 			return handler(srv, stream)
 		}
 		c := newCall(stream.Context(), l, opts, info.FullMethod)
-		if !opts.PerMessage {
-			return c.run(nil, func() error { return handler(srv, stream) })
-		}
-		limited := &limitedStream{ServerStream: stream, call: c}
-		return c.run(nil, func() error { return limited.outcome(handler(srv, limited)) })
+		return c.run(nil, func(ctx context.Context) error {
+			decided := decidedStream{ServerStream: stream, ctx: ctx}
+			if !opts.PerMessage {
+				return handler(srv, &decided)
+			}
+			limited := &limitedStream{decidedStream: decided, call: c}
+			return limited.outcome(handler(srv, limited))
+		})
 	}
 }
 
 // limitedStream is a stream of which each message received takes tokens.
 type limitedStream struct {
-	grpc.ServerStream
+	decidedStream
 	call   *call
 	denied atomic.Pointer[error] // error of the first denied message
 }

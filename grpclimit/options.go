@@ -21,11 +21,17 @@ type Options struct {
 	// stream. A cost of 0 or less takes nothing, and is denied only while the key
 	// is in debt. Default: 1 for each.
 	Cost func(ctx context.Context, fullMethod string, msg any) int
+	// Parts returns the parts of a decision on several limits, all or nothing: of
+	// the user, the tenant and the service. It is in place of Key and Cost, and
+	// called with the msg that Cost is called with. A call without parts passes.
+	// Default: one part, of Key and Cost.
+	Parts func(ctx context.Context, fullMethod string, msg any) []limiter.Part
 	// Skip returns true for calls that are not limited, such as health checks.
 	// Default: none.
 	Skip func(ctx context.Context, fullMethod string) bool
 	// Denied returns the error of a denied call. If it is nil or returns nil, the
-	// error is [DeniedError].
+	// error is [DeniedError]. With Parts, r is the result of the tightest part, and
+	// [PartsFromContext] has those of all parts.
 	Denied func(ctx context.Context, fullMethod string, r limiter.Result) error
 	// PerMessage is true if every message received on a stream takes tokens, as
 	// well as its opening. Unary calls are not affected.
@@ -39,7 +45,15 @@ type Options struct {
 	SkipSuccessful bool
 }
 
-func (o Options) withDefaults() Options {
+// checked returns the options with their defaults. It panics if they or the limiter can't
+// be used by the named interceptor.
+func (o Options) checked(interceptor string, l *limiter.Limiter) Options {
+	if l == nil && o.Parts == nil {
+		panic("grpclimit: " + interceptor + ": the limiter is nil")
+	}
+	if o.Parts != nil && (o.Key != nil || o.Cost != nil) {
+		panic("grpclimit: " + interceptor + ": Options.Parts is in place of Key and Cost: leave these out")
+	}
 	if o.Key == nil {
 		o.Key = func(ctx context.Context, _ string) string { return PeerAddress(ctx) }
 	}

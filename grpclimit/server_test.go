@@ -25,15 +25,19 @@ import (
 // service answers as its requests tell it to.
 type service struct {
 	pb.UnimplementedTestServiceServer
-	handled  atomic.Int64 // calls and messages that reached a handler
-	stubborn func()       // called after an error on a stream, which then receives again
-	again    error        // what it got then; read it after the stream's end
-	heedless bool         // a stream's handler returns nil after any error
-	called   func()       // called by each unary call, unless nil
+	handled  atomic.Int64          // calls and messages that reached a handler
+	stubborn func()                // called after an error on a stream, which then receives again
+	again    error                 // what it got then; read it after the stream's end
+	heedless bool                  // a stream's handler returns nil after any error
+	called   func()                // called by each unary call, unless nil
+	see      func(context.Context) // called with the context of each call and stream, unless nil
 }
 
-func (s *service) UnaryCall(_ context.Context, req *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+func (s *service) UnaryCall(ctx context.Context, req *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 	s.handled.Add(1)
+	if s.see != nil {
+		s.see(ctx)
+	}
 	if s.called != nil {
 		s.called()
 	}
@@ -47,6 +51,9 @@ func (s *service) UnaryCall(_ context.Context, req *pb.SimpleRequest) (*pb.Simpl
 }
 
 func (s *service) FullDuplexCall(stream pb.TestService_FullDuplexCallServer) error {
+	if s.see != nil {
+		s.see(stream.Context())
+	}
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -101,7 +108,7 @@ func start(t *testing.T, lim limiter.Limit, opts grpclimit.Options) fixture {
 	return startWith(t, limiter.Config{Limit: lim}, opts)
 }
 
-func startWith(t *testing.T, cfg limiter.Config, opts grpclimit.Options) fixture {
+func startWith(t *testing.T, cfg limiter.Config, opts grpclimit.Options, dial ...grpc.DialOption) fixture {
 	t.Helper()
 	l, err := limiter.New(cfg)
 	require.NoError(t, err)
@@ -114,9 +121,9 @@ func startWith(t *testing.T, cfg limiter.Config, opts grpclimit.Options) fixture
 	listener := bufconn.Listen(1 << 16)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	conn, err := grpc.NewClient("passthrough:///bufconn",
+	conn, err := grpc.NewClient("passthrough:///bufconn", append(dial,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))...)
 	require.NoError(t, err)
 	f.TestServiceClient = pb.NewTestServiceClient(conn)
 	t.Cleanup(func() {
