@@ -15,9 +15,15 @@
 // google.rpc.RetryInfo with the time after which the call is expected to be admitted.
 // Except: there is none for a cost above the burst, for which no wait helps.
 //
+//	for _, detail := range status.Convert(err).Details() {
+//		if info, ok := detail.(*errdetails.RetryInfo); ok {
+//			wait(info.GetRetryDelay().AsDuration())
+//		}
+//	}
+//
 // The trailer has the same time as grpc-retry-pushback-ms, in milliseconds, or -1 if
-// no wait helps. That is what a client's retry policy heeds. With a policy that
-// includes RESOURCE_EXHAUSTED, a client of grpc-go waits as long and repeats the call:
+// no wait helps. Retry policies of clients follow it. With a policy that includes
+// RESOURCE_EXHAUSTED, a client of grpc-go waits as long and repeats the call:
 //
 //	{"methodConfig": [{"name": [{}], "retryPolicy": {
 //		"maxAttempts": 3, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
@@ -25,12 +31,6 @@
 //	}}]}
 //
 // A client can't repeat a stream whose server has already sent a message or headers.
-//
-//	for _, detail := range status.Convert(err).Details() {
-//		if info, ok := detail.(*errdetails.RetryInfo); ok {
-//			wait(info.GetRetryDelay().AsDuration())
-//		}
-//	}
 //
 // The status has no QuotaFailure, because that would have to name the key, which may
 // be a secret. [Options.Denied] can add one.

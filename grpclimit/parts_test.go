@@ -37,9 +37,9 @@ func TestPartsAreOneDecision(t *testing.T) {
 	f := start(t, hourly(1), grpclimit.Options{
 		Parts: partsOf(user.Part("u", 1).Named("user"), tenant.Part("t", 1).Named("tenant")),
 		Denied: func(ctx context.Context, _ string, r limiter.Result) error {
-			got, ok := grpclimit.FromContext(ctx)
-			require.True(t, ok)
-			require.Equal(t, r, got)
+			if got, ok := grpclimit.FromContext(ctx); !ok || got != r {
+				t.Errorf("the context has %+v, %v; want %+v", got, ok, r)
+			}
 			var names []string
 			for _, p := range grpclimit.PartsFromContext(ctx) {
 				if !p.Result().Allowed {
@@ -111,7 +111,9 @@ func TestPartsAreGivenBack(t *testing.T) {
 func TestPartsOfMessages(t *testing.T) {
 	streams, bytes := newLimiter(t, hourly(9)), newLimiter(t, hourly(50))
 	f := start(t, hourly(1), grpclimit.Options{PerMessage: true, Parts: func(_ context.Context, method string, msg any) []limiter.Part {
-		require.Equal(t, streamMethod, method)
+		if method != streamMethod {
+			t.Errorf("parts of %q", method)
+		}
 		if m, ok := msg.(*pb.StreamingOutputCallRequest); ok {
 			return []limiter.Part{bytes.Part("k", len(m.GetPayload().GetBody()))}
 		}
@@ -119,9 +121,9 @@ func TestPartsOfMessages(t *testing.T) {
 	}})
 	f.service.see = func(ctx context.Context) {
 		r, ok := grpclimit.FromContext(ctx)
-		require.True(t, ok)
-		require.Equal(t, hourly(9), r.Limit)
-		require.Len(t, grpclimit.PartsFromContext(ctx), 2)
+		if parts := grpclimit.PartsFromContext(ctx); !ok || r.Limit != hourly(9) || len(parts) != 2 {
+			t.Errorf("the stream has %+v, %v, %d parts", r, ok, len(parts))
+		}
 	}
 	large := &pb.StreamingOutputCallRequest{Payload: &pb.Payload{Body: make([]byte, 20)}}
 	answered, err := f.stream(t, large, large, large)
@@ -138,11 +140,13 @@ func TestHandlersGetTheDecision(t *testing.T) {
 	left := 4
 	f.service.see = func(ctx context.Context) {
 		r, ok := grpclimit.FromContext(ctx)
-		require.Equal(t, !skip, ok)
-		require.Nil(t, grpclimit.PartsFromContext(ctx))
+		if ok == skip || grpclimit.PartsFromContext(ctx) != nil {
+			t.Errorf("skipped is %v, and there is a decision: %v", skip, ok)
+		}
 		if ok {
-			require.True(t, r.Allowed)
-			require.Equal(t, left, r.Remaining)
+			if !r.Allowed || r.Remaining != left {
+				t.Errorf("got %+v, want %d left", r, left)
+			}
 			left--
 		}
 	}
