@@ -33,8 +33,8 @@
 // [Limiter.Take] returns the details that headers need, [Limiter.Reserve] how long to wait.
 // [Limiter.Estimate] is for a cost that is known only afterwards, [Limiter.Charge] and
 // [Limiter.Refund] for one without a decision. [TakeAll], [WaitAll] and [EstimateAll]
-// decide on several limits at once; [Config.LimitFor] gives keys limits of their own; [Config.Shadow]
-// tries a limit out.
+// decide on several limits at once; [Config.LimitFor] gives keys limits of their own;
+// [Config.Shadow] tries a limit out.
 //
 // Package httplimit is middleware for net/http. Package limits reads limits from a
 // file or from Redis. The modules grpclimit, promlimit and otellimit serve gRPC,

@@ -32,7 +32,7 @@ func newCall(ctx context.Context, l *limiter.Limiter, opts Options, method strin
 
 // take takes the cost of msg. It returns the decision, or the error with which the call
 // ends.
-func (c *call) take(msg any) (*decision, error) {
+func (c *call) take(msg any) (decision, error) {
 	d := c.decide(msg)
 	if d.result.Allowed {
 		return d, nil
@@ -40,27 +40,33 @@ func (c *call) take(msg any) (*decision, error) {
 	c.pushBack(d.result)
 	if c.opts.Denied != nil {
 		if err := c.opts.Denied(d.context(c.ctx), c.method, d.result); err != nil {
-			return nil, err
+			return decision{}, err
 		}
 	}
-	return nil, DeniedError(d.result)
+	return decision{}, DeniedError(d.result)
 }
 
-func (c *call) decide(msg any) *decision {
+func (c *call) decide(msg any) (d decision) {
 	if c.opts.Parts != nil {
-		parts, r, _ := limiter.EstimateAll(c.opts.Parts(c.ctx, c.method, msg)...)
-		return &decision{result: r, parts: parts, refund: func() {
-			for _, p := range parts {
-				p.Settle(0)
-			}
-		}}
+		d.parts, d.result, _ = limiter.EstimateAll(c.opts.Parts(c.ctx, c.method, msg)...)
+		return d
 	}
 	cost := c.opts.Cost(c.ctx, c.method, msg)
-	d := &decision{result: c.limiter.TakeN(c.key, cost)}
+	d.result = c.limiter.TakeN(c.key, cost)
 	if !d.result.Shadow && d.result.Remaining != math.MaxInt { // otherwise nothing was taken
-		d.refund = func() { c.limiter.Refund(c.key, cost) }
+		d.taken = cost
 	}
 	return d
+}
+
+// refund gives back the tokens that an admitted call has taken.
+func (c *call) refund(d decision) {
+	for _, p := range d.parts {
+		p.Settle(0)
+	}
+	if d.taken > 0 {
+		c.limiter.Refund(c.key, d.taken)
+	}
 }
 
 // pushBack tells the retry policy of the client when to try again, or that it should not.
@@ -86,8 +92,8 @@ func (c *call) run(msg any, handle func(ctx context.Context) error) error {
 	}
 	givesBack := c.opts.SkipFailed
 	defer func() {
-		if givesBack && d.refund != nil {
-			d.refund()
+		if givesBack {
+			c.refund(d)
 		}
 	}()
 	err = handle(d.context(c.ctx))

@@ -9,15 +9,13 @@ import (
 )
 
 // FromContext returns the decision on a call, from the context that the handler or
-// [Options.Denied] got; of a stream, the decision on its opening. With [Options.Parts]
-// it is that of the tightest part. Of several interceptors it is the innermost one's.
-// It is not ok if the call has passed no interceptor, or was skipped.
+// [Options.Denied] got. The handler of a stream gets the decision on its opening, and
+// Denied that on a denied message. With [Options.Parts] it is that of the tightest part.
+// Of several interceptors it is the innermost one's. It is not ok if the call has passed
+// no interceptor, or was skipped.
 func FromContext(ctx context.Context) (r limiter.Result, ok bool) {
-	d, ok := ctx.Value(contextKey{}).(*decision)
-	if !ok {
-		return limiter.Result{}, false
-	}
-	return d.result, true
+	d, ok := ctx.Value(contextKey{}).(decision)
+	return d.result, ok
 }
 
 // PartsFromContext returns the decision on each part of [Options.Parts], in their order;
@@ -25,10 +23,8 @@ func FromContext(ctx context.Context) (r limiter.Result, ok bool) {
 // [limiter.Estimate.Settle]. Afterwards SkipFailed and SkipSuccessful give back nothing
 // of that part.
 func PartsFromContext(ctx context.Context) []limiter.Estimate {
-	if d, ok := ctx.Value(contextKey{}).(*decision); ok {
-		return d.parts
-	}
-	return nil
+	d, _ := ctx.Value(contextKey{}).(decision)
+	return d.parts
 }
 
 type contextKey struct{}
@@ -37,11 +33,11 @@ type contextKey struct{}
 type decision struct {
 	result limiter.Result
 	parts  []limiter.Estimate
-	refund func() // gives back the tokens taken; nil: none were taken
+	taken  int // tokens of Options.Key
 }
 
 // context returns ctx with the decision.
-func (d *decision) context(ctx context.Context) context.Context {
+func (d decision) context(ctx context.Context) context.Context {
 	return context.WithValue(ctx, contextKey{}, d)
 }
 

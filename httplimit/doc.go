@@ -85,9 +85,9 @@
 //
 // # Cost
 //
-// A request that is admitted costs about half a microsecond and seven
+// A request that is admitted costs less than a microsecond and seven
 // allocations beside its handler: the key, the two header values and their
 // slices, and a copy of the request with the decision in its context.
 // [Options.SkipFailed] and SkipSuccessful add one, LegacyHeaders six. Three parts
-// cost twice as much as one limit by address.
+// cost about twice as much as one limit by address.
 package httplimit

@@ -39,7 +39,7 @@ func TestCostsAreSettled(t *testing.T) {
 		}
 		for tenant, prompt := range map[string]string{"t": "in debt", "u": strings.Repeat("too long ", 5000)} {
 			_, err := ask(t.Context(), l, tenant, prompt, func(context.Context, string) (string, int, error) {
-				t.Errorf("%s was asked of the model", prompt[:8])
+				t.Errorf("%.8s was asked of the model", prompt)
 				return "", 0, nil
 			})
 			require.Error(t, err)
