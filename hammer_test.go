@@ -285,9 +285,16 @@ func (h *hammer) disturb(rng *rand.Rand, key string, n int) {
 // count takes tokens of the conserved key, or gives some back.
 func (h *hammer) count(rng *rand.Rand) {
 	n := rng.IntN(5)
-	switch rng.IntN(4) {
+	switch rng.IntN(5) {
 	case 0:
 		h.Charge(conserved, n)
+	case 2:
+		e, r := h.Estimate(conserved, rng.IntN(5))
+		if !r.Allowed {
+			h.t.Error("the conserved key denies")
+		}
+		e.Settle(n)
+		e.Settle(5)
 	case 1:
 		h.Refund(conserved, n)
 		n = -n

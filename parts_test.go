@@ -308,6 +308,17 @@ func TestPartsNeedNotFit(t *testing.T) {
 	if n := l.Stats().Keys; n != 1 {
 		t.Errorf("%d keys resident, want 1", n)
 	}
+	l, err = New(Config{Limit: Per(9, 1000*time.Hour), MaxKeys: 1})
+	require.NoError(t, err)
+	es, r, _ := EstimateAll(l.Part("a", 3), l.Part("b", 4), l.Part("c", 5))
+	require.True(t, r.Allowed)
+	for i, want := range []int{6, 5, 4} {
+		require.Equal(t, want, es[i].Result().Remaining)
+		es[i].Settle(2)
+	}
+	for _, key := range []string{"a", "b", "c"} {
+		require.InDelta(t, 7, l.Peek(key).Remaining, 1, key) // remembered to a millisecond
+	}
 }
 
 // TestPartsOfChangingLimits: a limit that has changed while it was asked for is
