@@ -21,6 +21,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
+	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
 
@@ -174,6 +175,12 @@ func (k *lockedKey) result(now, n int64, taken bool, waiting float64) Result {
 	r := Result{Allowed: taken || k.flags.is(shadow), Shadow: !taken && k.flags.is(shadow), Limit: k.applied(), Age: k.age(now)}
 	if k.flags.is(unlimited) {
 		r.Remaining = math.MaxInt
+		if k.account.Held(now) {
+			r.Remaining, r.ResetAfter = 0, time.Duration(k.account.HeldUntil-now)
+		}
+		if !r.Allowed {
+			r.RetryAfter = max(1, r.ResetAfter)
+		}
 		return r
 	}
 	if !k.flags.is(blocked) {
@@ -198,10 +205,11 @@ func (r *Result) tightness(n int64) int64 {
 	return -int64(r.Remaining) / max(1, n)
 }
 
-// admits reports whether a cost of n is admitted at the given level.
+// admits reports whether a cost of n is admitted at the given level. A hold is in the
+// level, except under no limit.
 func (k *lockedKey) admits(level, n float64) bool {
 	if k.flags.is(unlimited | blocked) {
-		return k.flags.is(unlimited) || n == 0
+		return !k.account.Held(k.now) && (k.flags.is(unlimited) || n == 0)
 	}
 	return k.bucket.Admits(level, n)
 }
@@ -253,7 +261,7 @@ func (k *lockedKey) delay(now int64, cost float64) time.Duration {
 func (k *lockedKey) expectedWait(now, n int64) time.Duration {
 	switch {
 	case k.flags.is(unlimited):
-		return 0
+		return time.Duration(max(0, k.heldUntil()-now))
 	case k.exceeds(float64(n)):
 		return -1
 	}
@@ -310,6 +318,85 @@ func asLimit(l exchange.Limit) Limit {
 	return Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
 }
 
+// Hold is [Limiter.Hold].
+func (k *Key) Hold(d time.Duration) { k.l.Hold(k.key, d) }
+
+// longestHold is the longest time of a hold.
+const longestHold = 30 * 24 * time.Hour
+
+// Hold admits nothing of a key until d has passed: for calls to a server that said when to
+// come again, such as by Retry-After. The bucket is empty then, and fills as ever. The
+// fleet follows within two rounds, also by processes that see the key for the first time,
+// and also if Redis loses its data.
+//
+// The longest hold counts; [Limiter.Reset] ends it. Refunds shorten no hold. Callers in
+// [Limiter.Wait] go on waiting; reservations made before stay. A key without a limit
+// ([rate.Inf]) can be held too, a key in shadow mode is not. A d of 0 or less does nothing,
+// one above 30 days counts as 30 days.
+func (l *Limiter) Hold(key string, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	now := l.now()
+	if l.syncer == nil {
+		sh, _ := l.local.locate(keyform.Local(key))
+		sh.demoteRarely(now)
+	}
+	var k lockedKey
+	l.acquire(&k, key, now)
+	before := k.heldUntil()
+	if until := mono.Add(now, min(d, longestHold)); until > before {
+		k.hold(until, now)
+		k.reportHold(before, now)
+	}
+	k.close()
+}
+
+// hold admits nothing of the key before an instant.
+func (k *lockedKey) hold(until, now int64) {
+	if k.account == nil {
+		k.takeAccount(now)
+	}
+	k.promote()
+	k.flush(now)
+	k.account.Hold(&k.bucket, until, now)
+}
+
+// reportHold makes a hold of this process due for the fleet: in the next round, and at
+// once if the key was not held before.
+func (k *lockedKey) reportHold(before, now int64) {
+	lo, a := k.shard.local, k.account
+	if len(lo.parts) == 0 {
+		return
+	}
+	it := news.Item{Field: strings.Clone(k.field()), TAT: a.TAT, HeldUntil: a.HeldUntil}
+	due := a.Soonest(now, lo.params.Load())
+	if before <= now {
+		due = dueUrgent
+		lo.urgent.Store(true)
+	}
+	if k.exchanges() {
+		it.Limit = k.bucket.ExchangeLimit()
+		a.Mark(account.FloorDue, true)
+		if !a.Frozen {
+			k.scheduleBy(due)
+		}
+	}
+	lo.news.Put(it)
+	lo.holds.Put(it)
+}
+
+// heldUntil returns the instant before which nothing of the key is admitted; 0: none.
+func (k *lockedKey) heldUntil() int64 {
+	if k.account == nil {
+		return 0
+	}
+	return k.account.HeldUntil
+}
+
+// free reports whether the key has no limit and no hold.
+func (k *lockedKey) free(now int64) bool { return k.flags.is(unlimited) && !k.account.Held(now) }
+
 // Reservation is a number of tokens taken ahead of time, with the instant from which they
 // may be used. Copies of it are one reservation.
 type Reservation struct {
@@ -363,7 +450,7 @@ func (l *Limiter) reserve(k *lockedKey, key string, now, n int64) Reservation {
 		k.count(false)
 		return Reservation{l: l}
 	}
-	if d > 0 && k.exchanges() && now < k.account.HoldUntil { // the others may not have reported yet
+	if d > 0 && k.exchanges() && now < k.account.RelearnUntil { // the others may not have reported yet
 		d = bucket.Delay(k.bucket.LevelAt(now)-float64(n)-k.waiting(), k.bucket.Refill)
 	}
 	return l.reserveFor(k, key, now, n, d)
@@ -378,7 +465,7 @@ func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Dura
 	}
 	k.count(true)
 	if k.flags.is(unlimited) {
-		return Reservation{l: l, act: now, ok: true}
+		return Reservation{l: l, act: mono.Add(now, d), ok: true}
 	}
 	r := Reservation{l: l, key: key, id: l.reservations.last.Add(1), n: n, act: mono.Add(now, d), given: true, ok: true}
 	if k.account == nil && d > 0 {
@@ -426,7 +513,7 @@ func (r *Reservation) shorten(k *lockedKey, now int64) {
 	if !r.isOf(k) || !k.exchanges() || k.flags.is(awaited) {
 		return
 	}
-	if a := k.account; a.RepliedAt != 0 && k.bucket.Mode != bucket.Stale && now >= a.HoldUntil {
+	if a := k.account; a.RepliedAt != 0 && k.bucket.Mode != bucket.Stale && now >= a.RelearnUntil {
 		d := a.SharedDelay(&k.bucket, float64(k.buffer.Taken)-float64(r.overtaken(k)), now)
 		r.act = min(r.act, mono.Add(now, d))
 	}
@@ -466,6 +553,7 @@ func (r Reservation) Cancel() {
 			r.unreserve(&k, n)
 		}
 	}
+	k.account.KeepHeld(&k.bucket, now)
 	k.close()
 }
 
@@ -665,8 +753,11 @@ func (b *awaitedBucket) Exceeds(n int64) bool {
 // Turn returns the instant at which the present grant admits a cost.
 func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
 	k := &b.k
-	if k.flags.is(unlimited | shadow) {
+	switch {
+	case k.flags.is(shadow):
 		return from
+	case k.flags.is(unlimited):
+		return max(from, k.heldUntil())
 	}
 	from = max(from, k.bucket.At)
 	more := float64(extra)
@@ -787,7 +878,7 @@ func (k *lockedKey) waitError(name string, n int64, d time.Duration) error {
 // queue.
 func (s *stake) try() error {
 	k := &s.locked
-	if k.flags.is(shadow | unlimited) {
+	if k.flags.is(shadow) || k.free(s.now) {
 		s.ok = true
 		return nil
 	}

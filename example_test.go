@@ -175,6 +175,18 @@ func ExampleLimiter_Reserve() {
 	// Output: 0s 1s
 }
 
+func ExampleLimiter_Hold() {
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(100, time.Minute)})
+	if err != nil {
+		panic(err)
+	}
+	// The server answered 429 with Retry-After: 30.
+	l.Hold("api.example.com", 30*time.Second)
+	r := l.Take("api.example.com")
+	fmt.Println(r.Allowed, r.RetryAfter.Round(time.Second) >= 30*time.Second)
+	// Output: false true
+}
+
 func ExampleConfig_limitFor() {
 	plans := map[string]limiter.Limit{"pro": limiter.Per(1000, time.Minute), "internal": {Rate: rate.Inf}}
 	l, err := limiter.New(limiter.Config{

@@ -328,6 +328,7 @@ func (k *lockedKey) refund(now, n int64) {
 		k.flush(now)
 		k.giveBack(now, n)
 		k.bucket.Refund(now, float64(n))
+		k.account.KeepHeld(&k.bucket, now)
 	}
 	k.close()
 }

@@ -58,6 +58,7 @@ type local struct {
 	urgent    atomic.Bool                    // true if a key is due at once
 	frozen    atomic.Int64                   // number of keys in reports without a reply
 	news      *news.Table                    // received news, and debts of evicted keys
+	holds     news.Queue                     // holds of this process to announce
 	recall    *recaller                      // TATs of evicted keys
 	localKeys sync.Map                       // local keys in memory by field, if there is a secret: a field does not show its key then
 	base      time.Time                      // base of the limiter's clock
@@ -635,10 +636,15 @@ func (k *lockedKey) initialize(localKey string, recalled int64) (owes bool) {
 		k.setAwaited(true)
 		lo.queues.Forget(localKey) // the new bucket has no reservations
 	}
+	it := lo.newsOf(k, now)
 	if k.needsAccount() {
-		k.openAccount(now)
+		k.openAccount(it, now)
 	}
-	return k.restore(recalled, now)
+	owes = k.restore(recalled, it, now)
+	if it.HeldUntil > now {
+		k.hold(it.HeldUntil, now)
+	}
+	return owes
 }
 
 // setAwaited records whether callers wait for the key.

@@ -55,8 +55,8 @@ func (k *lockedKey) needsAccount() bool {
 }
 
 // openAccount begins the exchange of a key: it gets an account, its partition, and the
-// TAT and demand of received news.
-func (k *lockedKey) openAccount(now int64) {
+// TAT and demand of received news, if there is some.
+func (k *lockedKey) openAccount(it news.Item, now int64) {
 	lo := k.shard.local
 	if k.account == nil { // otherwise it has one for reservations
 		k.takeAccount(now)
@@ -65,12 +65,15 @@ func (k *lockedKey) openAccount(now int64) {
 	part := k.fieldHash() % uint64(len(lo.parts))
 	k.account.Partition = 1 + uint16(part)
 	k.flags = k.flags&(partBits-1) | flags(part)*partBits
-	if it, ok := lo.newsOf(k, now); ok {
+	if it.Field != "" {
 		p := lo.params.Load()
 		k.account.TAT = believedTAT(&k.bucket, it, now)
 		k.account.AnnouncedTAT = k.account.TAT
 		k.account.Others = float64(it.Demand) / account.AttemptsMilli / p.Tau.Seconds()
 		k.account.MeanOthers = float32(k.account.Others)
+	}
+	if k.account.Held(now) {
+		k.account.Hold(&k.bucket, k.account.HeldUntil, now)
 	}
 }
 
@@ -87,9 +90,9 @@ func (k *lockedKey) takeAccount(now int64) {
 }
 
 // dropReserved takes the account from a key that the fleet does not share, once all
-// reservations may have acted.
+// reservations may have acted and no hold is left.
 func (k *lockedKey) dropReserved(now int64) {
-	if max(k.bucket.LastEvent, k.account.Reserved) < now && !k.account.Frozen {
+	if max(k.bucket.LastEvent, k.account.Reserved, k.account.HeldUntil) < now && !k.account.Frozen {
 		k.shard.accounts.Release(k.account)
 		k.flags &^= hasAccount
 		k.slot.Account, k.account = 0, nil
@@ -101,7 +104,7 @@ func (k *lockedKey) dropReserved(now int64) {
 func (k *lockedKey) refresh(now int64) {
 	switch a := k.account; {
 	case k.needsAccount():
-		k.openAccount(now)
+		k.openAccount(k.shard.local.newsOf(k, now), now)
 	case a == nil:
 		return
 	case !a.Exchanges():
@@ -178,6 +181,7 @@ func (k *lockedKey) renew(now int64) {
 			k.redrawThreshold(p)
 		}
 	}
+	a.KeepHeld(b, now)
 }
 
 // endOutage keeps the share that the key has at the end of an outage.
@@ -616,6 +620,7 @@ func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now in
 		}
 		byNews := a.KnownByNews()
 		a.ApplyReply(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, p)
+		a.KeepHeld(&k.bucket, now)
 		k.redrawThreshold(p)
 		overshoot = k.observeCharge(rec, r.Reply.Keys[i].Demand, byNews, out, now)
 	}
@@ -630,8 +635,10 @@ func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews boo
 	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
 	if a.TAT+int64(p.Interval+p.RTT) < a.AnnouncedTAT { // refunded or reset: the TAT fell by more than its instants differ between messages
 		a.AnnouncedTAT = 0
-		out.Drop(rec.Field)
-		k.shard.local.news.Put(news.Item{Field: rec.Field, Reset: true})
+		if !a.Held(now) { // a hold is still news
+			out.Drop(rec.Field)
+			k.shard.local.news.Put(news.Item{Field: rec.Field, Reset: true})
+		}
 	}
 	if !rec.Op.Charges() {
 		return 0
@@ -745,15 +752,18 @@ func (lo *local) receive(it news.Item, now int64) {
 	k.flush(now)
 	lo.news.Put(it) // in place of older news, which would outlive the eviction of the key
 	switch p := lo.params.Load(); {
-	case !k.exchanges():
-	case it.Reset:
+	case it.HeldUntil > now:
+		k.hold(it.HeldUntil, now)
+		k.account.AnnouncedTAT = max(k.account.AnnouncedTAT, k.account.TAT)
+	case it.Reset && k.account != nil:
 		k.account.ReceiveReset(&k.bucket, now, p)
-	default:
+	case k.exchanges():
 		pool := k.bucket.Mode == bucket.Pool
 		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.ExchangeLimit()), it.Demand, now, p)
 		if pool && k.bucket.Mode == bucket.Share {
 			k.redrawThreshold(p)
 		}
+		k.account.KeepHeld(&k.bucket, now)
 	}
 }
 
@@ -781,12 +791,14 @@ func (lo *local) repliedSince(field string, now int64) bool {
 }
 
 // newsOf returns the received news of a key, or its own debt, if the TAT is still to
-// come.
-func (lo *local) newsOf(k *lockedKey, now int64) (news.Item, bool) {
-	if lo.news.Empty() {
-		return news.Item{}, false
+// come; otherwise the zero Item.
+func (lo *local) newsOf(k *lockedKey, now int64) news.Item {
+	if !lo.news.Empty() {
+		if it, ok := lo.news.Get(k.field(), now); ok {
+			return it
+		}
 	}
-	return lo.news.Get(k.field(), now)
+	return news.Item{}
 }
 
 // believedTAT returns the TAT of news by the key's present limit, as far as it is
@@ -820,9 +832,12 @@ func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 		b.Relimit(now, &next)
 	case !b.Shared():
 		if *b = next; k.needsAccount() {
-			k.openAccount(now)
+			k.openAccount(k.shard.local.newsOf(k, now), now)
 		}
-		k.restore(k.shard.local.recall.table.Get(k.recallHash()), now)
+		k.restore(k.shard.local.recall.table.Get(k.recallHash()), k.shard.local.newsOf(k, now), now)
+	}
+	if k.account.Held(now) {
+		k.account.Hold(b, k.account.HeldUntil, now)
 	}
 	k.setSlotLimit()
 	if k.flags.is(awaited) {
@@ -880,7 +895,7 @@ func (k *lockedKey) idle(now int64) bool {
 	switch {
 	case a.Due != mono.Never || a.Frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
 		return false
-	case now < max(a.Expires, a.TAT, a.RepliedTAT, a.AnnouncedTAT, a.HoldUntil, k.bucket.LastEvent+1, a.Reserved+1):
+	case now < max(a.Expires, a.TAT, a.RepliedTAT, a.AnnouncedTAT, a.RelearnUntil, a.HeldUntil, k.bucket.LastEvent+1, a.Reserved+1):
 		return false
 	}
 	return k.staleSince() == 0 && !a.Is(account.FloorDue) && !a.SomethingToReport()
@@ -910,15 +925,19 @@ type recaller struct {
 	limit bucket.Bucket // last default limit with a finite rate above 0, by which the TATs are; guarded by Limiter.changing
 }
 
-// remember keeps the TAT of a key that is evicted, and its debt.
+// remember keeps the TAT of a key that is evicted, its debt and its hold.
 func (r *recaller) remember(k *lockedKey, now int64) {
-	if !k.bucket.Shared() {
-		return
+	it := news.Item{Own: true}
+	if k.account.Held(now) {
+		it.HeldUntil = k.account.HeldUntil
 	}
-	full := k.fullAt()
-	r.table.Put(k.recallHash(), full, now)
-	if k.inDebt(now) {
-		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.ExchangeLimit(), Own: true})
+	if k.bucket.Shared() {
+		it.TAT, it.Limit = k.fullAt(), k.bucket.ExchangeLimit()
+		r.table.Put(k.recallHash(), it.TAT, now)
+	}
+	if it.HeldUntil != 0 || it.Limit.Burst != 0 && k.inDebt(now) {
+		it.Field = strings.Clone(k.field())
+		r.debts.Put(it)
 	}
 }
 
@@ -942,13 +961,12 @@ func (r *recaller) relimit(lim Limit, now int64) {
 //	TAT = max(min(recalled TAT, now + b/r), TAT of an own debt)
 //
 // It reports whether there is such a debt.
-func (k *lockedKey) restore(recalled, now int64) (owes bool) {
+func (k *lockedKey) restore(recalled int64, it news.Item, now int64) (owes bool) {
 	if !k.bucket.Shared() {
 		return false
 	}
-	lo := k.shard.local
 	remembered := min(recalled, mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
-	if it, ok := lo.newsOf(k, now); ok && it.Own {
+	if it.Own {
 		owes = true
 		remembered = max(remembered, believedTAT(&k.bucket, it, now))
 	}

@@ -233,6 +233,7 @@ func (s *syncer) run() {
 
 // step starts the calls that are due, and publishes the status.
 func (s *syncer) step(now int64) {
+	s.local.holds.MoveTo(&s.outbox)
 	s.updateStaleness(now)
 	if s.probing == nil && s.courier.ProbeDue(now) {
 		if b := s.courier.Probe(now, s.fleetCall(now)); !b.Empty() {
@@ -452,7 +453,7 @@ func (s *syncer) sendRestored(now int64) {
 	for _, it := range s.toRestore {
 		part := exchange.Partition(it.Field, len(s.local.parts))
 		switch r := (*report)(nil); {
-		case it.TAT <= now:
+		case it.TAT <= now, it.Limit == exchange.Limit{}:
 		case !s.courier.Usable(part):
 			wait = append(wait, it)
 		default:
@@ -462,7 +463,7 @@ func (s *syncer) sendRestored(now int64) {
 			}
 			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{})
 			full := time.Duration(it.Limit.Full) * time.Microsecond
-			r.Floor(len(r.Records)-1, min(it.TAT, mono.Add(now, full+bucket.LongestDebt)))
+			r.Floor(len(r.Records)-1, max(min(it.TAT, mono.Add(now, full+bucket.LongestDebt)), it.HeldUntil))
 		}
 	}
 	s.toRestore = wait
@@ -546,7 +547,7 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 	if len(lost) == 0 {
 		return
 	}
-	s.fleet.Regain(s.hold(), now)
+	s.fleet.Regain(s.relearn(), now)
 	s.local.heal(lost, now)
 	s.restoreNews(now)
 	s.nextRound = min(s.nextRound, max(now, s.healedAt+int64(s.interval))) // at once, except that a server which loses state all the time is healed once per T
@@ -555,9 +556,15 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 
 // restoreNews makes all TATs that are known by news alone reported again, to all
 // partitions. Because this process may have no lane in a partition, it would not notice
-// its loss.
+// its loss. Holds are announced again.
 func (s *syncer) restoreNews(now int64) {
-	s.toRestore = slices.DeleteFunc(s.local.news.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
+	s.toRestore = s.local.news.All(now)
+	for _, it := range s.toRestore {
+		if it.HeldUntil > now {
+			s.outbox.Put(it)
+		}
+	}
+	s.toRestore = slices.DeleteFunc(s.toRestore, func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
 }
 
 // handleOutcome applies the outcome of one report, by its fate.
@@ -704,7 +711,7 @@ func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
 	if back {
 		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not at the same time as all others
 	}
-	s.fleet.ApplyReply(&c.Reply, back, s.hold(), p.RTT, now)
+	s.fleet.ApplyReply(&c.Reply, back, s.relearn(), p.RTT, now)
 	s.courier.Members = s.fleet.Members()
 	s.publishParams(p.RTT)
 	s.compareIntervals()
@@ -713,14 +720,16 @@ func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
 	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // in case the interval was much longer
 }
 
-// hold returns the time for which demand and the size of the fleet are learnt again,
+// relearn returns the time for which demand and the size of the fleet are learnt again,
 // after a loss or an outage.
-func (s *syncer) hold() time.Duration { return account.HoldTaus * demand.TauIntervals * s.interval }
+func (s *syncer) relearn() time.Duration {
+	return account.RelearnTaus * demand.TauIntervals * s.interval
+}
 
 // publishParams stores the state of the fleet for decisions and grants.
 func (s *syncer) publishParams(rtt time.Duration) {
 	p := account.NewParams(s.fleet.Members(), s.fleet.Lost(), s.fleet.Scale(), s.fleet.Interval(), rtt, demand.TauIntervals*s.fleet.Slowest())
-	p.Hold = s.hold()
+	p.Relearn = s.relearn()
 	p.SilentAt, p.Silence = s.fleet.SilentAt(), s.fleet.Silence(rtt)
 	if sim, ok := s.store.(exchange.Simulated); ok {
 		p.Without = sim.Without()
@@ -774,10 +783,14 @@ func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 		if n.Reset {
 			s.outbox.Drop(n.Field)
 		}
-		s.local.receive(news.Item{
+		it := news.Item{
 			Field: strings.Clone(n.Field), Reset: n.Reset, Demand: n.Demand, Limit: n.Limit,
 			TAT: mono.Add(now, time.Duration(min(n.ToGo, bucket.MaxMicros))*time.Microsecond),
-		}, now)
+		}
+		if n.Held {
+			it.HeldUntil = min(it.TAT, mono.Add(now, longestHold))
+		}
+		s.local.receive(it, now)
 	}
 	if !s.behind {
 		clear(s.ownNews)

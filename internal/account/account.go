@@ -65,9 +65,10 @@ type Lease struct {
 	// remembered from the key's eviction, which is never announced.
 	RepliedTAT   int64
 	AnnouncedTAT int64          // TAT in the last news of the key, announced or received; 0: none
-	HoldUntil    int64          // instant until which the bucket stays in share mode, with at most frozenShare
+	RelearnUntil int64          // instant until which the bucket stays in share mode, with at most frozenShare
 	Share        float64        // w, this process's part of the rate
-	frozenShare  float32        // largest share until HoldUntil
+	frozenShare  float32        // largest share until RelearnUntil
+	HeldUntil    int64          // instant before which nothing is admitted; 0: none
 	Silence      outage.Silence // demand since processes fell silent
 }
 
@@ -170,7 +171,7 @@ func (a *Account) Reset(now int64) {
 // ForgetGrant drops news, holds, marks and the memory of a silence, for a key that is
 // idle. Usage, the other TATs and the means of demand stay.
 func (a *Account) ForgetGrant() {
-	a.AnnouncedTAT, a.HoldUntil, a.StaleSince, a.Marks = 0, 0, 0, 0
+	a.AnnouncedTAT, a.RelearnUntil, a.StaleSince, a.Marks = 0, 0, 0, 0
 	a.Silence = outage.Silence{}
 }
 

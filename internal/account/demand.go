@@ -143,7 +143,7 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat, total, clock, sent, now int
 		return
 	}
 	mean := demand.MeanBetween(before, a.Others, span, p.Tau)
-	if b.Mode == bucket.Stale || now < a.HoldUntil {
+	if b.Mode == bucket.Stale || now < a.RelearnUntil {
 		mean = max(mean, float64(a.MeanOthers))
 	} else if span > 2*p.Tau {
 		if most, least := a.chargedOf(b, tat, now, p); mean > most {
@@ -201,14 +201,14 @@ func (a *Account) chargedOf(b *bucket.Bucket, tat, now int64, p *Params) (most, 
 	return most, charged(max(a.RepliedTAT, now))
 }
 
-// hold keeps the bucket in share mode, with at most its present share, while demand is
+// relearn keeps the bucket in share mode, with at most its present share, while demand is
 // learnt anew.
-func (a *Account) hold(now int64, p *Params) {
-	if now >= a.HoldUntil {
+func (a *Account) relearn(now int64, p *Params) {
+	if now >= a.RelearnUntil {
 		a.frozenShare = float32(a.Share)
 	}
 	if !p.Without.Has(outage.Holding) {
-		a.HoldUntil = mono.Add(now, p.Hold)
+		a.RelearnUntil = mono.Add(now, p.Relearn)
 	}
 }
 
@@ -217,7 +217,7 @@ func (a *Account) hold(now int64, p *Params) {
 func (a *Account) ForgetDemand(b *bucket.Bucket, now int64, p *Params) {
 	a.mirrorAt, a.mirror = 0, 0
 	if b.Mode == bucket.Share {
-		a.hold(now, p)
+		a.relearn(now, p)
 	}
 }
 

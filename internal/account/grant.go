@@ -30,7 +30,7 @@ func (a *Account) ApplyReply(b *bucket.Bucket, st exchange.KeyState, clock int64
 	a.observeSilence(now, p)
 	a.RepliedAt, a.ownAtReply, a.meanOwnAtReply, a.attemptsSinceReply = now, a.demandAtReport, float32(a.meanOwn), 0
 	if b.Mode == bucket.Stale {
-		a.hold(now, p)
+		a.relearn(now, p)
 		if a.FirstUse != 0 && a.FirstUse < now-2*int64(p.round()) {
 			a.Until = mono.Add(now, GrantIntervals*p.Interval)
 			return
@@ -58,7 +58,7 @@ func (a *Account) SharedLevel(b *bucket.Bucket, now int64, rate float64) float64
 //	share mode:  L = w·B − unreported,        ρ = w·r,              C = min(b, w·(b + r·H) + c)
 //
 // w is by the unscaled r. In share mode B lacks the tokens of
-// [Account.othersUnreported], and θ is the caller's to draw. Until HoldUntil the key
+// [Account.othersUnreported], and θ is the caller's to draw. Until RelearnUntil the key
 // counts as contended, w is at most frozenShare, c is [Account.allowance], and L does
 // not rise: because not all have reported their usage, a grant may take and not give.
 func (a *Account) regrant(b *bucket.Bucket, now int64, p *Params) {
@@ -76,7 +76,7 @@ func (a *Account) regrantFor(b *bucket.Bucket, own float64, now int64, p *Params
 	attempts += headroom * min(attempts, b.Burst)
 	contended := p.Fleet > 1 && attempts > min(level, b.Burst)+rate*horizon
 	most, allowance := math.Inf(1), a.Request()
-	if p.Fleet > 1 && now < a.HoldUntil {
+	if p.Fleet > 1 && now < a.RelearnUntil {
 		contended, share, allowance = true, min(share, float64(a.frozenShare)), a.allowance(share*rate, p)
 		most = b.LevelAt(now)
 	}
@@ -201,8 +201,8 @@ func (a *Account) NextGrant(now int64, p *Params) time.Duration {
 }
 
 // SharedDelay returns the expected time until the shared bucket holds n tokens beyond the
-// unreported usage of this process.
+// unreported usage of this process, at least until the end of a hold.
 func (a *Account) SharedDelay(b *bucket.Bucket, n float64, now int64) time.Duration {
 	level := min(b.Burst, a.SharedLevel(b, now, b.Rate)) - a.Unreported(b.Rate)
-	return bucket.Delay(level-n, b.Rate)
+	return max(bucket.Delay(level-n, b.Rate), time.Duration(a.HeldUntil-now))
 }

@@ -81,7 +81,7 @@ func TestLawGrantsSumToTheRate(t *testing.T) {
 		for i := range p.demand {
 			a, b := p.account(i)
 			if held {
-				a.frozenShare, a.HoldUntil = rapid.Float32Range(0, 1).Draw(t, "share before"), p.now+1
+				a.frozenShare, a.RelearnUntil = rapid.Float32Range(0, 1).Draw(t, "share before"), p.now+1
 			}
 			a.regrant(&b, p.now, p.params)
 			if b.Mode == bucket.Pool {
@@ -216,7 +216,7 @@ func FuzzGrant(f *testing.F) {
 		a.Usage, a.InFlight = int64(bucket.Clamp(float64(usage))), 1
 		a.RepliedAt, a.TAT = now, now+max(-now, min(toGo, mono.Never-now))
 		if held {
-			a.HoldUntil = now + 1
+			a.RelearnUntil = now + 1
 		}
 		if s := demand.Share(own, others, r, n); !(s >= 0 && s <= 1) {
 			t.Errorf("a share of %v", s)

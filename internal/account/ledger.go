@@ -205,7 +205,7 @@ func (a *Account) Report(now int64, b *bucket.Bucket, p *Params) (rec exchange.R
 	span = delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}
 	if a.FirstUse != 0 {
 		others := a.Others
-		if now < a.HoldUntil {
+		if now < a.RelearnUntil {
 			others = max(others, float64(a.MeanOthers)) // the shared count lacks the others' demand so far
 		}
 		late := lateRounds*p.Interval + p.RTT + LazyPeriod(b)
@@ -266,10 +266,10 @@ func lateness(b *bucket.Bucket, p *Params) time.Duration {
 	return mono.Seconds(h * min(1, b.Rate*h/(2*b.Burst)))
 }
 
-// Floor returns the least TAT that Redis has to have after a loss: the last known one,
-// as far as it is believed.
+// Floor returns the least TAT that Redis has to have after a loss, or for a hold: the
+// last known one, as far as it is believed.
 func (a *Account) Floor(b *bucket.Bucket, now int64) int64 {
-	return min(a.TAT, b.Furthest(now, bucket.LongestDebt))
+	return max(min(a.TAT, b.Furthest(now, bucket.LongestDebt)), a.heldTAT(b, now))
 }
 
 // OutlastsRedis reports whether a Redis that has lost the last known TAT needs it again:

@@ -65,12 +65,17 @@ func (a *Account) Receive(b *bucket.Bucket, tat, demand, now int64, p *Params) {
 	b.Level = min(b.Level, level)
 }
 
-// ReceiveReset takes in the news that a key was reset: debts, news and means of demand
-// are forgotten. Usage that is not yet reported stays.
+// ReceiveReset takes in the news that a key was reset: debts, holds, news and means of
+// demand are forgotten. Usage that is not yet reported stays.
 func (a *Account) ReceiveReset(b *bucket.Bucket, now int64, p *Params) {
-	a.AnnouncedTAT, a.TAT, a.RepliedTAT = 0, min(a.TAT, now), min(a.RepliedTAT, now)
+	a.AnnouncedTAT, a.HeldUntil, a.TAT, a.RepliedTAT = 0, 0, min(a.TAT, now), min(a.RepliedTAT, now)
 	a.Others, a.MeanOthers, a.meanOwn, a.meanOwnAtReply = 0, 0, 0, 0
-	if b.Mode != bucket.Stale && a.RepliedAt != 0 {
+	switch {
+	case b.Mode == bucket.Stale:
+	case a.RepliedAt != 0:
+		b.Set(now, b.Burst) // the level may rise even while demand is learnt anew
 		a.regrant(b, now, p)
+	default:
+		a.Until, a.Expires = 0, 0
 	}
 }

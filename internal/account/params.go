@@ -8,7 +8,7 @@ import (
 
 // Times in units of others, and a weight.
 const (
-	HoldTaus       = 3      // time for which shares are held after a loss or an outage, in τ
+	RelearnTaus    = 3      // time for which shares are held after a loss or an outage, in τ
 	GrantIntervals = 10     // time after which a grant that no reply has renewed has expired, in T
 	newsRounds     = 4      // longest time that news takes to arrive, in H
 	MeanWeight     = 1. / 8 // weight of the newest value in a running mean
@@ -25,7 +25,7 @@ type Params struct {
 	Interval  time.Duration // T, time between this process's reports
 	RTT       time.Duration // running mean of the round trip
 	Tau       time.Duration // τ, time constant of demand, by the slowest process
-	Hold      time.Duration // time for which shares are held after a loss or an outage
+	Relearn   time.Duration // time for which shares are held after a loss or an outage
 	perTau    float64       // 1/τ, per nanosecond
 	GrantTime int64         // least time for which a grant lasts, nanoseconds
 	Without   outage.Rules  // rules that a simulation does without; otherwise none
@@ -34,7 +34,7 @@ type Params struct {
 // NewParams returns the parameters of a fleet in which no process is silent.
 func NewParams(fleet, lost, scale float64, interval, rtt, tau time.Duration) *Params {
 	return &Params{
-		Fleet: fleet, lost: lost, Scale: scale, Interval: interval, RTT: rtt, Tau: tau, Hold: HoldTaus * tau,
+		Fleet: fleet, lost: lost, Scale: scale, Interval: interval, RTT: rtt, Tau: tau, Relearn: RelearnTaus * tau,
 		perTau: 1 / float64(tau), GrantTime: int64(GrantIntervals * interval),
 	}
 }

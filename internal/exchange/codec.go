@@ -19,7 +19,7 @@ import (
 // Request of the fleet call: version (1 byte), flags (1 byte), silent µs, forget µs,
 // remember µs, interval µs, age µs, number of the last news received, limit
 // (8 bytes); then per piece of news to announce: length of the field (1 byte),
-// field, flags (1 byte), TAT − now, demand, limit (8 bytes).
+// field, flags (1 byte: 1 for a reset, 2 for a hold), TAT − now, demand, limit (8 bytes).
 // Reply: 0 (1 byte), now, members, silent, newer and lost members, longest and shortest
 // interval µs, number of the latest news, of the one before the first that
 // follows, of the last that follows, a limit of another member (8 bytes); then

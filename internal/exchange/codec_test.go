@@ -25,9 +25,10 @@ func TestWire(t *testing.T) {
 	require.Equal(t, "02"+"00", hex.EncodeToString(c.Encode())[:4])
 	require.Len(t, c.Encode(), 34+5+42)
 
-	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Age: 4 * time.Microsecond, Limit: Limit{6, 7}, Leave: true, Received: 7, Announce: []News{{"kab", true, 2, 3, Limit{4, 5}}}}
+	f := &FleetCall{Silent: time.Millisecond, Forget: time.Second, Remember: 2 * time.Second, Interval: 3 * time.Microsecond, Age: 4 * time.Microsecond, Limit: Limit{6, 7}, Leave: true, Received: 7, Announce: []News{{"kab", true, false, 2, 3, Limit{4, 5}}, {Field: "kc", Held: true, ToGo: 6}}}
 	require.Equal(t, "02"+"01"+"e803000000000000"+"40420f0000000000"+"80841e0000000000"+"0300000000000000"+"0400000000000000"+"0700000000000000"+"0000c0400000e040"+
-		"03"+"6b6162"+"01"+"0200000000000000"+"0300000000000000"+"00008040"+"0000a040", hex.EncodeToString(f.Encode()))
+		"03"+"6b6162"+"01"+"0200000000000000"+"0300000000000000"+"00008040"+"0000a040"+
+		"02"+"6b63"+"02"+"0600000000000000"+"0000000000000000"+"0000000000000000", hex.EncodeToString(f.Encode()))
 }
 
 // TestChunkUsesItsMemoryAgain: neither its request nor its reply makes garbage once it
@@ -85,7 +86,7 @@ func TestFleetReplyIsBelievedOnlyIfSound(t *testing.T) {
 	other := Limit{12, 3}
 	encode := func(ns ...int64) string { return string(other.appendTo(appendInts([]byte{0}, ns...))) }
 	var r FleetReply
-	heard := []News{{"kab", true, 0, 4, Limit{5, 6}}, {"d0123", false, MaxTime, MaxTime, Limit{}}}
+	heard := []News{{"kab", true, false, 0, 4, Limit{5, 6}}, {"d0123", false, true, MaxTime, MaxTime, Limit{}}}
 	said := encodePage(7, heard...)
 	require.NoError(t, r.Decode(encode(epoch, 5, 2, 1, 4, 9, 3, 8, 6, 8)+said))
 	require.Equal(t, FleetReply{epoch, 5, 2, 1, 4, 3 * time.Microsecond, 9 * time.Microsecond, other, 8, 8, heard, 6}, r)

@@ -15,12 +15,13 @@ const (
 	pageBytes = pageHead + newsPage*(maxNewsField+newsBytes)
 )
 
-// News is the announcement of a key whose bucket runs low. A process that sees the
-// key for the first time starts from it, and not from a full bucket.
+// News is the announcement of a key whose bucket runs low, or that is held. A process
+// that sees the key for the first time starts from it, and not from a full bucket.
 type News struct {
 	Field  string // as in Record, at most 255 bytes
 	Reset  bool   // true if the key was reset: earlier news of it no longer holds
-	ToGo   int64  // TAT − now, microseconds by Limit, at least 0
+	Held   bool   // true if nothing of the key is admitted until ToGo has passed
+	ToGo   int64  // TAT − now, microseconds by Limit, at least 0; of a hold its time
 	Demand int64  // as in KeyState
 	Limit  Limit
 }
@@ -48,7 +49,10 @@ func (f *FleetCall) Check() error {
 	return nil
 }
 
-const flagNewsReset = 1
+const (
+	flagNewsReset = 1
+	flagNewsHeld  = 2
+)
 
 func (n *News) appendTo(b []byte) []byte {
 	b = append(b, byte(len(n.Field)))
@@ -58,8 +62,11 @@ func (n *News) appendTo(b []byte) []byte {
 }
 
 func (n *News) flags() byte {
-	if n.Reset {
+	switch {
+	case n.Reset:
 		return flagNewsReset
+	case n.Held:
+		return flagNewsHeld
 	}
 	return 0
 }
@@ -101,7 +108,8 @@ func (r *FleetReply) readPage(page string) {
 		if len(in.s) < size+newsBytes {
 			return
 		}
-		n := News{Field: in.s[1 : 1+size], Reset: in.s[1+size] == flagNewsReset}
+		flag := in.s[1+size]
+		n := News{Field: in.s[1 : 1+size], Reset: flag == flagNewsReset, Held: flag == flagNewsHeld}
 		in.s = in.s[2+size:]
 		tat, demand := in.within(-MaxTime, r.Now+MaxTime), in.within(0, MaxTime)
 		lim := ReadLimit(in.s)

@@ -25,6 +25,9 @@ type Item struct {
 	Reset  bool           // true if earlier news of the key no longer holds
 	Own    bool           // true for a debt of a key that this process has evicted, which was not received
 	Level  float64        // level of the fleet's bucket, in parts of the burst
+	// HeldUntil is the instant before which nothing of the key is admitted; 0: it is not
+	// held.
+	HeldUntil int64
 }
 
 const (
@@ -52,6 +55,7 @@ func (o *Outbox) Put(it Item) bool {
 		o.waiting = map[string]*Item{}
 	}
 	if old := o.waiting[it.Field]; old != nil {
+		it.keepHold(old)
 		*old, o.untidy = it, true
 		return true
 	}
@@ -67,7 +71,16 @@ func (o *Outbox) Put(it Item) bool {
 	return o.waiting[it.Field] != nil
 }
 
-// compare returns a number below 0 if a is announced before b. Resets come first.
+// keepHold takes over the hold of an older item of the key, unless a longer one or a
+// reset came since.
+func (it *Item) keepHold(older *Item) {
+	if !it.Reset {
+		it.HeldUntil = max(it.HeldUntil, older.HeldUntil)
+	}
+}
+
+// compare returns a number below 0 if a is announced before b. Resets come first, then
+// holds.
 func compare(a, b *Item) int {
 	switch {
 	case a.Reset && !b.Reset:
@@ -75,7 +88,7 @@ func compare(a, b *Item) int {
 	case b.Reset && !a.Reset:
 		return 1
 	}
-	return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Field, b.Field))
+	return cmp.Or(-cmp.Compare(a.HeldUntil, b.HeldUntil), cmp.Compare(a.Level, b.Level), cmp.Compare(a.Field, b.Field))
 }
 
 // tidy removes the dropped items, and sorts the others.
@@ -127,13 +140,16 @@ func (o *Outbox) Take(most int, now int64) []exchange.News {
 	for ; n < len(o.order) && len(list) < min(most, exchange.MaxAnnounced); n++ {
 		it := o.order[n]
 		delete(o.waiting, it.Field)
-		if it.TAT <= now && !it.Reset {
+		until, held := it.TAT, it.HeldUntil > now
+		if held {
+			until = it.HeldUntil
+		} else if it.TAT <= now && !it.Reset {
 			continue // the bucket is full again
 		}
 		o.inCall = append(o.inCall, *it)
 		list = append(list, exchange.News{
-			Field: it.Field, Reset: it.Reset, Demand: it.Demand, Limit: it.Limit,
-			ToGo: max(0, it.TAT-now) / int64(time.Microsecond),
+			Field: it.Field, Reset: it.Reset, Held: held, Demand: it.Demand, Limit: it.Limit,
+			ToGo: max(0, until-now) / int64(time.Microsecond),
 		})
 	}
 	o.order = slices.Delete(o.order, 0, n)
@@ -155,6 +171,49 @@ func (o *Outbox) PutBack() {
 		}
 	}
 	o.Announced()
+}
+
+// holds reports whether the item says something of the key at an instant.
+func (it *Item) holds(now int64) bool { return max(it.TAT, it.HeldUntil) > now }
+
+// Queue passes news from any goroutine to that of the outbox: at most as much as an
+// Outbox has room for, the latest of each key. The zero Queue is ready for use.
+type Queue struct {
+	used  atomic.Bool
+	mu    sync.Mutex
+	items map[string]Item // by field
+}
+
+// Put adds an item. A full queue drops it.
+func (q *Queue) Put(it Item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.items == nil {
+		q.items = map[string]Item{}
+	}
+	if older, ok := q.items[it.Field]; ok {
+		it.keepHold(&older)
+	} else if len(q.items) >= outboxSize {
+		return
+	}
+	q.items[it.Field] = it
+	q.used.Store(true)
+}
+
+// MoveTo moves all items to an outbox.
+func (q *Queue) MoveTo(o *Outbox) {
+	if !q.used.Load() {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.used.Store(false)
+	for _, it := range q.items {
+		if !o.Put(it) {
+			o.cut = append(o.cut, it.Field)
+		}
+	}
+	clear(q.items)
 }
 
 const (
@@ -212,6 +271,9 @@ func (t *Table) Put(it Item) {
 		t.items.Remove(it.Field)
 		return
 	}
+	if older, ok := t.items.Peek(it.Field); ok {
+		it.keepHold(&older)
+	}
 	t.items.Add(it.Field, it)
 	t.used.Store(true)
 }
@@ -224,7 +286,7 @@ func (t *Table) All(now int64) (list []Item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, it := range t.items.Values() {
-		if it.TAT > now {
+		if it.holds(now) {
 			list = append(list, it)
 		}
 	}
@@ -237,5 +299,5 @@ func (t *Table) Get(field string, now int64) (Item, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	it, ok := t.items.Get(field)
-	return it, ok && it.TAT > now
+	return it, ok && it.holds(now)
 }

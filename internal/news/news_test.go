@@ -157,3 +157,37 @@ func TestTableForgetsTheLeastRecent(t *testing.T) {
 	require.True(t, has("one more"))
 	require.Equal(t, tableSize, table.items.Len())
 }
+
+// TestHoldIsKept: in the queue, the outbox and the table a hold outlives later news of its
+// key, except a reset. It is announced before keys that run low, by its own time.
+func TestHoldIsKept(t *testing.T) {
+	var (
+		q     Queue
+		o     Outbox
+		table = NewTable()
+	)
+	q.MoveTo(&o)
+	require.True(t, o.Empty())
+	hold := Item{Field: "kheld", HeldUntil: int64(9 * time.Second)}
+	o.Put(Item{Field: "klow", Level: -5, TAT: int64(time.Second)})
+	for _, it := range []Item{hold, {Field: "kheld", TAT: int64(time.Minute), HeldUntil: 1}} {
+		q.Put(it)
+		table.Put(it)
+	}
+	q.MoveTo(&o)
+	o.Put(Item{Field: "kheld", TAT: int64(2 * time.Minute)})
+	require.Equal(t, []exchange.News{{Field: "kheld", Held: true, ToGo: 9e6}, {Field: "klow", ToGo: 1e6}}, o.Take(9, 0))
+	it, ok := table.Get("kheld", int64(8*time.Second))
+	require.True(t, ok)
+	require.Equal(t, hold.HeldUntil, it.HeldUntil)
+	require.Len(t, table.All(int64(8*time.Second)), 1)
+
+	q.Put(hold)
+	q.Put(Item{Field: "kheld", Reset: true})
+	q.MoveTo(&o)
+	require.Equal(t, []exchange.News{{Field: "kheld", Reset: true}}, o.Take(9, 0))
+	for i := range 2 * outboxSize {
+		q.Put(Item{Field: fmt.Sprint("k", i), HeldUntil: 1})
+	}
+	require.Len(t, q.items, outboxSize)
+}

@@ -146,9 +146,11 @@ func (s *Schedule) Fleet(t *rapid.T) exchange.FleetCall {
 		Received: rapid.SampledFrom([]int64{0, 1, 3, 16, 70, 300, 600, -1, math.MaxInt64}).Draw(t, "heard"),
 	}
 	for range rapid.SampledFrom([]int{0, 0, 1, 2, newsPage - 1, exchange.MaxAnnounced}).Draw(t, "news") {
+		kind := rapid.IntRange(0, 3).Draw(t, "kind")
 		f.Announce = append(f.Announce, exchange.News{
 			Field:  rapid.SampledFrom(fields).Draw(t, "field"),
-			Reset:  rapid.Bool().Draw(t, "reset"),
+			Reset:  kind <= 1,
+			Held:   kind == 2,
 			ToGo:   amount.Draw(t, "to go"),
 			Demand: amount.Draw(t, "demand"),
 			Limit:  limits.Draw(t, "limit"),

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/internal/servertest"
@@ -85,6 +86,38 @@ func TestDebtsOutliveALossOfRedis(t *testing.T) {
 		}
 		require.NoError(t, seer.Close())
 		require.NoError(t, newcomer.Close())
+	}
+}
+
+// TestHoldReachesTheFleet: on a real server a hold reaches a process with the key, one
+// without it, and, after a loss, one that starts later. Reset ends it for all.
+func TestHoldReachesTheFleet(t *testing.T) {
+	t.Parallel()
+	server := servertest.Server(t, redisserver.Options{})
+	for _, lim := range []limiter.Limit{limiter.Per(1000, time.Second), limiter.Per(10, time.Hour), {Rate: rate.Inf}} {
+		cfg := limiter.Config{Limit: lim, Processes: 2, Prefix: lim.String()}
+		holder, other := start(t, tuned(server.Addr()), cfg), start(t, tuned(server.Addr()), cfg)
+		require.True(t, other.Allow("with"))
+		holder.Hold("with", time.Hour)
+		holder.Hold("without", time.Hour)
+		held := func(l *limiter.Limiter) bool { return !l.Peek("with").Allowed && !l.Peek("without").Allowed }
+		require.True(t, held(holder))
+		eventually(t, "the other process follows", func() bool { return held(other) })
+		rdb := server.Client()
+		require.NoError(t, rdb.FlushAll(t.Context()).Err())
+		require.NoError(t, rdb.Close())
+		exchanged(t, holder)
+		require.NoError(t, other.Close())
+		exchanged(t, holder)
+		newcomer := start(t, tuned(server.Addr()), cfg)
+		exchanged(t, newcomer)
+		eventually(t, "a process that starts after a loss follows", func() bool { return held(newcomer) })
+		require.Greater(t, newcomer.Peek("with").RetryAfter, 59*time.Minute)
+		for _, key := range []string{"with", "without"} {
+			eventually(t, "a Reset", func() bool { return newcomer.Reset(t.Context(), key) == nil })
+			require.True(t, newcomer.Allow(key))
+			eventually(t, "a Reset ends the hold of the others", func() bool { return holder.Peek(key).Allowed })
+		}
 	}
 }
 
