@@ -825,3 +825,24 @@ func TestEstimateAllSaysWhichDenied(t *testing.T) {
 	require.True(t, r.Allowed)
 	require.Equal(t, -1, tightest)
 }
+
+// TestSettleDuringAHold: less than the estimate shortens no hold, after which the bucket is
+// empty; more leaves a debt.
+func TestSettleDuringAHold(t *testing.T) {
+	for actual, left := range map[int]int{0: 5, 10: 5, 13: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newTestLocal(t, Limit{Rate: 1, Burst: 100})
+			before, _ := l.Estimate("k", 10)
+			l.Hold("k", time.Minute)
+			before.Settle(actual)
+			during, r := l.Estimate("k", 1)
+			require.False(t, r.Allowed)
+			require.GreaterOrEqual(t, r.RetryAfter, time.Minute)
+			during.Settle(100)
+			time.Sleep(time.Minute - 1)
+			require.False(t, l.AllowN("k", 1))
+			time.Sleep(5*time.Second + 1)
+			require.Equal(t, left, l.Peek("k").Remaining)
+		})
+	}
+}
