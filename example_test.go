@@ -109,7 +109,7 @@ func ExampleLimiter_Take() {
 	})
 	res := l.Take("key")
 	fmt.Println(res.Allowed, res.Limit, res.Remaining)
-	// Output: true 100/1m0s 99
+	// Output: true 100/m 99
 }
 
 // A token budget for a language model: take an estimate before the call, and
@@ -158,8 +158,8 @@ func ExampleConfig_limitFor() {
 		fmt.Println(key, l.Take(key).Limit)
 	}
 	// Output:
-	// free 60/1m0s
-	// pro 1000/1m0s
+	// free 60/m
+	// pro 1000/m
 	// internal unlimited
 }
 
@@ -169,8 +169,8 @@ func ExampleParseLimit() {
 		fmt.Println(lim, err)
 	}
 	// Output:
-	// 100/15m0s <nil>
-	// 50/5s <nil>
+	// 100/15m <nil>
+	// 10/s burst 50 <nil>
 	// unlimited <nil>
 }
 
@@ -193,7 +193,7 @@ func ExampleTakeAll() {
 	user := "user:42"
 	r, i := limiter.TakeAll(second.Part(user, 1), hour.Part(user, 1))
 	fmt.Println(r.Allowed, "tightest:", []string{"second", "hour"}[i], r.Limit, r.Remaining)
-	// Output: true tightest: second 10/1s 9
+	// Output: true tightest: second 10/s 9
 }
 
 func ExampleWaitAll() {

@@ -3,12 +3,14 @@ package limiter
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -768,151 +770,6 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 	return done, nil
 }
 
-// fewParts is the number of parts up to which a decision on several allocates nothing.
-const fewParts = 4
-
-// lockTries is the number of times that a decision on several looks for its keys.
-const lockTries = 3
-
-// stake is the state of one key in a decision on several.
-type stake struct {
-	Part
-	digest [keyform.MaxKey + 1]byte // of a long key
-	shard  *shard
-	hash   uint64
-	index  int   // of the first part on the key
-	cost   int64 // of all parts on the key
-	now    int64
-	slot   table.Ref // of the key when it was found
-	locked lockedKey // while it is locked
-	gone   bool
-	ok     bool
-	place  waitqueue.Place // in the key's queue, of WaitAll
-	placed bool            // true if the place is still held
-}
-
-// localKey returns the local key of the stake, in memory of the stake if it is a digest.
-func (s *stake) localKey() string {
-	if len(s.key) > keyform.MaxKey {
-		return table.Digest(s.key, keyform.DigestSize, s.digest[:])
-	}
-	return s.key
-}
-
-// stakesOf puts the keys of the parts into room, which grows if there are many. It reads
-// the clock once: the clocks of two limiters differ by their base.
-func stakesOf(parts []Part, room []stake) []stake {
-	if len(parts) == 0 {
-		return room
-	}
-	first := parts[0].l
-	now := first.now()
-	for i, p := range parts {
-		j := 0
-		for j < len(room) && (room[j].l != p.l || room[j].key != p.key) {
-			j++
-		}
-		if j == len(room) {
-			room = append(room, stake{Part: p, index: i, now: now + int64(first.base.Sub(p.l.base))})
-			room[j].shard, room[j].hash = p.l.local.locate(room[j].localKey())
-		}
-		room[j].cost = bucket.AddTokens(room[j].cost, tokens(p.n))
-	}
-	return room
-}
-
-// lockAll finds the keys of all stakes, renews their grants, and locks them in the order
-// of their addresses, which is the same for all callers. A key that was evicted for a
-// later one is looked for again, a few times. If the keys don't all fit into memory, the
-// last ones become orphans, which loses no more than an eviction after the decision.
-func lockAll(stakes []stake) []stake {
-	for tries := 1; ; tries++ {
-		for i := range stakes {
-			stakes[i].find(tries)
-		}
-		for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
-			s.Lock()
-		}
-		again := false
-		for i := range stakes {
-			again = stakes[i].check(tries) || again
-		}
-		if !again {
-			break
-		}
-		for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
-			s.Unlock()
-		}
-	}
-	for i := range stakes {
-		s := &stakes[i]
-		if s.locked.orphan == nil {
-			s.locked.load(s.shard, s.slot, s.now)
-		}
-		s.locked.refresh(s.now)
-	}
-	return stakes
-}
-
-// find finds the key. If it was evicted again after the last try, find makes it an orphan.
-func (s *stake) find(tries int) {
-	k := &s.locked
-	switch {
-	case tries <= lockTries:
-		s.l.acquire(k, s.key, s.now)
-		s.slot = k.slot
-		k.unlock()
-	case s.gone:
-		r := s.l.ruleOf(s.key)
-		s.shard.makeOrphan(k, s.localKey(), r.limit, s.now)
-		k.flags.mark(shadow, r.shadow)
-		s.slot = table.Ref{}
-	}
-}
-
-// check reports whether the key, now that its slot is locked, was evicted since it was
-// found, or needs its limit from the configuration. The last try leaves that to the next
-// decision.
-func (s *stake) check(tries int) bool {
-	if s.slot.Slot == nil {
-		s.gone = false
-		return false
-	}
-	s.gone = !s.shard.keys.Holds(s.slot, s.hash, s.localKey()) || tries < lockTries && flags(s.slot.Flags).is(relimited)
-	return s.gone
-}
-
-func unlockAll(stakes []stake) {
-	for i := range stakes {
-		if k := &stakes[i].locked; k.orphan == nil {
-			if k.flags.is(awaited) {
-				k.serve()
-			}
-			k.save()
-		}
-	}
-	for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
-		s.Unlock()
-	}
-	for i := range stakes {
-		if s := &stakes[i]; s.locked.orphan != nil {
-			s.shard.adoptOrphan(&s.locked, s.now)
-		}
-	}
-}
-
-// nextSlot returns the slot of a stake that follows another one in the order of addresses,
-// which never change.
-func nextSlot(stakes []stake, after *table.Slot) (next *table.Slot) {
-	for i := range stakes {
-		s := stakes[i].slot.Slot
-		if s != nil && (after == nil || after.Before(s)) && (next == nil || s.Before(next)) {
-			next = s
-		}
-	}
-	return next
-}
-
 // State is the way in which a limiter is connected to Redis.
 type State int8
 
@@ -924,22 +781,48 @@ const (
 	Degraded                // some grants, or all, can't be renewed: their keys go on with their last share
 )
 
+var stateNames = [...]string{Local: "local", Connecting: "connecting", Synced: "synced", Degraded: "degraded"}
+
 // String returns the state's name in lower case.
 func (s State) String() string {
-	switch s {
-	case Local:
-		return "local"
-	case Connecting:
-		return "connecting"
-	case Synced:
-		return "synced"
-	case Degraded:
-		return "degraded"
+	if s < 0 || int(s) >= len(stateNames) {
+		return "state " + strconv.Itoa(int(s))
 	}
-	return "state " + strconv.Itoa(int(s))
+	return stateNames[s]
 }
 
-// Status is the state of a limiter's exchange with Redis.
+// MarshalText returns the state's name, or an error for a number that is no state.
+func (s State) MarshalText() ([]byte, error) {
+	if s < 0 || int(s) >= len(stateNames) {
+		return nil, fmt.Errorf("limiter: %v is none", s)
+	}
+	return []byte(s.String()), nil
+}
+
+// UnmarshalText sets the state to the one of this name. After an error it is as before.
+func (s *State) UnmarshalText(text []byte) error {
+	i := slices.Index(stateNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf(`limiter: state %q: want "local", "connecting", "synced" or "degraded"`, text)
+	}
+	*s = State(i)
+	return nil
+}
+
+// Status is the state of a limiter's exchange with Redis. As JSON it is an object:
+//
+//	{
+//	  "state": "degraded",
+//	  "since": "2026-05-23T10:00:00Z",
+//	  "last_sync": "2026-05-23T09:59:59.9Z",
+//	  "processes": 3,
+//	  "silent": 1,
+//	  "pending": 17,
+//	  "error": "limiter \"limiter\": sync: dial tcp 192.0.2.1:6379: connect: connection refused"
+//	}
+//
+// Times are as in RFC 3339; last_sync, silent and error are absent if there is none. The
+// error is the text of Err, which may name hosts.
 type Status struct {
 	State     State
 	Since     time.Time // begin of State
@@ -948,6 +831,40 @@ type Status struct {
 	Silent    int       // processes of the fleet that were not seen recently and have not called Close
 	Pending   int       // keys with attempts or usage that is not reported and acknowledged
 	Err       error     // fault of the last round, or SyncIntervals that differ within the fleet; nil: none
+}
+
+// statusText is a Status as JSON.
+type statusText struct {
+	State     State     `json:"state"`
+	Since     time.Time `json:"since"`
+	LastSync  time.Time `json:"last_sync,omitzero"`
+	Processes int       `json:"processes"`
+	Silent    int       `json:"silent,omitempty"`
+	Pending   int       `json:"pending"`
+	Err       string    `json:"error,omitempty"`
+}
+
+// MarshalJSON returns the status as a JSON object.
+func (st Status) MarshalJSON() ([]byte, error) {
+	text := statusText{st.State, st.Since, st.LastSync, st.Processes, st.Silent, st.Pending, ""}
+	if st.Err != nil {
+		text.Err = st.Err.Error()
+	}
+	return json.Marshal(text)
+}
+
+// UnmarshalJSON sets the status to that of a JSON object. Its Err has the text, and matches
+// no other error.
+func (st *Status) UnmarshalJSON(data []byte) error {
+	var text statusText
+	if err := json.Unmarshal(data, &text); err != nil {
+		return err
+	}
+	*st = Status{text.State, text.Since, text.LastSync, text.Processes, text.Silent, text.Pending, nil}
+	if text.Err != "" {
+		st.Err = errors.New(text.Err)
+	}
+	return nil
 }
 
 // Status returns the present status.

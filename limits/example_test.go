@@ -37,9 +37,9 @@ func Example() {
 		fmt.Println(key, l.Take(key).Limit)
 	}
 	// Output:
-	// user:7 50/5s
-	// user:42 1000/1m0s
-	// tenant:1 100/1m0s
+	// user:7 10/s burst 50
+	// user:42 1000/m
+	// tenant:1 100/m
 }
 
 // From a hash in Redis: HSET limits '*' '100/1m' 'user:*' '10/s burst 50'.

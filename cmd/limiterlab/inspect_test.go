@@ -56,11 +56,11 @@ func TestInspect(t *testing.T) {
 	of := func(key string) string {
 		return look(t, exitOK, "-redis", url, "-prefix", "fleet", key)
 	}
-	require.Regexp(t, `^"user:42" under the prefix "fleet", at 30/1h0m0s\n\nlevel          30\.0 of 30 tokens\n`,
+	require.Regexp(t, `^"user:42" under the prefix "fleet", at 30/h\n\nlevel          30\.0 of 30 tokens\n`,
 		look(t, exitOK, "-redis", url, "-prefix", "fleet", "-limit", "30/h", "user:42"), "what is left stays left, at most the burst")
 	for key, patterns := range map[string][]string{
 		"user:42": {
-			`^"user:42" under the prefix "fleet", at 60/1h0m0s, the limit of the last report\n\nlevel          40\.\d of 60 tokens\n`,
+			`^"user:42" under the prefix "fleet", at 60/h, the limit of the last report\n\nlevel          40\.\d of 60 tokens\n`,
 			`\nfull           in (20m0s|19m5\S+)\n`,
 			`\ndemand         \S+ tokens per second requested from the whole fleet, \S+ × the limit\n`,
 			`\nlast report    \S+ ago\n`,
