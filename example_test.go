@@ -264,18 +264,37 @@ func ExampleTune() {
 	fmt.Println(l.Allow("user:42"))
 }
 
-// A Redis of one server, given as a URL: redis://user:password@host:6379/0, or
-// rediss:// for TLS.
-func ExampleTune_url() {
-	o, err := redis.ParseURL(os.Getenv("REDIS_URL"))
+// A Redis that the environment names: one server, a Cluster or Sentinels.
+func ExampleClientFromURL() {
+	client, err := limiter.ClientFromURL(os.Getenv("REDIS_URL"))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{
-		Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
-	}))
-	_ = client.Close()
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(100, time.Minute), Redis: client, Processes: 8})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close() // runs after l.Close
+	defer l.Close()
+	fmt.Println(l.Allow("user:42"))
+}
+
+// An error of a URL says where it is, and keeps the password.
+func ExampleClientFromURL_error() {
+	_, err := limiter.ClientFromURL("redis://user:secret@host1:6379,host2:port")
+	fmt.Println(err)
+	// Output: limiter: URL of Redis: host 2 of 2: want host:port
+}
+
+// Options of one server, for redis.NewClient.
+func ExampleTuneOptions() {
+	client := redis.NewClient(limiter.TuneOptions(&redis.Options{Addr: "localhost:6379", ReadTimeout: time.Second}))
+	defer client.Close()
+	o := client.Options()
+	fmt.Println(o.ReadTimeout, o.WriteTimeout)
+	// Output: 1s 300ms
 }
 
 func ExampleTune_sentinel() {

@@ -173,6 +173,30 @@ func (c Config) checked() (Config, error) {
 // return from an outage, and nothing else.
 func Tune(o *redis.UniversalOptions) *redis.UniversalOptions { return redisstore.Tune(o) }
 
+// TuneOptions is [Tune] for [redis.NewClient], the client of one server.
+func TuneOptions(o *redis.Options) *redis.Options { return redisstore.TuneOptions(o) }
+
+// ClientFromURL returns a client with the options of [Tune] for a URL of Redis. It does
+// not dial, unless the URL sets min_idle_conns.
+//
+//	redis://user:password@host:6379/0            one server, by its port and database
+//	rediss://host                                the same with TLS
+//	unix://user:password@/run/redis.sock?db=0    a socket
+//	redis://host1,host2,host3                    a Cluster; of one host with ?cluster=true
+//	sentinel://host1,host2/name/0                Sentinels of the primary of this name
+//	host:6379                                    redis:// without a user
+//
+// The query has the options of go-redis's ParseURL, ParseClusterURL and ParseFailoverURL,
+// such as read_timeout=1s, which win over those of Tune, and addr=host:port for further
+// hosts. The user and password of a sentinel:// URL are those of the servers;
+// sentinel_username and sentinel_password in the query are those of the Sentinels. The
+// scheme sentinels:// is sentinel:// with TLS. The form of go-redis,
+// redis://sentinel:26379?master_name=name, works too.
+//
+// An error names the part of the URL at fault, and has no text of the URL, which may be a
+// piece of a password.
+func ClientFromURL(url string) (redis.UniversalClient, error) { return redisstore.ClientFromURL(url) }
+
 // Limiter is a set of token buckets by key, shared with a fleet of processes. Make one
 // with [New]; the zero Limiter can't be used. All methods may be called from any
 // goroutine.
