@@ -501,11 +501,13 @@ func (l *Limiter) ReserveN(key string, n int) Reservation {
 	return l.reserve(&k, key, now, tokens(n))
 }
 
-// Wait waits until one token may be used, and takes it, as [Limiter.WaitN] does.
+// Wait waits until one token may be used, and takes it, as [Limiter.WaitN] does: first in,
+// first out per key and process.
 func (l *Limiter) Wait(ctx context.Context, key string) error { return l.WaitN(ctx, key, 1) }
 
 // WaitN waits until n tokens may be used, and takes them. A negative n counts as 0. The
-// callers of one key in one process are served in order of arrival. A waiting caller
+// callers of one key in one process are served first in, first out: no small n overtakes
+// a larger one, and the others keep their order when one leaves. A waiting caller
 // holds a place in the queue and no tokens: if its ctx is done it returns the context's
 // error and has cost nothing. (With [golang.org/x/time/rate] a cancelled wait goes on
 // delaying those behind it.)
