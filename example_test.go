@@ -441,3 +441,51 @@ func TestTimeStandsInABubble(t *testing.T) {
 		}
 	})
 }
+
+// warmUp raises the limit from a tenth to the whole, in ten steps.
+func warmUp(ctx context.Context, l *limiter.Limiter, full limiter.Limit, over time.Duration) error {
+	for i := 1; i <= 10; i++ {
+		step := limiter.Limit{Rate: full.Rate * rate.Limit(i) / 10, Burst: max(1, full.Burst*i/10)}
+		if err := l.SetLimit(step); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(over / 10):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// TestWarmUp: the recipe of docs/faq.md admits more in each tenth of the time.
+func TestWarmUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := limiter.Per(100, time.Second)
+		l, err := limiter.New(limiter.Config{Limit: full.WithBurst(10)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.AllowN("k", 10)
+		done := make(chan error, 1)
+		go func() { done <- warmUp(t.Context(), l, full, time.Minute) }()
+		for i := 1; i <= 10; i++ {
+			admitted := 0
+			for range 6000 { // of 1 ms each
+				time.Sleep(time.Millisecond)
+				if l.Allow("k") {
+					admitted++
+				}
+			}
+			if want := 60 * i; admitted < want-2 || admitted > want+12 {
+				t.Errorf("step %d: %d admitted in 6 s, want %d", i, admitted, want)
+			}
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if got := l.Peek("k").Limit; got != full {
+			t.Errorf("at the end the limit is %v, want %v", got, full)
+		}
+	})
+}
