@@ -356,9 +356,13 @@ func TestLimitStringIsParsed(t *testing.T) {
 		odd := time.Duration(rapid.Int64Range(1, math.MaxInt64).Draw(t, "odd"))
 		n := rapid.OneOf(rapid.IntRange(1, 1000), rapid.IntRange(1, math.MaxInt)).Draw(t, "n")
 		lim := rapid.SampledFrom([]Limit{
-			Per(n, count*unit), Per(n, odd), {Rate: rate.Every(count * unit), Burst: n}, {Rate: rate.Every(odd), Burst: n},
+			Per(n, count*unit), Per(n, odd),
+			{Rate: rate.Every(count * unit), Burst: n},
+			{Rate: rate.Every(odd), Burst: n},
 			{Rate: rate.Limit(rapid.Float64Range(math.SmallestNonzeroFloat64, math.MaxFloat64).Draw(t, "rate")), Burst: n},
-			{}, {Rate: rate.Inf}, {Rate: rate.Inf, Burst: n},
+			{},
+			{Rate: rate.Inf},
+			{Rate: rate.Inf, Burst: n},
 		}).Draw(t, "limit")
 		if rapid.Bool().Draw(t, "another burst") && lim.Rate > 0 {
 			lim = lim.WithBurst(rapid.OneOf(rapid.IntRange(1, 1000), rapid.IntRange(1, math.MaxInt)).Draw(t, "burst"))

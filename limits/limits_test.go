@@ -560,7 +560,7 @@ func TestHashOnAClusterNeedsTheDocumentedRights(t *testing.T) {
 	cluster := servertest.Cluster(t)
 	for _, s := range cluster.Nodes {
 		admin := s.Client()
-		defer admin.Close()
+		t.Cleanup(func() { admin.Close() })
 		require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "reader", "reset", "on", ">pw", "%R~limits", "+hgetall", "+cluster|slots", "+asking").Err())
 	}
 	all := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: cluster.Addrs()})
@@ -575,7 +575,7 @@ func TestHashOnAClusterNeedsTheDocumentedRights(t *testing.T) {
 	require.Equal(t, limiter.Per(5, time.Hour), ls.Default())
 	for _, s := range cluster.Nodes {
 		admin := s.Client()
-		defer admin.Close()
+		t.Cleanup(func() { admin.Close() })
 		refused, err := admin.Do(t.Context(), "acl", "log").Slice()
 		require.NoError(t, err)
 		require.Empty(t, refused)

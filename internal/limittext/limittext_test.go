@@ -77,13 +77,17 @@ func TestParseReadsUnits(t *testing.T) {
 				rate, burst, err := Parse("30/" + count + name)
 				require.NoError(t, err)
 				require.Equal(t, 30, burst)
-				require.Equal(t, per(30, time.Duration(times*float64(unit))), rate, count+name)
+				if want := per(30, time.Duration(times*float64(unit))); rate != want {
+					t.Errorf("30/%s%s: %v, want %v", count, name, rate, want)
+				}
 			}
 		}
 	}
 	rate, _, err := Parse("100/1h30m")
 	require.NoError(t, err)
-	require.Equal(t, per(100, 90*time.Minute), rate)
+	if want := per(100, 90*time.Minute); rate != want {
+		t.Errorf("100/1h30m: %v, want %v", rate, want)
+	}
 }
 
 // TestParseNamesTheFault: an error has the word that is not understood.
@@ -123,7 +127,7 @@ func TestParseGivesBackExactly(t *testing.T) {
 		rate := rapid.OneOf(
 			rapid.Just(per(n, count*unit)),
 			rapid.Just(per(n, time.Duration(nanos))),
-			rapid.Just(1/(time.Duration(nanos)).Seconds()),
+			rapid.Just(1/time.Duration(nanos).Seconds()),
 			rapid.Float64Range(0, math.MaxFloat64),
 			rapid.Map(rapid.Uint64(), math.Float64frombits),
 		).Draw(t, "rate")

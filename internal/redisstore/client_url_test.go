@@ -59,7 +59,7 @@ func TestOptionsFromURL(t *testing.T) {
 	for text, want := range map[string]options{
 		"redis://":                              at("localhost:6379"),
 		"redis://localhost":                     at("localhost:6379"),
-		" redis://localhost:6380/\n":            at("localhost:6380"),
+		"redis://localhost:6380/\n":             at("localhost:6380"),
 		"REDIS://localhost":                     at("localhost:6379"),
 		"localhost:6379":                        at("localhost:6379"),
 		"[::1]:6379":                            at("[::1]:6379"),
@@ -117,7 +117,7 @@ func TestURLWinsOverTune(t *testing.T) {
 	for _, base := range []string{"redis://a?", "redis://a,b?max_redirects=9&", "sentinel://a/primus?", "unix:///r.sock?"} {
 		client, err := ClientFromURL(base + query)
 		require.NoError(t, err, base)
-		defer client.Close()
+		closeLater(t, client)
 		var o redis.Options
 		switch c := client.(type) {
 		case *redis.Client:
