@@ -883,7 +883,7 @@ func (st Status) MarshalJSON() ([]byte, error) {
 // no other error.
 func (st *Status) UnmarshalJSON(data []byte) error {
 	var text statusText
-	if err := json.Unmarshal(data, &text); err != nil {
+	if err := json.Unmarshal(data, &text); err != nil || bytes.Equal(data, []byte("null")) {
 		return err
 	}
 	*st = Status{text.State, text.Since, text.LastSync, text.Processes, text.Silent, text.Pending, nil}

@@ -447,6 +447,7 @@ func TestStatusAsJSON(t *testing.T) {
 		require.NoError(t, json.Unmarshal(text, &got))
 		require.Equal(t, st, got)
 		require.Error(t, json.Unmarshal([]byte(`{"state":"asleep"}`), &got))
+		require.NoError(t, json.Unmarshal([]byte(`null`), &got))
 		require.Equal(t, st, got)
 	}
 	_, err := json.Marshal(Status{State: 9})

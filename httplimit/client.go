@@ -10,8 +10,8 @@ import (
 // ClientKey is the default [Options.Key]: the address of the client without its port.
 // Of an IPv6 address it is the /64, because a single customer usually has at least
 // that many addresses. An IPv4 address mapped into IPv6, or translated by NAT64
-// (64:ff9b::/96), is the IPv4 address, and a zone is ignored. If the connection has no IP address, as a Unix socket, the key is
-// [http.Request.RemoteAddr].
+// (64:ff9b::/96), is the IPv4 address, and a zone is ignored. If the connection has
+// no IP address, as a Unix socket, the key is [http.Request.RemoteAddr].
 //
 // The client is the peer of the connection, unless the peer is trusted. Then the hops
 // in X-Forwarded-For or Forwarded (RFC 7239) are read from the last to the first.

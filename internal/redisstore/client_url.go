@@ -186,6 +186,8 @@ func (u *redisURL) options() (*redis.UniversalOptions, error) {
 	u.query.Del("addr")
 	master := u.query.Get("master_name") != ""
 	switch {
+	case cluster && (u.unix || u.sentinel || master):
+		return nil, errors.New("query: cluster: not for a socket or Sentinels")
 	case u.unix:
 		return u.socket()
 	case u.sentinel && !master:
@@ -193,8 +195,6 @@ func (u *redisURL) options() (*redis.UniversalOptions, error) {
 			return nil, err
 		}
 		return u.failover("26379")
-	case (u.sentinel || master) && cluster:
-		return nil, errors.New("query: cluster and master_name exclude each other")
 	case u.sentinel:
 		return u.failover("26379")
 	case master:
