@@ -250,7 +250,7 @@ func TestErrorsNameTheLimiter(t *testing.T) {
 		f.Down.Store(true)
 		l := f.join(Config{Limit: Limit{Rate: 10, Burst: 3}, Prefix: "api", Processes: 1}).Limiter
 		ctx := t.Context()
-		exceeds := `limiter "api": cost exceeds burst: 4 tokens of "k", whose limit 3/300ms has a burst of 3`
+		exceeds := `limiter "api": cost exceeds burst: 4 tokens of "k", whose limit 10/s burst 3 has a burst of 3`
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		hour, err := New(Config{Limit: Per(1, time.Hour), Prefix: "hour"})

@@ -148,9 +148,9 @@ func TestInspectTakesEveryURL(t *testing.T) {
 	server := servertest.Server(t, redisserver.Options{Password: "pw", Args: []string{"--unixsocket", socket}})
 	client, err := limiter.ClientFromURL("unix://:pw@" + socket)
 	require.NoError(t, err)
-	fleetOf(t, client, "fleet")
+	fleetOf(t, client, "api")
 	for _, url := range []string{"redis://:pw@" + server.Addr() + "/0?read_timeout=2s", "unix://:pw@" + socket} {
-		got := look(t, exitOK, "-redis", url, "-prefix", "fleet", "-limit", "60/h", "user:42")
+		got := look(t, exitOK, "-redis", url, "-prefix", "api", "-limit", "60/h", "user:42")
 		require.Regexp(t, `level          40\.\d of 60 tokens\n`, got)
 	}
 	require.Contains(t, look(t, exitFailed, "-redis", server.Addr(), "-limit", "60/h", "x"), "NOAUTH")
