@@ -68,7 +68,7 @@ func Example_span() {
 	trace.SpanFromContext(ctx).SetAttributes(attributesOf(l.Take(key))...)
 
 	for _, a := range attributesOf(l.Take(key)) {
-		fmt.Println(a.Key, a.Value.Emit())
+		fmt.Println(a.Key, a.Value.String())
 	}
 	// Output:
 	// limiter.allowed true
