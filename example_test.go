@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -176,6 +178,25 @@ func ExampleParseLimit() {
 
 // Two windows on one key are two limiters, which share a client under prefixes
 // of their own.
+// A limit is text in JSON, YAML, flags and whatever else reads texts.
+func ExampleLimit_UnmarshalText() {
+	var config struct{ API, Login limiter.Limit }
+	if err := json.Unmarshal([]byte(`{"API": "100/15m", "Login": "5/min"}`), &config); err != nil {
+		panic(err)
+	}
+	flags := flag.NewFlagSet("server", flag.ContinueOnError)
+	flags.TextVar(&config.Login, "login", config.Login, "logins of an address")
+	if err := flags.Parse([]string{"-login", "20/s burst 5"}); err != nil {
+		panic(err)
+	}
+	text, err := json.Marshal(config)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(string(text))
+	// Output: {"API":"100/15m","Login":"20/s burst 5"}
+}
+
 func ExampleTakeAll() {
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{"localhost:6379"}}))
 	defer client.Close()
