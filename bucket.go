@@ -2,12 +2,10 @@ package limiter
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,10 +16,11 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/demand"
-	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/keyform"
+	"github.com/seed-e56e777b/limiter/internal/limittext"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/news"
+	"github.com/seed-e56e777b/limiter/internal/table"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
 
@@ -59,24 +58,37 @@ func (l Limit) WithBurst(b int) Limit {
 	return l
 }
 
-// String returns the limit in a form that [ParseLimit] reads: "100/15m0s" if [Per] of the
-// burst gives the limit exactly, otherwise "0.5/s burst 10", and "unlimited" for an
-// infinite rate.
-func (l Limit) String() string {
-	if l.Rate == rate.Inf {
-		return "unlimited"
+// String returns the plainest text from which [ParseLimit] gets exactly this limit:
+// "100/m", "100/15m", "10/h", "20/s burst 5", "unlimited"; of the zero Limit it is
+// "0/s burst 0".
+func (l Limit) String() string { return limittext.Format(float64(l.Rate), l.Burst) }
+
+// MarshalText returns the text of String, or an error for a limit that [ParseLimit] would
+// refuse. So a limit is a string in JSON and YAML.
+func (l Limit) MarshalText() ([]byte, error) {
+	if err := l.validate(); err != nil {
+		return nil, fmt.Errorf("limiter: limit %q: %w", l, err)
 	}
-	if d := mono.Seconds(float64(l.Burst) / float64(l.Rate)).Round(time.Millisecond); d > 0 && Per(l.Burst, d) == l {
-		return fmt.Sprintf("%d/%v", l.Burst, d)
+	return []byte(l.String()), nil
+}
+
+// UnmarshalText sets the limit to that of a text, by [ParseLimit]; so flag.TextVar reads a
+// limit. After an error the limit is as before.
+func (l *Limit) UnmarshalText(text []byte) error {
+	parsed, err := ParseLimit(string(text))
+	if err == nil {
+		*l = parsed
 	}
-	return strconv.FormatFloat(float64(l.Rate), 'g', -1, 64) + "/s burst " + strconv.Itoa(l.Burst)
+	return err
 }
 
 // ParseLimit returns the limit of a text: "100/15m" (100 tokens per 15 minutes, burst 100),
-// "10/s burst 50", "0.5/s burst 10", "unlimited". The time is a unit from "ns" to "h", as
-// in [time.ParseDuration], with or without a number.
+// "10/s burst 50", "0.5/s burst 10", "unlimited". The time is a unit with or without a
+// number: s, sec, second; m, min, minute; h, hour; d, day (24 hours); a plural of these; or
+// a duration of [time.ParseDuration], such as "1h30m".
 func ParseLimit(s string) (Limit, error) {
-	l, err := parseLimit(s)
+	r, burst, err := limittext.Parse(s)
+	l := Limit{Rate: rate.Limit(r), Burst: burst}
 	if err == nil {
 		err = l.validate()
 	}
@@ -84,42 +96,6 @@ func ParseLimit(s string) (Limit, error) {
 		return Limit{}, fmt.Errorf(`limiter: limit %q: %w; want "100/15m", "10/s burst 50" or "unlimited"`, s, err)
 	}
 	return l, nil
-}
-
-func parseLimit(s string) (Limit, error) {
-	words := strings.Fields(s)
-	if len(words) == 1 && words[0] == "unlimited" {
-		return Limit{Rate: rate.Inf}, nil
-	}
-	if len(words) != 1 && (len(words) != 3 || words[1] != "burst") {
-		return Limit{}, errors.New("not understood")
-	}
-	count, per, ok := strings.Cut(words[0], "/")
-	if !ok {
-		return Limit{}, errors.New("no time given")
-	}
-	n, err := strconv.ParseFloat(count, 64)
-	if err != nil {
-		return Limit{}, fmt.Errorf("%q is no number", count)
-	}
-	if per != "" && (per[0] < '0' || per[0] > '9') && per[0] != '.' {
-		per = "1" + per
-	}
-	d, err := time.ParseDuration(per)
-	if err != nil || d <= 0 {
-		return Limit{}, fmt.Errorf("%q is no time", per)
-	}
-	if len(words) == 1 {
-		if n < 1 || n != math.Trunc(n) || n > bucket.MaxTokens {
-			return Limit{}, fmt.Errorf("%q is no whole number from 1, and no burst is given", count)
-		}
-		return Per(int(n), d), nil
-	}
-	burst, err := strconv.Atoi(words[2])
-	if err != nil {
-		return Limit{}, fmt.Errorf("%q is no burst", words[2])
-	}
-	return Limit{Rate: rate.Limit(n / d.Seconds()), Burst: burst}, nil
 }
 
 // fillable returns the limit with a rate at which a bucket fills within the time that Redis
@@ -131,20 +107,7 @@ func (l Limit) fillable() Limit {
 	return l
 }
 
-func (l Limit) validate() error {
-	r := float64(l.Rate)
-	switch {
-	case math.IsNaN(r), r < 0, math.IsInf(r, 0):
-		return fmt.Errorf("rate %v: want a finite number of tokens per second from 0, or rate.Inf", r)
-	case l.Burst < 0:
-		return fmt.Errorf("burst %d is negative", l.Burst)
-	case r == 0 && l.Burst > 0:
-		return fmt.Errorf("rate 0 with burst %d: a burst that never comes back", l.Burst)
-	case r > 0 && l.Rate != rate.Inf && l.Burst == 0:
-		return fmt.Errorf("burst 0 with rate %v would deny everything", r)
-	}
-	return nil
-}
+func (l Limit) validate() error { return limittext.Check(float64(l.Rate), l.Burst) }
 
 // Result is a decision with its details, as HTTP headers need them.
 type Result struct {
@@ -311,45 +274,6 @@ func (k *lockedKey) resetAfter(now int64, waiting float64) time.Duration {
 		return bucket.Delay(b.LevelAt(now)-waiting-b.Capacity, b.Refill)
 	}
 	return bucket.Delay(b.LevelAt(now)-waiting-b.Burst, b.Rate)
-}
-
-// asLimit returns the limit of one in the exchange's form, to a precision of 6e-8.
-func asLimit(l exchange.Limit) Limit {
-	return Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
-}
-
-// Hold is [Limiter.Hold].
-func (k *Key) Hold(d time.Duration) { k.l.Hold(k.key, d) }
-
-// longestHold is the longest time of a hold.
-const longestHold = 30 * 24 * time.Hour
-
-// Hold admits nothing of a key until d has passed: for calls to a server that said when to
-// come again, such as by Retry-After. The bucket is empty then, and fills as ever. The
-// fleet follows within two rounds, also by processes that see the key for the first time,
-// and also if Redis loses its data.
-//
-// The longest hold counts; [Limiter.Reset] ends it. Refunds shorten no hold. Callers in
-// [Limiter.Wait] go on waiting; reservations made before stay. A key without a limit
-// ([rate.Inf]) can be held too, a key in shadow mode is not. A d of 0 or less does nothing,
-// one above 30 days counts as 30 days.
-func (l *Limiter) Hold(key string, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	now := l.now()
-	if l.syncer == nil {
-		sh, _ := l.local.locate(keyform.Local(key))
-		sh.demoteRarely(now)
-	}
-	var k lockedKey
-	l.acquire(&k, key, now)
-	before := k.heldUntil()
-	if until := mono.Add(now, min(d, longestHold)); until > before {
-		k.hold(until, now)
-		k.reportHold(before, now)
-	}
-	k.close()
 }
 
 // hold admits nothing of the key before an instant.
@@ -694,13 +618,6 @@ func (e Estimate) Settle(actual int) {
 	}
 }
 
-// Named returns the part with a name, for [Estimate.Name] and for headers that name a
-// limit, as package httplimit sends them. A name is no part of the key.
-func (p Part) Named(name string) Part {
-	p.name = name
-	return p
-}
-
 // joinQueue puts a cost into the queue of the key, and counts it as demand. The name is the
 // one by which serve finds the key.
 func (k *lockedKey) joinQueue(name string, now, n int64) *waitqueue.Waiter {
@@ -872,6 +789,151 @@ func (k *lockedKey) waitError(name string, n int64, d time.Duration) error {
 		return &limiterError{prefix, fmt.Errorf("%w: %d tokens of %q, whose limit %v has a burst of %d", ErrExceedsBurst, n, name, lim, lim.Burst)}
 	}
 	return &limiterError{prefix, fmt.Errorf("limiter: a wait of %v for %q would pass the deadline: %w", d, name, context.DeadlineExceeded)}
+}
+
+// fewParts is the number of parts up to which a decision on several allocates nothing.
+const fewParts = 4
+
+// lockTries is the number of times that a decision on several looks for its keys.
+const lockTries = 3
+
+// stake is the state of one key in a decision on several.
+type stake struct {
+	Part
+	digest [keyform.MaxKey + 1]byte // of a long key
+	shard  *shard
+	hash   uint64
+	index  int   // of the first part on the key
+	cost   int64 // of all parts on the key
+	now    int64
+	slot   table.Ref // of the key when it was found
+	locked lockedKey // while it is locked
+	gone   bool
+	ok     bool
+	place  waitqueue.Place // in the key's queue, of WaitAll
+	placed bool            // true if the place is still held
+}
+
+// localKey returns the local key of the stake, in memory of the stake if it is a digest.
+func (s *stake) localKey() string {
+	if len(s.key) > keyform.MaxKey {
+		return table.Digest(s.key, keyform.DigestSize, s.digest[:])
+	}
+	return s.key
+}
+
+// stakesOf puts the keys of the parts into room, which grows if there are many. It reads
+// the clock once: the clocks of two limiters differ by their base.
+func stakesOf(parts []Part, room []stake) []stake {
+	if len(parts) == 0 {
+		return room
+	}
+	first := parts[0].l
+	now := first.now()
+	for i, p := range parts {
+		j := 0
+		for j < len(room) && (room[j].l != p.l || room[j].key != p.key) {
+			j++
+		}
+		if j == len(room) {
+			room = append(room, stake{Part: p, index: i, now: now + int64(first.base.Sub(p.l.base))})
+			room[j].shard, room[j].hash = p.l.local.locate(room[j].localKey())
+		}
+		room[j].cost = bucket.AddTokens(room[j].cost, tokens(p.n))
+	}
+	return room
+}
+
+// lockAll finds the keys of all stakes, renews their grants, and locks them in the order
+// of their addresses, which is the same for all callers. A key that was evicted for a
+// later one is looked for again, a few times. If the keys don't all fit into memory, the
+// last ones become orphans, which loses no more than an eviction after the decision.
+func lockAll(stakes []stake) []stake {
+	for tries := 1; ; tries++ {
+		for i := range stakes {
+			stakes[i].find(tries)
+		}
+		for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
+			s.Lock()
+		}
+		again := false
+		for i := range stakes {
+			again = stakes[i].check(tries) || again
+		}
+		if !again {
+			break
+		}
+		for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
+			s.Unlock()
+		}
+	}
+	for i := range stakes {
+		s := &stakes[i]
+		if s.locked.orphan == nil {
+			s.locked.load(s.shard, s.slot, s.now)
+		}
+		s.locked.refresh(s.now)
+	}
+	return stakes
+}
+
+// find finds the key. If it was evicted again after the last try, find makes it an orphan.
+func (s *stake) find(tries int) {
+	k := &s.locked
+	switch {
+	case tries <= lockTries:
+		s.l.acquire(k, s.key, s.now)
+		s.slot = k.slot
+		k.unlock()
+	case s.gone:
+		r := s.l.ruleOf(s.key)
+		s.shard.makeOrphan(k, s.localKey(), r.limit, s.now)
+		k.flags.mark(shadow, r.shadow)
+		s.slot = table.Ref{}
+	}
+}
+
+// check reports whether the key, now that its slot is locked, was evicted since it was
+// found, or needs its limit from the configuration. The last try leaves that to the next
+// decision.
+func (s *stake) check(tries int) bool {
+	if s.slot.Slot == nil {
+		s.gone = false
+		return false
+	}
+	s.gone = !s.shard.keys.Holds(s.slot, s.hash, s.localKey()) || tries < lockTries && flags(s.slot.Flags).is(relimited)
+	return s.gone
+}
+
+func unlockAll(stakes []stake) {
+	for i := range stakes {
+		if k := &stakes[i].locked; k.orphan == nil {
+			if k.flags.is(awaited) {
+				k.serve()
+			}
+			k.save()
+		}
+	}
+	for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
+		s.Unlock()
+	}
+	for i := range stakes {
+		if s := &stakes[i]; s.locked.orphan != nil {
+			s.shard.adoptOrphan(&s.locked, s.now)
+		}
+	}
+}
+
+// nextSlot returns the slot of a stake that follows another one in the order of addresses,
+// which never change.
+func nextSlot(stakes []stake, after *table.Slot) (next *table.Slot) {
+	for i := range stakes {
+		s := stakes[i].slot.Slot
+		if s != nil && (after == nil || after.Before(s)) && (next == nil || s.Before(next)) {
+			next = s
+		}
+	}
+	return next
 }
 
 // try sets ok if the stake's tokens may be taken, from its place in the queue or behind the

@@ -36,6 +36,9 @@
 // decide on several limits at once; [Config.LimitFor] gives keys limits of their own;
 // [Config.Shadow] tries a limit out.
 //
+// [ClientFromURL] makes the client of a URL. [Limit] and [State] are text, in JSON, YAML
+// and flags: "100/m", "20/s burst 5".
+//
 // Package httplimit is middleware for net/http. Package limits reads limits from a
 // file or from Redis. The modules grpclimit, promlimit and otellimit serve gRPC,
 // Prometheus and OpenTelemetry.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -109,7 +111,7 @@ func ExampleLimiter_Take() {
 	})
 	res := l.Take("key")
 	fmt.Println(res.Allowed, res.Limit, res.Remaining)
-	// Output: true 100/1m0s 99
+	// Output: true 100/m 99
 }
 
 // complete answers a prompt with a language model, and returns the tokens used.
@@ -203,8 +205,8 @@ func ExampleConfig_limitFor() {
 		fmt.Println(key, l.Take(key).Limit)
 	}
 	// Output:
-	// free 60/1m0s
-	// pro 1000/1m0s
+	// free 60/m
+	// pro 1000/m
 	// internal unlimited
 }
 
@@ -214,13 +216,32 @@ func ExampleParseLimit() {
 		fmt.Println(lim, err)
 	}
 	// Output:
-	// 100/15m0s <nil>
-	// 50/5s <nil>
+	// 100/15m <nil>
+	// 10/s burst 50 <nil>
 	// unlimited <nil>
 }
 
 // Two windows on one key are two limiters, which share a client under prefixes
 // of their own.
+// A limit is text in JSON, YAML, flags and whatever else reads texts.
+func ExampleLimit_UnmarshalText() {
+	var config struct{ API, Login limiter.Limit }
+	if err := json.Unmarshal([]byte(`{"API": "100/15m", "Login": "5/min"}`), &config); err != nil {
+		panic(err)
+	}
+	flags := flag.NewFlagSet("server", flag.ContinueOnError)
+	flags.TextVar(&config.Login, "login", config.Login, "logins of an address")
+	if err := flags.Parse([]string{"-login", "20/s burst 5"}); err != nil {
+		panic(err)
+	}
+	text, err := json.Marshal(config)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(string(text))
+	// Output: {"API":"100/15m","Login":"20/s burst 5"}
+}
+
 func ExampleTakeAll() {
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{"localhost:6379"}}))
 	defer client.Close()
@@ -238,7 +259,7 @@ func ExampleTakeAll() {
 	user := "user:42"
 	r, i := limiter.TakeAll(second.Part(user, 1), hour.Part(user, 1))
 	fmt.Println(r.Allowed, "tightest:", []string{"second", "hour"}[i], r.Limit, r.Remaining)
-	// Output: true tightest: second 10/1s 9
+	// Output: true tightest: second 10/s 9
 }
 
 func ExampleWaitAll() {
@@ -309,18 +330,37 @@ func ExampleTune() {
 	fmt.Println(l.Allow("user:42"))
 }
 
-// A Redis of one server, given as a URL: redis://user:password@host:6379/0, or
-// rediss:// for TLS.
-func ExampleTune_url() {
-	o, err := redis.ParseURL(os.Getenv("REDIS_URL"))
+// A Redis that the environment names: one server, a Cluster or Sentinels.
+func ExampleClientFromURL() {
+	client, err := limiter.ClientFromURL(os.Getenv("REDIS_URL"))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{
-		Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
-	}))
-	_ = client.Close()
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(100, time.Minute), Redis: client, Processes: 8})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close() // runs after l.Close
+	defer l.Close()
+	fmt.Println(l.Allow("user:42"))
+}
+
+// An error of a URL says where it is, and keeps the password.
+func ExampleClientFromURL_error() {
+	_, err := limiter.ClientFromURL("redis://user:secret@host1:6379,host2:port")
+	fmt.Println(err)
+	// Output: limiter: URL of Redis: host 2 of 2: want host:port
+}
+
+// Options of one server, for redis.NewClient.
+func ExampleTuneOptions() {
+	client := redis.NewClient(limiter.TuneOptions(&redis.Options{Addr: "localhost:6379", ReadTimeout: time.Second}))
+	defer client.Close()
+	o := client.Options()
+	fmt.Println(o.ReadTimeout, o.WriteTimeout)
+	// Output: 1s 300ms
 }
 
 func ExampleTune_sentinel() {
@@ -464,6 +504,54 @@ func TestTimeStandsInABubble(t *testing.T) {
 		time.Sleep(30 * time.Second) // takes no time
 		if !l.Allow("user:42") {
 			t.Error("a token is back after half a minute")
+		}
+	})
+}
+
+// warmUp raises the limit from a tenth to the whole, in ten steps.
+func warmUp(ctx context.Context, l *limiter.Limiter, full limiter.Limit, over time.Duration) error {
+	for i := 1; i <= 10; i++ {
+		step := limiter.Limit{Rate: full.Rate * rate.Limit(i) / 10, Burst: max(1, full.Burst*i/10)}
+		if err := l.SetLimit(step); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(over / 10):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// TestWarmUp: the recipe of docs/faq.md admits more in each tenth of the time.
+func TestWarmUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := limiter.Per(100, time.Second)
+		l, err := limiter.New(limiter.Config{Limit: full.WithBurst(10)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.AllowN("k", 10)
+		done := make(chan error, 1)
+		go func() { done <- warmUp(t.Context(), l, full, time.Minute) }()
+		for i := 1; i <= 10; i++ {
+			admitted := 0
+			for range 6000 { // of 1 ms each
+				time.Sleep(time.Millisecond)
+				if l.Allow("k") {
+					admitted++
+				}
+			}
+			if want := 60 * i; admitted < want-2 || admitted > want+12 {
+				t.Errorf("step %d: %d admitted in 6 s, want %d", i, admitted, want)
+			}
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if got := l.Peek("k").Limit; got != full {
+			t.Errorf("at the end the limit is %v, want %v", got, full)
 		}
 	})
 }

@@ -3,12 +3,14 @@ package limiter
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -170,6 +172,30 @@ func (c Config) checked() (Config, error) {
 // A client that the rest of the program uses works too. Its longer timeouts delay the
 // return from an outage, and nothing else.
 func Tune(o *redis.UniversalOptions) *redis.UniversalOptions { return redisstore.Tune(o) }
+
+// TuneOptions is [Tune] for [redis.NewClient], the client of one server.
+func TuneOptions(o *redis.Options) *redis.Options { return redisstore.TuneOptions(o) }
+
+// ClientFromURL returns a client with the options of [Tune] for a URL of Redis. It does
+// not dial, unless the URL sets min_idle_conns.
+//
+//	redis://user:password@host:6379/0            one server, by its port and database
+//	rediss://host                                the same with TLS
+//	unix://user:password@/run/redis.sock?db=0    a socket
+//	redis://host1,host2,host3                    a Cluster; of one host with ?cluster=true
+//	sentinel://host1,host2/name/0                Sentinels of the primary of this name
+//	host:6379                                    redis:// without a user
+//
+// The query has the options of go-redis's ParseURL, ParseClusterURL and ParseFailoverURL,
+// such as read_timeout=1s, which win over those of Tune, and addr=host:port for further
+// hosts. The user and password of a sentinel:// URL are those of the servers;
+// sentinel_username and sentinel_password in the query are those of the Sentinels. The
+// scheme sentinels:// is sentinel:// with TLS. The form of go-redis,
+// redis://sentinel:26379?master_name=name, works too.
+//
+// An error names the part of the URL at fault, and has no text of the URL, which may be a
+// piece of a password.
+func ClientFromURL(url string) (redis.UniversalClient, error) { return redisstore.ClientFromURL(url) }
 
 // Limiter is a set of token buckets by key, shared with a fleet of processes. Make one
 // with [New]; the zero Limiter can't be used. All methods may be called from any
@@ -354,6 +380,37 @@ func (k *lockedKey) charge(now, n int64) {
 	k.unlock()
 }
 
+// longestHold is the longest time of a hold.
+const longestHold = 30 * 24 * time.Hour
+
+// Hold admits nothing of a key until d has passed: for calls to a server that said when to
+// come again, such as by Retry-After. The bucket is empty then, and fills as ever. The
+// fleet follows within two rounds, also by processes that see the key for the first time,
+// and also if Redis loses its data.
+//
+// The longest hold counts; [Limiter.Reset] ends it. Refunds shorten no hold. Callers in
+// [Limiter.Wait] go on waiting; reservations made before stay. A key without a limit
+// ([rate.Inf]) can be held too, a key in shadow mode is not. A d of 0 or less does nothing,
+// one above 30 days counts as 30 days.
+func (l *Limiter) Hold(key string, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	now := l.now()
+	if l.syncer == nil {
+		sh, _ := l.local.locate(keyform.Local(key))
+		sh.demoteRarely(now)
+	}
+	var k lockedKey
+	l.acquire(&k, key, now)
+	before := k.heldUntil()
+	if until := mono.Add(now, min(d, longestHold)); until > before {
+		k.hold(until, now)
+		k.reportHold(before, now)
+	}
+	k.close()
+}
+
 // Reset fills the bucket of a key: here in any case, and in Redis, with an error if that
 // was not confirmed before ctx was done, or if the exchange failed. The other processes
 // follow within two rounds. After Close it returns [ErrClosed].
@@ -476,11 +533,13 @@ func (l *Limiter) ReserveN(key string, n int) Reservation {
 	return l.reserve(&k, key, now, tokens(n))
 }
 
-// Wait waits until one token may be used, and takes it, as [Limiter.WaitN] does.
+// Wait waits until one token may be used, and takes it, as [Limiter.WaitN] does: first in,
+// first out per key and process.
 func (l *Limiter) Wait(ctx context.Context, key string) error { return l.WaitN(ctx, key, 1) }
 
 // WaitN waits until n tokens may be used, and takes them. A negative n counts as 0. The
-// callers of one key in one process are served in order of arrival. A waiting caller
+// callers of one key in one process are served first in, first out: no small n overtakes
+// a larger one, and the others keep their order when one leaves. A waiting caller
 // holds a place in the queue and no tokens: if its ctx is done it returns the context's
 // error and has cost nothing. (With [golang.org/x/time/rate] a cancelled wait goes on
 // delaying those behind it.)
@@ -580,6 +639,9 @@ func (k *Key) Refund(n int) { k.l.Refund(k.key, n) }
 // Charge is [Limiter.Charge].
 func (k *Key) Charge(n int) { k.l.Charge(k.key, n) }
 
+// Hold is [Limiter.Hold].
+func (k *Key) Hold(d time.Duration) { k.l.Hold(k.key, d) }
+
 // Reserve is [Limiter.Reserve].
 func (k *Key) Reserve() Reservation { return k.ReserveN(1) }
 
@@ -606,6 +668,13 @@ type Part struct {
 
 // Part returns a part of n tokens of a key. It counts n as [Limiter.AllowN] does.
 func (l *Limiter) Part(key string, n int) Part { return Part{l: l, key: key, n: n} }
+
+// Named returns the part with a name, for [Estimate.Name] and for headers that name a
+// limit, as package httplimit sends them. A name is no part of the key.
+func (p Part) Named(name string) Part {
+	p.name = name
+	return p
+}
 
 // AllowAll reports whether the tokens of all parts may be taken, and takes them, as
 // [TakeAll] does.
@@ -746,151 +815,6 @@ func tryAll(g *waitqueue.Group, stakes []stake) (done bool, err error) {
 	return done, nil
 }
 
-// fewParts is the number of parts up to which a decision on several allocates nothing.
-const fewParts = 4
-
-// lockTries is the number of times that a decision on several looks for its keys.
-const lockTries = 3
-
-// stake is the state of one key in a decision on several.
-type stake struct {
-	Part
-	digest [keyform.MaxKey + 1]byte // of a long key
-	shard  *shard
-	hash   uint64
-	index  int   // of the first part on the key
-	cost   int64 // of all parts on the key
-	now    int64
-	slot   table.Ref // of the key when it was found
-	locked lockedKey // while it is locked
-	gone   bool
-	ok     bool
-	place  waitqueue.Place // in the key's queue, of WaitAll
-	placed bool            // true if the place is still held
-}
-
-// localKey returns the local key of the stake, in memory of the stake if it is a digest.
-func (s *stake) localKey() string {
-	if len(s.key) > keyform.MaxKey {
-		return table.Digest(s.key, keyform.DigestSize, s.digest[:])
-	}
-	return s.key
-}
-
-// stakesOf puts the keys of the parts into room, which grows if there are many. It reads
-// the clock once: the clocks of two limiters differ by their base.
-func stakesOf(parts []Part, room []stake) []stake {
-	if len(parts) == 0 {
-		return room
-	}
-	first := parts[0].l
-	now := first.now()
-	for i, p := range parts {
-		j := 0
-		for j < len(room) && (room[j].l != p.l || room[j].key != p.key) {
-			j++
-		}
-		if j == len(room) {
-			room = append(room, stake{Part: p, index: i, now: now + int64(first.base.Sub(p.l.base))})
-			room[j].shard, room[j].hash = p.l.local.locate(room[j].localKey())
-		}
-		room[j].cost = bucket.AddTokens(room[j].cost, tokens(p.n))
-	}
-	return room
-}
-
-// lockAll finds the keys of all stakes, renews their grants, and locks them in the order
-// of their addresses, which is the same for all callers. A key that was evicted for a
-// later one is looked for again, a few times. If the keys don't all fit into memory, the
-// last ones become orphans, which loses no more than an eviction after the decision.
-func lockAll(stakes []stake) []stake {
-	for tries := 1; ; tries++ {
-		for i := range stakes {
-			stakes[i].find(tries)
-		}
-		for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
-			s.Lock()
-		}
-		again := false
-		for i := range stakes {
-			again = stakes[i].check(tries) || again
-		}
-		if !again {
-			break
-		}
-		for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
-			s.Unlock()
-		}
-	}
-	for i := range stakes {
-		s := &stakes[i]
-		if s.locked.orphan == nil {
-			s.locked.load(s.shard, s.slot, s.now)
-		}
-		s.locked.refresh(s.now)
-	}
-	return stakes
-}
-
-// find finds the key. If it was evicted again after the last try, find makes it an orphan.
-func (s *stake) find(tries int) {
-	k := &s.locked
-	switch {
-	case tries <= lockTries:
-		s.l.acquire(k, s.key, s.now)
-		s.slot = k.slot
-		k.unlock()
-	case s.gone:
-		r := s.l.ruleOf(s.key)
-		s.shard.makeOrphan(k, s.localKey(), r.limit, s.now)
-		k.flags.mark(shadow, r.shadow)
-		s.slot = table.Ref{}
-	}
-}
-
-// check reports whether the key, now that its slot is locked, was evicted since it was
-// found, or needs its limit from the configuration. The last try leaves that to the next
-// decision.
-func (s *stake) check(tries int) bool {
-	if s.slot.Slot == nil {
-		s.gone = false
-		return false
-	}
-	s.gone = !s.shard.keys.Holds(s.slot, s.hash, s.localKey()) || tries < lockTries && flags(s.slot.Flags).is(relimited)
-	return s.gone
-}
-
-func unlockAll(stakes []stake) {
-	for i := range stakes {
-		if k := &stakes[i].locked; k.orphan == nil {
-			if k.flags.is(awaited) {
-				k.serve()
-			}
-			k.save()
-		}
-	}
-	for s := nextSlot(stakes, nil); s != nil; s = nextSlot(stakes, s) {
-		s.Unlock()
-	}
-	for i := range stakes {
-		if s := &stakes[i]; s.locked.orphan != nil {
-			s.shard.adoptOrphan(&s.locked, s.now)
-		}
-	}
-}
-
-// nextSlot returns the slot of a stake that follows another one in the order of addresses,
-// which never change.
-func nextSlot(stakes []stake, after *table.Slot) (next *table.Slot) {
-	for i := range stakes {
-		s := stakes[i].slot.Slot
-		if s != nil && (after == nil || after.Before(s)) && (next == nil || s.Before(next)) {
-			next = s
-		}
-	}
-	return next
-}
-
 // State is the way in which a limiter is connected to Redis.
 type State int8
 
@@ -902,22 +826,48 @@ const (
 	Degraded                // some grants, or all, can't be renewed: their keys go on with their last share
 )
 
+var stateNames = [...]string{Local: "local", Connecting: "connecting", Synced: "synced", Degraded: "degraded"}
+
 // String returns the state's name in lower case.
 func (s State) String() string {
-	switch s {
-	case Local:
-		return "local"
-	case Connecting:
-		return "connecting"
-	case Synced:
-		return "synced"
-	case Degraded:
-		return "degraded"
+	if s < 0 || int(s) >= len(stateNames) {
+		return "state " + strconv.Itoa(int(s))
 	}
-	return "state " + strconv.Itoa(int(s))
+	return stateNames[s]
 }
 
-// Status is the state of a limiter's exchange with Redis.
+// MarshalText returns the state's name, or an error for a number that is no state.
+func (s State) MarshalText() ([]byte, error) {
+	if s < 0 || int(s) >= len(stateNames) {
+		return nil, fmt.Errorf("limiter: %v is none", s)
+	}
+	return []byte(s.String()), nil
+}
+
+// UnmarshalText sets the state to the one of this name. After an error it is as before.
+func (s *State) UnmarshalText(text []byte) error {
+	i := slices.Index(stateNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf(`limiter: state %q: want "local", "connecting", "synced" or "degraded"`, text)
+	}
+	*s = State(i)
+	return nil
+}
+
+// Status is the state of a limiter's exchange with Redis. As JSON it is an object:
+//
+//	{
+//	  "state": "degraded",
+//	  "since": "2026-05-23T10:00:00Z",
+//	  "last_sync": "2026-05-23T09:59:59.9Z",
+//	  "processes": 3,
+//	  "silent": 1,
+//	  "pending": 17,
+//	  "error": "limiter \"limiter\": sync: dial tcp 192.0.2.1:6379: connect: connection refused"
+//	}
+//
+// Times are as in RFC 3339; last_sync, silent and error are absent if there is none. The
+// error is the text of Err, which may name hosts.
 type Status struct {
 	State     State
 	Since     time.Time // begin of State
@@ -926,6 +876,40 @@ type Status struct {
 	Silent    int       // processes of the fleet that were not seen recently and have not called Close
 	Pending   int       // keys with attempts or usage that is not reported and acknowledged
 	Err       error     // fault of the last round, or SyncIntervals that differ within the fleet; nil: none
+}
+
+// statusText is a Status as JSON.
+type statusText struct {
+	State     State     `json:"state"`
+	Since     time.Time `json:"since"`
+	LastSync  time.Time `json:"last_sync,omitzero"`
+	Processes int       `json:"processes"`
+	Silent    int       `json:"silent,omitempty"`
+	Pending   int       `json:"pending"`
+	Err       string    `json:"error,omitempty"`
+}
+
+// MarshalJSON returns the status as a JSON object.
+func (st Status) MarshalJSON() ([]byte, error) {
+	text := statusText{st.State, st.Since, st.LastSync, st.Processes, st.Silent, st.Pending, ""}
+	if st.Err != nil {
+		text.Err = st.Err.Error()
+	}
+	return json.Marshal(text)
+}
+
+// UnmarshalJSON sets the status to that of a JSON object. Its Err has the text, and matches
+// no other error.
+func (st *Status) UnmarshalJSON(data []byte) error {
+	var text statusText
+	if err := json.Unmarshal(data, &text); err != nil || bytes.Equal(data, []byte("null")) {
+		return err
+	}
+	*st = Status{text.State, text.Since, text.LastSync, text.Processes, text.Silent, text.Pending, nil}
+	if text.Err != "" {
+		st.Err = errors.New(text.Err)
+	}
+	return nil
 }
 
 // Status returns the present status.

@@ -2,8 +2,11 @@ package limiter
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
+	"pgregory.net/rapid"
 
 	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/simnet"
@@ -246,7 +250,7 @@ func TestErrorsNameTheLimiter(t *testing.T) {
 		f.Down.Store(true)
 		l := f.join(Config{Limit: Limit{Rate: 10, Burst: 3}, Prefix: "api", Processes: 1}).Limiter
 		ctx := t.Context()
-		exceeds := `limiter "api": cost exceeds burst: 4 tokens of "k", whose limit 3/300ms has a burst of 3`
+		exceeds := `limiter "api": cost exceeds burst: 4 tokens of "k", whose limit 10/s burst 3 has a burst of 3`
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		hour, err := New(Config{Limit: Per(1, time.Hour), Prefix: "hour"})
@@ -298,6 +302,12 @@ func TestParseLimit(t *testing.T) {
 		"0.5/s burst 10":  {Rate: 0.5, Burst: 10},
 		" 600/1m ":        Per(600, time.Minute),
 		"1000/s":          {Rate: 1000, Burst: 1000},
+		"100/day":         Per(100, 24*time.Hour),
+		"100/d":           Per(100, 24*time.Hour),
+		"10/min":          Per(10, time.Minute),
+		"5/sec":           Per(5, time.Second),
+		"10/hour":         Per(10, time.Hour),
+		"10/2hours":       Per(10, 2*time.Hour),
 		"unlimited":       {Rate: rate.Inf},
 		"0/s burst 0":     {},
 		"1e-05/s burst 3": {Rate: 1e-5, Burst: 3},
@@ -308,7 +318,7 @@ func TestParseLimit(t *testing.T) {
 	}
 	for _, s := range []string{
 		"", "100", "/", "100/", "/s", "x/s", "100/x", "100/0s", "100/-1s", "-1/s", "0/s", "0.5/s", "NaN/s burst 1",
-		"Inf/s burst 1", "10/s burst", "10/s burst x", "10/s burst -1", "10/s bust 1", "10/s burst 1 2", "1e300/s", "unlimited burst 1", "0/s burst 1", "1/s burst 0",
+		"Inf/s burst 1", "10/s burst", "10/s burst x", "10/s burst -1", "10/s bust 1", "10/s burst 1 2", "1e300/s", "unlimited burst -1", "0/s burst 1", "100/month", "100/0d", "1/s burst 0",
 	} {
 		if got, err := ParseLimit(s); err == nil {
 			t.Errorf("ParseLimit(%q) = %#v, want an error", s, got)
@@ -337,23 +347,111 @@ func FuzzParseLimit(f *testing.F) {
 	})
 }
 
+// TestLimitStringIsParsed: ParseLimit and UnmarshalText give back every valid limit bit by
+// bit, however it was made.
 func TestLimitStringIsParsed(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	for range 2000 {
-		lim := Limit{Rate: rate.Limit(math.Pow(10, rng.Float64()*20-10)), Burst: 1 + rng.IntN(1e6)}
-		if rng.IntN(2) == 0 {
-			lim = Per(lim.Burst, time.Duration(1+rng.IntN(1e6))*time.Millisecond)
+	rapid.Check(t, func(t *rapid.T) {
+		count := time.Duration(rapid.Int64Range(1, 1000).Draw(t, "count"))
+		unit := rapid.SampledFrom([]time.Duration{1, time.Millisecond, time.Second, time.Minute, time.Hour, 24 * time.Hour}).Draw(t, "unit")
+		odd := time.Duration(rapid.Int64Range(1, math.MaxInt64).Draw(t, "odd"))
+		n := rapid.OneOf(rapid.IntRange(1, 1000), rapid.IntRange(1, math.MaxInt)).Draw(t, "n")
+		lim := rapid.SampledFrom([]Limit{
+			Per(n, count*unit), Per(n, odd),
+			{Rate: rate.Every(count * unit), Burst: n},
+			{Rate: rate.Every(odd), Burst: n},
+			{Rate: rate.Limit(rapid.Float64Range(math.SmallestNonzeroFloat64, math.MaxFloat64).Draw(t, "rate")), Burst: n},
+			{},
+			{Rate: rate.Inf},
+			{Rate: rate.Inf, Burst: n},
+		}).Draw(t, "limit")
+		if rapid.Bool().Draw(t, "another burst") && lim.Rate > 0 {
+			lim = lim.WithBurst(rapid.OneOf(rapid.IntRange(1, 1000), rapid.IntRange(1, math.MaxInt)).Draw(t, "burst"))
 		}
 		if got, err := ParseLimit(lim.String()); err != nil || got != lim {
 			t.Fatalf("ParseLimit(%q) = %#v, %v, want %#v", lim, got, err, lim)
 		}
+		text, err := lim.MarshalText()
+		var got Limit
+		if err != nil || got.UnmarshalText(text) != nil || got != lim {
+			t.Fatalf("%#v is %q as text, %v, and read as %#v", lim, text, err, got)
+		}
+	})
+	for want, lim := range map[string]Limit{
+		"100/m":           Per(100, time.Minute),
+		"100/15m":         Per(100, 15*time.Minute),
+		"10/h":            Per(10, time.Hour),
+		"20/s burst 5":    Per(20, time.Second).WithBurst(5),
+		"100/d":           Per(100, 24*time.Hour),
+		"30/m burst 2000": {Rate: 0.5, Burst: 2000},
+		"unlimited":       {Rate: rate.Inf},
+		"0/s burst 0":     {},
+	} {
+		if got := lim.String(); got != want {
+			t.Errorf("%#v is %q, want %q", lim, got, want)
+		}
 	}
-	if s := Per(100, 15*time.Minute).String(); s != "100/15m0s" {
-		t.Errorf("String = %q", s)
+}
+
+// TestTextOfLimitsAndStates: JSON, flags and anything else that reads texts takes limits
+// and states. What is invalid has no text, and text that is not understood changes nothing.
+func TestTextOfLimitsAndStates(t *testing.T) {
+	type config struct {
+		Default Limit
+		ByKey   map[string]Limit
+		State   State
+		ByState map[State]int
 	}
-	if s := (Limit{Rate: 0.5, Burst: 10}).String(); s != "10/20s" {
-		t.Errorf("String = %q", s)
+	want := config{Per(100, time.Minute), map[string]Limit{"a": Per(20, time.Second).WithBurst(5), "b": {Rate: rate.Inf}}, Synced, map[State]int{Degraded: 2}}
+	text, err := json.Marshal(want)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"Default":"100/m","ByKey":{"a":"20/s burst 5","b":"unlimited"},"State":"synced","ByState":{"degraded":2}}`, string(text))
+	var got config
+	require.NoError(t, json.Unmarshal(text, &got))
+	require.Equal(t, want, got)
+
+	require.Error(t, json.Unmarshal([]byte(`{"Default":"100/fortnight"}`), &got))
+	require.ErrorContains(t, json.Unmarshal([]byte(`{"State":"asleep"}`), &got), `limiter: state "asleep": want "local", "connecting", "synced" or "degraded"`)
+	require.Equal(t, want, got)
+	for _, lim := range []Limit{{Rate: 1}, {Burst: 1}, {Rate: -1, Burst: 1}, {Rate: rate.Limit(math.NaN()), Burst: 1}, {Rate: rate.Limit(math.Inf(1)), Burst: 1}, {Rate: rate.Inf, Burst: -1}} {
+		_, err := lim.MarshalText()
+		require.ErrorContains(t, err, "limiter: limit ", "%#v", lim)
 	}
+	for _, s := range []State{-1, 4} {
+		_, err := s.MarshalText()
+		require.EqualError(t, err, fmt.Sprintf(`limiter: state %d is none`, s))
+		require.Equal(t, fmt.Sprint("state ", int(s)), s.String())
+	}
+
+	fs := flag.NewFlagSet("", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.TextVar(&got.Default, "limit", Per(1, time.Second), "")
+	require.NoError(t, fs.Parse([]string{"-limit", "10/day"}))
+	require.Equal(t, Per(10, 24*time.Hour), got.Default)
+	require.ErrorContains(t, fs.Parse([]string{"-limit", "10/"}), `limiter: limit "10/": "" is no time`)
+	require.Equal(t, Per(10, 24*time.Hour), got.Default)
+}
+
+// TestStatusAsJSON: under the names that are documented, in both directions.
+func TestStatusAsJSON(t *testing.T) {
+	since := time.Date(2026, 5, 23, 10, 0, 0, 0, time.UTC)
+	for want, st := range map[string]Status{
+		`{"state":"local","since":"2026-05-23T10:00:00Z","processes":1,"pending":0}`: {Since: since, Processes: 1},
+		`{"state":"degraded","since":"2026-05-23T10:00:00Z","last_sync":"2026-05-23T09:59:59.9Z","processes":3,"silent":1,"pending":17,"error":"\"gone\""}`: {
+			State: Degraded, Since: since, LastSync: since.Add(-100 * time.Millisecond), Processes: 3, Silent: 1, Pending: 17, Err: errors.New(`"gone"`),
+		},
+	} {
+		text, err := json.Marshal(st)
+		require.NoError(t, err)
+		require.Equal(t, want, string(text))
+		var got Status
+		require.NoError(t, json.Unmarshal(text, &got))
+		require.Equal(t, st, got)
+		require.Error(t, json.Unmarshal([]byte(`{"state":"asleep"}`), &got))
+		require.NoError(t, json.Unmarshal([]byte(`null`), &got))
+		require.Equal(t, st, got)
+	}
+	_, err := json.Marshal(Status{State: 9})
+	require.ErrorContains(t, err, "limiter: state 9 is none")
 }
 
 var oddKeys = []string{

@@ -763,6 +763,11 @@ func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
 	}
 }
 
+// asLimit returns the limit of one in the exchange's form, to a precision of 6e-8.
+func asLimit(l exchange.Limit) Limit {
+	return Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
+}
+
 // receive applies the news of a reply. Except that news of this process itself is passed
 // over, because it may be out of date by now.
 func (s *syncer) receive(c *exchange.FleetCall, now int64) {

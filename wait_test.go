@@ -66,6 +66,104 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 	})
 }
 
+// arrival is a caller of WaitN in a test of their order.
+type arrival struct {
+	n       int
+	at      time.Duration // of the call
+	cancel  time.Duration // 0: never
+	ended   time.Duration // of the return
+	outcome error
+}
+
+// queueUp has callers of one key arrive one by one in random processes, of which a third
+// are cancelled. It returns those of each process in order of arrival, when all have
+// returned.
+func queueUp(t *testing.T, rng *rand.Rand, callers int, processes ...*Limiter) [][]*arrival {
+	begin := time.Now()
+	var all sync.WaitGroup
+	lists := make([][]*arrival, len(processes))
+	for range callers {
+		time.Sleep(time.Duration(rng.Int64N(int64(50 * time.Millisecond))))
+		a := &arrival{n: rng.IntN(6), at: time.Since(begin)}
+		i := rng.IntN(len(processes))
+		lists[i] = append(lists[i], a)
+		ctx, cancel := context.WithCancel(t.Context())
+		if rng.IntN(3) == 0 {
+			a.cancel = a.at + time.Duration(1+rng.Int64N(int64(10*time.Second)))
+			time.AfterFunc(a.cancel-a.at, cancel)
+		}
+		all.Go(func() {
+			defer cancel()
+			a.outcome = processes[i].WaitN(ctx, "k", a.n)
+			a.ended = time.Since(begin)
+		})
+		synctest.Wait()
+	}
+	all.Wait()
+	return lists
+}
+
+// TestWaitIsFirstInFirstOut: no caller of a key is served before one that called earlier,
+// whatever their costs, and whoever is cancelled between them. Alone, each is served as
+// soon as its tokens are there and all before it are served or gone.
+func TestWaitIsFirstInFirstOut(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	inOrder := func(t *testing.T, list []*arrival) {
+		t.Helper()
+		var last time.Duration
+		served := 0
+		for i, a := range list {
+			if a.outcome != nil {
+				require.ErrorIs(t, a.outcome, context.Canceled)
+				require.Equal(t, a.cancel, a.ended, "caller %d is cancelled late", i)
+				continue
+			}
+			served++
+			if a.ended < last {
+				t.Errorf("caller %d of %d tokens was served after %v, one before it after %v", i, a.n, a.ended, last)
+			}
+			last = a.ended
+		}
+		require.Greater(t, served, len(list)/3)
+		require.Less(t, served, len(list))
+	}
+	for i := range longtest.Choose(5, 20, 200) {
+		t.Run("alone", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newTestLocal(t, Limit{Rate: 10, Burst: 20})
+				l.AllowN("k", 20)
+				list := queueUp(t, rand.New(rand.NewPCG(seed, uint64(i))), 100, l)[0]
+				inOrder(t, list)
+				var due time.Duration
+				tokens := 0
+				for j, a := range list {
+					if due = max(due, a.at); a.outcome != nil {
+						due = max(due, a.ended)
+						continue
+					}
+					tokens += a.n
+					due = max(due, time.Duration(tokens)*time.Second/10)
+					if (a.ended - due).Abs() > time.Microsecond {
+						t.Errorf("caller %d of %d tokens was served after %v, want %v", j, a.n, a.ended, due)
+					}
+				}
+			})
+		})
+	}
+	t.Run("fleet", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, 2, Config{Limit: Limit{Rate: 20, Burst: 20}})
+			defer f.close()
+			until(t, "both are known", func() bool { return f.members[0].Status().Processes == 2 && f.members[1].Status().Processes == 2 })
+			f.members[0].AllowN("k", 20)
+			for _, list := range queueUp(t, rand.New(rand.NewPCG(seed, 1)), 200, f.members[0].Limiter, f.members[1].Limiter) {
+				inOrder(t, list)
+			}
+		})
+	})
+}
+
 // TestWaitsReturnWhenXTimeRatesDo: calls of Wait, Allow and Reserve at random
 // times, none of them cancelled, return and decide as x/time/rate's do, while
 // others wait.

@@ -12,8 +12,12 @@ import (
 // choose. A client usually has a whole /64.
 const ipv6Bits = 64
 
+// nat64 is the prefix of IPv4 addresses that were translated into IPv6 (RFC 6052).
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
 // PeerAddress is the default [Options.Key]: the address of the connection's peer,
-// without its port, or the /64 of an IPv6 address. Behind a proxy, that is the
+// without its port, or the /64 of an IPv6 address. An IPv4 address mapped into IPv6, or
+// translated by NAT64 (64:ff9b::/96), is the IPv4 address. Behind a proxy, that is the
 // proxy's address. An address of another network is used whole. The key is empty if
 // there is no address.
 func PeerAddress(ctx context.Context) string {
@@ -24,6 +28,10 @@ func PeerAddress(ctx context.Context) string {
 	ip, ok := ipOf(p.Addr)
 	if !ok {
 		return p.Addr.String()
+	}
+	if ip = ip.WithZone(""); nat64.Contains(ip) {
+		b := ip.As16()
+		ip = netip.AddrFrom4([4]byte(b[12:]))
 	}
 	if !ip.Is6() {
 		return ip.String()

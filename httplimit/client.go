@@ -3,13 +3,15 @@ package httplimit
 import (
 	"net/http"
 	"net/netip"
+
+	"github.com/seed-e56e777b/limiter/internal/clientaddr"
 )
 
 // ClientKey is the default [Options.Key]: the address of the client without its port.
 // Of an IPv6 address it is the /64, because a single customer usually has at least
-// that many addresses. An IPv4 address mapped into IPv6 is the IPv4 address, and a
-// zone is ignored. If the connection has no IP address, as a Unix socket, the key is
-// [http.Request.RemoteAddr].
+// that many addresses. An IPv4 address mapped into IPv6, or translated by NAT64
+// (64:ff9b::/96), is the IPv4 address, and a zone is ignored. If the connection has
+// no IP address, as a Unix socket, the key is [http.Request.RemoteAddr].
 //
 // The client is the peer of the connection, unless the peer is trusted. Then the hops
 // in X-Forwarded-For or Forwarded (RFC 7239) are read from the last to the first.
@@ -52,7 +54,7 @@ func peerAddr(remote string) (netip.Addr, bool) {
 func plain(addr netip.Addr) netip.Addr { return addr.WithZone("").Unmap() }
 
 func addrKey(addr netip.Addr) string {
-	if addr.Is4() {
+	if addr = clientaddr.Inner(addr); addr.Is4() {
 		return addr.String()
 	}
 	network, _ := addr.Prefix(64) // fails for IPv4 only

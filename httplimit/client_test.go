@@ -34,6 +34,9 @@ func TestPeerIsTheClient(t *testing.T) {
 		"[fe80::1%eth1, 10.0.0.1]:1234":    "fe80::/64",
 		"[::ffff:192.0.2.1]:1234":          "192.0.2.1",
 		"[::ffff:192.0.2.1%eth0]:1234":     "192.0.2.1",
+		"[64:ff9b::192.0.2.1]:1234":        "192.0.2.1",
+		"[64:ff9b::c000:201%eth0]:1234":    "192.0.2.1",
+		"[64:ff9b:1::c000:201]:1234":       "64:ff9b:1::/64",
 		"[::1]:1234":                       "::/64",
 		"@":                                "@",
 		"":                                 "",
@@ -65,6 +68,7 @@ func TestForwardedIsBelievedFromTrustedHopsOnly(t *testing.T) {
 		{"the client's own lines come first", []string{"6.6.6.6", "7.7.7.7, 10.0.0.3", client}, nil, client},
 		{"with a port", []string{client + ":4711"}, nil, client},
 		{"IPv6 by /64", []string{"2001:db8:1:2::3"}, nil, "2001:db8:1:2::/64"},
+		{"IPv4 by NAT64", []string{"64:ff9b::203.0.113.9"}, nil, "203.0.113.9"},
 		{"IPv6 in brackets", []string{"[2001:db8:1:2::3]"}, nil, "2001:db8:1:2::/64"},
 		{"a zone", []string{"fe80::1%eth0"}, nil, "fe80::/64"},
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -248,6 +249,52 @@ func ExamplePartsFromContext() {
 	answer(complete, request("POST", "/complete"))
 	fmt.Println(requests.Peek("key").Remaining, tokens.Peek("key").Remaining)
 	// Output: 59 9200
+}
+
+// Networks that have no limit, and networks that have no access.
+func Example_networks() {
+	l := local(limiter.Per(1, time.Hour))
+	app := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") })
+	trusted := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	allowed := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}
+	denied := []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+
+	in := func(networks []netip.Prefix, r *http.Request) bool {
+		key := httplimit.ClientKey(r, trusted)
+		client, err := netip.ParsePrefix(key) // IPv6: a /64
+		if err != nil {
+			addr, _ := netip.ParseAddr(key)
+			client = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(client.Addr()) })
+	}
+	limit := httplimit.New(l, httplimit.Options{
+		TrustedProxies: trusted,
+		Skip:           func(r *http.Request) bool { return in(allowed, r) },
+	})(app)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if in(denied, r) {
+			http.Error(w, "forbidden", http.StatusForbidden)
+			return
+		}
+		limit.ServeHTTP(w, r)
+	})
+
+	for _, client := range []string{"10.1.2.3", "2001:db8::7", "203.0.113.9", "198.51.100.1", "unknown"} {
+		var codes []int
+		for range 2 {
+			r := request("GET", "/")
+			r.Header.Set("X-Forwarded-For", client)
+			codes = append(codes, answer(handler, r).Code)
+		}
+		fmt.Println(client, codes)
+	}
+	// Output:
+	// 10.1.2.3 [200 200]
+	// 2001:db8::7 [200 200]
+	// 203.0.113.9 [403 403]
+	// 198.51.100.1 [200 429]
+	// unknown [200 429]
 }
 
 func ExampleHealth() {

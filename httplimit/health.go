@@ -11,20 +11,8 @@ import (
 	"github.com/seed-e56e777b/limiter"
 )
 
-// Health returns a handler that reports the state of l towards Redis, as JSON:
-//
-//	{
-//	  "state": "degraded",
-//	  "since": "2026-05-23T10:00:00Z",
-//	  "last_sync": "2026-05-23T09:59:59.9Z",
-//	  "processes": 3,
-//	  "pending": 17,
-//	  "error": "limiter \"limiter\": sync: dial tcp 192.0.2.1:6379: connect: connection refused"
-//	}
-//
-// State is "local", "connecting", "synced" or "degraded"; last_sync and error are
-// absent if there is none. Because the error may name hosts, the handler is for
-// operators.
+// Health returns a handler that reports the state of l towards Redis, as the JSON of
+// [limiter.Status]. Because its error may name hosts, the handler is for operators.
 //
 // The status is 200, because a limiter without Redis goes on limiting: its process
 // should stay in service. With ?max=30s, for alerts, it is 503 if the limiter has been
@@ -78,19 +66,7 @@ func outage(st limiter.Status) time.Duration {
 }
 
 func writeStatus(w http.ResponseWriter, status int, st limiter.Status) {
-	health := struct {
-		State     string    `json:"state"`
-		Since     time.Time `json:"since"`
-		LastSync  time.Time `json:"last_sync,omitzero"`
-		Processes int       `json:"processes"`
-		Silent    int       `json:"silent,omitempty"`
-		Pending   int       `json:"pending"`
-		Error     string    `json:"error,omitempty"`
-	}{State: st.State.String(), Since: st.Since, LastSync: st.LastSync, Processes: st.Processes, Silent: st.Silent, Pending: st.Pending}
-	if st.Err != nil {
-		health.Error = st.Err.Error()
-	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(health) // fails if the client is gone
+	_ = json.NewEncoder(w).Encode(st) // fails if the client is gone
 }

@@ -11,9 +11,9 @@
 // A file is one JSON object, a hash has the same in its fields:
 //
 //	{
-//	  "*":       "100/1m",
+//	  "*":       "100/m",
 //	  "user:*":  "10/s burst 50",
-//	  "user:42": "1000/1m shadow",
+//	  "user:42": "1000/m shadow",
 //	  "admin:*": "unlimited"
 //	}
 //

@@ -37,9 +37,9 @@ func Example() {
 		fmt.Println(key, l.Take(key).Limit)
 	}
 	// Output:
-	// user:7 50/5s
-	// user:42 1000/1m0s
-	// tenant:1 100/1m0s
+	// user:7 10/s burst 50
+	// user:42 1000/m
+	// tenant:1 100/m
 }
 
 // From a hash in Redis: HSET limits '*' '100/1m' 'user:*' '10/s burst 50'.
@@ -53,4 +53,27 @@ func ExampleHash() {
 	}
 	defer ls.Close()
 	fmt.Println(ls.Default())
+}
+
+// loadOf returns the load of a database, from 0 to 1.
+func loadOf(context.Context) (float64, error) { return 0.9, nil }
+
+// Limits that follow the load of a database that all processes share.
+func ExampleSource() {
+	ctx := context.Background()
+	adaptive := func(ctx context.Context) ([]limits.Rule, error) {
+		load, err := loadOf(ctx) // of the database: the same in all processes
+		limit := "100/s"
+		if load > 0.8 {
+			limit = "20/s"
+		}
+		return []limits.Rule{{Pattern: "*", Limit: limit, Place: "load"}}, err
+	}
+	ls, err := limits.Open(ctx, adaptive, limits.Options{Interval: time.Second})
+	if err != nil {
+		panic(err)
+	}
+	defer ls.Close()
+	fmt.Println(ls.Default())
+	// Output: 20/s
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -124,6 +125,29 @@ func TestFaultsSayWhereAndWhy(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), File(file(t, good)), Options{Interval: -1}); err == nil {
 		t.Error("a negative interval is good")
+	}
+}
+
+// TestFileAsEditorsWriteIt: a byte order mark and the line ends of Windows are no fault, and
+// lines are counted as without. A mark elsewhere, and UTF-16, are one.
+func TestFileAsEditorsWriteIt(t *testing.T) {
+	const mark = "\xef\xbb\xbf"
+	ls, err := Open(t.Context(), File(file(t, mark+"{\r\n\"*\": \"100/day\",\r\n\"a\": \"10/min\"\r\n}\r\n")), Options{})
+	require.NoError(t, err)
+	defer ls.Close()
+	require.Equal(t, limiter.Per(100, 24*time.Hour), ls.Default())
+	a, ok := ls.LimitFor("a")
+	require.True(t, ok)
+	require.Equal(t, limiter.Per(10, time.Minute), a)
+	for text, want := range map[string]string{
+		mark + "{\n\"*\": \"often\"\n}":       "limits.json:2: \"*\": ",
+		mark:                                  "limits.json:1: ends too early",
+		mark + mark + "{\"*\": \"1/s\"}":      "limits.json:1: invalid character",
+		"{\"*\": " + mark + "\"1/s\"}":        "limits.json:1: invalid character",
+		"\xff\xfe{\x00\"\x00*\x00\"\x00}\x00": "limits.json:1: not UTF-8",
+	} {
+		_, err := Open(t.Context(), File(file(t, text)), Options{})
+		require.ErrorContains(t, err, want, "%q", text)
 	}
 }
 
@@ -483,6 +507,78 @@ func TestHashIsFollowed(t *testing.T) {
 	require.True(t, burst(4)())
 	if _, err := Open(t.Context(), Hash(client, "limits"), Options{}); err == nil {
 		t.Error("Open without Redis succeeds")
+	}
+}
+
+// hashRights are the rights for Hash that SECURITY.md names.
+const hashRights = "%R~limits +hgetall"
+
+// TestHashNeedsTheDocumentedRights: a user with them reads limits, one that lacks any of
+// them does not, and they allow nothing else.
+func TestHashNeedsTheDocumentedRights(t *testing.T) {
+	page, err := os.ReadFile("../SECURITY.md")
+	require.NoError(t, err)
+	require.Contains(t, string(page), "`"+hashRights+"`")
+	server := servertest.Server(t, redisserver.Options{})
+	admin := server.Client()
+	defer admin.Close()
+	require.NoError(t, admin.HSet(t.Context(), "limits", "*", "5/h").Err())
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}, Username: "reader", Password: "pw"}))
+	defer client.Close()
+	grant := func(rights string) {
+		t.Helper()
+		args := []any{"acl", "setuser", "reader", "reset", "on", ">pw"}
+		for right := range strings.FieldsSeq(rights) {
+			args = append(args, right)
+		}
+		require.NoError(t, admin.Do(t.Context(), args...).Err())
+	}
+	grant(hashRights)
+	ls, err := Open(t.Context(), Hash(client, "limits"), Options{})
+	require.NoError(t, err)
+	ls.Close()
+	require.Equal(t, limiter.Per(5, time.Hour), ls.Default())
+	refused, err := admin.Do(t.Context(), "acl", "log").Slice()
+	require.NoError(t, err)
+	require.Empty(t, refused)
+	require.ErrorContains(t, client.HSet(t.Context(), "limits", "a", "1/s").Err(), "NOPERM")
+	require.ErrorContains(t, client.HGetAll(t.Context(), "other").Err(), "NOPERM")
+
+	rights := strings.Fields(hashRights)
+	for i := range rights {
+		grant(strings.Join(slices.Delete(slices.Clone(rights), i, i+1), " "))
+		_, err := Open(t.Context(), Hash(client, "limits"), Options{})
+		require.ErrorContains(t, err, "NOPERM", "without "+rights[i])
+	}
+}
+
+// TestHashOnAClusterNeedsTheDocumentedRights: with those of a Cluster.
+func TestHashOnAClusterNeedsTheDocumentedRights(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs without -short: a Cluster takes seconds to start")
+	}
+	cluster := servertest.Cluster(t)
+	for _, s := range cluster.Nodes {
+		admin := s.Client()
+		t.Cleanup(func() { admin.Close() })
+		require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "reader", "reset", "on", ">pw", "%R~limits", "+hgetall", "+cluster|slots", "+asking").Err())
+	}
+	all := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: cluster.Addrs()})
+	defer all.Close()
+	require.NoError(t, all.HSet(t.Context(), "limits", "*", "5/h").Err())
+	client, err := limiter.ClientFromURL("redis://reader:pw@" + strings.Join(cluster.Addrs(), ","))
+	require.NoError(t, err)
+	defer client.Close()
+	ls, err := Open(t.Context(), Hash(client, "limits"), Options{})
+	require.NoError(t, err)
+	ls.Close()
+	require.Equal(t, limiter.Per(5, time.Hour), ls.Default())
+	for _, s := range cluster.Nodes {
+		admin := s.Client()
+		t.Cleanup(func() { admin.Close() })
+		refused, err := admin.Do(t.Context(), "acl", "log").Slice()
+		require.NoError(t, err)
+		require.Empty(t, refused)
 	}
 }
 

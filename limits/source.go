@@ -20,7 +20,8 @@ import (
 // not called again until it returns.
 type Source func(ctx context.Context) ([]Rule, error)
 
-// File returns a Source that reads a file, a JSON object of strings. Replace the file
+// File returns a Source that reads a file, a JSON object of strings, in UTF-8 with or
+// without a byte order mark. Replace the file
 // as a whole: write another file, then rename it. A half-written file is an error
 // until the next read.
 func File(path string) Source {
@@ -34,13 +35,19 @@ func File(path string) Source {
 }
 
 // Hash returns a Source that reads a hash in Redis: HSET limits 'user:*' '10/s burst
-// 50'. The client may be the limiter's.
+// 50'. The client may be the limiter's; a user of Redis needs %R~limits +hgetall.
 func Hash(client redis.UniversalClient, name string) Source {
 	return func(ctx context.Context) ([]Rule, error) {
-		fields, err := client.HGetAll(ctx, name).Result()
+		var hash *redis.MapStringStringCmd
+		// By itself, the command would have a Cluster client call COMMAND, a right more.
+		_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			hash = p.HGetAll(ctx, name)
+			return nil
+		})
 		if err != nil {
 			return nil, fmt.Errorf("limits: hash %q: %w", name, err)
 		}
+		fields := hash.Val()
 		if len(fields) == 0 {
 			return nil, fmt.Errorf("limits: hash %q: there is none", name)
 		}
@@ -52,9 +59,13 @@ func Hash(client redis.UniversalClient, name string) Source {
 	}
 }
 
+// byteOrderMark is the beginning of texts in UTF-8 that some editors write.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 // readObject reads a JSON object token by token, because decoding it into a map would
 // hide lines and duplicates.
 func readObject(name string, data []byte) ([]Rule, error) {
+	data = bytes.TrimPrefix(data, byteOrderMark)
 	if err := checkText(name, data); err != nil {
 		return nil, err
 	}

@@ -46,10 +46,7 @@ func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func (o *inspectOptions) look(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, inspectPatience)
 	defer cancel()
-	client, err := o.client()
-	if err != nil {
-		return "", err
-	}
+	client := redis.NewUniversalClient(limiter.Tune(o.options))
 	defer client.Close()
 	s, err := redisstore.New(client, o.prefix).Inspect(ctx, exchange.FieldOf(o.key), demand.TauIntervals*o.interval)
 	if err != nil {
@@ -62,30 +59,6 @@ func (o *inspectOptions) look(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("there is nothing under the prefix %q: no process is there, and all keys have been full for a minute; or its prefix is another", o.prefix)
 	}
 	return o.describe(s), nil
-}
-
-func (o *inspectOptions) client() (redis.UniversalClient, error) {
-	u, err := redis.ParseURL(o.redis)
-	if err != nil {
-		return nil, fmt.Errorf("-redis: %w", err)
-	}
-	if u.Network == "unix" {
-		return nil, errors.New("-redis: want an address, not a socket")
-	}
-	universal := &redis.UniversalOptions{
-		Addrs:         []string{u.Addr},
-		Username:      u.Username,
-		Password:      u.Password,
-		DB:            u.DB,
-		Protocol:      u.Protocol,
-		TLSConfig:     u.TLSConfig,
-		IsClusterMode: o.cluster,
-		MasterName:    o.sentinel,
-	}
-	if o.sentinel != "" {
-		universal.SentinelUsername, universal.SentinelPassword = u.Username, u.Password
-	}
-	return redis.NewUniversalClient(limiter.Tune(universal)), nil
 }
 
 // errCluster is returned by a node of a Cluster, which has some of the partitions

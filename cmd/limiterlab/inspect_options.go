@@ -5,17 +5,20 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/redisstore"
 )
 
 // inspectOptions are the flags of the subcommand inspect.
 type inspectOptions struct {
-	redis    string // URL
+	redis    string                  // URL
+	options  *redis.UniversalOptions // of the client
 	cluster  bool
 	sentinel string // name of the primary; empty if the URL is not a Sentinel's
 	prefix   string
@@ -28,7 +31,7 @@ func (o *inspectOptions) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet(inspectCommand, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
-	fs.StringVar(&o.redis, "redis", "redis://localhost:6379", "`URL` of Redis")
+	fs.StringVar(&o.redis, "redis", "redis://localhost:6379", "`URL` of Redis, as limiter.ClientFromURL takes it, or host:port")
 	fs.BoolVar(&o.cluster, "cluster", false, "the URL is of a node of a Redis Cluster")
 	fs.StringVar(&o.sentinel, "sentinel", "", "the URL is of a Sentinel that watches the primary of this `name`")
 	fs.StringVar(&o.prefix, "prefix", "limiter", "the fleet's Config.Prefix")
@@ -62,7 +65,7 @@ func parseInspectOptions(args []string) (*inspectOptions, error) {
 	if o.cluster && o.sentinel != "" {
 		errs = append(errs, errors.New("-cluster and -sentinel exclude each other"))
 	}
-	if _, err := redis.ParseURL(o.redis); err != nil {
+	if err := o.setOptions(); err != nil {
 		errs = append(errs, fmt.Errorf("-redis: %w", err))
 	}
 	if fs.NArg() != 1 {
@@ -70,4 +73,31 @@ func parseInspectOptions(args []string) (*inspectOptions, error) {
 	}
 	o.key = fs.Arg(0)
 	return o, errors.Join(errs...)
+}
+
+// setOptions sets the options of the client from the URL, and the flags that say more of
+// its server.
+func (o *inspectOptions) setOptions() (err error) {
+	if o.options, err = redisstore.OptionsFromURL(o.redis); err != nil {
+		return err
+	}
+	c := o.options
+	switch {
+	case o.cluster && c.MasterName != "":
+		return errors.New("-cluster is not for the URL of Sentinels")
+	case o.cluster && strings.HasPrefix(c.Addrs[0], "/"):
+		return errors.New("-cluster is not for a socket")
+	case o.cluster:
+		c.IsClusterMode = true
+	case o.sentinel != "" && c.MasterName == "":
+		c.MasterName, c.IsClusterMode = o.sentinel, false
+		c.SentinelUsername, c.SentinelPassword = c.Username, c.Password
+		if c.TLSConfig != nil {
+			c.TLSConfig.ServerName = "" // the primary has another
+		}
+	case o.sentinel != "":
+		c.MasterName = o.sentinel
+	}
+	o.cluster = c.IsClusterMode
+	return nil
 }

@@ -56,11 +56,11 @@ func TestInspect(t *testing.T) {
 	of := func(key string) string {
 		return look(t, exitOK, "-redis", url, "-prefix", "fleet", key)
 	}
-	require.Regexp(t, `^"user:42" under the prefix "fleet", at 30/1h0m0s\n\nlevel          30\.0 of 30 tokens\n`,
+	require.Regexp(t, `^"user:42" under the prefix "fleet", at 30/h\n\nlevel          30\.0 of 30 tokens\n`,
 		look(t, exitOK, "-redis", url, "-prefix", "fleet", "-limit", "30/h", "user:42"), "what is left stays left, at most the burst")
 	for key, patterns := range map[string][]string{
 		"user:42": {
-			`^"user:42" under the prefix "fleet", at 60/1h0m0s, the limit of the last report\n\nlevel          40\.\d of 60 tokens\n`,
+			`^"user:42" under the prefix "fleet", at 60/h, the limit of the last report\n\nlevel          40\.\d of 60 tokens\n`,
 			`\nfull           in (20m0s|19m5\S+)\n`,
 			`\ndemand         \S+ tokens per second requested from the whole fleet, \S+ × the limit\n`,
 			`\nlast report    \S+ ago\n`,
@@ -128,14 +128,32 @@ func TestInspectOptions(t *testing.T) {
 		"-limit 1/s -interval 0s x":              "-interval must be above 0",
 		"-limit 1/s -redis nonsense x":           "-redis: ",
 		"-limit 1/s -cluster -sentinel primus x": "exclude each other",
+		"-redis redis://u:1/secret@here x":       "-redis: limiter: URL of Redis: path: want the number of a database",
+		"-cluster -redis sentinel://here/name x": "-cluster is not for the URL of Sentinels",
+		"-cluster -redis /run/redis.sock x":      "-cluster is not for a socket",
 		"-nonsense":                              "not defined: -nonsense",
 	} {
 		got := look(t, exitUsage, strings.Fields(args)...)
-		if !strings.Contains(got, want) || !strings.Contains(got, "limiterlab inspect -h") {
+		if strings.Contains(got, "secret") || !strings.Contains(got, want) || !strings.Contains(got, "limiterlab inspect -h") {
 			t.Errorf("%s: %q is not in %q", args, want, got)
 		}
 	}
 	require.Contains(t, look(t, exitOK, "-h"), "Usage: limiterlab inspect [flags] KEY")
+}
+
+// TestInspectTakesEveryURL: of one server: by TCP without a scheme, and by a socket, with a
+// password.
+func TestInspectTakesEveryURL(t *testing.T) {
+	socket := t.TempDir() + "/redis.sock"
+	server := servertest.Server(t, redisserver.Options{Password: "pw", Args: []string{"--unixsocket", socket}})
+	client, err := limiter.ClientFromURL("unix://:pw@" + socket)
+	require.NoError(t, err)
+	fleetOf(t, client, "api")
+	for _, url := range []string{"redis://:pw@" + server.Addr() + "/0?read_timeout=2s", "unix://:pw@" + socket} {
+		got := look(t, exitOK, "-redis", url, "-prefix", "api", "-limit", "60/h", "user:42")
+		require.Regexp(t, `level          40\.\d of 60 tokens\n`, got)
+	}
+	require.Contains(t, look(t, exitFailed, "-redis", server.Addr(), "-limit", "60/h", "x"), "NOAUTH")
 }
 
 func TestInspectCluster(t *testing.T) {
@@ -148,6 +166,9 @@ func TestInspectCluster(t *testing.T) {
 	args := []string{"-redis", "redis://" + cluster.Addrs()[0], "-prefix", "fleet", "-limit", "60/h", "user:42"}
 	require.Regexp(t, `level          40\.\d of 60 tokens\n`, look(t, exitOK, append([]string{"-cluster"}, args...)...))
 	require.Contains(t, look(t, exitFailed, args...), "this is a node of a Redis Cluster: use -cluster")
+	for _, url := range []string{"redis://" + strings.Join(cluster.Addrs(), ","), cluster.Addrs()[0] + "," + cluster.Addrs()[1], "redis://" + cluster.Addrs()[0] + "?cluster=true"} {
+		require.Regexp(t, `level          40\.\d of 60 tokens\n`, look(t, exitOK, "-redis", url, "-prefix", "fleet", "-limit", "60/h", "user:42"), url)
+	}
 	alone := servertest.Server(t, redisserver.Options{})
 	require.Contains(t, look(t, exitFailed, "-cluster", "-redis", "redis://"+alone.Addr(), "-limit", "60/h", "x"), "leave -cluster out")
 }
@@ -159,6 +180,12 @@ func TestInspectSentinel(t *testing.T) {
 	s := servertest.Sentinel(t)
 	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: s.Addrs(), MasterName: redisserver.MasterName}))
 	fleetOf(t, client, "fleet")
-	got := look(t, exitOK, "-sentinel", redisserver.MasterName, "-redis", "redis://"+s.Addrs()[0], "-prefix", "fleet", "-limit", "60/h", "user:42")
-	require.Regexp(t, `level          40\.\d of 60 tokens\n`, got)
+	for _, args := range [][]string{
+		{"-sentinel", redisserver.MasterName, "-redis", "redis://" + s.Addrs()[0]},
+		{"-sentinel", redisserver.MasterName, "-redis", strings.Join(s.Addrs(), ",")},
+		{"-redis", "sentinel://" + strings.Join(s.Addrs(), ",") + "/" + redisserver.MasterName},
+	} {
+		got := look(t, exitOK, append(args, "-prefix", "fleet", "-limit", "60/h", "user:42")...)
+		require.Regexp(t, `level          40\.\d of 60 tokens\n`, got, args)
+	}
 }

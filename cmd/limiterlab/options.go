@@ -11,11 +11,11 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/live"
+	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/store"
 	"github.com/seed-e56e777b/limiter/cmd/limiterlab/internal/traffic"
 )
 
@@ -121,7 +121,7 @@ func (o *options) validate() error {
 	check(o.server == "" || o.server == redisServer, "-server can only be %q, which must be on the PATH", redisServer)
 	check(o.server == "" || o.redis == "", "-server and -redis exclude each other")
 	if o.redis != "" {
-		_, err := redis.ParseURL(o.redis)
+		_, err := store.ParseURL(o.redis)
 		check(err == nil, "-redis: %w", err)
 	}
 	check(folderExists(o.svg), "-svg: there is no folder %s", filepath.Dir(o.svg))

@@ -59,7 +59,7 @@ func TestReplayWritesAPage(t *testing.T) {
 	require.True(t, strings.HasSuffix(stdout, "\nPage: "+path+"\n"))
 	page, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Contains(t, string(page), "<title>10/1m0s for each ip</title>")
+	require.Contains(t, string(page), "<title>10/m for each ip</title>")
 	require.Contains(t, string(page), "2001:db8:1:2::/64")
 }
 
@@ -101,7 +101,7 @@ func TestReplayReportsWhatItCouldRead(t *testing.T) {
 	cut := write(t, "cut.gz", packed.String()[:packed.Len()/2])
 	code, stdout, stderr := runReplay(t, "-limit", "10/m", "-suggest", "1", cut)
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stdout, "10/1m0s for each ip, over "+cut)
+	require.Contains(t, stdout, "10/m for each ip, over "+cut)
 	require.Contains(t, stdout, "So it is the smallest")
 	require.Contains(t, stderr, "unexpected EOF")
 	require.Equal(t, 1, strings.Count(stderr, "\n"), "it is said once, however often the log is read")

@@ -19,18 +19,21 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter"
 )
 
 func main() {
-	addr := flag.String("redis", "localhost:6379", "`address` of Redis")
+	url := flag.String("redis", "localhost:6379", "`URL` or address of Redis")
 	enqueue := flag.Int("enqueue", 0, "`tasks` to enqueue before consuming")
 	processes := flag.Int("processes", 1, "`number` of processes that share the limit")
 	flag.Parse()
-	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*addr}}))
+	client, err := limiter.ClientFromURL(*url)
+	if err != nil {
+		log.Print(err)
+		return
+	}
 	defer client.Close()
 	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 2, Burst: 1}, Redis: client, Processes: *processes})
 	if err != nil {
@@ -38,7 +41,7 @@ func main() {
 		return
 	}
 	defer l.Close()
-	at := asynq.RedisClientOpt{Addr: *addr}
+	at := server(*url)
 	tasks := asynq.NewClient(at)
 	defer tasks.Close()
 	for range *enqueue {
@@ -54,6 +57,18 @@ func main() {
 		return nil
 	})
 	log.Print(asynq.NewServer(at, settings()).Run(mux))
+}
+
+// server is a URL of Redis for asynq, each of whose parts has a client of its own.
+type server string
+
+// MakeRedisClient implements [asynq.RedisConnOpt].
+func (url server) MakeRedisClient() any {
+	client, err := limiter.ClientFromURL(string(url))
+	if err != nil {
+		panic(err)
+	}
+	return client
 }
 
 // overLimitError is the error of a task above its limit, which is repeated.

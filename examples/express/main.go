@@ -19,8 +19,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/httplimit"
 )
@@ -32,13 +30,11 @@ func main() {
 		Processes: 4,
 	}
 	if url := os.Getenv("REDIS_URL"); url != "" {
-		o, err := redis.ParseURL(url)
+		client, err := limiter.ClientFromURL(url)
 		if err != nil {
 			log.Fatal(err)
 		}
-		cfg.Redis = redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{
-			Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
-		}))
+		cfg.Redis = client
 	}
 	l, err := limiter.New(cfg)
 	if err != nil {

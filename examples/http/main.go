@@ -23,7 +23,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/seed-e56e777b/limiter"
@@ -38,7 +37,7 @@ func main() {
 
 func run() error {
 	listen := flag.String("listen", "localhost:8080", "`address` to listen on")
-	redisAddr := flag.String("redis", "", "`address` of a Redis to share the limit through (default: none)")
+	redisURL := flag.String("redis", "", "`URL` or address of a Redis to share the limit through (default: none)")
 	cfg := limiter.Config{Limit: limiter.Per(5, 10*time.Second)}
 	flag.IntVar(&cfg.Processes, "processes", 1, "`number` of processes that share the limit")
 	flag.Func("limit", "requests per client (default 5/10s)", func(s string) (err error) {
@@ -52,9 +51,12 @@ func run() error {
 		return err
 	})
 	flag.Parse()
-	if *redisAddr != "" {
+	if *redisURL != "" {
 		logging.Disable() // go-redis logs each attempt; the limiter logs changes
-		client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*redisAddr}}))
+		client, err := limiter.ClientFromURL(*redisURL)
+		if err != nil {
+			return err
+		}
 		defer client.Close()
 		cfg.Redis = client
 	}

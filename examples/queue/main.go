@@ -24,14 +24,16 @@ import (
 )
 
 func main() {
-	addr := flag.String("redis", "localhost:6379", "`address` of Redis")
+	url := flag.String("redis", "localhost:6379", "`URL` or address of one Redis server")
 	processes := flag.Int("processes", 1, "`number` of processes that you start")
 	flag.Parse()
-	queue := redis.NewClient(&redis.Options{Addr: *addr})
-	defer queue.Close()
-	shared := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*addr}}))
-	defer shared.Close()
-	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 2, Burst: 1}, Redis: shared, Processes: *processes})
+	client, err := limiter.ClientFromURL(*url)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer client.Close()
+	l, err := limiter.New(limiter.Config{Limit: limiter.Limit{Rate: 2, Burst: 1}, Redis: client, Processes: *processes})
 	if err != nil {
 		log.Print(err)
 		return
@@ -39,7 +41,7 @@ func main() {
 	defer l.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	err = consume(ctx, queue, l, "jobs", func(job string) error {
+	err = consume(ctx, client, l, "jobs", func(job string) error {
 		fmt.Println(time.Now().Format("15:04:05.0"), job)
 		return nil
 	})
@@ -48,7 +50,7 @@ func main() {
 
 // consume does the jobs of a list until ctx is done. A job under way is in list:busy,
 // where it stays after a crash. A failed one goes to the end of the list.
-func consume(ctx context.Context, queue *redis.Client, l *limiter.Limiter, list string, do func(job string) error) error {
+func consume(ctx context.Context, queue redis.UniversalClient, l *limiter.Limiter, list string, do func(job string) error) error {
 	busy := list + ":busy"
 	for {
 		if err := l.Wait(ctx, list); err != nil {

@@ -20,19 +20,20 @@ import (
 	"os/signal"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/limits"
 )
 
 func main() {
 	path := flag.String("file", "limits.json", "`path` of the rules")
-	addr := flag.String("redis", "", "`address` of a Redis whose hash limits holds the rules, in place of a file")
+	url := flag.String("redis", "", "`URL` or address of a Redis whose hash limits holds the rules, in place of a file")
 	flag.Parse()
 	source := limits.File(*path)
-	if *addr != "" {
-		client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*addr}}))
+	if *url != "" {
+		client, err := limiter.ClientFromURL(*url)
+		if err != nil {
+			log.Fatal(err)
+		}
 		defer client.Close()
 		source = limits.Hash(client, "limits")
 	}

@@ -24,10 +24,10 @@ func TestRulesAreFollowed(t *testing.T) {
 		defer l.Close()
 		defer ls.Close()
 		for _, step := range []struct{ rules, key, want string }{
-			{"", "user:42", "user:42    limit 2/1h0m0s: 2 of 4 admitted"},
-			{"", "partner:7", "partner:7  limit 1/1h0m0s: 4 of 4 admitted, 3 only in shadow mode"},
-			{`{"*": "3/h"}`, "user:43", "user:43    limit 3/1h0m0s: 3 of 4 admitted"},
-			{`{"*": "never"}`, "user:44", "user:44    limit 3/1h0m0s: 3 of 4 admitted"},
+			{"", "user:42", "user:42    limit 2/h: 2 of 4 admitted"},
+			{"", "partner:7", "partner:7  limit 1/h: 4 of 4 admitted, 3 only in shadow mode"},
+			{`{"*": "3/h"}`, "user:43", "user:43    limit 3/h: 3 of 4 admitted"},
+			{`{"*": "never"}`, "user:44", "user:44    limit 3/h: 3 of 4 admitted"},
 		} {
 			if step.rules != "" {
 				write(step.rules)

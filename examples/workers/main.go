@@ -19,19 +19,21 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/seed-e56e777b/limiter"
 )
 
 func main() {
-	addr := flag.String("redis", "", "`address` of the Redis through which processes share the limit; empty: none")
+	url := flag.String("redis", "", "`URL` or address of the Redis through which processes share the limit; empty: none")
 	count := flag.Int("jobs", 10, "`number` of jobs")
 	processes := flag.Int("processes", 1, "`number` of processes that you start")
 	flag.Parse()
 	cfg := limiter.Config{Limit: limiter.Limit{Rate: 5, Burst: 1}}
-	if *addr != "" {
-		cfg.Redis = redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{*addr}}))
+	if *url != "" {
+		client, err := limiter.ClientFromURL(*url)
+		if err != nil {
+			log.Fatal(err)
+		}
+		cfg.Redis = client
 		cfg.Processes = *processes
 	}
 	l, err := limiter.New(cfg)

@@ -205,9 +205,9 @@ func operations(t *testing.T, processes int, calm bool) (print uint64) {
 			default:
 				fmt.Fprint(sum, l.AllowN(key, n))
 			case 10, 11, 12:
-				fmt.Fprintf(sum, "%+v", printed(l.TakeN(key, n)))
+				fmt.Fprintf(sum, "%#v", printed(l.TakeN(key, n)))
 			case 13:
-				fmt.Fprintf(sum, "%+v", printed(l.Peek(key)))
+				fmt.Fprintf(sum, "%#v", printed(l.Peek(key)))
 			case 14, 15:
 				r := l.ReserveN(key, n)
 				fmt.Fprint(sum, r.OK(), r.Delay())
@@ -221,7 +221,7 @@ func operations(t *testing.T, processes int, calm bool) (print uint64) {
 			case 18:
 				fmt.Fprint(sum, limiter.AllowAll(l.Part(key, n), l.Part("b1", 1)))
 				res, tightest := limiter.TakeAll(l.Part(key, 1), l.Part("h1", n))
-				fmt.Fprintf(sum, "%+v %d", printed(res), tightest)
+				fmt.Fprintf(sum, "%#v %d", printed(res), tightest)
 			case 19:
 				if processes > 0 { // several that wait wake with one grant, in any order
 					ctx, cancel := context.WithTimeout(t.Context(), 1)

@@ -81,7 +81,7 @@ bucket; every figure is from the tables above unless another page is named.
 - **Slow keys at high demand.** A hundred processes meet a key of 5 per minute at 1000/s
   before news can travel: {{Slow keys, clients spread over the fleet | N=100 5/min, round robin, 1000/s | first minute}} in the first minute, {{Slow keys, clients spread over the fleet | N=100 5/min, round robin, 1000/s | ten minutes}} over ten.
 - **Limits of a token in less than two rounds.** Ten processes at twice a limit of 1 per
-  100 ms admit {{Bursts smaller than a round's refill, and limits from slow to fast | N=10 d=2 1/100ms | admitted, against central}}, with windows of {{Bursts smaller than a round's refill, and limits from slow to fast | N=10 d=2 1/100ms | worst window}}. A burst, or a shorter
+  100 ms admit {{Bursts smaller than a round's refill, and limits from slow to fast | N=10 d=2 10/s burst 1 | admitted, against central}}, with windows of {{Bursts smaller than a round's refill, and limits from slow to fast | N=10 d=2 10/s burst 1 | worst window}}. A burst, or a shorter
   SyncInterval, helps.
 - **Bursts of one token in large pools.** Twenty processes of fifty workers on 20/s have
   windows of {{As services run it: workers that wait | P=20 W=50, 20/s b=1 | steady: 4 s least}} to {{As services run it: workers that wait | P=20 W=50, 20/s b=1 | steady: most}} of the refill, and {{As services run it: workers that wait | P=20 W=50, 20/s b=1 | steady: most in 1s}} of rate and burst in one second.

@@ -55,9 +55,10 @@ func (g *guarded) NetConn() net.Conn { return g.Conn }
 // dialer returns a function that dials as go-redis itself does by these options, and
 // guards the connection. It reads the options at each dial, because TLS is often
 // configured after Tune.
-func dialer(o *redis.UniversalOptions) func(context.Context, string, string) (net.Conn, error) {
+func dialer(options func() *redis.Options) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		dial := redis.NewDialer(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig})
+		o := options()
+		dial := redis.NewDialer(&redis.Options{DialTimeout: max(0, o.DialTimeout), TLSConfig: o.TLSConfig}) // below 0, as in a URL, it is none
 		c, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, err

@@ -26,11 +26,23 @@ func Tune(o *redis.UniversalOptions) *redis.UniversalOptions {
 	o.ContextTimeoutEnabled = true
 	o.DisableIdentity = true // saves a command on every new connection, and its right in the ACL
 	if o.Dialer == nil {
-		o.Dialer = dialer(o)
+		o.Dialer = dialer(func() *redis.Options { return &redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig} })
 	}
 	if o.MaintNotificationsConfig == nil {
 		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	}
+	return o
+}
+
+// TuneOptions is Tune for the options of a client of one server.
+func TuneOptions(o *redis.Options) *redis.Options {
+	u := &redis.UniversalOptions{}
+	copyFields(u, o)
+	Tune(u)
+	if o.Dialer == nil {
+		u.Dialer = dialer(func() *redis.Options { return o })
+	}
+	copyFields(o, u)
 	return o
 }
 

@@ -136,3 +136,23 @@ func withName(c *tls.Config, name string) *tls.Config {
 	c.ServerName = name
 	return c
 }
+
+// TestClientFromURLSpeaksTLS: a rediss:// URL trusts the system's authorities alone, unless
+// it says skip_verify.
+func TestClientFromURLSpeaksTLS(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	certFile, keyFile, _ := ca.issue("server")
+	s := servertest.Server(t, redisserver.Options{TLS: &redisserver.TLS{CertFile: certFile, KeyFile: keyFile, Client: ca.trust()}})
+	sync := func(query string) error {
+		client, err := limiter.ClientFromURL("rediss://" + s.Addr() + query)
+		require.NoError(t, err)
+		defer client.Close()
+		l, err := limiter.New(limiter.Config{Limit: limiter.Per(1, time.Second), Redis: client, Processes: 1})
+		require.NoError(t, err)
+		defer l.Close()
+		return l.Sync(t.Context())
+	}
+	require.NoError(t, sync("?skip_verify=true"))
+	require.ErrorContains(t, sync(""), "certificate signed by unknown authority")
+}

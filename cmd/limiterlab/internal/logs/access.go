@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+
+	"github.com/seed-e56e777b/limiter/internal/clientaddr"
 )
 
 // access parses lines in common and combined log format:
@@ -192,8 +194,8 @@ func withoutPort(host []byte) []byte {
 	return host
 }
 
-// network returns an address as a limit counts it: IPv4 as it is, IPv6 as its
-// /64, both without a port. Any other text stays as it is. Because one customer
+// network returns an address as a limit counts it: IPv4 as it is, also inside of
+// IPv6 (mapped or NAT64), and IPv6 as its /64, all without a port. Any other text stays as it is. Because one customer
 // usually has a whole /64, its addresses share a limit.
 func network(address []byte) []byte {
 	if bytes.IndexByte(address, ':') < 0 {
@@ -207,7 +209,7 @@ func network(address []byte) []byte {
 		}
 		a = withPort.Addr()
 	}
-	if a = a.Unmap().WithZone(""); a.Is4() {
+	if a = clientaddr.Inner(a); a.Is4() {
 		return a.AppendTo(nil)
 	}
 	return netip.PrefixFrom(a, 64).Masked().AppendTo(nil)

@@ -139,6 +139,8 @@ func TestVirtualHosts(t *testing.T) {
 func TestAddressesWithPorts(t *testing.T) {
 	for address, want := range map[string]string{
 		"1.2.3.4:80":                 "1.2.3.4",
+		"64:ff9b::192.0.2.1":         "192.0.2.1",
+		"[64:ff9b::c000:201]:80":     "192.0.2.1",
 		"[2001:db8::1]:80":           "2001:db8::/64",
 		"[2001:db8::1":               "[2001:db8::1",
 		"unix:":                      "unix:",

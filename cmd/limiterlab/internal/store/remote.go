@@ -17,21 +17,20 @@ type Remote struct {
 	proxy    *proxy
 }
 
-// NewRemote returns the Redis at url (redis://, rediss:// or unix://), which
-// must answer. Keys that begin with prefix must be the lab's own.
+// NewRemote returns the Redis at url, that of one server, which must answer. Keys that begin with prefix must be the lab's own.
 func NewRemote(ctx context.Context, url, prefix string) (*Remote, error) {
-	o, err := redis.ParseURL(url)
+	o, err := ParseURL(url)
 	if err != nil {
 		return nil, err
 	}
 	if err := (Endpoint{URL: url}).ping(ctx); err != nil {
 		return nil, err
 	}
-	p, err := newProxy(o.Network, o.Addr)
+	p, err := newProxy(networkOf(o.Addrs[0]), o.Addrs[0])
 	if err != nil {
 		return nil, err
 	}
-	return &Remote{endpoint: Endpoint{URL: url, Via: p.addr}, addr: o.Addr, prefix: prefix, proxy: p}, nil
+	return &Remote{endpoint: Endpoint{URL: url, Via: p.addr}, addr: o.Addrs[0], prefix: prefix, proxy: p}, nil
 }
 
 // Endpoint implements [Store].

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Mode is the behaviour of the Redis behind a [Rig].
@@ -36,11 +34,11 @@ func NewRig(st Store) (*Rig, error) {
 	e := st.Endpoint()
 	network, addr := "tcp", e.Via
 	if addr == "" {
-		o, err := redis.ParseURL(e.URL)
+		o, err := ParseURL(e.URL)
 		if err != nil {
 			return nil, err
 		}
-		network, addr = o.Network, o.Addr
+		network, addr = networkOf(o.Addrs[0]), o.Addrs[0]
 	}
 	p, err := newProxy(network, addr)
 	if err != nil {

@@ -4,10 +4,14 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-e56e777b/limiter/internal/redisstore"
 )
 
 // Store is a Redis that the lab can end and start. Its methods are called by one
@@ -32,11 +36,11 @@ type Endpoint struct {
 // Options returns the options of a client of the endpoint. Time-outs, retries and
 // pools in the URL are dropped: limiter.Tune sets them.
 func (e Endpoint) Options() (*redis.UniversalOptions, error) {
-	o, err := redis.ParseURL(e.URL)
+	o, err := ParseURL(e.URL)
 	if err != nil {
 		return nil, err
 	}
-	addr := o.Addr
+	addr := o.Addrs[0]
 	if e.Via != "" {
 		addr = e.Via
 	}
@@ -48,6 +52,29 @@ func (e Endpoint) Options() (*redis.UniversalOptions, error) {
 		Protocol:  o.Protocol,
 		TLSConfig: o.TLSConfig,
 	}, nil
+}
+
+// ParseURL returns the options of a client of one server, which is all that a proxy can
+// stand before, or the fault of the URL.
+func ParseURL(url string) (*redis.UniversalOptions, error) {
+	o, err := redisstore.OptionsFromURL(url)
+	switch {
+	case err != nil:
+		return nil, err
+	case o.MasterName != "":
+		return nil, errors.New("want the URL of one server, not of Sentinels")
+	case o.IsClusterMode:
+		return nil, errors.New("want the URL of one server, not of a Cluster")
+	}
+	return o, nil
+}
+
+// networkOf returns the network of an address.
+func networkOf(addr string) string {
+	if strings.HasPrefix(addr, "/") {
+		return "unix"
+	}
+	return "tcp"
 }
 
 // once calls a function with a client of the endpoint that does not retry.

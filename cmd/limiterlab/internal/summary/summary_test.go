@@ -163,11 +163,11 @@ func TestSuggestionsInWords(t *testing.T) {
 		s    replay.Suggestion
 		want string
 	}{
-		{replay.Suggestion{Total: 1000, Best: count(8, 1), Below: count(7, 3), Exact: true}, "8/1m0s would deny 1 of 1,000 (0.1 %). 7/1m0s would deny 3 of 1,000 (0.3 %). So it is the smallest"},
+		{replay.Suggestion{Total: 1000, Best: count(8, 1), Below: count(7, 3), Exact: true}, "8/m would deny 1 of 1,000 (0.1 %). 7/m would deny 3 of 1,000 (0.3 %). So it is the smallest"},
 		{replay.Suggestion{Total: 1000, Best: count(8, 1), Below: count(6, 3)}, "Limits between the two were not tried"},
 		{replay.Suggestion{Total: 1000, Best: count(1, 0), Exact: true}, "There is no smaller one"},
 		{replay.Suggestion{Total: 1000, Best: count(4, 0)}, "Smaller ones were not tried"},
-		{replay.Suggestion{Total: 1000, Below: count(4, 10)}, "Even 4/1m0s would deny 10 of 1,000 (1 %)."},
+		{replay.Suggestion{Total: 1000, Below: count(4, 10)}, "Even 4/m would deny 10 of 1,000 (1 %)."},
 	} {
 		require.Contains(t, strings.Join(suggestion(&tt.s), " "), tt.want)
 	}
