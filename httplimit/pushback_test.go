@@ -39,6 +39,7 @@ func TestPushback(t *testing.T) {
 		{"Retry-After on 503", 503, []string{"Retry-After: 5"}, 5 * time.Second},
 		{"Retry-After of none", 429, []string{"Retry-After: 0"}, 0},
 		{"Retry-After with a fraction", 429, []string{"Retry-After: 0.25"}, 250 * time.Millisecond},
+		{"Retry-After, rounded up", 429, []string{"Retry-After: 0.0000000001"}, 1},
 		{"Retry-After of a year", 429, []string{"Retry-After: 31536000"}, 8760 * time.Hour},
 		{"Retry-After beyond int64", 429, []string{"Retry-After: 99999999999999999999999999"}, math.MaxInt64},
 		{"Retry-After beyond float64", 429, []string{"Retry-After: " + strings.Repeat("9", 400)}, math.MaxInt64},

@@ -15,9 +15,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/seed-e56e777b/limiter"
+	"github.com/seed-e56e777b/limiter/internal/servertest"
+	"github.com/seed-e56e777b/limiter/internal/servertest/redisserver"
 )
 
 // server answers requests in order, in virtual time: the last answer goes on.
@@ -382,6 +386,53 @@ func TestTransportRetriesWithinTheDeadline(t *testing.T) {
 	}
 }
 
+// TestTransportRetryWaitsForItsToken: if the token after the hold would come after the
+// deadline, the response is returned.
+func TestTransportRetryWaitsForItsToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serving(t, answer{status: 429, header: headerOf("Retry-After: 1"), body: "denied"}, answer{status: 200})
+		tr := &Transport{Limiter: newLimiter(t, limiter.Per(1, 10*time.Second)), Base: s, Retries: 1}
+		for _, tc := range []struct {
+			within time.Duration
+			status int
+		}{{5 * time.Second, 429}, {time.Minute, 200}} {
+			ctx, cancel := context.WithTimeout(t.Context(), tc.within)
+			resp, err := tr.RoundTrip(outgoing(t, http.MethodGet, "http://a.example", "").WithContext(ctx))
+			require.NoError(t, err)
+			require.Equal(t, tc.status, resp.StatusCode)
+			cancel()
+		}
+		wantAt(t, s.at, 0, 11*time.Second)
+	})
+}
+
+func TestTransportBacksOffForMaxHoldAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serving(t, answer{status: 503})
+		tr := &Transport{Limiter: newLimiter(t, generous()), Base: s, Retries: 3, MaxHold: 100 * time.Millisecond}
+		send(t, tr, "http://a.example")
+		wantAt(t, s.at, 0, 100*time.Millisecond, 200*time.Millisecond, 300*time.Millisecond)
+	})
+}
+
+// TestTransportWithoutALimitOfItsOwn: the server's is obeyed in any case.
+func TestTransportWithoutALimitOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serving(t, answer{status: 200}, answer{status: 429, header: headerOf("Retry-After: 5")}, answer{status: 200})
+		tr := &Transport{Limiter: newLimiter(t, limiter.Limit{Rate: rate.Inf}), Base: s, Retries: 1}
+		for range 3 {
+			send(t, tr, "http://a.example")
+		}
+		wantAt(t, s.at, 0, 0, 5*time.Second, 5*time.Second)
+		s.answers = []answer{{status: 503, header: headerOf("Retry-After: 5")}}
+		send(t, &Transport{Limiter: tr.Limiter, Base: s}, "http://a.example")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := tr.RoundTrip(outgoing(t, http.MethodGet, "http://a.example", "").WithContext(ctx))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
 // TestTransportRetryIsCalledOff: during the hold, and during a backoff.
 func TestTransportRetryIsCalledOff(t *testing.T) {
 	for name, header := range map[string]http.Header{"hold": headerOf("Retry-After: 20"), "backoff": nil} {
@@ -393,7 +444,9 @@ func TestTransportRetryIsCalledOff(t *testing.T) {
 				time.AfterFunc(100*time.Millisecond, cancel)
 				r := outgoing(t, http.MethodGet, "http://a.example", "x").WithContext(ctx)
 				closed := 0
-				r.GetBody = func() (io.ReadCloser, error) { return &countedBody{Reader: strings.NewReader("x"), closed: func() { closed++ }}, nil }
+				r.GetBody = func() (io.ReadCloser, error) {
+					return &countedBody{Reader: strings.NewReader("x"), closed: func() { closed++ }}, nil
+				}
 				resp, err := tr.RoundTrip(r)
 				require.Nil(t, resp)
 				require.ErrorIs(t, err, context.Canceled)
@@ -517,4 +570,46 @@ func TestTransportClosesIdleConnections(t *testing.T) {
 	client.CloseIdleConnections()
 	<-closed
 	(&http.Client{Transport: &Transport{Base: roundTrip(nil)}}).CloseIdleConnections() // has none
+}
+
+// TestTransportHoldsTheFleet: one process is denied, and the others hold within a
+// round: one that uses the host, and one that never did.
+func TestTransportHoldsTheFleet(t *testing.T) {
+	server := servertest.Server(t, redisserver.Options{})
+	var limiters []*limiter.Limiter
+	for range 3 {
+		client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
+		t.Cleanup(func() { client.Close() })
+		l, err := limiter.New(limiter.Config{Limit: generous(), Redis: client, Processes: 3, SyncInterval: 10 * time.Millisecond})
+		require.NoError(t, err)
+		t.Cleanup(func() { l.Close() })
+		limiters = append(limiters, l)
+	}
+	ask := func(l *limiter.Limiter, a answer) (*http.Response, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		return (&Transport{Limiter: l, Base: serving(t, a)}).RoundTrip(outgoing(t, http.MethodGet, "http://a.example", "").WithContext(ctx))
+	}
+	round := func() {
+		for _, l := range limiters {
+			require.NoError(t, l.Sync(t.Context()))
+		}
+	}
+	round()
+	_, err := ask(limiters[1], answer{status: 200})
+	require.NoError(t, err)
+	round()
+	resp, err := ask(limiters[0], answer{status: 429, header: headerOf("Retry-After: 600")})
+	require.NoError(t, err)
+	require.Equal(t, 429, resp.StatusCode)
+	round() // sends the hold
+	round() // the others receive it
+	for i, l := range limiters {
+		_, err := ask(l, answer{status: 200})
+		require.ErrorIs(t, err, context.DeadlineExceeded, "process %d", i)
+		require.InDelta(t, 600, l.Peek("a.example").RetryAfter.Seconds(), 10, "process %d", i)
+	}
+	require.NoError(t, limiters[2].Reset(t.Context(), "a.example"))
+	_, err = ask(limiters[2], answer{status: 200})
+	require.NoError(t, err)
 }
