@@ -30,7 +30,7 @@ type ClientOptions struct {
 	// Skip returns true for calls that do not wait and hold nothing, such as health
 	// checks. Default: none.
 	Skip func(ctx context.Context, fullMethod string) bool
-	// MaxHold is the longest hold, against absurd times: a longer one counts as
+	// MaxHold is the longest hold, against absurd times. A longer one counts as
 	// MaxHold, and in [ClientStats].Clamped. Default, also for one below 0: 15
 	// minutes.
 	MaxHold time.Duration

@@ -26,18 +26,18 @@ const (
 //	client := &http.Client{Transport: &httplimit.Transport{Limiter: l}}
 //
 // The wait ends with the request's context, whose deadline includes
-// [http.Client.Timeout]. A request that would wait beyond its deadline fails at once.
-// Such an error matches [context.DeadlineExceeded] or [context.Canceled]; the request
-// was not sent. Each request of a redirection waits for a token of its own.
+// [http.Client.Timeout]. A request that would wait beyond its deadline fails at once,
+// and is not sent. The error matches the limiter's or the context's,
+// [context.DeadlineExceeded] or [context.Canceled]. Each request of a redirection
+// waits for a token of its own.
 //
 // These hold the key:
 //
 //   - Retry-After, in seconds or as a date, on 429 and 503, and on a 403 that has
 //     X-RateLimit-Remaining, as GitHub sends it. It takes precedence over the others.
-//   - RateLimit with r=0 on any response, for t seconds: revision 11 of
-//     draft-ietf-httpapi-ratelimit-headers, and revisions 7 and later. Without t, the
-//     time is the window of the policy in RateLimit-Policy. Limits of
-//     concurrent requests are ignored.
+//   - RateLimit with r=0 on any response, for t seconds: revisions 7 to 11 of
+//     draft-ietf-httpapi-ratelimit-headers. Without t, the time is the window w of the
+//     policy in RateLimit-Policy. Limits of concurrent requests are ignored.
 //   - RateLimit-Remaining: 0 with RateLimit-Reset on any response, and the forms of it
 //     with X-RateLimit-, X-Rate-Limit-, -Reset-After, -Remaining-Requests and the
 //     like. The reset is a number of seconds, Unix time in seconds or milliseconds, a
@@ -47,10 +47,13 @@ const (
 // that is negative, past or malformed is ignored, and so are all but Retry-After on a
 // response from a cache, which has an Age. Of several times the longest counts.
 //
-// A response is returned as it came. The limiter's configuration stays: the server's
-// limits are obeyed by holds alone, and a limit that is below the server's avoids most
-// denials. Because RateLimit has whole seconds, a server that reports r=0 after
-// each request, such as one with a burst of 1, gets one request a second.
+// A response is returned as it came. The limiter's limits stay as they are: those of
+// the server are obeyed by holds alone. A limit that is not above the server's
+// avoids most denials. Under [golang.org/x/time/rate.Inf] nothing but holds delays a
+// request. A key in shadow mode does not wait and is not held.
+//
+// Because RateLimit has whole seconds, a server that reports r=0 after each request,
+// such as one with a burst of 1, gets one request a second.
 //
 // Fill the fields before the first request, and don't copy a Transport after it. All
 // methods may be called from many goroutines at once.
@@ -69,7 +72,7 @@ type Transport struct {
 	// X-Idempotency-Key header, without a body or with GetBody. If the wait would pass
 	// the deadline, the response is returned instead. Default: 0.
 	Retries int
-	// MaxHold is the longest hold, against absurd times: a longer one counts as
+	// MaxHold is the longest hold, against absurd times. A longer one counts as
 	// MaxHold, and in [TransportStats].Clamped. Default, also for one below 0: 15
 	// minutes.
 	MaxHold time.Duration
@@ -113,7 +116,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	for sent, next := 0, r; ; sent++ {
 		if err := t.Limiter.Wait(r.Context(), key); err != nil {
 			closeBody(next)
-			return nil, &notSentError{err}
+			return nil, &notSentError{err, sent > 0}
 		}
 		if sent > 0 {
 			t.retried.Add(1)
@@ -126,11 +129,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if sent >= t.Retries || !retryable(r, resp.StatusCode) {
 			return resp, nil
 		}
-		var pause time.Duration
-		if held == 0 {
-			pause = min(backoff(sent), t.maxHold())
-		}
-		if t.tooLate(r.Context(), key, max(held, pause)) {
+		pause, all := t.pause(key, held, sent)
+		if passesDeadline(r.Context(), all) {
 			return resp, nil
 		}
 		if next, err = rewound(r); err != nil {
@@ -139,7 +139,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		drain(resp)
 		if err := sleep(r.Context(), pause); err != nil {
 			closeBody(next)
-			return nil, &notSentError{err}
+			return nil, &notSentError{err, true}
 		}
 	}
 }
@@ -194,15 +194,24 @@ func (t *Transport) clamp(d time.Duration) time.Duration {
 	return min(d, most)
 }
 
-// tooLate reports whether a retry after d, which then waits for its token, is expected
-// to pass the deadline of ctx.
-func (t *Transport) tooLate(ctx context.Context, key string, d time.Duration) bool {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return false
+// pause returns the time to wait before a retry waits for its token, and the expected
+// time until it is sent. A hold is part of the wait for the token, so that a Reset ends
+// it; except in shadow mode, in which nothing is held.
+func (t *Transport) pause(key string, held time.Duration, retries int) (pause, all time.Duration) {
+	next := t.Limiter.Peek(key)
+	switch {
+	case held == 0:
+		pause = min(backoff(retries), t.maxHold())
+	case next.Allowed:
+		pause = held
 	}
-	left := time.Until(deadline) //nolint:forbidigo // the clock of the deadline
-	return max(d, t.Limiter.Peek(key).RetryAfter) > left
+	return pause, max(held, pause, next.RetryAfter)
+}
+
+// passesDeadline reports whether d ends after the deadline of ctx.
+func passesDeadline(ctx context.Context, d time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && d > time.Until(deadline) //nolint:forbidigo // the clock of the deadline
 }
 
 // retryable reports whether a response with this status is a reason to send its
@@ -278,10 +287,18 @@ func closeBody(r *http.Request) {
 }
 
 // notSentError is the error of a request that was not sent because of the limiter.
-type notSentError struct{ err error }
+type notSentError struct {
+	err   error
+	again bool // true if it was sent before
+}
 
 // Error returns the text of the limiter's error.
-func (e *notSentError) Error() string { return "httplimit: the request was not sent: " + e.err.Error() }
+func (e *notSentError) Error() string {
+	if e.again {
+		return "httplimit: the request was not sent again: " + e.err.Error()
+	}
+	return "httplimit: the request was not sent: " + e.err.Error()
+}
 
 // Unwrap returns the limiter's error.
 func (e *notSentError) Unwrap() error { return e.err }

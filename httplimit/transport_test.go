@@ -433,6 +433,21 @@ func TestTransportWithoutALimitOfItsOwn(t *testing.T) {
 	})
 }
 
+// TestTransportInShadowMode: nothing waits or is held, and a retry still does not come
+// before the time that the server gave.
+func TestTransportInShadowMode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := limiter.New(limiter.Config{Limit: limiter.Per(1, time.Hour), Shadow: func(string) bool { return true }})
+		require.NoError(t, err)
+		defer l.Close()
+		s := serving(t, answer{status: 429, header: headerOf("Retry-After: 5")}, answer{status: 200})
+		tr := &Transport{Limiter: l, Base: s, Retries: 1}
+		send(t, tr, "http://a.example")
+		send(t, tr, "http://a.example")
+		wantAt(t, s.at, 0, 5*time.Second, 5*time.Second)
+	})
+}
+
 // TestTransportRetryIsCalledOff: during the hold, and during a backoff.
 func TestTransportRetryIsCalledOff(t *testing.T) {
 	for name, header := range map[string]http.Header{"hold": headerOf("Retry-After: 20"), "backoff": nil} {
@@ -450,6 +465,7 @@ func TestTransportRetryIsCalledOff(t *testing.T) {
 				resp, err := tr.RoundTrip(r)
 				require.Nil(t, resp)
 				require.ErrorIs(t, err, context.Canceled)
+				require.ErrorContains(t, err, "not sent again: ")
 				require.Equal(t, 100*time.Millisecond, time.Since(s.began))
 				require.Zero(t, s.open, "bodies of responses that are open")
 				require.Equal(t, 1, closed, "bodies of requests that were closed")
