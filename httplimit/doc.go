@@ -1,7 +1,8 @@
 // Package httplimit is net/http middleware on a [limiter.Limiter]. It limits requests
 // by client, reports the limit in the response's headers, and answers denied requests
-// with 429. [Transport] is for outgoing calls to servers that do so. It imports the standard library only, and works with every router that
-// takes a func(http.Handler) http.Handler.
+// with 429. [Transport] is for outgoing calls to servers that do so. The package imports
+// the standard library only, and the middleware works with every router that takes a
+// func(http.Handler) http.Handler.
 //
 //	limit := httplimit.New(l, httplimit.Options{})
 //	http.ListenAndServe(addr, limit(mux))

@@ -25,34 +25,44 @@ const (
 // is known at which the next one may begin.
 const concurrent = "concurrent-requests"
 
-// pushback returns the time for which the server of a response asks for no further
-// requests; 0: it does not. A time of day is relative to the response's Date, if it
-// has one, and otherwise to now.
-//
-// A Retry-After takes precedence over all else, as the draft requires.
-func pushback(status int, h http.Header, now time.Time) time.Duration {
-	if date, err := http.ParseTime(h.Get(dateHeader)); err == nil {
-		now = date
-	}
-	if obeysRetryAfter(status, h) {
-		if d := longest(h[retryAfterHeader], func(v string) time.Duration { return retryAfter(v, now) }); d > 0 {
-			return d
+// received is the part of a response that says when requests are wanted again.
+type received struct {
+	status int
+	header http.Header
+	at     time.Time // of its arrival
+}
+
+// pushback returns the time for which the server asks for no further requests; 0: it
+// does not. A Retry-After takes precedence over all else, as the draft requires.
+func (r received) pushback() (d time.Duration) {
+	if r.obeysRetryAfter() {
+		for _, v := range r.header[retryAfterHeader] {
+			d = max(d, r.retryAfter(v))
 		}
 	}
-	if age, ok := number(h.Get(ageHeader)); ok && age > 0 {
-		return 0 // from a cache: the limits may not be current
+	if age, ok := number(r.header.Get(ageHeader)); d > 0 || ok && age > 0 {
+		return d // limits from a cache may not be current
 	}
-	return max(serviceLimits(h), olderLimits(status, h, now))
+	return max(serviceLimits(r.header), r.olderLimits())
+}
+
+// now returns the instant from which times of day count: the response's Date, if it
+// has one, so that the clocks may differ.
+func (r received) now() time.Time {
+	if date, err := http.ParseTime(r.header.Get(dateHeader)); err == nil {
+		return date
+	}
+	return r.at
 }
 
 // obeysRetryAfter reports whether Retry-After means that a limit was exceeded. On a
 // redirection it means something else. GitHub sends it with 403, too.
-func obeysRetryAfter(status int, h http.Header) bool {
-	switch status {
+func (r received) obeysRetryAfter() bool {
+	switch r.status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return true
 	case http.StatusForbidden:
-		return len(h[remainingHeader]) > 0
+		return len(r.header[remainingHeader]) > 0
 	}
 	return false
 }
@@ -126,38 +136,41 @@ func dictionaryLimit(lines []string) time.Duration {
 // says how much is left and one when there is more: RateLimit-Remaining and -Reset of
 // the draft until revision 6, X-RateLimit-Remaining and -Reset, X-Rate-Limit-…,
 // X-RateLimit-Reset-After, X-RateLimit-Remaining-Requests and others of the form.
-func olderLimits(status int, h http.Header, now time.Time) (d time.Duration) {
-	for name, resets := range h {
+func (r received) olderLimits() (d time.Duration) {
+	for name, resets := range r.header {
 		if !strings.Contains(name, "Reset") || !strings.Contains(name, "Ratelimit") && !strings.Contains(name, "Rate-Limit") {
 			continue
 		}
 		left := strings.TrimSuffix(strings.Replace(name, "Reset", "Remaining", 1), "-After")
-		d = max(d, pairedLimits(status, h[left], resets, now))
+		d = max(d, r.pairedLimits(r.header[left], resets))
 	}
 	return d
 }
 
 // pairedLimits returns the longest reset of those that belong to nothing left. If a
 // request was denied and nothing says how much is left, that is nothing.
-func pairedLimits(status int, left, resets []string, now time.Time) (d time.Duration) {
+func (r received) pairedLimits(left, resets []string) (d time.Duration) {
 	left, resets = elements(left), elements(resets)
-	if len(left) != len(resets) && (len(left) > 0 || status != http.StatusTooManyRequests) {
+	if len(left) != len(resets) && (len(left) > 0 || r.status != http.StatusTooManyRequests) {
 		return 0
 	}
-	for i, r := range resets {
+	for i, reset := range resets {
 		if len(left) > 0 {
 			amount, _, _ := strings.Cut(left[i], ";") // parameters of some servers
 			if n, ok := number(amount); !ok || n >= 1 {
 				continue
 			}
 		}
-		d = max(d, untilReset(r, now))
+		d = max(d, r.untilReset(reset))
 	}
 	return d
 }
 
 // elements returns the elements of a header's lines. A date is one, with its comma.
 func elements(lines []string) (all []string) {
+	if len(lines) == 1 && !strings.Contains(lines[0], ",") {
+		return lines
+	}
 	for _, line := range lines {
 		if _, err := http.ParseTime(line); err == nil {
 			all = append(all, line)
@@ -169,34 +182,34 @@ func elements(lines []string) (all []string) {
 }
 
 // retryAfter returns the time that a value of Retry-After gives: seconds or a date.
-func retryAfter(v string, now time.Time) time.Duration {
+func (r received) retryAfter(v string) time.Duration {
 	if n, ok := number(v); ok {
 		return seconds(n)
 	}
-	return untilDate(v, now)
+	return r.untilDate(v)
 }
 
 // untilReset returns the time that a reset gives: seconds, seconds or milliseconds of
 // Unix time, a duration such as 6m0s, or a date.
-func untilReset(v string, now time.Time) time.Duration {
+func (r received) untilReset(v string) time.Duration {
 	v = strings.TrimSpace(v)
 	n, ok := number(v)
 	switch {
 	case ok && n >= leastUnixMillis:
-		return seconds(n/1e3 - float64(now.UnixMilli())/1e3)
+		return seconds(n/1e3 - float64(r.now().UnixMilli())/1e3)
 	case ok && n >= leastUnix:
-		return seconds(n - float64(now.UnixMilli())/1e3)
+		return seconds(n - float64(r.now().UnixMilli())/1e3)
 	case ok:
 		return seconds(n)
 	}
 	if d, err := time.ParseDuration(v); err == nil {
 		return max(0, d)
 	}
-	return untilDate(v, now)
+	return r.untilDate(v)
 }
 
 // untilDate returns the time until a date of HTTP or RFC 3339; 0: past, or no date.
-func untilDate(v string, now time.Time) time.Duration {
+func (r received) untilDate(v string) time.Duration {
 	at, err := http.ParseTime(v)
 	if err != nil {
 		at, err = time.Parse(time.RFC3339, v)
@@ -204,7 +217,7 @@ func untilDate(v string, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	return max(0, at.Sub(now))
+	return max(0, at.Sub(r.now()))
 }
 
 // number returns a decimal number without sign and exponent, as large as it may be.
@@ -226,12 +239,4 @@ func seconds(n float64) time.Duration {
 		return math.MaxInt64
 	}
 	return time.Duration(math.Ceil(n * 1e9))
-}
-
-// longest returns the longest time of values.
-func longest(values []string, timeOf func(string) time.Duration) (d time.Duration) {
-	for _, v := range values {
-		d = max(d, timeOf(v))
-	}
-	return d
 }

@@ -146,14 +146,14 @@ func TestPushback(t *testing.T) {
 		{"through a cache", 200, []string{"Age: 0", `RateLimit: "default";r=0;t=30`}, 30 * time.Second},
 		{"Retry-After through a cache", 503, []string{"Age: 10", "Retry-After: 5"}, 5 * time.Second},
 	} {
-		if got := pushback(tc.status, headerOf(tc.lines...), pushbackNow); got != tc.want {
+		if got := (received{tc.status, headerOf(tc.lines...), pushbackNow}).pushback(); got != tc.want {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
 		}
 	}
 }
 
 func TestPushbackWithoutHeaders(t *testing.T) {
-	if got := pushback(429, nil, pushbackNow); got != 0 {
+	if got := (received{status: 429}).pushback(); got != 0 {
 		t.Errorf("a response without headers asks for %v", got)
 	}
 }
@@ -178,11 +178,12 @@ func FuzzPushback(f *testing.F) {
 			{"X-Ratelimit-Remaining": {left}, "X-Ratelimit-Reset": {reset, retry}, "X-Ratelimit-Reset-After": {retry}},
 			{"Date": {reset}, "Retry-After": {retry}, "Age": {left}, "X-Ratelimit-Remaining": {left}, "X-Ratelimit-Reset": {reset}},
 		} {
-			if d := pushback(status, h, pushbackNow); d < 0 {
+			d := received{status, h, pushbackNow}.pushback()
+			if d < 0 {
 				t.Errorf("%v: %v", h, d)
 			}
 			var tr Transport
-			if d := tr.clamp(pushback(status, h, pushbackNow)); d < 0 || d > defaultMaxHold {
+			if d := tr.clamp(d); d < 0 || d > defaultMaxHold {
 				t.Errorf("%v: a hold of %v", h, d)
 			}
 		}

@@ -175,7 +175,7 @@ func (t *Transport) maxHold() time.Duration {
 
 // obey holds the key, if the response asks for it, and returns for how long.
 func (t *Transport) obey(key string, resp *http.Response) time.Duration {
-	d := pushback(resp.StatusCode, resp.Header, time.Now()) //nolint:forbidigo // to compare with times of day
+	d := received{resp.StatusCode, resp.Header, time.Now()}.pushback() //nolint:forbidigo // to compare with times of day
 	if d == 0 {
 		return 0
 	}

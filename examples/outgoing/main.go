@@ -5,7 +5,7 @@
 //	go run ./examples/outgoing
 //	go run ./examples/outgoing -redis localhost:6379
 //
-// Look at newClient: the limiter's limit is three times the server's, and Transport does
+// Look at newClient: the limiter's limit is twice the server's, and Transport does
 // the rest. With -headers the server reports its limit in RateLimit before it denies.
 package main
 
@@ -33,8 +33,8 @@ import (
 const (
 	processes = 4
 	workers   = 4  // in each process
-	served    = 20 // requests a second that the server admits
-	called    = 60 // requests a second that the limiters of all processes admit
+	served    = 10 // requests a second that the server admits
+	called    = 20 // requests a second that the limiters of all processes admit
 )
 
 // The ways to call.
