@@ -49,4 +49,10 @@
 // that the server receives takes tokens too. The first denied message ends the
 // stream with its error, even if the handler returns nil. Messages that the server
 // sends never take tokens.
+//
+// # Clients
+//
+// [UnaryClientInterceptor] and [StreamClientInterceptor] are for calls to servers with
+// limits of their own: a call waits for its server, and a fleet of clients pauses
+// together when the server asks for it.
 package grpclimit

@@ -1,7 +1,8 @@
 // Package httplimit is net/http middleware on a [limiter.Limiter]. It limits requests
 // by client, reports the limit in the response's headers, and answers denied requests
-// with 429. It imports the standard library only, and works with every router that
-// takes a func(http.Handler) http.Handler.
+// with 429. [Transport] is for outgoing calls to servers that do so. The package imports
+// the standard library only, and the middleware works with every router that takes a
+// func(http.Handler) http.Handler.
 //
 //	limit := httplimit.New(l, httplimit.Options{})
 //	http.ListenAndServe(addr, limit(mux))
@@ -82,6 +83,13 @@
 //
 // The key is the address of the client: see [ClientKey]. Headers that name a client
 // are accepted only from [Options.TrustedProxies].
+//
+// # Outgoing calls
+//
+// [Transport] waits for its host before each request, and obeys the Retry-After,
+// RateLimit and X-RateLimit headers of the responses in all processes of a fleet:
+//
+//	client := &http.Client{Transport: &httplimit.Transport{Limiter: l}}
 //
 // # Cost
 //

@@ -14,7 +14,7 @@ import (
 // that is compiled, and every problem document in it is one that is sent.
 func TestGuideIsCompiled(t *testing.T) {
 	var code strings.Builder
-	for _, pattern := range []string{"example_test.go", "../examples/*/*.go"} {
+	for _, pattern := range []string{"*example_test.go", "../examples/*/*.go"} {
 		files, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		for _, file := range files {
