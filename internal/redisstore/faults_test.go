@@ -393,8 +393,6 @@ func TestSweepLooksAtFewFields(t *testing.T) {
 	for since, want := range map[time.Duration]float64{time.Second: 190, 2 * time.Second: 380, time.Hour: 460} {
 		require.NoError(t, client.rdb.Del(ctx, name).Err())
 		now := time.Now().UnixMicro()
-		meta := packed(0, now/1000+60_000, now, 0, now-since.Microseconds(), 0, keys)
-		require.NoError(t, client.rdb.HSet(ctx, name, "\x00m", append(meta, make([]byte, 16)...)).Err())
 		over := string(packed(now-300*second, 0, now-300*second, 0, 0))
 		for i := 0; i < keys; i += 1000 {
 			var fields []any
@@ -403,6 +401,9 @@ func TestSweepLooksAtFewFields(t *testing.T) {
 			}
 			require.NoError(t, client.rdb.HSet(ctx, name, fields...).Err())
 		}
+		now = time.Now().UnixMicro() // the fields may have taken a while
+		meta := packed(0, now/1000+60_000, now, 0, now-since.Microseconds(), 0, keys)
+		require.NoError(t, client.rdb.HSet(ctx, name, "\x00m", append(meta, make([]byte, 16)...)).Err())
 		c := charge(id(1, 0), 1, second)
 		c.Records[0].Field = "k1"
 		one(t, client, c)
