@@ -687,3 +687,55 @@ func (s *stake) leave() {
 	s.place.Leave()
 	s.place = waitqueue.Place{}
 }
+
+// DeniedKey is a key that was denied recently, in the list of [Limiter.TopDenied].
+type DeniedKey struct {
+	// Key is the key, or its digest in hexadecimal if Digest is true.
+	Key string
+	// Digest is true for a key above 64 bytes, of which only a digest is kept: the first
+	// 16 bytes of its SHA-256. With [Config.KeySecret] it is true for every key unless
+	// [Config.ShowKeys] is set, and the digest is that under the secret, as in Redis.
+	Digest bool
+	// Denied is the number of decisions that denied the key since Since, in this process.
+	Denied uint64
+	// Missed is the largest number of denials that Denied may lack: 0 unless over a
+	// thousand keys were denied and then evicted.
+	Missed uint64
+	// Since is the time of the first denial in Denied, less at most 0.3 seconds.
+	Since time.Time
+}
+
+// TopDenied returns at most n keys: those that this process denied most often recently,
+// the highest count first. It counts by windows of 4 minutes and 35 seconds, and a count
+// is that of the present window and the last one. Evicted keys keep their counts, in
+// 250 kB at most.
+//
+// A denial counts as in [Stats].Denied, by any method. A request that only shadow mode let
+// through counts too: before a limit holds, the list has the keys that it would deny. Peek
+// counts nothing. TopDenied visits every key in memory, for about 20 ns each. Clients may
+// have chosen the keys: escape them in pages and logs, and don't make them labels of
+// metrics.
+func (l *Limiter) TopDenied(n int) []DeniedKey {
+	if n <= 0 {
+		return nil
+	}
+	lo := l.local
+	ranking := lo.denials.Rank(n, l.now())
+	for sh := range lo.eachShard() {
+		sh.mu.Lock()
+		sh.keys.EachDenied(ranking.Add)
+		sh.mu.Unlock()
+		ranking.Trim()
+	}
+	secret := lo.secret
+	if lo.showKeys {
+		secret = nil
+	}
+	var list []DeniedKey
+	for _, c := range ranking.List() {
+		d := DeniedKey{Denied: c.Denied, Missed: c.Missed, Since: l.base.Add(mono.Since(c.Since))}
+		d.Key, d.Digest = keyform.Show(secret, c.Key)
+		list = append(list, d)
+	}
+	return list
+}

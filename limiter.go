@@ -80,6 +80,8 @@ type Config struct {
 	// [Limiter.Reload] then acts at each key's next decision. Nil means that keys are
 	// sent as they are, those above 64 bytes as plain digests.
 	KeySecret []byte
+	// ShowKeys is true if TopDenied may show the text of keys despite a KeySecret.
+	ShowKeys bool
 	// MaxKeys is the largest number of keys in memory; beyond it, keys that were not
 	// used recently are evicted. Default 65536.
 	MaxKeys int
@@ -219,6 +221,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 		cfg.Limit = cfg.Limit.fillable()
 	}
 	l.local.limit.Store(&cfg.Limit)
+	l.local.showKeys = cfg.ShowKeys
 	l.local.recall.relimit(cfg.Limit, l.now())
 	if s != nil {
 		l.syncer = newSyncer(cfg, s, l.local, l.base, seed)

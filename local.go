@@ -18,6 +18,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/recall"
 	"github.com/seed-e56e777b/limiter/internal/table"
+	"github.com/seed-e56e777b/limiter/internal/topkeys"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
 
@@ -63,6 +64,8 @@ type local struct {
 	base      time.Time                      // base of the limiter's clock
 	due       func(string)                   // Limiter.serve, for a key whose first waiting caller has its turn
 	queues    *waitqueue.Queues              // waiting callers, by local key
+	denials   topkeys.Table                  // denials by local key, beside those in slots
+	showKeys  bool                           // Config.ShowKeys
 }
 
 // partition is the state of one of the partitions of keys in Redis, as far as decisions
@@ -86,7 +89,7 @@ type shard struct {
 	accounts account.Pool
 	phase    int64         // shift of the instants at which lazy keys are due, nanoseconds, so that shards have different ones
 	nextScan atomic.Int64  // instant of the next search for due keys: none is due earlier
-	shadowed atomic.Uint64 // decisions that only shadow mode admitted
+	shadowed atomic.Uint64 // decisions that only shadow mode admitted; the table counts them as denials
 
 	mu                sync.Mutex
 	orphans           []*orphan // orphans by account.Orphan − 1
@@ -94,6 +97,7 @@ type shard struct {
 	unreportedOrphans int       // number of orphans that are in no report
 	insertedAt        int64     // instant of the last insertion
 	evictions         uint64    // keys evicted
+	denied            uint64    // Stats.Denied of the shard, as of the last addTo
 	dropped           uint64    // dropped usage of evicted keys, tokens
 	demotedAt         int64     // instant of the last demoteIdle, without a syncer
 }
@@ -185,6 +189,7 @@ func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
 		sh.local, sh.phase = lo, int64(i)*int64(account.LazyMost)/account.LazyScans/int64(n)
 		sh.accounts.Spare = &lo.spares
 		sh.keys.Init(maxKeys/n, skip, partitions > 0, lo.seeds)
+		sh.keys.Top = &lo.denials
 		sh.nextScan.Store(mono.Never)
 	}
 	lo.shift = uint8(64 - bits.TrailingZeros(uint(n)))
@@ -686,7 +691,7 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 		s.Level, s.At = level-cost, max(s.At, now)
 		sh.keys.Allow(s.Slot)
 	default:
-		sh.keys.Deny(s.Slot)
+		sh.keys.Deny(s, now)
 	}
 	s.Unlock()
 	return ok, done
@@ -748,19 +753,22 @@ func (k *lockedKey) decide(now, n int64) bool {
 // tokens.
 func (k *lockedKey) admitInShadow(now, n int64) {
 	k.shard.shadowed.Add(1)
-	k.count(true)
+	k.count(false)
 	k.record(now, n, false)
 }
 
-// count counts a decision on the key, for Stats.
+// count counts a decision on the key, for Stats and TopDenied. Shadow mode's admissions
+// count as denials.
 func (k *lockedKey) count(ok bool) {
 	switch keys := &k.shard.keys; {
 	case k.orphan != nil:
-		keys.CountOutside(ok)
+		if keys.CountOutside(ok); !ok {
+			k.shard.local.denials.Add(k.orphan.hash, []byte(k.orphan.localKey), 1, k.now)
+		}
 	case ok:
 		keys.Allow(k.slot.Slot)
 	default:
-		keys.Deny(k.slot.Slot)
+		keys.Deny(k.slot, k.now)
 	}
 }
 
@@ -769,9 +777,11 @@ func (sh *shard) addTo(s *Stats) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	allowed, denied := sh.keys.Decisions()
-	s.Allowed += allowed
-	s.Denied += denied
-	s.Shadowed += sh.shadowed.Load()
+	shadowed := sh.shadowed.Load() // at least as many as denied has of them
+	sh.denied = max(sh.denied, denied-min(denied, shadowed))
+	s.Allowed += allowed + shadowed
+	s.Denied += sh.denied
+	s.Shadowed += shadowed
 	s.Keys += sh.keys.Len()
 	s.Evicted += sh.evictions
 	s.DroppedTokens += sh.dropped
