@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/seed-e56e777b/limiter"
 )
+
+// mostTop is the largest number of keys that -top lists.
+const mostTop = 10_000
 
 // inspectOptions are the flags of the subcommand inspect.
 type inspectOptions struct {
@@ -21,6 +25,8 @@ type inspectOptions struct {
 	prefix   string
 	limit    limiter.Limit
 	interval time.Duration
+	top      int  // number of keys to list; 0: none
+	json     bool // of the list
 	key      string
 }
 
@@ -34,7 +40,16 @@ func (o *inspectOptions) flags() *flag.FlagSet {
 	fs.StringVar(&o.prefix, "prefix", "limiter", "the fleet's Config.Prefix")
 	fs.Func("limit", "the `limit` to see the key by (default: that of the last report)", o.setLimit)
 	fs.DurationVar(&o.interval, "interval", 100*time.Millisecond, "the fleet's Config.SyncInterval")
+	fs.Func("top", "list the `number` of keys that the fleet denies most, or uses most, in place of one KEY", o.setTop)
+	fs.BoolVar(&o.json, "json", false, "print the list of -top as JSON")
 	return fs
+}
+
+func (o *inspectOptions) setTop(s string) (err error) {
+	if o.top, err = strconv.Atoi(s); err != nil || o.top < 1 || o.top > mostTop {
+		return fmt.Errorf("want a number from 1 to %d", mostTop)
+	}
+	return nil
 }
 
 func (o *inspectOptions) setLimit(s string) error {
@@ -65,7 +80,14 @@ func parseInspectOptions(args []string) (*inspectOptions, error) {
 	if _, err := redis.ParseURL(o.redis); err != nil {
 		errs = append(errs, fmt.Errorf("-redis: %w", err))
 	}
-	if fs.NArg() != 1 {
+	switch {
+	case o.top > 0 && fs.NArg() != 0:
+		errs = append(errs, errors.New("-top lists keys: leave the key out"))
+	case o.top > 0 && o.limit != limiter.Limit{}:
+		errs = append(errs, errors.New("-limit is for one key: -top shows each by the limit of its last report"))
+	case o.top == 0 && o.json:
+		errs = append(errs, errors.New("-json is for -top"))
+	case o.top == 0 && fs.NArg() != 1:
 		errs = append(errs, fmt.Errorf("want one key after the flags, but %d were given", fs.NArg()))
 	}
 	o.key = fs.Arg(0)
