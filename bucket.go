@@ -698,8 +698,8 @@ type DeniedKey struct {
 	Digest bool
 	// Denied is the number of decisions that denied the key since Since, in this process.
 	Denied uint64
-	// Missed is the largest number of denials that Denied may lack: 0 unless over a
-	// thousand keys were denied and then evicted.
+	// Missed is the largest number of denials that Denied may lack. It is 0 while only some
+	// hundred keys are denied.
 	Missed uint64
 	// Since is the time of the first denial in Denied, less at most 0.3 seconds.
 	Since time.Time

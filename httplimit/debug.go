@@ -111,8 +111,7 @@ func parseDebugQuery(r *http.Request) (debugQuery, error) {
 
 // unwrapNumber returns the error of a number without the number, which the caller names.
 func unwrapNumber(err error) error {
-	var e *strconv.NumError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*strconv.NumError](err); ok {
 		return e.Err
 	}
 	return err
@@ -120,7 +119,7 @@ func unwrapNumber(err error) error {
 
 // prefersJSON reports whether an Accept header has JSON and no HTML.
 func prefersJSON(accept []string) (is bool) {
-	for _, a := range strings.Split(strings.Join(accept, ","), ",") {
+	for a := range strings.SplitSeq(strings.Join(accept, ","), ",") {
 		switch t, _, _ := mime.ParseMediaType(a); t {
 		case "text/html":
 			return false

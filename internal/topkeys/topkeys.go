@@ -14,6 +14,7 @@
 package topkeys
 
 import (
+	"bytes"
 	"cmp"
 	"math"
 	"slices"
@@ -139,7 +140,7 @@ func (w *window) lowest() (lowest int) {
 	return lowest
 }
 
-func (k *key) is(text []byte) bool { return string(k.text[:k.size]) == string(text) }
+func (k *key) is(text []byte) bool { return bytes.Equal(k.text[:k.size], text) }
 
 // missed returns the largest number of denials in the window that are not in the count of
 // a key.
@@ -181,9 +182,9 @@ func (t *Table) Rank(most int, now int64) *Ranking {
 	return r
 }
 
-// recent returns a copy of those windows of a hash's set that are the present one or the
+// recent returns copies of those windows of a hash's set that are the present one or the
 // last.
-func (t *Table) recent(hash uint64, now int64) (windows []window) {
+func (t *Table) recent(hash uint64, now int64) (windows []*window) {
 	s := t.sets[hash>>setBits%sets].Load()
 	if s == nil {
 		return nil
@@ -192,7 +193,8 @@ func (t *Table) recent(hash uint64, now int64) (windows []window) {
 	defer s.mu.Unlock()
 	for i := range s.windows {
 		if recent(s.windows[i].number, now) {
-			windows = append(windows, s.windows[i])
+			w := s.windows[i]
+			windows = append(windows, &w)
 		}
 	}
 	return windows
