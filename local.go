@@ -690,6 +690,8 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 	case ok:
 		s.Level, s.At = level-cost, max(s.At, now)
 		sh.keys.Allow(s.Slot)
+	case s.CountsDenials(now):
+		s.Denied++
 	default:
 		sh.keys.Deny(s, now)
 	}

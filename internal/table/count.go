@@ -23,27 +23,24 @@ func (t *Table) Allow(s *Slot) {
 // Deny counts a decision that denied, on a key whose slot is locked. The slot counts the
 // denials of one window of [topkeys]. Those before it move to the table's counts.
 func (t *Table) Deny(r Ref, now int64) {
-	if r.Denied-1 < math.MaxUint8-1 && r.array.header(r.index/group).countsIn(r.index%group, now) {
+	if r.CountsDenials(now) {
 		r.Denied++
 		return
 	}
-	t.denyFirst(r, now)
-}
-
-// denyFirst counts the first denial in a window, or that for which the slot has no room.
-func (t *Table) denyFirst(r Ref, now int64) {
 	t.keepDenied(r)
 	r.Denied = 1
 	r.array.denials()[r.index] = uint32(now >> tickBits)
 	r.array.header(r.index/group).countIn(r.index%group, now)
 }
 
-// countsIn reports whether the denials in a slot, if there are any, are of the present
-// window. Numbers of windows repeat after 208 days: if a group had no denial for just as
-// long, up to 255 denials of a key count as old.
-func (h *header) countsIn(j uint32, now int64) bool {
-	c := h.counting.Load()
-	return c>>group == uint32(uint16(now>>topkeys.WindowBits)) && c>>j&1 != 0
+// CountsDenials reports whether Deny would only add 1 to Denied: the slot has denials of
+// the present window, and room for one more. Decisions ask before they call Deny, which
+// saves 2 ns. Numbers of windows repeat after 208 days: if a group had no denial for just
+// as long, up to 255 denials of a key count as old.
+func (r Ref) CountsDenials(now int64) bool {
+	slot := uint32(1) << (r.index % group)
+	c := r.array.header(r.index / group).counting.Load()
+	return r.Denied-1 < math.MaxUint8-1 && c&(math.MaxUint16<<group|slot) == uint32(now>>topkeys.WindowBits)<<group|slot
 }
 
 // countIn records that the denials in a slot are of the present window.
