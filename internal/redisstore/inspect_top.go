@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// scanCount is the number of fields for which HSCAN looks in one call, some 50 µs of
-// Redis's time.
+// scanCount is about the number of fields that one HSCAN returns, which takes Redis less
+// than a millisecond.
 const scanCount = 500
 
 // Rank is a key in the ranking of a fleet's keys.
