@@ -100,6 +100,7 @@ func BenchmarkAllow(b *testing.B) {
 	}{
 		{"keys=1", 1, false, many},
 		{"keys=1/denied", 1, false, Limit{Rate: 1e-6, Burst: 1}},
+		{"keys=1e4/denied", 1e4, false, Limit{Rate: 1e-6, Burst: 1}},
 		{"keys=1e4/dist=zipf", 1e4, true, many},
 		{"keys=1e6/dist=uniform", 1e6, false, many},
 	} {

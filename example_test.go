@@ -555,3 +555,25 @@ func TestWarmUp(t *testing.T) {
 		}
 	})
 }
+
+// The keys that were denied most within the last minutes.
+func ExampleLimiter_TopDenied() {
+	l, err := limiter.New(limiter.Config{Limit: limiter.Per(100, time.Hour)})
+	if err != nil {
+		panic(err)
+	}
+	defer l.Close()
+	for range 1000 {
+		l.Allow("203.0.113.7")
+	}
+	for range 150 {
+		l.Allow("<script>")
+	}
+	l.Allow("198.51.100.1")
+	for _, d := range l.TopDenied(3) {
+		fmt.Printf("%q was denied %d times\n", d.Key, d.Denied)
+	}
+	// Output:
+	// "203.0.113.7" was denied 900 times
+	// "<script>" was denied 50 times
+}

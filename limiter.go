@@ -82,6 +82,8 @@ type Config struct {
 	// [Limiter.Reload] then acts at each key's next decision. Nil means that keys are
 	// sent as they are, those above 64 bytes as plain digests.
 	KeySecret []byte
+	// ShowKeys is true if TopDenied may show the text of keys despite a KeySecret.
+	ShowKeys bool
 	// MaxKeys is the largest number of keys in memory; beyond it, keys that were not
 	// used recently are evicted. Default 65536.
 	MaxKeys int
@@ -245,6 +247,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 		cfg.Limit = cfg.Limit.fillable()
 	}
 	l.local.limit.Store(&cfg.Limit)
+	l.local.showKeys = cfg.ShowKeys
 	l.local.recall.relimit(cfg.Limit, l.now())
 	if s != nil {
 		l.syncer = newSyncer(cfg, s, l.local, l.base, seed)
@@ -952,4 +955,21 @@ func (l *Limiter) Stats() Stats {
 		l.syncer.counts.addTo(&s)
 	}
 	return s
+}
+
+// DeniedKey is a key that was denied recently, in the list of [Limiter.TopDenied].
+type DeniedKey struct {
+	// Key is the key, or its digest in hexadecimal if Digest is true.
+	Key string
+	// Digest is true for a key above 64 bytes, of which only a digest is kept: the first
+	// 16 bytes of its SHA-256. With [Config.KeySecret] it is true for every key unless
+	// [Config.ShowKeys] is set, and the digest is that under the secret, as in Redis.
+	Digest bool
+	// Denied is the number of decisions that denied the key since Since, in this process.
+	Denied uint64
+	// Missed is the largest number of denials that Denied may lack. It is 0 while only some
+	// hundred keys are denied.
+	Missed uint64
+	// Since is the time of the first denial in Denied, less at most 0.3 seconds.
+	Since time.Time
 }

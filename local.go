@@ -18,6 +18,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/recall"
 	"github.com/seed-e56e777b/limiter/internal/table"
+	"github.com/seed-e56e777b/limiter/internal/topkeys"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
 
@@ -64,6 +65,8 @@ type local struct {
 	base      time.Time                      // base of the limiter's clock
 	due       func(string)                   // Limiter.serve, for a key whose first waiting caller has its turn
 	queues    *waitqueue.Queues              // waiting callers, by local key
+	denials   topkeys.Table                  // denials by local key, beside those in slots
+	showKeys  bool                           // Config.ShowKeys
 }
 
 // partition is the state of one of the partitions of keys in Redis, as far as decisions
@@ -87,7 +90,7 @@ type shard struct {
 	accounts account.Pool
 	phase    int64         // shift of the instants at which lazy keys are due, nanoseconds, so that shards have different ones
 	nextScan atomic.Int64  // instant of the next search for due keys: none is due earlier
-	shadowed atomic.Uint64 // decisions that only shadow mode admitted
+	shadowed atomic.Uint64 // decisions that only shadow mode admitted; the table counts them as denials
 
 	mu                sync.Mutex
 	orphans           []*orphan // orphans by account.Orphan − 1
@@ -95,6 +98,7 @@ type shard struct {
 	unreportedOrphans int       // number of orphans that are in no report
 	insertedAt        int64     // instant of the last insertion
 	evictions         uint64    // keys evicted
+	denied            uint64    // Stats.Denied of the shard, as of the last addTo
 	dropped           uint64    // dropped usage of evicted keys, tokens
 	demotedAt         int64     // instant of the last demoteIdle, without a syncer
 }
@@ -186,6 +190,7 @@ func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
 		sh.local, sh.phase = lo, int64(i)*int64(account.LazyMost)/account.LazyScans/int64(n)
 		sh.accounts.Spare = &lo.spares
 		sh.keys.Init(maxKeys/n, skip, partitions > 0, lo.seeds)
+		sh.keys.Top = &lo.denials
 		sh.nextScan.Store(mono.Never)
 	}
 	lo.shift = uint8(64 - bits.TrailingZeros(uint(n)))
@@ -691,8 +696,10 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 	case ok:
 		s.Level, s.At = level-cost, max(s.At, now)
 		sh.keys.Allow(s.Slot)
+	case s.CountsDenials(now):
+		s.Denied++
 	default:
-		sh.keys.Deny(s.Slot)
+		sh.keys.Deny(s, now)
 	}
 	s.Unlock()
 	return ok, done
@@ -754,19 +761,22 @@ func (k *lockedKey) decide(now, n int64) bool {
 // tokens.
 func (k *lockedKey) admitInShadow(now, n int64) {
 	k.shard.shadowed.Add(1)
-	k.count(true)
+	k.count(false)
 	k.record(now, n, false)
 }
 
-// count counts a decision on the key, for Stats.
+// count counts a decision on the key, for Stats and TopDenied. Shadow mode's admissions
+// count as denials.
 func (k *lockedKey) count(ok bool) {
 	switch keys := &k.shard.keys; {
 	case k.orphan != nil:
-		keys.CountOutside(ok)
+		if keys.CountOutside(ok); !ok {
+			k.shard.local.denials.Add(k.orphan.hash, []byte(k.orphan.localKey), 1, k.now)
+		}
 	case ok:
 		keys.Allow(k.slot.Slot)
 	default:
-		keys.Deny(k.slot.Slot)
+		keys.Deny(k.slot, k.now)
 	}
 }
 
@@ -775,12 +785,49 @@ func (sh *shard) addTo(s *Stats) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	allowed, denied := sh.keys.Decisions()
-	s.Allowed += allowed
-	s.Denied += denied
-	s.Shadowed += sh.shadowed.Load()
+	shadowed := sh.shadowed.Load() // at least as many as denied has of them
+	sh.denied = max(sh.denied, denied-min(denied, shadowed))
+	s.Allowed += allowed + shadowed
+	s.Denied += sh.denied
+	s.Shadowed += shadowed
 	s.Keys += sh.keys.Len()
 	s.Evicted += sh.evictions
 	s.DroppedTokens += sh.dropped
+}
+
+// TopDenied returns at most n keys: those that this process denied most often recently,
+// the highest count first. It counts by windows of 4 minutes and 35 seconds, and a count
+// is that of the present window and the last one. Evicted keys keep their counts, in
+// 250 kB at most.
+//
+// A denial counts as in [Stats].Denied, by any method. A request that only shadow mode let
+// through counts too: before a limit holds, the list has the keys that it would deny. Peek
+// counts nothing. TopDenied visits every key in memory, for about 20 ns each. Clients may
+// have chosen the keys: escape them in pages and logs, and don't make them labels of
+// metrics.
+func (l *Limiter) TopDenied(n int) []DeniedKey {
+	if n <= 0 {
+		return nil
+	}
+	lo := l.local
+	ranking := lo.denials.Rank(n, l.now())
+	for sh := range lo.eachShard() {
+		sh.mu.Lock()
+		sh.keys.EachDenied(ranking.Add)
+		sh.mu.Unlock()
+		ranking.Trim()
+	}
+	secret := lo.secret
+	if lo.showKeys {
+		secret = nil
+	}
+	var list []DeniedKey
+	for _, c := range ranking.List() {
+		d := DeniedKey{Denied: c.Denied, Missed: c.Missed, Since: l.base.Add(mono.Since(c.Since))}
+		d.Key, d.Digest = keyform.Show(secret, c.Key)
+		list = append(list, d)
+	}
+	return list
 }
 
 // spareOrphans is the largest number of orphans in no use that a shard keeps, beyond as

@@ -2,9 +2,12 @@ package limiter
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"math"
 	"reflect"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,9 +18,11 @@ import (
 
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/table"
+	"github.com/seed-e56e777b/limiter/internal/topkeys"
 )
 
 // TestAccountsHaveNoPointers: the GC has nothing to follow in what is kept of a key.
@@ -669,4 +674,209 @@ func TestPeekBesideEvictions(t *testing.T) {
 		}
 	})
 	all.Wait()
+}
+
+// deniedOf returns the counts of TopDenied by key.
+func deniedOf(l *Limiter) map[string]uint64 {
+	counts := map[string]uint64{}
+	for _, d := range l.TopDenied(math.MaxInt) {
+		counts[d.Key] = d.Denied
+	}
+	return counts
+}
+
+// TestTopDeniedCountsEveryDenial: by whichever method, alone and in a fleet, as
+// Stats does; a look at a key and a request that is admitted count nothing.
+func TestTopDeniedCountsEveryDenial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fleet, _, f := tapped(t, Config{Limit: Per(1, 1000*time.Hour)})
+		defer f.close()
+		soon, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for name, l := range map[string]*Limiter{"alone": newTestLocal(t, Per(1, 1000*time.Hour)), "fleet": fleet} {
+			other := newTestLocal(t, Per(10, time.Hour))
+			handle := l.Key("handle")
+			handle.Allow()
+			for key, deny := range map[string]func(){
+				"allow":   func() { l.Allow("allow") },
+				"take":    func() { l.TakeN("take", 1) },
+				"handle":  func() { handle.Allow(); handle.Take() },
+				"all":     func() { AllowAll(other.Part("x", 1), l.Part("all", 1)) },
+				"wait":    func() { _ = l.Wait(soon, "wait") },
+				"exceeds": func() { _ = l.WaitN(t.Context(), "exceeds", 2) },
+				"waitall": func() { _ = WaitAll(soon, other.Part("x", 1), l.Part("waitall", 1)) },
+				"reserve": func() { l.ReserveN("reserve", 2) },
+			} {
+				if key != "handle" {
+					l.Allow(key)
+				}
+				for range 300 {
+					deny()
+					l.Peek(key)
+				}
+			}
+			got := deniedOf(l)
+			for key, n := range got {
+				if want := uint64(300); n != want && (key != "handle" || n != 2*want) {
+					t.Errorf("%s: %q: %d denials", name, key, n)
+				}
+			}
+			require.Len(t, got, 8, name)
+			require.Empty(t, deniedOf(other), name)
+			require.Equal(t, uint64(9*300), l.Stats().Denied, name)
+		}
+	})
+}
+
+// TestTopDeniedInShadow: a key in shadow mode is listed as if its limit held, and
+// is no denial in Stats.
+func TestTopDeniedInShadow(t *testing.T) {
+	l := newShadow(t, Per(1, 1000*time.Hour))
+	for range 500 {
+		l.Allow("k")
+	}
+	require.Equal(t, map[string]uint64{"k": 499}, deniedOf(l))
+	s := l.Stats()
+	require.Equal(t, []uint64{500, 0, 499}, []uint64{s.Allowed, s.Denied, s.Shadowed})
+}
+
+// TestTopDeniedIsOfLate: a denial is listed for one window at least, and two at
+// most, with the time of the first one.
+func TestTopDeniedIsOfLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLocal(t, Per(1, time.Hour))
+		window := time.Duration(topkeys.Window)
+		time.Sleep(window / 2)
+		first := time.Now()
+		for range 400 {
+			l.AllowN("early", 2)
+		}
+		time.Sleep(window)
+		for range 100 {
+			l.AllowN("early", 2)
+			l.AllowN("late", 3)
+		}
+		list := l.TopDenied(10)
+		require.Len(t, list, 2)
+		require.Equal(t, DeniedKey{Key: "early", Denied: 500, Since: list[0].Since}, list[0])
+		require.WithinRange(t, list[0].Since, first.Add(-300*time.Millisecond), first)
+		require.Equal(t, "late", list[1].Key)
+		require.WithinRange(t, list[1].Since, time.Now().Add(-300*time.Millisecond), time.Now())
+		require.Len(t, l.TopDenied(1), 1)
+		require.Empty(t, l.TopDenied(0))
+		require.Empty(t, l.TopDenied(-1))
+		time.Sleep(window / 2)
+		require.Equal(t, map[string]uint64{"early": 100, "late": 100}, deniedOf(l))
+		time.Sleep(window)
+		require.Empty(t, deniedOf(l))
+	})
+}
+
+// TestTopDeniedSurvivesAFlood: a key denied a million times is first with all
+// its denials, among many that are denied once and evict it over and over; so
+// are keys denied a thousand times.
+func TestTopDeniedSurvivesAFlood(t *testing.T) {
+	l := newTestLocalOf(t, Config{Limit: Per(1, 1000*time.Hour), MaxKeys: 100})
+	const fresh = 100_000
+	for i := range fresh {
+		l.AllowN("fresh"+strconv.Itoa(i), 2)
+		for range 10 {
+			l.AllowN("heavy", 2)
+		}
+		if i%10 == 0 {
+			l.AllowN("steady"+strconv.Itoa(i%100/10), 2)
+		}
+	}
+	require.Greater(t, l.Stats().Evicted, uint64(fresh/2))
+	list := l.TopDenied(11)
+	require.Equal(t, "heavy", list[0].Key)
+	require.LessOrEqual(t, list[0].Denied, uint64(10*fresh))
+	require.GreaterOrEqual(t, list[0].Denied+list[0].Missed, uint64(10*fresh))
+	require.Less(t, list[0].Missed, uint64(fresh/100))
+	for _, d := range list[1:] {
+		require.Contains(t, d.Key, "steady")
+		require.LessOrEqual(t, d.Denied, uint64(fresh/100))
+		require.GreaterOrEqual(t, d.Denied+d.Missed, uint64(fresh/100))
+	}
+}
+
+// TestTopDeniedKeepsEvictedKeys: the counts of few keys are exact, though they
+// are never in memory together, or have no room there at all.
+func TestTopDeniedKeepsEvictedKeys(t *testing.T) {
+	l := newTestLocalOf(t, Config{Limit: Per(1, 1000*time.Hour), MaxKeys: 1})
+	want := map[string]uint64{}
+	for i := range 3000 {
+		key := strings.Repeat("k", i%7) // the empty one, too
+		l.AllowN(key, 2)
+		want[key]++
+	}
+	require.Equal(t, want, deniedOf(l))
+	TakeAll(l.Part("a", 2), l.Part("b", 2), l.Part("c", 2))
+	want["a"], want["b"], want["c"] = 1, 1, 1
+	require.Equal(t, want, deniedOf(l))
+	require.Equal(t, uint64(3003), l.Stats().Denied)
+}
+
+// TestTopDeniedShowsKeysAsFarAsItMay: with a secret, digests as in Redis, unless
+// ShowKeys is set; of long keys, digests that anybody can compute.
+func TestTopDeniedShowsKeysAsFarAsItMay(t *testing.T) {
+	long, secret := strings.Repeat("long ", 20), []byte("sixteen bytes ..")
+	plain := hex.EncodeToString([]byte(exchange.FieldOf(long)[1:]))
+	sum := sha256.Sum256([]byte(long))
+	require.Equal(t, hex.EncodeToString(sum[:16]), plain)
+	keyed := func(key string) string {
+		return hex.EncodeToString([]byte(keyform.Field(secret, keyform.Local(key))[1:]))
+	}
+	for _, c := range []struct {
+		cfg           Config
+		short, long   string
+		digest, digit bool
+	}{
+		{Config{}, "user:42", plain, false, true},
+		{Config{ShowKeys: true}, "user:42", plain, false, true},
+		{Config{KeySecret: secret}, keyed("user:42"), keyed(long), true, true},
+		{Config{KeySecret: secret, ShowKeys: true}, "user:42", plain, false, true},
+	} {
+		c.cfg.Limit = Per(1, time.Hour)
+		l := newTestLocalOf(t, c.cfg)
+		l.AllowN("user:42", 2)
+		l.AllowN("user:42", 2)
+		l.AllowN(long, 2)
+		list := l.TopDenied(3)
+		require.Len(t, list, 2)
+		require.Equal(t, DeniedKey{Key: c.short, Digest: c.digest, Denied: 2, Since: list[0].Since}, list[0])
+		require.Equal(t, DeniedKey{Key: c.long, Digest: c.digit, Denied: 1, Since: list[1].Since}, list[1])
+	}
+}
+
+// TestTopDeniedMeetsDecisions: lists made while many goroutines are denied,
+// and evict each other's keys, lose nothing.
+func TestTopDeniedMeetsDecisions(t *testing.T) {
+	onAllCores(t)
+	l := newTestLocalOf(t, Config{Limit: Per(1, 1000*time.Hour), MaxKeys: 64})
+	const goroutines, each, keys = 8, 5_000, 200
+	names := benchKeys(keys)
+	var all sync.WaitGroup
+	for g := range goroutines {
+		all.Go(func() {
+			for i := range each {
+				l.AllowN(names[i%keys], 2)
+				if i%500 == g {
+					for _, d := range l.TopDenied(10) {
+						if d.Denied > goroutines*each/keys {
+							t.Errorf("%q was denied %d times", d.Key, d.Denied)
+						}
+					}
+					l.Stats()
+				}
+			}
+		})
+	}
+	all.Wait()
+	want := map[string]uint64{}
+	for _, key := range names {
+		want[key] = goroutines * each / keys
+	}
+	require.Equal(t, want, deniedOf(l))
+	require.Equal(t, uint64(goroutines*each), l.Stats().Denied)
 }

@@ -2,6 +2,7 @@ package httplimit_test
 
 import (
 	"crypto/subtle"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -306,4 +307,42 @@ func ExampleHealth() {
 	state, _, _ := strings.Cut(resp.Body.String(), `,"since"`)
 	fmt.Println(resp.Code, state)
 	// Output: 200 {"state":"local"
+}
+
+// A page, or JSON, for those who have the operators' password.
+func ExampleDebug() {
+	l := local(limiter.Per(2, time.Hour))
+	requireOperator := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, password, _ := r.BasicAuth()
+			if subtle.ConstantTimeCompare([]byte(password), []byte("secret")) == 0 {
+				w.Header().Set("WWW-Authenticate", "Basic")
+				http.Error(w, "for operators", http.StatusUnauthorized)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/debug/limiter", requireOperator(httplimit.Debug(l)))
+	for range 10 {
+		l.Allow("203.0.113.7")
+	}
+
+	r := request("GET", "/debug/limiter?format=json")
+	fmt.Println(answer(mux, r).Code)
+	r.SetBasicAuth("", "secret")
+	var report struct {
+		TopDenied []struct {
+			Key    string
+			Denied int
+		} `json:"top_denied"`
+	}
+	if err := json.Unmarshal(answer(mux, r).Body.Bytes(), &report); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(report.TopDenied)
+	// Output:
+	// 401
+	// [{203.0.113.7 8}]
 }

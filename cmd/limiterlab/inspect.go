@@ -44,10 +44,17 @@ func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // look asks Redis and returns the text to print.
 func (o *inspectOptions) look(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, inspectPatience)
+	patience := inspectPatience
+	if o.top > 0 {
+		patience = topPatience
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	client := redis.NewUniversalClient(limiter.Tune(o.options))
 	defer client.Close()
+	if o.top > 0 {
+		return o.lookAtTop(ctx, client)
+	}
 	s, err := redisstore.New(client, o.prefix).Inspect(ctx, exchange.FieldOf(o.key), demand.TauIntervals*o.interval)
 	if err != nil {
 		return "", o.explain(err)
@@ -56,9 +63,14 @@ func (o *inspectOptions) look(ctx context.Context) (string, error) {
 	case !o.cluster && ofCluster(ctx, client):
 		return "", errCluster
 	case !s.Exists && len(s.Fleet) == 0:
-		return "", fmt.Errorf("there is nothing under the prefix %q: no process is there, and all keys have been full for a minute; or its prefix is another", o.prefix)
+		return "", o.errNothing()
 	}
 	return o.describe(s), nil
+}
+
+// errNothing is the error of a prefix under which nothing is stored.
+func (o *inspectOptions) errNothing() error {
+	return fmt.Errorf("there is nothing under the prefix %q: no process is there, and all keys have been full for a minute; or its prefix is another", o.prefix)
 }
 
 // errCluster is returned by a node of a Cluster, which has some of the partitions

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/redisstore"
 )
 
+// mostTop is the largest number of keys that -top lists.
+const mostTop = 10_000
+
 // inspectOptions are the flags of the subcommand inspect.
 type inspectOptions struct {
 	redis    string                  // URL
@@ -24,6 +28,8 @@ type inspectOptions struct {
 	prefix   string
 	limit    limiter.Limit
 	interval time.Duration
+	top      int  // number of keys to list; 0: none
+	json     bool // of the list
 	key      string
 }
 
@@ -37,7 +43,16 @@ func (o *inspectOptions) flags() *flag.FlagSet {
 	fs.StringVar(&o.prefix, "prefix", "limiter", "the fleet's Config.Prefix")
 	fs.Func("limit", "the `limit` to see the key by (default: that of the last report)", o.setLimit)
 	fs.DurationVar(&o.interval, "interval", 100*time.Millisecond, "the fleet's Config.SyncInterval")
+	fs.Func("top", "list the `number` of keys that the fleet denies most, or uses most, in place of one KEY", o.setTop)
+	fs.BoolVar(&o.json, "json", false, "print the list of -top as JSON")
 	return fs
+}
+
+func (o *inspectOptions) setTop(s string) (err error) {
+	if o.top, err = strconv.Atoi(s); err != nil || o.top < 1 || o.top > mostTop {
+		return fmt.Errorf("want a number from 1 to %d", mostTop)
+	}
+	return nil
 }
 
 func (o *inspectOptions) setLimit(s string) error {
@@ -68,7 +83,14 @@ func parseInspectOptions(args []string) (*inspectOptions, error) {
 	if err := o.setOptions(); err != nil {
 		errs = append(errs, fmt.Errorf("-redis: %w", err))
 	}
-	if fs.NArg() != 1 {
+	switch {
+	case o.top > 0 && fs.NArg() != 0:
+		errs = append(errs, errors.New("-top lists keys: leave the key out"))
+	case o.top > 0 && o.limit != limiter.Limit{}:
+		errs = append(errs, errors.New("-limit is for one key: -top shows each by the limit of its last report"))
+	case o.top == 0 && o.json:
+		errs = append(errs, errors.New("-json is for -top"))
+	case o.top == 0 && fs.NArg() != 1:
 		errs = append(errs, fmt.Errorf("want one key after the flags, but %d were given", fs.NArg()))
 	}
 	o.key = fs.Arg(0)

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"log/slog"
 	"os"
 	"regexp"
@@ -188,4 +192,92 @@ func TestInspectSentinel(t *testing.T) {
 		got := look(t, exitOK, append(args, "-prefix", "fleet", "-limit", "60/h", "user:42")...)
 		require.Regexp(t, `level          40\.\d of 60 tokens\n`, got, args)
 	}
+}
+
+// TestInspectTop lists the keys of a fleet that denies one of them.
+func TestInspectTop(t *testing.T) {
+	server := miniredis.RunT(t)
+	url := "redis://" + server.Addr()
+	top := func(want int, args ...string) string {
+		return look(t, want, append([]string{"-redis", url, "-prefix", "fleet", "-interval", "1m"}, args...)...)
+	}
+	require.Contains(t, top(exitFailed, "-top", "3"), `there is nothing under the prefix "fleet"`)
+	client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
+	t.Cleanup(func() { client.Close() })
+	l, err := limiter.New(limiter.Config{
+		Limit: limiter.Per(60, time.Hour), Redis: client, Prefix: "fleet", Processes: 1, SyncInterval: time.Minute, Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	require.NoError(t, l.Sync(t.Context()))
+	require.Equal(t, "keys under the prefix \"fleet\": 0, processes: 1\n", top(exitOK, "-top", "3"))
+	long, hostile := strings.Repeat("long ", 20), "\x1b[31m\xff\u202e\n"
+	for key, n := range map[string]int{"often": 600, hostile: 300, long: 40, "once": 1} {
+		for range n {
+			l.Allow(key)
+		}
+	}
+	require.NoError(t, l.Sync(t.Context()))
+
+	got := top(exitOK, "-top", "3")
+	require.Regexp(t, `^keys under the prefix "fleet": 4, processes: 1\n\n`+
+		`denied/s   requested/s   × limit   level   limit +last report   key\n`+
+		`1.9\d +(2|1.99|1.98) +1\d\d\.\d\d +0\.\d +60/\S+\s+\S+ ago\s+"often"\n`+
+		`0.9\d\d?\s+(1|0.99\d?)\s+\S+\s+0\.\d\s+60/\S+\s+\S+ ago\s+"\\x1b\[31m\\xff\\u202e\\n"\n`+
+		`0\s+0.13\d?\s+\S+\s+20\.\d\s+60/\S+\s+\S+ ago\s+digest [0-9a-f]{32}\n$`, got)
+	require.Equal(t, 1, strings.Count(top(exitOK, "-top", "1"), " ago "))
+
+	var list struct {
+		Prefix    string
+		Keys      int
+		Processes int
+		Top       []map[string]any
+	}
+	require.NoError(t, json.Unmarshal([]byte(top(exitOK, "-top", "9", "-json")), &list))
+	require.Equal(t, []any{"fleet", 4, 1, 4}, []any{list.Prefix, list.Keys, list.Processes, len(list.Top)})
+	require.Equal(t, "often", list.Top[0]["key"])
+	require.InDelta(t, 600./300, list.Top[0]["requested_per_second"], 0.1)
+	require.InDelta(t, 600./300-1./60, list.Top[0]["denied_per_second"], 0.1)
+	require.InDelta(t, 120, list.Top[0]["times_limit"], 5)
+	require.InDelta(t, 0, list.Top[0]["level"], 1)
+	require.Equal(t, limiter.Per(60, time.Hour).String(), list.Top[0]["limit"])
+	require.Equal(t, base64.StdEncoding.EncodeToString([]byte(hostile)), list.Top[1]["key_base64"])
+	require.NotContains(t, list.Top[1], "key")
+	sum := sha256.Sum256([]byte(long))
+	require.Equal(t, hex.EncodeToString(sum[:16]), list.Top[2]["digest"])
+	require.Equal(t, "once", list.Top[3]["key"])
+}
+
+// TestInspectTopInWords has the example of docs/lab.md.
+func TestInspectTopInWords(t *testing.T) {
+	o := inspectOptions{prefix: "limiter", interval: 100 * time.Millisecond, top: 3}
+	key := func(field string, toGo time.Duration, demand float64, written time.Duration) redisstore.Rank {
+		return redisstore.Rank{Field: field, KeyInspection: redisstore.KeyInspection{
+			ToGo: toGo, Demand: demand, Written: written, Limit: exchange.Limit{Full: 60e6, Burst: 100},
+		}}
+	}
+	guide, err := os.ReadFile("../../docs/lab.md")
+	require.NoError(t, err)
+	require.Contains(t, string(guide), "```\n"+o.describeTop(redisstore.TopInspection{
+		Keys: 4107, Fleet: make([]redisstore.MemberInspection, 3), Top: []redisstore.Rank{
+			key("k203.0.113.7", 60300*time.Millisecond, 48.2, 41*time.Millisecond),
+			key("kuser:42", 62400*time.Millisecond, 3.21, 87*time.Millisecond),
+			key("d\x5c\x1d\x6f\x0e\x9a\x7b\x23\x84\xe0\x7b\x1c\x52\xaa\x90\x4d\x1f", 31*time.Second, 2.05, 12*time.Millisecond),
+		},
+	})+"```\n")
+}
+
+func TestInspectTopOptions(t *testing.T) {
+	for args, want := range map[string]string{
+		"-top 0":              "want a number from 1 to 10000",
+		"-top x":              "want a number from 1 to 10000",
+		"-top 10001":          "want a number from 1 to 10000",
+		"-top 5 x":            "leave the key out",
+		"-top 5 -limit 1/s":   "-limit is for one key",
+		"-json x":             "-json is for -top",
+		"-top 5 -interval 0s": "-interval must be above 0",
+	} {
+		require.Contains(t, look(t, exitUsage, strings.Fields(args)...), want, args)
+	}
+	require.Contains(t, look(t, exitOK, "-h"), "limiterlab inspect [flags] -top N")
 }

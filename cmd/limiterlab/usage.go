@@ -77,10 +77,14 @@ func usage() string {
 }
 
 const inspectUsageHead = `Usage: limiterlab inspect [flags] KEY
+       limiterlab inspect [flags] -top N
 
 Prints the state of a key in the Redis of a fleet: its level or debt, the time
 until it is full again, the fleet's demand, and the processes of the fleet. It
 only reads (TIME, HMGET, HSCAN, INFO).
+
+With -top it lists the N keys that the fleet denies most and, after those, the
+ones with the most requests for their limit. It reads every key for that.
 
 The exit code is 0 if Redis answered, even if it does not know the key; 1 if it
 did not or nothing is stored under the prefix; 2 for wrong flags.
@@ -91,6 +95,7 @@ Flags:
 const inspectUsageTail = `
 Examples:
   limiterlab inspect user:42
+  limiterlab inspect -top 20
   limiterlab inspect -redis redis://:secret@10.0.0.7:6379 -prefix api user:42
   limiterlab inspect -redis redis://10.0.0.7:7000,10.0.0.8:7000 user:42
   limiterlab inspect -cluster -redis redis://10.0.0.7:7000 user:42

@@ -5,6 +5,8 @@
 //	curl -i localhost:8080
 //	curl -s 'localhost:8080/healthz/limiter?max=30s'
 //
+// With -debug localhost:6060 operators see there the keys denied most.
+//
 // With -processes N each of N processes admits 1/N of the limit until it has
 // reached Redis.
 //
@@ -38,6 +40,7 @@ func main() {
 func run() error {
 	listen := flag.String("listen", "localhost:8080", "`address` to listen on")
 	redisURL := flag.String("redis", "", "`URL` or address of a Redis to share the limit through (default: none)")
+	debugAddr := flag.String("debug", "", "`address` of the page for operators, which only they can reach (default: none)")
 	cfg := limiter.Config{Limit: limiter.Per(5, 10*time.Second)}
 	flag.IntVar(&cfg.Processes, "processes", 1, "`number` of processes that share the limit")
 	flag.Func("limit", "requests per client (default 5/10s)", func(s string) (err error) {
@@ -65,6 +68,12 @@ func run() error {
 		return err
 	}
 	defer l.Close() // reports the last usage to the fleet
+	if *debugAddr != "" {
+		operators := &http.Server{Addr: *debugAddr, Handler: httplimit.Debug(l), ReadHeaderTimeout: 10 * time.Second}
+		defer operators.Close()
+		go func() { log.Print("page for operators: ", operators.ListenAndServe()) }()
+		log.Printf("http://%s for operators", *debugAddr)
+	}
 	log.Printf("http://%s, %v per client", *listen, cfg.Limit)
 	return serve(&http.Server{Addr: *listen, Handler: newHandler(l, trusted), ReadHeaderTimeout: 10 * time.Second})
 }

@@ -7,8 +7,10 @@ package keyform
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/hex"
 
 	"github.com/seed-e56e777b/limiter/internal/table"
+	"github.com/seed-e56e777b/limiter/internal/topkeys"
 )
 
 // Sizes in bytes.
@@ -17,6 +19,8 @@ const (
 	DigestSize = 16
 	FieldSize  = 1 + DigestSize // of a field that is a digest
 )
+
+var _ = [1]struct{}{}[topkeys.MaxKey-(MaxKey+1)] // compiles only if counts of denials hold every local key
 
 // Local returns the local key of a key. That of a digest is longer than MaxKey, so that
 // no key can be taken for it.
@@ -52,4 +56,14 @@ func keyedDigest(secret []byte, localKey string) string {
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte(localKey))
 	return string(mac.Sum(nil)[:DigestSize])
+}
+
+// Show returns the form in which people read a local key: the key itself, or the digest
+// of its field in hexadecimal. With a secret it is a digest in any case.
+func Show(secret []byte, localKey string) (text string, digest bool) {
+	field := Field(secret, localKey)
+	if field[0] == 'k' {
+		return field[1:], false
+	}
+	return hex.EncodeToString([]byte(field[1:])), true
 }

@@ -21,6 +21,9 @@ const Never = int64(math.MaxInt64 / 2)
 // It is never 0 and never goes back.
 func Now(base time.Time) int64 { return int64(time.Since(base)) + int64(time.Second) }
 
+// Since returns the time from the process's base to an instant; 0 if that is before it.
+func Since(at int64) time.Duration { return time.Duration(max(0, at-int64(time.Second))) }
+
 // Add returns the instant min(at + d, Never).
 func Add(at int64, d time.Duration) int64 {
 	if at > Never-int64(d) {

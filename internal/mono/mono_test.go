@@ -32,3 +32,8 @@ func TestNowIsNeverNone(t *testing.T) {
 	base := time.Now()
 	require.GreaterOrEqual(t, Now(base), int64(time.Second))
 }
+
+func TestSinceIsFromTheBase(t *testing.T) {
+	require.Equal(t, time.Minute, Since(int64(61*time.Second)))
+	require.Zero(t, Since(int64(time.Second)-1))
+}

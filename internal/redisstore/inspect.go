@@ -70,19 +70,28 @@ func (c *Client) inspectKey(ctx context.Context, s *Inspection, field string, ta
 		return nil
 	}
 	value, _ := values[1].(string)
+	k, ok := readKey(value, now, tau)
+	if !ok {
+		return fmt.Errorf("the field %q of %s is %w", field, s.Hash, errState)
+	}
+	s.Key = &k
+	return nil
+}
+
+// readKey returns the state of a key from its stored form, if it is one.
+func readKey(value string, now int64, tau time.Duration) (k KeyInspection, ok bool) {
 	state, ok := exchange.ReadInts(value, 4)
 	if !ok || len(value) != stateBytes {
-		return fmt.Errorf("the field %q of %s is %w", field, s.Hash, errState)
+		return KeyInspection{}, false
 	}
 	tat, demand, since := state[0], state[1], state[2]
 	ago := max(0, now-since)
-	s.Key = &KeyInspection{
+	return KeyInspection{
 		ToGo:    time.Duration(min(max(tat-now, exchange.LongAgo), exchange.MaxSpan)) * time.Microsecond,
 		Demand:  float64(demand) / 1000 / tau.Seconds() * math.Exp(-float64(ago)/float64(tau.Microseconds())),
 		Written: time.Duration(min(ago, exchange.MaxSpan)) * time.Microsecond,
 		Limit:   exchange.ReadLimit(value[4*8:]),
-	}
-	return nil
+	}, true
 }
 
 // inspectFleet reads the fields of members, and ignores other fields.

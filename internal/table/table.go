@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/seed-e56e777b/limiter/internal/topkeys"
 )
 
 const (
@@ -30,24 +32,29 @@ type Table struct {
 	used  int           // keys in the table
 	waits atomic.Uint64 // searches that waited for keys to be moved
 
-	allowed, denied atomic.Uint64 // decisions of evicted keys, or beyond the room of a slot
-	counted         [2]uint64     // result of the last Decisions
+	Top             *topkeys.Table // denials by key, except those that slots count; nil: not counted
+	allowed, denied atomic.Uint64  // decisions of evicted keys, or beyond the room of a slot
+	counted         [2]uint64      // result of the last Decisions
 }
 
 // array is the memory of a table until it grows.
 type array struct {
-	headers []header // of the groups
-	slots   []Slot   // one per key, or two: see Init
-	shift   uint32   // 1 if there are two
-	texts   []string // beside the slots; nil: none yet
+	headers []header                 // of the groups
+	slots   []Slot                   // one per key, or two: see Init
+	shift   uint32                   // 1 if there are two
+	texts   []string                 // beside the slots; nil: none yet
+	since   atomic.Pointer[[]uint32] // see denials
 }
 
 // header is the part of a group that a search reads.
 type header struct {
 	tags   [2]atomic.Uint64 // of the slots, one byte each, of even ones and of odd ones; 0: empty
-	marks  atomic.Uint64    // 16 bits of each mark
+	marks  atomic.Uint64    // 16 bits of each mark, below the number of slots that searches for a victim passed
 	passed atomic.Uint32    // keys that are in a later group, because this one was full
-	hand   uint32           // the slot at which the next search for a victim starts
+
+	// Above 16 bits: the window of the last denial that was the first of its window in
+	// its slot. Below: the slots whose Denied is of that window.
+	counting atomic.Uint32
 }
 
 // Mark is a flag of a key in the header of its group, to be read without its slot.
@@ -58,6 +65,8 @@ const (
 	Used   Mark = iota // the key was looked up since it was inserted, or since a search for a victim passed it
 	Due                // the key is to be visited, by EachMarked
 	Pinned             // the key is evicted only if all keys of its group are pinned
+
+	marks = iota
 )
 
 const eachMark = 1<<(Used*group) | 1<<(Due*group) | 1<<(Pinned*group) // of the first slot
@@ -260,7 +269,7 @@ func (t *Table) Insert(hash uint64, key, text string, evict func(Ref)) Ref {
 		t.used++
 	} else {
 		r = a.victim(hash)
-		t.keep(r.Slot)
+		t.keep(r)
 		evict(r)
 		a.leave(r.index, r.hash(t.seeds))
 		a.pass(r.index, hash)
@@ -322,6 +331,9 @@ func (t *Table) move(old *array, i uint32, a *array) {
 	j := a.take(s.hash(t.seeds))
 	if a.shift != 0 {
 		*Beside[[slotSize]byte](Ref{a.slot(j), a, j}) = *Beside[[slotSize]byte](Ref{s, old, i})
+	}
+	if s.Denied != 0 {
+		a.denials()[j] = old.denials()[i]
 	}
 	s.moveTo(a.slot(j))
 	to := &a.headers[j/group]
@@ -397,9 +409,8 @@ func (h *header) victim() uint32 {
 
 // next moves the hand on, and returns its old position.
 func (h *header) next() uint32 {
-	j := h.hand
-	h.hand = (j + 1) % group
-	return j
+	const hand = 1 << (marks * group)
+	return uint32((h.marks.Add(hand)-hand)/hand) % group
 }
 
 // occupied returns the slots of the group with a key, as bits.

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"pgregory.net/rapid"
+
+	"github.com/seed-e56e777b/limiter/internal/topkeys"
 )
 
 // newTable is an empty table of so many keys.
@@ -345,5 +347,68 @@ func FuzzFind(f *testing.F) {
 			t.Fatalf("%q is the key of %q", got, a)
 		}
 		r.Unlock()
+	})
+}
+
+// deny counts a denial of a key, which it inserts where it is not there.
+func (t *Table) deny(key string, now int64) {
+	hash := t.seeds.Hash(key)
+	r, ok := t.Find(hash, key, true)
+	if !ok {
+		r = t.Insert(hash, key, "", func(Ref) {})
+	}
+	t.Deny(r, now)
+	r.Unlock()
+}
+
+// TestDenialsByKeyAreExact: whatever grows, is evicted, comes back or is older
+// meanwhile, the denials of each key in the present and the last window are
+// those of an exact twin, and so is the sum of all.
+func TestDenialsByKeyAreExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		table := newTable(rapid.IntRange(1, 300).Draw(t, "size"))
+		table.Top = new(topkeys.Table)
+		keys := anyKeys(rapid.IntRange(1, 500).Draw(t, "keys"))
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		windows, total, now := map[int64]map[string]uint64{}, uint64(0), int64(0)
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			w := now >> topkeys.WindowBits
+			if windows[w] == nil {
+				windows[w] = map[string]uint64{}
+			}
+			for range rng.IntN(20) {
+				key, n := keys[rng.IntN(len(keys))], 1+rng.IntN(600)
+				for range n {
+					table.deny(key, now)
+				}
+				windows[w][key] += uint64(n)
+				total += uint64(n)
+			}
+			now += rapid.OneOf(
+				rapid.Int64Range(0, topkeys.Window/8),
+				rapid.Int64Range(0, 3*topkeys.Window),
+			).Draw(t, "later")
+			want := map[string]uint64{}
+			for _, of := range []map[string]uint64{windows[now>>topkeys.WindowBits], windows[now>>topkeys.WindowBits-1]} {
+				for key, n := range of {
+					want[key] += n
+				}
+			}
+			ranking := table.Top.Rank(1e6, now)
+			table.EachDenied(ranking.Add)
+			ranking.Trim()
+			for _, c := range ranking.List() {
+				if c.Denied != want[c.Key] || c.Missed != 0 {
+					t.Fatalf("%q: %d, may lack %d; want %d", c.Key, c.Denied, c.Missed, want[c.Key])
+				}
+				delete(want, c.Key)
+			}
+			if len(want) != 0 {
+				t.Fatalf("not listed: %v", want)
+			}
+		}
+		if _, denied := table.Decisions(); denied != total {
+			t.Fatalf("%d denials in all, want %d", denied, total)
+		}
 	})
 }
