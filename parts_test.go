@@ -76,7 +76,7 @@ func (r *reference) allow(now time.Time, parts []asked) (ok, certain bool) {
 	ok = true
 	for _, of := range order {
 		l, n := r.limiters[of], sums[of]
-		if full := l.TokensAt(now) == float64(l.Burst()); !full && n <= l.Burst() && edge(l, now, n) {
+		if full := l.TokensAt(now) == float64(l.Burst()); !full && n <= l.Burst() && edge(l, now, n, 2) {
 			return false, false
 		}
 		ok = ok && n <= l.Burst() && l.TokensAt(now) >= float64(n)

@@ -180,7 +180,7 @@ func TestWaitsReturnWhenXTimeRatesDo(t *testing.T) {
 				n := rng.IntN(lim.Burst + 1)
 				time.Sleep(time.Duration(rng.ExpFloat64() * 1e9 / float64(lim.Rate)))
 				now := time.Now()
-				if edge(theirs, now, n) {
+				if edge(theirs, now, n, 2) {
 					continue
 				}
 				switch rng.IntN(4) {
@@ -189,7 +189,7 @@ func TestWaitsReturnWhenXTimeRatesDo(t *testing.T) {
 						t.Errorf("AllowN(%d) = %v, x/time: %v", n, got, want)
 					}
 				case 1:
-					same(t, lim, pair{ours.ReserveN("k", n), theirs.ReserveN(now, n)}, now)
+					same(t, lim, pair{ours.ReserveN("k", n), theirs.ReserveN(now, n)}, now, 2)
 				default:
 					var got, want time.Duration
 					var both sync.WaitGroup
