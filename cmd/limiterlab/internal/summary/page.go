@@ -94,7 +94,7 @@ func (s Summary) fleetSection() *section {
 	if f == nil {
 		return nil
 	}
-	t := table{Head: []string{"", "admitted", "of asked", "of central"}}
+	t := table{Head: []string{"", "admitted", "of requests", "of central"}}
 	for _, o := range f.Outcomes {
 		t.Rows = append(t.Rows, row{o.Name, []cell{
 			{Value: report.Thousands(o.Allowed)},
