@@ -65,7 +65,7 @@ func Page(s Summary) ([]byte, error) {
 	if s.Suggestion != nil {
 		p.Suggestion = &words{suggestionTitle(s.Suggestion), suggestion(s.Suggestion)}
 	}
-	for _, n := range s.notes() {
+	for _, n := range append(s.Doubts(), s.notes()...) {
 		p.Notes = append(p.Notes, strings.TrimSpace(n))
 	}
 	var b bytes.Buffer

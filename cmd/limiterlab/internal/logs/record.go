@@ -1,0 +1,157 @@
+package logs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// record is one line, split into values with names. Its columns are those of
+// all lines of the file so far.
+type record struct {
+	columns []column
+	index   map[string]int // columns by name
+	values  [][]byte       // by column; nil if the line has none, empty if it is empty
+	used    []int          // columns that have a value
+	options *Options
+}
+
+// column is a name that lines give to a value.
+type column struct {
+	name   string
+	role   role
+	rank   int  // among the columns of one role, the best first
+	wanted bool // true if its values are used
+	seen   bool // true if a line had a value
+	tally       // addresses, if the column may hold the client
+}
+
+// maxColumns is the largest number of columns without a role. It bounds the
+// memory for logs whose names are values.
+const maxColumns = 5000
+
+func newRecord(o *Options) *record { return &record{index: make(map[string]int), options: o} }
+
+// begin removes the values of the line before.
+func (r *record) begin() {
+	for _, c := range r.used {
+		r.values[c] = nil
+	}
+	r.used = r.used[:0]
+}
+
+// column returns the column of a name, or −1 if there are too many.
+func (r *record) column(name []byte) int {
+	if c, ok := r.index[string(name)]; ok {
+		return c
+	}
+	role, rank := roleOf(string(name))
+	return r.add(string(name), role, rank)
+}
+
+// add adds a column that is not there yet.
+func (r *record) add(name string, as role, rank int) int {
+	wanted := as != plain || r.options.names(name)
+	if !wanted && len(r.columns) >= maxColumns {
+		return -1
+	}
+	r.columns = append(r.columns, column{name: name, role: as, rank: rank, wanted: wanted})
+	r.values = append(r.values, nil)
+	r.index[name] = len(r.columns) - 1
+	return len(r.columns) - 1
+}
+
+// fixed adds a column that every line has, or that a key may name even if the
+// first lines lack it.
+func (r *record) fixed(name string, as role) int {
+	c := r.add(name, as, 0)
+	r.columns[c].seen = true
+	return c
+}
+
+// named returns the column of a name that a row of names has, or −1 if there are
+// too many.
+func (r *record) named(name []byte) int {
+	c := r.column(name)
+	if c >= 0 {
+		r.columns[c].seen = true
+	}
+	return c
+}
+
+// set sets the value of a column.
+func (r *record) set(c int, value []byte) {
+	if value == nil {
+		value = []byte{}
+	}
+	r.values[c] = value
+	r.columns[c].seen = true
+	r.used = append(r.used, c)
+}
+
+// has reports whether the line has a value in any column of a role.
+func (r *record) has(as role) bool {
+	return slices.ContainsFunc(r.used, func(c int) bool {
+		return r.columns[c].role == as && len(r.values[c]) > 0
+	})
+}
+
+// names returns the names that a key may have, in the order of the lines.
+func (r *record) names() (names []string) {
+	for _, c := range r.columns {
+		if c.seen {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// addressColumns returns the names of the columns with addresses.
+func (r *record) addressColumns() (names []string) {
+	for _, c := range r.columns {
+		if c.lines > 0 {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// without describes the columns that may hold the client, but have no address.
+func (r *record) without() string {
+	for _, c := range r.columns {
+		if c.role.isCandidate() && c.seen && c.lines == 0 {
+			return fmt.Sprintf(" (%q has none)", c.name)
+		}
+	}
+	return ""
+}
+
+// find returns the column that a name in the options means: the one of that
+// name, or the best of the role that the name stands for. It returns −1 if
+// there is none.
+func (r *record) find(name string) int {
+	if c, ok := r.index[name]; ok {
+		return c
+	}
+	as, ok := roles[name]
+	if !ok {
+		return -1
+	}
+	best := -1
+	for c := range r.columns {
+		if r.columns[c].role == as && (best < 0 || r.columns[c].rank < r.columns[best].rank) {
+			best = c
+		}
+	}
+	return best
+}
+
+// hasTime reports whether a column may hold the time.
+func (r *record) hasTime(o *Options) bool {
+	if o.TimeField != "" {
+		name, _, _ := strings.Cut(o.TimeField, "+")
+		_, ok := r.index[name]
+		return ok
+	}
+	return slices.ContainsFunc(r.columns, func(c column) bool { return c.role == timeRole })
+}
