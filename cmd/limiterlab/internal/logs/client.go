@@ -191,12 +191,10 @@ func (c *clientChoice) judge(r *record) verdict {
 	case len(r.columns[c.header].distinct) == 1 && len(r.columns[c.direct].distinct) == maxDistinct:
 		return unclear // the header has the address of one server
 	case few(c.public, differ):
-		// Behind a balancer. Other lines are its health checks, if they are from
-		// inside and there are not many.
-		if few(c.publicOnly, c.lines) && 2*both >= c.lines {
-			return byHeader
+		if !few(c.publicOnly, c.lines) {
+			return unclear
 		}
-		return unclear
+		return byHeader // behind a balancer, whose health checks have no header
 	case few(differ, both):
 		return byDirect // the server writes the connection itself into the list
 	case r.columns[c.direct].role == client && few(c.internal, differ):

@@ -31,13 +31,13 @@ func (r role) isCandidate() bool { return r == client || r == peer || r == forwa
 // [squeeze]. A name with a dot is of a field inside another.
 var usualNames = map[role][]string{
 	timeRole: {
-		"startutc", "starttime", "edgestarttimestamp", "requesttimeepoch", "requestreceivedtimestamp",
+		"startutc", "starttime", "edgestarttimestamp", "requesttimeepoch", "requestreceivedtimestamp", "startedat",
 		"time", "timestamp", "ts", "datetime", "eventtime", "msec", "date", "timelocal", "timeiso8601", "requesttime", "startlocal",
 	},
 	client: {
 		"httprequest.clientip", "httprequest.remoteip", "jsonpayload.remoteip", "client.ip", "identity.sourceip", "source.ip", "request.clientip",
 		"ip", "clientip", "clienthost", "clientipaddress", "clientipaddr", "sourceip", "sourceipaddress", "sourceips", "srcip", "calleripaddress", "callerip",
-		"userip", "visitorip", "req.ip", "request.ip", "http.ip", "user.ip", "identity.ip", "client",
+		"userip", "visitorip", "ipaddress", "ipaddr", "req.ip", "request.ip", "http.ip", "user.ip", "identity.ip", "client",
 	},
 	peer: {
 		"remoteaddr", "remoteip", "remoteaddress", "downstreamremoteaddress", "clientaddr", "clientaddress", "client.address", "client.addr",
@@ -46,14 +46,14 @@ var usualNames = map[role][]string{
 	},
 	forwarded: {
 		"cfconnectingip", "trueclientip", "fastlyclientip", "flyclientip", "xazureclientip", "xoriginalforwardedfor",
-		"xforwardedfor", "forwardedfor", "xff", "proxyaddxforwardedfor", "forwarded", "xenvoyexternaladdress", "xrealip", "realip", "xclientip", "xclusterclientip",
+		"xforwardedfor", "forwardedfor", "xff", "xforwardfor", "httpclientip", "proxyaddxforwardedfor", "forwarded", "xenvoyexternaladdress", "xrealip", "realip", "xclientip", "xclusterclientip",
 	},
 	user: {"user", "userid", "remoteuser", "username", "clientusername", "csusername", "user.id", "user.name"},
 	method: {
 		"method", "requestmethod", "httpmethod", "csmethod", "clientrequestmethod", "verb",
 	},
 	path: {
-		"path", "uri", "requesturi", "url", "requestpath", "requesturl", "csuristem", "clientrequesturi", "clientrequestpath", "originalpath",
+		"path", "uri", "requesturi", "url", "requestpath", "requesturl", "csuristem", "clientrequesturi", "clientrequestpath", "originalpath", "requesteduri",
 	},
 	host:   {"host", "httphost", "servername", "vhost", "requesthost", "clientrequesthost", "cshost", "authority"},
 	logger: {"logger"},

@@ -21,6 +21,7 @@ type file struct {
 	dateTime []byte // text of a time in two columns
 	parts    []keyColumn
 	first    *Example     // first line that could not be read
+	passed   *Example     // first line that is no request
 	client   clientChoice // by the sample
 	all      clientChoice // by all lines so far
 }
@@ -63,7 +64,7 @@ func newFile(sample sample, o Options) (*file, string, error) {
 	f.each(d.inner, func() { f.client.compare(f.record) })
 	f.client.verdict = f.client.judge(f.record)
 	f.all = f.client
-	if err := f.findKey(); err != nil {
+	if err := f.findKey(d); err != nil {
 		return nil, "", err
 	}
 	if err := f.checkBalancer(d.inner); err != nil {
@@ -164,7 +165,7 @@ func (f *file) namedTime() (columns []int, err error) {
 }
 
 // findKey sets the columns of the parts of the key.
-func (f *file) findKey() error {
+func (f *file) findKey(d detected) error {
 	for _, p := range f.options.Key.parts {
 		k := keyColumn{p, -1}
 		if p.address || p.field != clientField {
@@ -172,7 +173,7 @@ func (f *file) findKey() error {
 			if k.column < 0 || !f.record.columns[k.column].seen {
 				return &FieldError{Field: p.field, Has: f.names()}
 			}
-		} else if err := f.checkClient(); err != nil {
+		} else if err := f.checkClient(d); err != nil {
 			return err
 		}
 		f.parts = append(f.parts, k)
@@ -190,11 +191,14 @@ func (f *file) names() []string {
 }
 
 // checkClient returns an error if the client is in no column, or in one of two.
-func (f *file) checkClient() error {
+func (f *file) checkClient(d detected) error {
 	e := &FieldError{Field: clientField, Has: f.record.names()}
 	switch f.client.verdict {
 	case neither:
 		e.Why = "no field of the usual names holds the client's address" + f.record.without() + ": name it with -key addr:FIELD"
+		if names := d.withAddresses(&f.options); len(names) > 0 {
+			e.Why += " (addresses are in " + strings.Join(names, ", ") + ")"
+		}
 	case unclear:
 		e.Why = fmt.Sprintf("%s: name the right one with -key addr:%s or -key addr:%s",
 			f.client.explain(f.record), f.record.columns[f.client.direct].name, f.record.columns[f.client.other(f.record)].name)
@@ -202,6 +206,28 @@ func (f *file) checkClient() error {
 		return nil
 	}
 	return e
+}
+
+// withAddresses returns the names of all columns of the sample with addresses.
+func (d *detected) withAddresses(o *Options) []string {
+	r := newRecord(o)
+	r.all = true
+	s, err := d.open(d.inner, r)
+	if err != nil {
+		return nil
+	}
+	for _, line := range d.inner {
+		r.begin()
+		if s.split(line, r) != nil {
+			continue
+		}
+		for _, c := range r.used {
+			if a, withPort, ok := parseFirst(r.values[c]); ok {
+				r.columns[c].add(a, withPort)
+			}
+		}
+	}
+	return r.withAddresses()
 }
 
 // checkBalancer returns an error if the client would be one of few addresses of
@@ -247,7 +273,7 @@ func (f *file) parse(line []byte, e *Entry) (err error) {
 	r := f.record
 	r.begin()
 	if err := f.splitter.split(line, r); err != nil {
-		if isNote(line) {
+		if isNote(line) && !errors.Is(err, errHeader) {
 			return otherLine("a note")
 		}
 		return err
@@ -387,7 +413,7 @@ func (f *file) otherLogger() error {
 // isNote reports whether a line is a note that servers write among their
 // requests: of the start of a container, or of an error.
 func isNote(line []byte) bool {
-	for _, prefix := range []string{"/docker-entrypoint", "AH0", "[NOTICE]", "[WARNING]", "[ALERT]", "Proxy ", "10-listen-on-ipv6", "20-envsubst", "-- ", "Attaching to ", "#"} {
+	for _, prefix := range []string{"/docker-entrypoint", "AH0", "[NOTICE]", "[WARNING]", "[ALERT]", "Proxy ", "10-listen-on-ipv6", "20-envsubst", "-- ", "> ", "Attaching to ", "#"} {
 		if bytes.HasPrefix(line, []byte(prefix)) {
 			return true
 		}
@@ -440,5 +466,5 @@ func (f *file) conflict() error {
 	if why == "" {
 		return nil
 	}
-	return &FieldError{Field: clientField, Why: why + ": name the right field with -key addr:FIELD", Has: f.record.addressColumns()}
+	return &FieldError{Field: clientField, Why: why + ": name the right field with -key addr:FIELD", Has: f.record.withAddresses()}
 }

@@ -31,6 +31,9 @@ func (j *jsonLines) split(line []byte, _ *record) error {
 
 // notJSON describes the fault of a line that is not one JSON object.
 func notJSON(line []byte) error {
+	if !bytes.ContainsAny(line, `{["`) && !resemblesRequest(line) {
+		return otherLine("a text among JSON objects")
+	}
 	if len(line) > 0 && line[0] == '[' {
 		return errors.New("no JSON object, but an array: write each object on a line of its own (jq -c '.[]')")
 	}

@@ -154,7 +154,7 @@ func TestRefused(t *testing.T) {
 		}),
 			[]string{`"remote_addr" and "x_forwarded_for" may both hold the client`}},
 		{"JSON without a known field", log(9, func(i int, c string) string { return fmt.Sprintf(`{"ts":%d,"srv":"10.0.0.1","x":%q}`, 1778051289+i, c) }),
-			[]string{"no field of the usual names holds the client's address: name it with -key addr:FIELD; the log has ts, srv, x"}},
+			[]string{"no field of the usual names holds the client's address: name it with -key addr:FIELD (addresses are in srv, x); the log has ts, srv, x"}},
 		{"JSON of servers' addresses", log(9, func(i int, c string) string {
 			return fmt.Sprintf(`{"ts":%d,"upstream_addr":"10.0.0.1:80","server":{"ip":"10.0.0.2"}}`, 1778051289+i)
 		}),
@@ -290,6 +290,25 @@ func TestRequestsOfOtherProgramsAreNotPassedOver(t *testing.T) {
 	_, c, err := readText(t, text, Options{Key: key(t, "ip")})
 	require.ErrorContains(t, err, "10 of 20 lines could not be read")
 	require.Equal(t, 10, c.Unparsed)
+}
+
+// TestFilesWithoutRequests: only names of columns are no fault, and only notes
+// are one.
+func TestFilesWithoutRequests(t *testing.T) {
+	for text, want := range map[string]string{
+		"time,user\n":                              "",
+		"#Fields: date time cs-username\n":         "",
+		`{"ts":1778051289,"user":null,"msg":"hi"}`: "",
+		`{"ts":1778051289,"logger":"admin","user":"u"}` + "\n" + `{"ts":1778051290,"logger":"admin","user":"u"}`: "none of 2 is a request; the first is line 1: a line of the logger admin",
+	} {
+		_, c, err := readText(t, text, Options{Key: key(t, "user")})
+		require.Zero(t, c.Keys.Requests, text)
+		if want == "" {
+			require.NoError(t, err, text)
+		} else {
+			require.ErrorContains(t, err, want)
+		}
+	}
 }
 
 func TestAPartWithoutItsEndIsCounted(t *testing.T) {

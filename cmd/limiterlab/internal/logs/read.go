@@ -33,6 +33,9 @@ type Example struct {
 	source string // program that wrote the line
 }
 
+// error describes the line in an error, without its file.
+func (e *Example) error() error { return fmt.Errorf("the first is line %d: %w: %q", e.Line, e.Why, e.Text) }
+
 const (
 	maxExamples   = 3    // lines
 	exampleLength = 120  // bytes of a line that are shown
@@ -82,7 +85,7 @@ func (r *reading) file(ctx context.Context, in Input) error {
 	before := r.Counts
 	sources := make(sources)
 	err = r.lines(ctx, in.Name, l, f, sources)
-	r.pass(sources)
+	r.pass(sources, f)
 	addOnce(&r.Formats, form)
 	if name := f.clientName(); name != "" {
 		addOnce(&r.Clients, name)
@@ -95,7 +98,7 @@ func (r *reading) file(ctx context.Context, in Input) error {
 
 // pass counts the lines of programs that wrote no request as lines that are
 // none.
-func (r *reading) pass(s sources) {
+func (r *reading) pass(s sources, f *file) {
 	if !s.anyRead() {
 		return
 	}
@@ -105,8 +108,11 @@ func (r *reading) pass(s sources) {
 		}
 		r.Unparsed -= c.unread
 		r.Other += c.unread
+		if f.passed == nil {
+			f.passed = &c.first
+		}
 		if r.Passed == nil {
-			r.Passed = &c.first
+			r.Passed = f.passed
 		}
 		r.Examples = slices.DeleteFunc(r.Examples, func(e Example) bool { return e == c.first || e.source == c.first.source })
 	}
@@ -126,11 +132,12 @@ func (r *reading) check(before *Counts, f *file) error {
 	switch {
 	case read == 0 && unparsed > 0:
 		return notUnderstood(f.first.Line, []byte(f.first.Text), f.first.Why)
+	case read == 0 && other > 0:
+		return fmt.Errorf("%w: none of %d is a request; %w", ErrNotUnderstood, other, f.passed.error())
 	case read == 0:
-		return fmt.Errorf("%w: none is a request; the first: %w", ErrNotUnderstood, r.Passed.Why)
+		return nil // names of columns alone
 	case mostUnparsed*unparsed > read+unparsed:
-		return fmt.Errorf("%d of %d lines could not be read, more than one in %d; the first is line %d: %w: %q",
-			unparsed, read+unparsed, mostUnparsed, f.first.Line, f.first.Why, f.first.Text)
+		return fmt.Errorf("%d of %d lines could not be read, more than one in %d; %w", unparsed, read+unparsed, mostUnparsed, f.first.error())
 	case r.options.Key.Client() && 2*noKey > read:
 		return fmt.Errorf("%d of %d requests have no address in %s", noKey, read, f.addressNames())
 	}
@@ -197,8 +204,11 @@ func (r *reading) line(name string, number int, line []byte, f *file, s sources)
 	case errors.As(err, &other):
 		r.Lines++
 		r.Other++
+		if f.passed == nil {
+			f.passed = &Example{File: name, Line: number, Text: shorten(line), Why: err}
+		}
 		if r.Passed == nil {
-			r.Passed = &Example{File: name, Line: number, Text: shorten(line), Why: err}
+			r.Passed = f.passed
 		}
 		return
 	default:

@@ -14,6 +14,7 @@ type record struct {
 	values  [][]byte       // by column; nil if the line has none, empty if it is empty
 	used    []int          // columns that have a value
 	options *Options
+	all     bool // true if the values of all columns are used
 }
 
 // column is a name that lines give to a value.
@@ -51,7 +52,7 @@ func (r *record) column(name []byte) int {
 
 // add adds a column that is not there yet.
 func (r *record) add(name string, as role, rank int) int {
-	wanted := as != plain || r.options.names(name)
+	wanted := r.all || as != plain || r.options.names(name)
 	if !wanted && len(r.columns) >= maxColumns {
 		return -1
 	}
@@ -106,8 +107,8 @@ func (r *record) names() (names []string) {
 	return names
 }
 
-// addressColumns returns the names of the columns with addresses.
-func (r *record) addressColumns() (names []string) {
+// withAddresses returns the names of the columns that have had addresses.
+func (r *record) withAddresses() (names []string) {
 	for _, c := range r.columns {
 		if c.lines > 0 {
 			names = append(names, c.name)
