@@ -55,7 +55,7 @@ func newFile(sample sample, o Options) (*file, string, error) {
 	if f.splitter, err = d.open(d.inner, f.record); err != nil {
 		return nil, "", err
 	}
-	times := make(map[int]int) // lines with a time, by column
+	times := make(map[int]*timeTally) // by column
 	f.each(d.inner, func() { count(f.record); f.countTimes(times) })
 	if f.time, err = f.findTime(times); err != nil {
 		return nil, "", err
@@ -67,8 +67,10 @@ func newFile(sample sample, o Options) (*file, string, error) {
 	if err := f.findKey(d); err != nil {
 		return nil, "", err
 	}
-	if err := f.checkBalancer(d.inner); err != nil {
-		return nil, "", err
+	if f.byClient() {
+		if err := errors.Join(f.checkBalancer(d.inner), f.checkNames(d.inner)); err != nil {
+			return nil, "", err
+		}
 	}
 	f.beginCounts()
 	return f, d.describe(), nil
@@ -91,172 +93,6 @@ func (f *file) beginCounts() {
 	}
 	f.all = clientChoice{direct: f.client.direct, header: f.client.header}
 }
-
-// dateAndTime stands for the columns of date and time together, in a map by
-// column.
-const dateAndTime = -1
-
-// countTimes counts the columns of the line that hold a time.
-func (f *file) countTimes(times map[int]int) {
-	var c clock
-	var e Entry
-	for _, column := range f.record.used {
-		if f.record.columns[column].role == timeRole && c.read(f.record.values[column], &e) == nil {
-			times[column]++
-		}
-	}
-	if both := f.dateColumns(); both != nil && c.read(f.timeText(both), &e) == nil {
-		times[dateAndTime]++
-	}
-}
-
-// dateColumns returns the columns named date and time, or nil.
-func (f *file) dateColumns() []int {
-	var columns []int
-	for _, name := range []string{"date", "time"} {
-		if i := slices.IndexFunc(f.record.columns, func(c column) bool { return squeeze(c.name) == name }); i >= 0 {
-			columns = append(columns, i)
-		}
-	}
-	if len(columns) < 2 {
-		return nil
-	}
-	return columns
-}
-
-// findTime returns the columns of the time: those of the options, or the best
-// of the usual names that hold a time in most lines.
-func (f *file) findTime(times map[int]int) ([]int, error) {
-	if f.options.TimeField != "" {
-		return f.namedTime()
-	}
-	most := 0
-	for _, n := range times {
-		most = max(most, n)
-	}
-	best := dateAndTime
-	for i := range f.record.columns {
-		c := &f.record.columns[i]
-		if c.role != timeRole || !c.seen || 2*times[i] < most {
-			continue
-		}
-		if best == dateAndTime || c.rank < f.record.columns[best].rank {
-			best = i
-		}
-	}
-	switch both := f.dateColumns(); {
-	case both != nil && times[dateAndTime] > 0 && (best == dateAndTime || times[best] == 0):
-		return both, nil
-	case best == dateAndTime:
-		return nil, &FieldError{Has: f.record.names()}
-	}
-	return []int{best}, nil
-}
-
-func (f *file) namedTime() (columns []int, err error) {
-	for name := range strings.SplitSeq(f.options.TimeField, "+") {
-		c, ok := f.record.index[name]
-		if !ok || !f.record.columns[c].seen {
-			return nil, &FieldError{Field: name, Has: f.record.names()}
-		}
-		columns = append(columns, c)
-	}
-	return columns, nil
-}
-
-// findKey sets the columns of the parts of the key.
-func (f *file) findKey(d detected) error {
-	for _, p := range f.options.Key.parts {
-		k := keyColumn{p, -1}
-		if p.address || p.field != clientField {
-			k.column = f.record.find(p.field)
-			if k.column < 0 || !f.record.columns[k.column].seen {
-				return &FieldError{Field: p.field, Has: f.names()}
-			}
-		} else if err := f.checkClient(d); err != nil {
-			return err
-		}
-		f.parts = append(f.parts, k)
-	}
-	return nil
-}
-
-// names returns the names of fields for an error, with that of the client.
-func (f *file) names() []string {
-	names := f.record.names()
-	if f.client.verdict != neither && !slices.Contains(names, clientField) {
-		names = append([]string{clientField}, names...)
-	}
-	return names
-}
-
-// checkClient returns an error if the client is in no column, or in one of two.
-func (f *file) checkClient(d detected) error {
-	e := &FieldError{Field: clientField, Has: f.record.names()}
-	switch f.client.verdict {
-	case neither:
-		e.Why = "no field of the usual names holds the client's address" + f.record.without() + ": name it with -key addr:FIELD"
-		if names := d.withAddresses(&f.options); len(names) > 0 {
-			e.Why += " (addresses are in " + strings.Join(names, ", ") + ")"
-		}
-	case unclear:
-		e.Why = fmt.Sprintf("%s: name the right one with -key addr:%s or -key addr:%s",
-			f.client.explain(f.record), f.record.columns[f.client.direct].name, f.record.columns[f.client.other(f.record)].name)
-	default:
-		return nil
-	}
-	return e
-}
-
-// withAddresses returns the names of all columns of the sample with addresses.
-func (d *detected) withAddresses(o *Options) []string {
-	r := newRecord(o)
-	r.all = true
-	s, err := d.open(d.inner, r)
-	if err != nil {
-		return nil
-	}
-	for _, line := range d.inner {
-		r.begin()
-		if s.split(line, r) != nil {
-			continue
-		}
-		for _, c := range r.used {
-			if a, withPort, ok := parseFirst(r.values[c]); ok {
-				r.columns[c].add(a, withPort)
-			}
-		}
-	}
-	return r.withAddresses()
-}
-
-// checkBalancer returns an error if the client would be one of few addresses of
-// a private network, while the lines have addresses from outside elsewhere.
-func (f *file) checkBalancer(sample [][]byte) error {
-	if !f.byClient() {
-		return nil
-	}
-	c := &f.record.columns[f.client.column()]
-	if c.lines < leastSuspect || 10*c.internal < 9*c.lines || len(c.distinct) == maxDistinct {
-		return nil
-	}
-	var elsewhere tally
-	for _, line := range sample {
-		if a, ok := outsideAddress(line); ok {
-			elsewhere.add(a, false)
-		}
-	}
-	if 10*elsewhere.lines < 9*c.lines || len(elsewhere.distinct) < maxDistinct {
-		return nil
-	}
-	return &FieldError{Field: clientField, Has: f.record.names(), Why: fmt.Sprintf(
-		"nearly all lines have the private address %v in %q, as of a balancer, and others elsewhere, such as %v: name the field of the client with -key addr:FIELD (-key addr:%s if it is right)",
-		c.distinct[0], c.name, elsewhere.distinct[0], c.name)}
-}
-
-// leastSuspect is the least number of lines by which an address seems to be of
-// a balancer.
-const leastSuspect = 20
 
 // parse sets the fields of e by a line. It appends to the Key of e, which is
 // empty before.

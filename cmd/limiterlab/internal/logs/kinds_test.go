@@ -137,6 +137,8 @@ func TestRefused(t *testing.T) {
 			[]string{"an address in the place of the identity or the user"}},
 		{"an address in a word that is no field", log(40, func(i int, c string) string { return combined(i, "10.0.0.1 - -", " (for "+c+")") }),
 			[]string{`the private address 10.0.0.1 in "peer", as of a balancer, and others elsewhere, such as 203.0.113.1`, "-key addr:peer if it is right"}},
+		{"names of connections", log(40, func(i int, c string) string { return combined(i, fmt.Sprintf("conn-%d - -", i), "") }),
+			[]string{`"peer" has no address, and nearly every line has a name of its own there`}},
 		{"a header that comes late", log(maxSample, func(i int, c string) string { return combined(i, "10.0.0.1 - -", "") }) +
 			log(maxSample, func(i int, c string) string { return combined(i, "10.0.0.1 - -", ` "`+c+`"`) }),
 			[]string{`the first lines have the client in "peer", but 2000 of 4000 have an address in "extra1", too`}},
@@ -261,6 +263,31 @@ func TestClients(t *testing.T) {
 				require.Equal(t, tt.want(i, fmt.Sprintf("203.0.113.%d", 1+i%4)), e[9:], "line %d", i+1)
 			}
 		})
+	}
+}
+
+// TestTimes: the field that holds the time of the request is taken.
+func TestTimes(t *testing.T) {
+	for name, line := range map[string]string{
+		"the start of the program is none": `{"start_time":"2026-01-01T00:00:00Z","time":"2026-05-06T07:08:%02[1]dZ"}`,
+		"a duration is none":               `{"time":0.%[1]d,"ts":"2026-05-06 07:08:%02[1]d,0"}`,
+		"a number of the line is none":     `{"ts":%[1]d,"timestamp":"2026-05-06T07:08:%02[1]d+0000"}`,
+		"the start before the end":         `{"time":"2026-05-06T07:09:59Z","StartUTC":"2026-05-06T07:08:%02[1]dZ"}`,
+		"the time of the sending is none":  `{"receiveTimestamp":"2026-05-06T07:09:59Z","timestamp":"2026-05-06T07:08:%02[1]dZ"}`,
+		"date and time apart":              `{"date":"2026-05-06","time":"07:08:%02[1]d"}`,
+		"with an exponent":                 `{"ts":"2026-05-06T07:08:%02[1]dZ","@timestamp":1.0e0}`,
+		"with a name of the month":         `{"time":"May 6, 2026 @ 07:08:%02[1]d.000"}`,
+		"with a zone":                      `{"time":"2026-05-06 09:08:%02[1]d +0200"}`,
+		"a fraction behind a comma":        `{"time":"2026-05-06T07:08:%02[1]d,000Z"}`,
+	} {
+		entries, _, err := readText(t, log(40, func(i int, c string) string {
+			return strings.Replace(fmt.Sprintf(line, i), "{", fmt.Sprintf(`{"ip":%q,`, c), 1)
+		}), Options{Key: key(t, "ip")})
+		require.NoError(t, err, name)
+		require.Len(t, entries, 40, name)
+		for i, e := range entries {
+			require.Equal(t, fmt.Sprintf("07:08:%02d", i), e[:8], name)
+		}
 	}
 }
 

@@ -34,7 +34,9 @@ type Example struct {
 }
 
 // error describes the line in an error, without its file.
-func (e *Example) error() error { return fmt.Errorf("the first is line %d: %w: %q", e.Line, e.Why, e.Text) }
+func (e *Example) error() error {
+	return fmt.Errorf("the first is line %d: %w: %q", e.Line, e.Why, e.Text)
+}
 
 const (
 	maxExamples   = 3    // lines
