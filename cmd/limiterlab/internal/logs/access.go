@@ -122,7 +122,10 @@ func (a *access) splitBefore(before []byte, r *record) error {
 	if addresses > 1 {
 		r.set(a.columns.forwarded, words[0])
 	}
-	r.set(a.columns.user, bytes.Trim(user, `"`))
+	if isQuoted(user) {
+		user = user[1 : len(user)-1]
+	}
+	r.set(a.columns.user, user)
 	return nil
 }
 
@@ -265,9 +268,13 @@ func (a *access) setNamed(word []byte, r *record) bool {
 	return true
 }
 
-// setRequest sets method and path by a request line: GET /path?query HTTP/1.1.
+// setRequest sets method and path by a request line: GET /path?query HTTP/1.1,
+// if they are parts of the key.
 // The path is without its query and, of a URL, without scheme and host.
 func setRequest(r *record, request []byte, method, path int) {
+	if !r.requests {
+		return
+	}
 	word, rest, ok := bytes.Cut(request, space)
 	if !ok {
 		return

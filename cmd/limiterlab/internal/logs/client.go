@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // tally counts the addresses in a column that may hold the client.
@@ -29,12 +30,9 @@ func (t *tally) add(a netip.Addr, withPort bool) {
 	if len(t.distinct) == maxDistinct {
 		return
 	}
-	for _, b := range t.distinct {
-		if a == b {
-			return
-		}
+	if !slices.Contains(t.distinct, a) {
+		t.distinct = append(t.distinct, a)
 	}
-	t.distinct = append(t.distinct, a)
 }
 
 // clientChoice decides which column holds the client. Two kinds of columns may:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -98,8 +99,8 @@ type detected struct {
 // describe returns the name of the format, with those of the envelopes.
 func (d *detected) describe() string {
 	names := []string{d.name}
-	for i := len(d.chain) - 1; i >= 0; i-- {
-		names = append(names, d.chain[i].name)
+	for _, e := range slices.Backward(d.chain) {
+		names = append(names, e.name)
 	}
 	return strings.Join(names, " in ")
 }
@@ -125,7 +126,7 @@ func detect(sample sample, o *Options) (detected, error) {
 		if !enveloped || len(chain) == maxChain {
 			break
 		}
-		chain, inner = append(chain[:len(chain):len(chain)], e), opened
+		chain, inner = append(slices.Clip(chain), e), opened
 		if most == 0 {
 			first = inner[0]
 		}

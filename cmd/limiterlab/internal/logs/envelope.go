@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -68,7 +69,8 @@ func openJournal(line []byte) (inner, source []byte, more, ok bool) {
 	return []byte(*l.Message), []byte(l.Program), false, true
 }
 
-// openKubectl opens a line of kubectl logs --prefix: [pod/x/y] …
+// openKubectl opens a line of kubectl logs --prefix, which begins with the pod in
+// brackets: [pod/x/y].
 func openKubectl(line []byte) (inner, source []byte, more, ok bool) {
 	if !bytes.HasPrefix(line, []byte("[pod/")) {
 		return nil, nil, false, false
@@ -77,7 +79,8 @@ func openKubectl(line []byte) (inner, source []byte, more, ok bool) {
 	return inner, source, false, ok
 }
 
-// openCompose opens a line of docker compose: web-1  | …
+// openCompose opens a line of docker compose, which begins with the container
+// and a bar: web-1  |.
 func openCompose(line []byte) (inner, source []byte, more, ok bool) {
 	end := bytes.IndexByte(line, ' ')
 	if end <= 0 || !isName(line[:end]) {
@@ -168,7 +171,8 @@ func cutSyslogTime(line []byte) (rest []byte, ok bool) {
 
 func isLetter(b byte) bool { return b|0x20 >= 'a' && b|0x20 <= 'z' }
 
-// cutTag cuts the name of a program, with or without its number: program[1]:
+// cutTag cuts the name of a program and a colon, with or without the number of
+// the process in brackets.
 func cutTag(line []byte) (rest, program []byte, ok bool) {
 	tag, rest, ok := bytes.Cut(line, space)
 	if !ok || len(tag) < 2 || tag[len(tag)-1] != ':' {
@@ -277,7 +281,7 @@ func (u *unwrapper) joined(source, line []byte, more bool) ([]byte, error) {
 	if !continued && !more {
 		return line, nil
 	}
-	whole := append(before, line...)
+	whole := slices.Concat(before, line)
 	if len(whole) > maxLine {
 		whole = whole[:maxLine]
 	}

@@ -232,6 +232,9 @@ func (f *file) appendAddress(c int, e *Entry) error {
 // otherLogger returns an error for a line of Caddy that is not of its access
 // log, because its other loggers repeat the same requests.
 func (f *file) otherLogger() error {
+	if !f.record.loggers {
+		return nil
+	}
 	for _, c := range f.record.used {
 		if f.record.columns[c].role != logger {
 			continue

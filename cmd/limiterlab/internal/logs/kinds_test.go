@@ -119,68 +119,110 @@ func TestRefused(t *testing.T) {
 		{"a header on half of the lines", log(40, func(i int, c string) string {
 			return combined(i, fmt.Sprintf("198.18.0.%d - -", i%9), map[bool]string{true: ` "` + c + `"`, false: ` "-"`}[i%2 == 0])
 		}), []string{`"peer" and "extra1" may both hold the client (of 40 lines they differ in 20`, "-key addr:peer or -key addr:extra1"}},
-		{"the address of a virtual host", log(40, func(i int, c string) string { return combined(i, "192.0.2.1 "+c+" - -", "") }),
-			[]string{`"peer" and "forwarded" may both hold the client`}},
-		{"a port that may be of either", log(40, func(i int, c string) string { return combined(i, c+":20000 10.0.0.1 - -", "") }),
-			[]string{"line 1:", `"203.0.113.1:20000" before another address may be a client with its port, or a virtual host (-format vhost)`}},
-		{"a number first", log(9, func(i int, c string) string { return combined(i, fmt.Sprintf("17780512%d.5 - -", i), "") }),
-			[]string{"line 1:", `"17780512`, "is neither an address nor a name"}},
-		{"a number before the address", log(9, func(i int, c string) string { return combined(i, "1778051289.5 "+c+" - -", "") }),
-			[]string{`"1778051289.5" before an address is none`}},
-		{"the number of a request first", log(9, func(i int, c string) string { return combined(i, fmt.Sprintf("a1b2c3d4e5f607%02d - -", i), "") }),
-			[]string{"is neither an address nor a name"}},
-		{"a virtual host and two words", log(9, func(i int, c string) string { return combined(i, "example.com "+c+" -", "") }),
-			[]string{"an address in the place of the identity or the user"}},
-		{"the client as the user", log(9, func(i int, c string) string { return combined(i, "10.0.0.1 - "+c, "") }),
-			[]string{"an address in the place of the identity or the user"}},
-		{"the client among the user's words", log(9, func(i int, c string) string { return combined(i, "10.0.0.1 - "+c+" - -", "") }),
-			[]string{"an address in the place of the identity or the user"}},
-		{"an address in a word that is no field", log(40, func(i int, c string) string { return combined(i, "10.0.0.1 - -", " (for "+c+")") }),
-			[]string{`the private address 10.0.0.1 in "peer", as of a balancer, and others elsewhere, such as 203.0.113.1`, "-key addr:peer if it is right"}},
-		{"names of connections", log(40, func(i int, c string) string { return combined(i, fmt.Sprintf("conn-%d - -", i), "") }),
-			[]string{`"peer" has no address, and nearly every line has a name of its own there`}},
-		{"a header that comes late", log(maxSample, func(i int, c string) string { return combined(i, "10.0.0.1 - -", "") }) +
-			log(maxSample, func(i int, c string) string { return combined(i, "10.0.0.1 - -", ` "`+c+`"`) }),
-			[]string{`the first lines have the client in "peer", but 2000 of 4000 have an address in "extra1", too`}},
-		{"JSON whose header comes late", log(maxSample, func(i int, c string) string { return fmt.Sprintf(`{"ts":%d,"remote_addr":"10.0.0.1"}`, 1778051289+i) }) +
-			log(3, func(i int, c string) string {
-				return fmt.Sprintf(`{"ts":%d,"remote_addr":"10.0.0.1","x_forwarded_for":%q}`, 1778054289+i, c)
+		{
+			"the address of a virtual host", log(40, func(i int, c string) string { return combined(i, "192.0.2.1 "+c+" - -", "") }),
+			[]string{`"peer" and "forwarded" may both hold the client`},
+		},
+		{
+			"a port that may be of either", log(40, func(i int, c string) string { return combined(i, c+":20000 10.0.0.1 - -", "") }),
+			[]string{"line 1:", `"203.0.113.1:20000" before another address may be a client with its port, or a virtual host (-format vhost)`},
+		},
+		{
+			"a number first", log(9, func(i int, c string) string { return combined(i, fmt.Sprintf("17780512%d.5 - -", i), "") }),
+			[]string{"line 1:", `"17780512`, "is neither an address nor a name"},
+		},
+		{
+			"a number before the address", log(9, func(i int, c string) string { return combined(i, "1778051289.5 "+c+" - -", "") }),
+			[]string{`"1778051289.5" before an address is none`},
+		},
+		{
+			"the number of a request first", log(9, func(i int, c string) string { return combined(i, fmt.Sprintf("a1b2c3d4e5f607%02d - -", i), "") }),
+			[]string{"is neither an address nor a name"},
+		},
+		{
+			"a virtual host and two words", log(9, func(i int, c string) string { return combined(i, "example.com "+c+" -", "") }),
+			[]string{"an address in the place of the identity or the user"},
+		},
+		{
+			"the client as the user", log(9, func(i int, c string) string { return combined(i, "10.0.0.1 - "+c, "") }),
+			[]string{"an address in the place of the identity or the user"},
+		},
+		{
+			"the client among the user's words", log(9, func(i int, c string) string { return combined(i, "10.0.0.1 - "+c+" - -", "") }),
+			[]string{"an address in the place of the identity or the user"},
+		},
+		{
+			"an address in a word that is no field", log(40, func(i int, c string) string { return combined(i, "10.0.0.1 - -", " (for "+c+")") }),
+			[]string{`the private address 10.0.0.1 in "peer", as of a balancer, and others elsewhere, such as 203.0.113.1`, "-key addr:peer if it is right"},
+		},
+		{
+			"names of connections", log(40, func(i int, c string) string { return combined(i, fmt.Sprintf("conn-%d - -", i), "") }),
+			[]string{`"peer" has no address, and nearly every line has a name of its own there`},
+		},
+		{
+			"a header that comes late", log(maxSample, func(i int, c string) string { return combined(i, "10.0.0.1 - -", "") }) +
+				log(maxSample, func(i int, c string) string { return combined(i, "10.0.0.1 - -", ` "`+c+`"`) }),
+			[]string{`the first lines have the client in "peer", but 2000 of 4000 have an address in "extra1", too`},
+		},
+		{
+			"JSON whose header comes late", log(maxSample, func(i int, c string) string { return fmt.Sprintf(`{"ts":%d,"remote_addr":"10.0.0.1"}`, 1778051289+i) }) +
+				log(3, func(i int, c string) string {
+					return fmt.Sprintf(`{"ts":%d,"remote_addr":"10.0.0.1","x_forwarded_for":%q}`, 1778054289+i, c)
+				}),
+			[]string{`but 3 of 2003 have an address in "x_forwarded_for", too`},
+		},
+		{
+			"two fields of servers' names", log(40, func(i int, c string) string {
+				return fmt.Sprintf(`{"ts":%d,"ip":"10.0.0.7","remote_addr":%q}`, 1778051289+i, c)
 			}),
-			[]string{`but 3 of 2003 have an address in "x_forwarded_for", too`}},
-		{"two fields of servers' names", log(40, func(i int, c string) string {
-			return fmt.Sprintf(`{"ts":%d,"ip":"10.0.0.7","remote_addr":%q}`, 1778051289+i, c)
-		}),
-			[]string{`"ip" and "remote_addr" may both hold the client`}},
-		{"a list with the address of the connection", log(40, func(i int, c string) string {
-			return fmt.Sprintf(`{"ts":%d,"remote_addr":%q,"x_forwarded_for":"9.9.9.%d, %[2]s"}`, 1778051289+i, c, i)
-		}),
-			[]string{`"remote_addr" and "x_forwarded_for" may both hold the client`}},
-		{"JSON without a known field", log(9, func(i int, c string) string { return fmt.Sprintf(`{"ts":%d,"srv":"10.0.0.1","x":%q}`, 1778051289+i, c) }),
-			[]string{"no field of the usual names holds the client's address: name it with -key addr:FIELD (addresses are in srv, x); the log has ts, srv, x"}},
-		{"JSON of servers' addresses", log(9, func(i int, c string) string {
-			return fmt.Sprintf(`{"ts":%d,"upstream_addr":"10.0.0.1:80","server":{"ip":"10.0.0.2"}}`, 1778051289+i)
-		}),
-			[]string{"no field of the usual names holds the client's address"}},
-		{"JSON with a program as the client", log(9, func(i int, c string) string { return fmt.Sprintf(`{"ts":%d,"client":"mobile"}`, 1778051289+i) }),
-			[]string{`no field of the usual names holds the client's address ("client" has none)`}},
-		{"a duration as the time", log(9, func(i int, c string) string { return fmt.Sprintf(`{"time":0.%d,"ip":%q}`, i, c) }),
-			[]string{"line 1:", `"0.0" is no time`}},
+			[]string{`"ip" and "remote_addr" may both hold the client`},
+		},
+		{
+			"a list with the address of the connection", log(40, func(i int, c string) string {
+				return fmt.Sprintf(`{"ts":%d,"remote_addr":%q,"x_forwarded_for":"9.9.9.%d, %[2]s"}`, 1778051289+i, c, i)
+			}),
+			[]string{`"remote_addr" and "x_forwarded_for" may both hold the client`},
+		},
+		{
+			"JSON without a known field", log(9, func(i int, c string) string { return fmt.Sprintf(`{"ts":%d,"srv":"10.0.0.1","x":%q}`, 1778051289+i, c) }),
+			[]string{"no field of the usual names holds the client's address: name it with -key addr:FIELD (addresses are in srv, x); the log has ts, srv, x"},
+		},
+		{
+			"JSON of servers' addresses", log(9, func(i int, c string) string {
+				return fmt.Sprintf(`{"ts":%d,"upstream_addr":"10.0.0.1:80","server":{"ip":"10.0.0.2"}}`, 1778051289+i)
+			}),
+			[]string{"no field of the usual names holds the client's address"},
+		},
+		{
+			"JSON with a program as the client", log(9, func(i int, c string) string { return fmt.Sprintf(`{"ts":%d,"client":"mobile"}`, 1778051289+i) }),
+			[]string{`no field of the usual names holds the client's address ("client" has none)`},
+		},
+		{
+			"a duration as the time", log(9, func(i int, c string) string { return fmt.Sprintf(`{"time":0.%d,"ip":%q}`, i, c) }),
+			[]string{"line 1:", `"0.0" is no time`},
+		},
 		{"an array", "[\n {\"ts\":1778051289,\"ip\":\"1.2.3.4\"},\n {\"ts\":1778051289,\"ip\":\"1.2.3.4\"}\n]\n", []string{"line 1:", "an array: write each object on a line of its own (jq -c '.[]')"}},
 		{"an array on one line", `[{"ts":1778051289,"ip":"1.2.3.4"}]`, []string{"an array"}},
 		{"an object of many lines", "{\n \"ts\":1778051289\n}\n", []string{"no JSON object on one line"}},
 		{"an array inside", `{"Records":[{"eventTime":"2026-05-06T07:08:09Z","sourceIPAddress":"1.2.3.4"}]}`, []string{"the log has Records[]"}},
-		{"CSV without names", "2026-05-06T07:08:09Z,203.0.113.1\n2026-05-06T07:08:10Z,203.0.113.2\n",
-			[]string{"line 1:", `the first row must have the names of the columns, but it has the value "2026-05-06T07:08:09Z"`}},
+		{
+			"CSV without names", "2026-05-06T07:08:09Z,203.0.113.1\n2026-05-06T07:08:10Z,203.0.113.2\n",
+			[]string{"line 1:", `the first row must have the names of the columns, but it has the value "2026-05-06T07:08:09Z"`},
+		},
 		{"CSV with a name twice", "time,ip,ip\n1778051289,203.0.113.1,10.0.0.1\n", []string{`two columns have the name "ip"`}},
 		{"IIS without names", "2026-05-06 07:08:09 10.0.0.4 GET /a - 443 - 203.0.113.1 x - 200 0 0 15\n", []string{"line 1:", `no line "#Fields: …" before it`}},
-		{"Envoy without the header", log(9, func(i int, c string) string {
-			return `[2026-05-06T07:08:09Z] "GET / HTTP/1.1" 200 - 0 12 3 2 "-" "curl" "id" "host" "10.0.7.1:80"`
-		}),
-			[]string{`no field of the usual names holds the client's address ("forwarded" has none)`}},
-		{"another program's syslog", log(9, func(i int, c string) string {
-			return "Mar 14 12:00:00 h sshd[1]: Failed password from " + c + " port 22"
-		}),
-			[]string{"line 1:", "none of the formats", "Failed password"}},
+		{
+			"Envoy without the header", log(9, func(i int, c string) string {
+				return `[2026-05-06T07:08:09Z] "GET / HTTP/1.1" 200 - 0 12 3 2 "-" "curl" "id" "host" "10.0.7.1:80"`
+			}),
+			[]string{`no field of the usual names holds the client's address ("forwarded" has none)`},
+		},
+		{
+			"another program's syslog", log(9, func(i int, c string) string {
+				return "Mar 14 12:00:00 h sshd[1]: Failed password from " + c + " port 22"
+			}),
+			[]string{"line 1:", "none of the formats", "Failed password"},
+		},
 		{"blank lines before it", "\n\n<html>\n", []string{`line 3: it is in none of the formats: "<html>"`}},
 		{"two formats", log(20, func(i int, c string) string {
 			if i%4 == 0 {
@@ -188,10 +230,12 @@ func TestRefused(t *testing.T) {
 			}
 			return combined(i, c+" - -", "")
 		}), []string{"5 of 20 lines could not be read, more than one in 10; the first is line 1: no time in brackets"}},
-		{"most lines without the client", log(20, func(i int, c string) string {
-			return fmt.Sprintf(`{"ts":%d,"client_ip":%q}`, 1778051289+i, map[bool]string{true: c}[i%3 == 0])
-		}),
-			[]string{`13 of 20 requests have no address in "client_ip"`}},
+		{
+			"most lines without the client", log(20, func(i int, c string) string {
+				return fmt.Sprintf(`{"ts":%d,"client_ip":%q}`, 1778051289+i, map[bool]string{true: c}[i%3 == 0])
+			}),
+			[]string{`13 of 20 requests have no address in "client_ip"`},
+		},
 		{"only parts", "2026-05-06T07:08:09Z stdout P 203.0.113.1 - -\n", []string{"no line could be read"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -251,8 +295,10 @@ func TestClients(t *testing.T) {
 		{"the server's own address", func(i int, c string) string {
 			return fmt.Sprintf(`{"ts":%d,"client_ip":%q,"remote_addr":"10.0.0.1:%d"}`, 1778051289+i, c, 4000+i)
 		}, func(_ int, c string) string { return c }},
-		{"names of hosts", func(i int, c string) string { return combined(i, "host"+c[10:]+" - -", "") },
-			func(_ int, c string) string { return "host" + c[10:] }},
+		{
+			"names of hosts", func(i int, c string) string { return combined(i, "host"+c[10:]+" - -", "") },
+			func(_ int, c string) string { return "host" + c[10:] },
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			entries, c, err := readText(t, log(40, tt.line), Options{Key: key(t, "ip")})

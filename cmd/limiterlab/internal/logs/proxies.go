@@ -118,8 +118,8 @@ func (h *haproxy) split(line []byte, r *record) error {
 		r.set(h.status, t[5])
 	}
 	h.setCaptures(line, r)
-	if begin := bytes.Index(line, []byte(` "`)); begin >= 0 {
-		setRequest(r, bytes.TrimSuffix(line[begin+2:], []byte(`"`)), h.method, h.path)
+	if _, request, ok := bytes.Cut(line, []byte(` "`)); ok {
+		setRequest(r, bytes.TrimSuffix(request, []byte(`"`)), h.method, h.path)
 	}
 	return nil
 }

@@ -9,12 +9,14 @@ import (
 // record is one line, split into values with names. Its columns are those of
 // all lines of the file so far.
 type record struct {
-	columns []column
-	index   map[string]int // columns by name
-	values  [][]byte       // by column; nil if the line has none, empty if it is empty
-	used    []int          // columns that have a value
-	options *Options
-	all     bool // true if the values of all columns are used
+	columns  []column
+	index    map[string]int // columns by name
+	values   [][]byte       // by column; nil if the line has none, empty if it is empty
+	used     []int          // columns that have a value
+	options  *Options
+	all      bool // true if the values of all columns are used
+	requests bool // true if the method or the path is a part of the key
+	loggers  bool // true if a column names the part of a program that wrote the line
 }
 
 // column is a name that lines give to a value.
@@ -31,7 +33,9 @@ type column struct {
 // memory for logs whose names are values.
 const maxColumns = 5000
 
-func newRecord(o *Options) *record { return &record{index: make(map[string]int), options: o} }
+func newRecord(o *Options) *record {
+	return &record{index: make(map[string]int), options: o, requests: o.names("method") || o.names("path")}
+}
 
 // begin removes the values of the line before.
 func (r *record) begin() {
@@ -56,6 +60,7 @@ func (r *record) add(name string, as role, rank int) int {
 	if !wanted && len(r.columns) >= maxColumns {
 		return -1
 	}
+	r.loggers = r.loggers || as == logger
 	r.columns = append(r.columns, column{name: name, role: as, rank: rank, wanted: wanted})
 	r.values = append(r.values, nil)
 	r.index[name] = len(r.columns) - 1

@@ -22,7 +22,7 @@ func (w *w3cRows) split(line []byte, r *record) error {
 	if line[0] == '#' {
 		if names, ok := bytes.CutPrefix(line, fieldsDirective); ok {
 			w.columns = w.columns[:0]
-			for _, name := range bytes.Fields(names) {
+			for name := range bytes.FieldsSeq(names) {
 				w.columns = append(w.columns, r.named(name))
 			}
 		}
