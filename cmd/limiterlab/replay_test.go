@@ -117,7 +117,7 @@ func TestReplayOfWhatCannotBeRead(t *testing.T) {
 	}{
 		{"no such file", exitFailed, []string{"no/such.log"}, "no/such.log: no such file"},
 		{"a folder", exitFailed, []string{"testdata"}, "testdata is a folder"},
-		{"no log", exitFailed, []string{write(t, "a", "Dear diary,\n")}, "no line could be read: line 1: it is in none of the formats: \"Dear diary,\". Understood are, as they are and as syslog, Docker, Kubernetes and compose write them:\n" + logs.FormatsHelp},
+		{"no log", exitFailed, []string{write(t, "a", "Dear diary,\n")}, "no line could be read: line 1: it is in none of the formats: \"Dear diary,\". These are understood, also inside the lines of syslog, Docker, Kubernetes and compose:\n" + logs.FormatsHelp},
 		{"nothing", exitFailed, []string{write(t, "a", "")}, `no request with the key "ip" was found`},
 		{"no user", exitFailed, []string{"-key", "user", write(t, "a", `1.1.1.1 - - [14/Mar/2026:13:50:00 +0100] "GET / HTTP/1.1" 200 1`)}, `no request with the key "user" was found`},
 		{"another format", exitFailed, []string{"-format", "json", "testdata/access.log"}, "line 1: no JSON object on one line"},

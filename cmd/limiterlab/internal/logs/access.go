@@ -45,7 +45,7 @@ func newAccess(r *record, hosted bool) splitter {
 	c.time = r.fixed("time", timeRole)
 	c.forwarded = r.add("forwarded", forwarded, 0)
 	for i := 1; i <= maxExtra; i++ {
-		c.extra = append(c.extra, r.add(fmt.Sprintf("extra%d", i), forwarded, i))
+		c.extra = append(c.extra, r.word("extra", i))
 	}
 	return a
 }

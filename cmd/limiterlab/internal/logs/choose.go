@@ -21,7 +21,10 @@ type timeTally struct {
 func (f *file) countTimes(times map[int]*timeTally) {
 	var c clock
 	var e Entry
-	add := func(column int) {
+	add := func(column int, text []byte) {
+		if c.read(text, &e) != nil {
+			return
+		}
 		t := times[column]
 		if t == nil {
 			t = &timeTally{first: e.At}
@@ -31,27 +34,23 @@ func (f *file) countTimes(times map[int]*timeTally) {
 		t.varies = t.varies || e.At != t.first
 	}
 	for _, column := range f.record.used {
-		if f.record.columns[column].role == timeRole && c.read(f.record.values[column], &e) == nil {
-			add(column)
+		if f.record.columns[column].role == timeRole {
+			add(column, f.record.values[column])
 		}
 	}
-	if both := f.dateColumns(); both != nil && c.read(f.timeText(both), &e) == nil {
-		add(dateAndTime)
+	if both := f.dateColumns(); both != nil {
+		add(dateAndTime, f.timeText(both))
 	}
 }
 
 // dateColumns returns the columns named date and time, or nil.
 func (f *file) dateColumns() []int {
-	var columns []int
-	for _, name := range []string{"date", "time"} {
-		if i := slices.IndexFunc(f.record.columns, func(c column) bool { return squeeze(c.name) == name }); i >= 0 {
-			columns = append(columns, i)
-		}
-	}
-	if len(columns) < 2 {
+	date, hasDate := f.record.times["date"]
+	at, hasTime := f.record.times["time"]
+	if !hasDate || !hasTime {
 		return nil
 	}
-	return columns
+	return []int{date, at}
 }
 
 // findTime returns the columns of the time: those of the options, or the best
@@ -147,8 +146,9 @@ func (f *file) checkClient(d detected) error {
 			e.Why += " (addresses are in " + strings.Join(names, ", ") + ")"
 		}
 	case unclear:
+		one, other := f.client.rivals(f.record)
 		e.Why = fmt.Sprintf("%s: name the right one with -key addr:%s or -key addr:%s",
-			f.client.explain(f.record), f.record.columns[f.client.direct].name, f.record.columns[f.client.other(f.record)].name)
+			f.client.explain(f.record), f.record.columns[one].name, f.record.columns[other].name)
 	default:
 		return nil
 	}

@@ -9,11 +9,11 @@ import (
 
 // tally counts the addresses in a column that may hold the client.
 type tally struct {
-	lines    int // lines with an address in the column
-	hosts    int // lines with the name of a host in place of an address
-	internal int // of these, lines with an address of a private network
-	ports    int // of these, lines with an address of a private network and a port
-	distinct []netip.Addr
+	lines    int          // lines with an address in the column
+	internal int          // of these, lines with an address of a private network
+	ports    int          // of these, lines with an address of a private network and a port
+	distinct []netip.Addr // the first different addresses
+	hosts    int          // lines with the name of a host in place of an address
 }
 
 // maxDistinct is the number of different addresses up to which they are counted.
@@ -94,10 +94,14 @@ func (c *clientChoice) choose(r *record) {
 		c.direct = hostColumn(r)
 	}
 	outside := c.direct >= 0 && 2*r.columns[c.direct].internal <= r.columns[c.direct].lines
-	c.header = bestOf(r, func(col *column) bool {
+	isHeader := func(col *column) bool {
 		inside := 2*col.internal > col.lines
 		return col.role == forwarded && !(inside && (outside || 2*col.ports > col.lines)) // an upstream has a private address
-	})
+	}
+	c.header = bestOf(r, func(col *column) bool { return isHeader(col) && len(col.distinct) == maxDistinct })
+	if c.header < 0 {
+		c.header = bestOf(r, isHeader)
+	}
 }
 
 // hostColumn returns the best column with names of hosts, or −1.
@@ -176,7 +180,7 @@ func (c *clientChoice) judge(r *record) verdict {
 	switch {
 	case c.direct < 0 && c.header < 0:
 		return neither
-	case c.header < 0 && c.rival(r) >= 0:
+	case c.rival(r) >= 0:
 		return unclear
 	case c.header < 0:
 		return byDirect
@@ -205,9 +209,31 @@ func (c *clientChoice) judge(r *record) verdict {
 	return unclear
 }
 
-// rival returns another column of an address that seems to be the client's, or
-// −1, where the chosen one has the addresses of few machines.
+// rival returns a third column that may hold the client, or −1.
 func (c *clientChoice) rival(r *record) int {
+	if c.header >= 0 {
+		return c.rivalOfHeader(r)
+	}
+	return c.rivalOfDirect(r)
+}
+
+// rivalOfHeader returns another word without a name that has other addresses
+// than the header.
+func (c *clientChoice) rivalOfHeader(r *record) int {
+	own := &r.columns[c.header]
+	for i := range r.columns {
+		col := &r.columns[i]
+		if i != c.header && own.numbered && col.numbered && 2*col.lines >= own.lines && len(col.distinct) == maxDistinct &&
+			2*col.internal <= col.lines && !slices.Equal(own.distinct, col.distinct) {
+			return i
+		}
+	}
+	return -1
+}
+
+// rivalOfDirect returns another address of a connection, where the chosen one
+// has those of few machines.
+func (c *clientChoice) rivalOfDirect(r *record) int {
 	own := &r.columns[c.direct]
 	for i := range r.columns {
 		col := &r.columns[i]
@@ -253,7 +279,7 @@ func (c *clientChoice) contradiction(all clientChoice, r *record) string {
 	case later.direct != c.direct:
 		return fmt.Sprintf("the first lines have the client in %s, but most have an address in %s",
 			quotedName(r, c.column()), quotedName(r, later.direct))
-	case later.header < 0 && later.rival(r) >= 0:
+	case later.header == c.header && later.rival(r) >= 0:
 		return later.explain(r)
 	case later.header < 0:
 		return ""
@@ -278,20 +304,25 @@ func (c *clientChoice) contradiction(all clientChoice, r *record) string {
 
 // explain describes the lines that make a choice unclear.
 func (c *clientChoice) explain(r *record) string {
-	if c.header < 0 {
-		return fmt.Sprintf("%s and %s may both hold the client", quotedName(r, c.direct), quotedName(r, c.rival(r)))
+	if c.rival(r) >= 0 {
+		one, other := c.rivals(r)
+		return fmt.Sprintf("%s and %s may both hold the client", quotedName(r, one), quotedName(r, other))
 	}
 	d, h := quotedName(r, c.direct), quotedName(r, c.header)
 	return fmt.Sprintf("%s and %s may both hold the client (of %d lines they differ in %d, are equal in %d, and %s lacks an address in %d)",
 		d, h, c.lines, c.internal+c.public, c.same, h, c.internalOnly+c.publicOnly)
 }
 
-// other returns the column that may hold the client beside the direct one.
-func (c *clientChoice) other(r *record) int {
-	if c.header < 0 {
-		return c.rival(r)
+// rivals returns the two columns that may both hold the client.
+func (c *clientChoice) rivals(r *record) (one, other int) {
+	switch rival := c.rival(r); {
+	case rival < 0:
+		return c.direct, c.header
+	case c.header < 0:
+		return c.direct, rival
+	default:
+		return c.header, rival
 	}
-	return c.header
 }
 
 func quotedName(r *record, c int) string {

@@ -182,6 +182,6 @@ func notUnderstood(number int, line []byte, why error) error {
 	if why != nil && !errors.Is(why, errHeader) {
 		because = why.Error()
 	}
-	return fmt.Errorf("%w: line %d: %s: %q. Understood are, as they are and as syslog, Docker, Kubernetes and compose write them:\n%s(-format names the format, -time-field the field of the time, -key addr:FIELD the field of the client)",
+	return fmt.Errorf("%w: line %d: %s: %q. These are understood, also inside the lines of syslog, Docker, Kubernetes and compose:\n%s(-format names the format, -time-field the field of the time, -key addr:FIELD the field of the client)",
 		ErrNotUnderstood, number, because, shorten(line), FormatsHelp)
 }

@@ -78,11 +78,19 @@ func newFile(sample sample, o Options) (*file, string, error) {
 
 // each splits the lines of a sample, and calls do for each.
 func (f *file) each(sample [][]byte, do func()) {
+	f.rewind()
 	for _, line := range sample {
 		f.record.begin()
 		if f.splitter.split(line, f.record) == nil && f.otherLogger() == nil {
 			do()
 		}
+	}
+}
+
+// rewind prepares the splitter for the first line.
+func (f *file) rewind() {
+	if s, ok := f.splitter.(interface{ rewind() }); ok {
+		s.rewind()
 	}
 }
 
@@ -92,6 +100,7 @@ func (f *file) beginCounts() {
 		f.record.columns[i].tally = tally{}
 	}
 	f.all = clientChoice{direct: f.client.direct, header: f.client.header}
+	f.rewind()
 }
 
 // parse sets the fields of e by a line. It appends to the Key of e, which is

@@ -156,6 +156,17 @@ func TestRefused(t *testing.T) {
 			[]string{`the private address 10.0.0.1 in "peer", as of a balancer, and others elsewhere, such as 203.0.113.1`, "-key addr:peer if it is right"},
 		},
 		{
+			"two words that may be headers", log(40, func(i int, c string) string {
+				return combined(i, "10.0.0.1 - -", fmt.Sprintf(` "%s" "198.18.0.%d"`, c, i%9))
+			}),
+			[]string{`"extra1" and "extra2" may both hold the client`, "-key addr:extra1 or -key addr:extra2"},
+		},
+		{
+			"rows before the names of columns", log(20, func(i int, c string) string { return "2026-05-06 07:08:09 10.0.0.4 " + c }) +
+				"#Fields: date time c-ip s-ip\n" + log(20, func(i int, c string) string { return "2026-05-06 07:08:09 " + c + " 10.0.0.4" }),
+			[]string{`20 of 40 lines could not be read, more than one in 10; the first is line 1: no line "#Fields: …" before it`},
+		},
+		{
 			"names of connections", log(40, func(i int, c string) string { return combined(i, fmt.Sprintf("conn-%d - -", i), "") }),
 			[]string{`"peer" has no address, and nearly every line has a name of its own there`},
 		},
@@ -280,6 +291,12 @@ func TestClients(t *testing.T) {
 		{"an upstream of clients inside is none", func(i int, c string) string {
 			return combined(i, fmt.Sprintf("10.1.1.%d - -", i%9), fmt.Sprintf(` "10.0.7.%d:80"`, i%5))
 		}, func(i int, _ string) string { return fmt.Sprintf("10.1.1.%d", i%9) }},
+		{
+			"the address of the server is no client", func(i int, c string) string {
+				return combined(i, "10.0.0.1 - -", ` "192.0.2.1" "`+c+`"`)
+			},
+			func(_ int, c string) string { return c },
+		},
 		{"clients inside behind a balancer", func(i int, c string) string {
 			return combined(i, "10.0.0.1 - -", fmt.Sprintf(` "10.1.1.%d"`, i%9))
 		}, func(i int, _ string) string { return fmt.Sprintf("10.1.1.%d", i%9) }},
@@ -382,6 +399,22 @@ func TestFilesWithoutRequests(t *testing.T) {
 			require.ErrorContains(t, err, want)
 		}
 	}
+}
+
+// TestTheFirstUnreadableLineIsOfARequest: the error names no line of a program
+// that was passed over.
+func TestTheFirstUnreadableLineIsOfARequest(t *testing.T) {
+	text := "db-1 | checkpoint\n" + log(10, func(i int, c string) string {
+		if i < 5 {
+			return "web-1 | GET / of " + c
+		}
+		return "web-1 | " + combined(i, c+" - -", "")
+	})
+	_, c, err := readText(t, text, Options{Key: key(t, "ip")})
+	require.ErrorContains(t, err, "5 of 10 lines could not be read, more than one in 10; the first is line 2:")
+	require.Equal(t, 1, c.Other)
+	require.Len(t, c.Examples, 2)
+	require.Equal(t, 2, c.Examples[0].Line)
 }
 
 func TestAPartWithoutItsEndIsCounted(t *testing.T) {

@@ -89,7 +89,7 @@ const maxCaptures = 8
 func newHAProxy(r *record) splitter {
 	h := &haproxy{requestColumns: newRequestColumns(r)}
 	for i := 1; i <= maxCaptures; i++ {
-		h.captures = append(h.captures, r.add(fmt.Sprintf("capture%d", i), forwarded, i))
+		h.captures = append(h.captures, r.word("capture", i))
 	}
 	return h
 }

@@ -116,8 +116,22 @@ func (r *reading) pass(s sources, f *file) {
 		if r.Passed == nil {
 			r.Passed = f.passed
 		}
-		r.Examples = slices.DeleteFunc(r.Examples, func(e Example) bool { return e == c.first || e.source == c.first.source })
+		r.Examples = slices.DeleteFunc(r.Examples, func(e Example) bool { return e.File == c.first.File && e.source == c.first.source })
+		if first := s.firstUnread(); first != nil && f.first.source == c.first.source {
+			f.first = first
+		}
 	}
+}
+
+// firstUnread returns the first line that could not be read, of a program that
+// wrote requests, nil if there is none.
+func (s sources) firstUnread() (first *Example) {
+	for _, c := range s {
+		if c.unread > 0 && (c.read > 0 || c.requests > 0) && (first == nil || c.first.Line < first.Line) {
+			first = &c.first
+		}
+	}
+	return first
 }
 
 // mostUnparsed is the largest part of the lines of a file that may be

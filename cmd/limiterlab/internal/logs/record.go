@@ -11,6 +11,7 @@ import (
 type record struct {
 	columns  []column
 	index    map[string]int // columns by name
+	times    map[string]int // columns of times by name, in the form of [squeeze]
 	values   [][]byte       // by column; nil if the line has none, empty if it is empty
 	used     []int          // columns that have a value
 	options  *Options
@@ -21,20 +22,21 @@ type record struct {
 
 // column is a name that lines give to a value.
 type column struct {
-	name   string
-	role   role
-	rank   int  // among the columns of one role, the best first
-	wanted bool // true if its values are used
-	seen   bool // true if a line had a value
-	tally       // addresses, if the column may hold the client
+	name     string
+	role     role
+	rank     int  // among the columns of one role, the best first
+	wanted   bool // true if its values are used
+	seen     bool // true if a line had a value
+	numbered bool // true if it is a word whose name the log does not have
+	tally         // addresses, if the column may hold the client
 }
 
-// maxColumns is the largest number of columns without a role. It bounds the
-// memory for logs whose names are values.
+// maxColumns is the largest number of columns. It bounds the memory for logs
+// whose names are values.
 const maxColumns = 5000
 
 func newRecord(o *Options) *record {
-	return &record{index: make(map[string]int), options: o, requests: o.names("method") || o.names("path")}
+	return &record{index: make(map[string]int), times: make(map[string]int), options: o, requests: o.names("method") || o.names("path")}
 }
 
 // begin removes the values of the line before.
@@ -57,13 +59,16 @@ func (r *record) column(name []byte) int {
 // add adds a column that is not there yet.
 func (r *record) add(name string, as role, rank int) int {
 	wanted := r.all || as != plain || r.options.names(name)
-	if !wanted && len(r.columns) >= maxColumns {
+	if len(r.columns) >= maxColumns && !r.options.names(name) {
 		return -1
 	}
 	r.loggers = r.loggers || as == logger
 	r.columns = append(r.columns, column{name: name, role: as, rank: rank, wanted: wanted})
 	r.values = append(r.values, nil)
 	r.index[name] = len(r.columns) - 1
+	if as == timeRole {
+		r.times[squeeze(name)] = len(r.columns) - 1
+	}
 	return len(r.columns) - 1
 }
 
@@ -72,6 +77,13 @@ func (r *record) add(name string, as role, rank int) int {
 func (r *record) fixed(name string, as role) int {
 	c := r.add(name, as, 0)
 	r.columns[c].seen = true
+	return c
+}
+
+// word adds a column for words that have only a number, and may be of a header.
+func (r *record) word(name string, number int) int {
+	c := r.add(fmt.Sprintf("%s%d", name, number), forwarded, number)
+	r.columns[c].numbered = true
 	return c
 }
 

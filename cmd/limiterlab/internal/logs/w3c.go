@@ -16,6 +16,10 @@ type w3cRows struct {
 
 func newW3C(*record) splitter { return &w3cRows{} }
 
+// rewind forgets the names of the columns. Rows before the first line of names
+// can't be read.
+func (w *w3cRows) rewind() { w.columns = nil }
+
 var fieldsDirective = []byte("#Fields:")
 
 func (w *w3cRows) split(line []byte, r *record) error {
