@@ -199,8 +199,10 @@ func (c *clientChoice) judge(r *record) verdict {
 		return byHeader // behind a balancer, whose health checks have no header
 	case few(differ, both):
 		return byDirect // the server writes the connection itself into the list
-	case r.columns[c.direct].role == client && few(c.internal, differ):
-		return byDirect // the server has trusted or refused the header
+	case r.columns[c.direct].role == client && few(c.internal, differ) && 2*differ <= both:
+		return byDirect // the server has refused the header of some
+	case r.columns[c.direct].role == client:
+		return unclear // the server has trusted no header, which may be right
 	case c.listed > 0:
 		return unclear // either a balancer added itself, or the server took the client from the list
 	case 10*both >= 9*c.lines:
