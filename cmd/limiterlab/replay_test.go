@@ -178,6 +178,13 @@ func TestReplayDoubtsItsKeys(t *testing.T) {
 			require.Contains(t, stderr, "limiterlab: note: "+want, key)
 		}
 	}
+	page := filepath.Join(t.TempDir(), "report.html")
+	code, _, _ := runReplay(t, "-limit", "1/m", "-key", "session", "-html", page, path)
+	require.Equal(t, exitOK, code)
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "Nearly every request has a key of its own")
+
 	code, stdout, stderr := runReplay(t, "-limit", "1/m", path)
 	require.Equal(t, exitUsage, code)
 	require.Empty(t, stdout, "no report on the keys of balancers")

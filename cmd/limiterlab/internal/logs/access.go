@@ -43,7 +43,7 @@ func newAccess(r *record, hosted bool) splitter {
 		c.host = r.fixed("host", host)
 	}
 	c.time = r.fixed("time", timeRole)
-	c.forwarded = r.add("forwarded", forwarded, 0)
+	c.forwarded = r.word("forwarded", 0)
 	for i := 1; i <= maxExtra; i++ {
 		c.extra = append(c.extra, r.word("extra", i))
 	}

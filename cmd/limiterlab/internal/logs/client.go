@@ -95,8 +95,12 @@ func (c *clientChoice) choose(r *record) {
 	}
 	outside := c.direct >= 0 && 2*r.columns[c.direct].internal <= r.columns[c.direct].lines
 	isHeader := func(col *column) bool {
-		inside := 2*col.internal > col.lines
-		return col.role == forwarded && !(inside && (outside || 2*col.ports > col.lines)) // an upstream has a private address
+		if col.role != forwarded || !col.numbered || 2*col.internal <= col.lines {
+			return col.role == forwarded
+		}
+		// A private address in a word without a name may be of an upstream, or of
+		// the server itself.
+		return 2*col.ports <= col.lines && !(outside && len(col.distinct) < maxDistinct)
 	}
 	c.header = bestOf(r, func(col *column) bool { return isHeader(col) && len(col.distinct) == maxDistinct })
 	if c.header < 0 {
@@ -190,6 +194,8 @@ func (c *clientChoice) judge(r *record) verdict {
 		return c.judgeEqual()
 	case few(both, c.lines) && 2*c.publicOnly > c.lines:
 		return byDirect // a header of few clients
+	case c.public > c.internal && 2*r.columns[c.header].internal > r.columns[c.header].lines:
+		return unclear // clients in private networks with connections from elsewhere
 	case len(r.columns[c.header].distinct) == 1 && len(r.columns[c.direct].distinct) == maxDistinct:
 		return unclear // the header has the address of one server
 	case few(c.public, differ):

@@ -3,6 +3,7 @@ package logs
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -80,9 +81,13 @@ func (r *record) fixed(name string, as role) int {
 	return c
 }
 
-// word adds a column for words that have only a number, and may be of a header.
+// word adds a column for words without a name, which may be of a header. The
+// name has their number, if it is not 0.
 func (r *record) word(name string, number int) int {
-	c := r.add(fmt.Sprintf("%s%d", name, number), forwarded, number)
+	if number > 0 {
+		name += strconv.Itoa(number)
+	}
+	c := r.add(name, forwarded, number)
 	r.columns[c].numbered = true
 	return c
 }
