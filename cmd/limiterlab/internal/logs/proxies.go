@@ -20,13 +20,18 @@ func newRequestColumns(r *record) requestColumns {
 	}
 }
 
-// setPeer sets the address of the connection, which must have a port if it is
-// there.
+// setPeer sets the address of the connection by an address and a port. Because
+// the port is always there, it is no part of an IPv6 address without brackets.
 func (c *requestColumns) setPeer(r *record, text []byte) error {
-	if _, withPort, ok := parseAddress(text); !ok || !withPort {
+	colon := bytes.LastIndexByte(text, ':')
+	if colon < 0 || !isPort(text[colon:]) {
 		return fmt.Errorf("%q is no address with a port of a client", shorten(text))
 	}
-	r.set(c.peer, text)
+	address := text[:colon]
+	if _, withPort, ok := parseAddress(address); !ok || withPort {
+		return fmt.Errorf("%q is no address with a port of a client", shorten(text))
+	}
+	r.set(c.peer, address)
 	return nil
 }
 
@@ -103,16 +108,9 @@ func (h *haproxy) split(line []byte, r *record) error {
 	if len(t) < 7 || t[1][0] != '[' || bytes.IndexByte(t[3], '/') < 0 || bytes.IndexByte(t[4], '/') < 0 {
 		return errors.New("no line of HAProxy")
 	}
-	address := t[0]
-	if colon := bytes.LastIndexByte(address, ':'); colon > 0 && address[0] != '[' && isPort(address[colon:]) {
-		address = address[:colon] // the port is always there, so it is not a part of an IPv6 address
-	} else if err := h.setPeer(r, address); err != nil {
+	if err := h.setPeer(r, t[0]); err != nil {
 		return err
 	}
-	if _, _, ok := parseAddress(address); !ok {
-		return fmt.Errorf("%q is no address with a port of a client", shorten(t[0]))
-	}
-	r.set(h.peer, address)
 	r.set(h.time, t[1])
 	if isNumber(bytes.TrimPrefix(t[5], []byte("-"))) && bytes.Count(t[4], []byte("/")) >= 4 {
 		r.set(h.status, t[5])
