@@ -269,8 +269,8 @@ func (a *access) setNamed(word []byte, r *record) bool {
 }
 
 // setRequest sets method and path by a request line: GET /path?query HTTP/1.1,
-// if they are parts of the key.
-// The path is without its query and, of a URL, without scheme and host.
+// if they are parts of the key. The path is without its query and, of a URL,
+// without scheme and host.
 func setRequest(r *record, request []byte, method, path int) {
 	if !r.requests {
 		return

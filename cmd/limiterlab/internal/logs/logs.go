@@ -37,7 +37,7 @@ const Separator = '\x1f'
 // Options are the format of a log and the fields to read from it.
 type Options struct {
 	Format    string // one of Formats; empty: detected from the first lines of each file
-	TimeField string // JSON field or CSV column of the time; empty: the first of its usual names that the log has
+	TimeField string // field or column of the time, or two joined with "+"; empty: the best of its usual names that the log has
 	Key       Key
 }
 
@@ -68,6 +68,9 @@ func (e *FieldError) Error() string {
 		has = has[:maxNames]
 	}
 	list := strings.Join(has, ", ") + more
+	if list == "" {
+		list = "no fields"
+	}
 	switch {
 	case e.Why != "":
 		return e.Why + "; the log has " + list

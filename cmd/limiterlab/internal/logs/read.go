@@ -23,7 +23,7 @@ type Counts struct {
 	Keys     KeyForms
 }
 
-// Example is a line that could not be read.
+// Example is a line that could not be read, or is no request.
 type Example struct {
 	File string
 	Line int // number of the line in its file, from 1

@@ -107,9 +107,11 @@ func (r *record) set(c int, value []byte) {
 	if value == nil {
 		value = []byte{}
 	}
+	if r.values[c] == nil {
+		r.used = append(r.used, c)
+	}
 	r.values[c] = value
 	r.columns[c].seen = true
-	r.used = append(r.used, c)
 }
 
 // has reports whether the line has a value in any column of a role.
