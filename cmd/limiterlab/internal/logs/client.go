@@ -71,8 +71,8 @@ func count(r *record) {
 		if !col.role.isCandidate() {
 			continue
 		}
-		if a, withPort, ok := parseFirst(r.values[c]); ok {
-			col.add(a, withPort)
+		if col.hasAddress {
+			col.add(col.address, col.withPort)
 		} else if col.mayBeHost(firstOfList(r.values[c])) {
 			col.hosts++
 		}
@@ -150,10 +150,10 @@ func (c *clientChoice) compare(r *record) {
 	var d, h netip.Addr
 	var hasDirect, hasHeader bool
 	if c.direct >= 0 {
-		d, _, hasDirect = parseFirst(r.values[c.direct])
+		d, hasDirect = r.address(c.direct)
 	}
 	if c.header >= 0 {
-		h, _, hasHeader = parseFirst(r.values[c.header])
+		h, hasHeader = r.address(c.header)
 	}
 	switch {
 	case !hasDirect && !hasHeader:

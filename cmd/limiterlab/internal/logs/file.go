@@ -43,6 +43,11 @@ func (e *otherLineError) Error() string { return e.why }
 
 func otherLine(why string) error { return &otherLineError{why} }
 
+func isOther(err error) bool {
+	var other *otherLineError
+	return errors.As(err, &other)
+}
+
 // newFile returns the reader of a file that begins with a sample, and the name
 // of its form.
 func newFile(sample sample, o Options) (*file, string, error) {
@@ -82,6 +87,7 @@ func (f *file) each(sample [][]byte, do func()) {
 	for _, line := range sample {
 		f.record.begin()
 		if f.splitter.split(line, f.record) == nil && f.otherLogger() == nil {
+			f.record.locate()
 			do()
 		}
 	}
@@ -126,6 +132,7 @@ func (f *file) parse(line []byte, e *Entry) (err error) {
 	if err := f.otherLogger(); err != nil {
 		return err
 	}
+	r.locate()
 	count(r)
 	if f.client.header >= 0 {
 		f.all.compare(r)
@@ -215,7 +222,7 @@ func (f *file) appendClient(e *Entry) error {
 
 // appendAddress appends the address in a column to the key.
 func (f *file) appendAddress(c int, e *Entry) error {
-	a, _, ok := parseFirst(f.record.values[c])
+	a, ok := f.record.address(c)
 	value := f.record.values[c]
 	if !ok {
 		value = firstOfList(value)

@@ -212,12 +212,11 @@ func (r *reading) line(name string, number int, line []byte, f *file, s sources)
 	e := &r.entry
 	e.Key = e.Key[:0]
 	err := f.parse(line, e)
-	var other *otherLineError
 	switch {
 	case err == nil:
 	case blank(line), errors.Is(err, errHeader), errors.Is(err, errPart):
 		return
-	case errors.As(err, &other):
+	case isOther(err):
 		r.Lines++
 		r.Other++
 		if f.passed == nil {

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,10 @@ type column struct {
 	seen     bool // true if a line had a value
 	numbered bool // true if it is a word whose name the log does not have
 	tally         // addresses, if the column may hold the client
+
+	// Address of the line in the column, if the column may hold the client.
+	address              netip.Addr
+	withPort, hasAddress bool
 }
 
 // maxColumns is the largest number of columns. It bounds the memory for logs
@@ -112,6 +117,29 @@ func (r *record) set(c int, value []byte) {
 	}
 	r.values[c] = value
 	r.columns[c].seen = true
+}
+
+// locate reads the addresses in the columns that may hold the client.
+func (r *record) locate() {
+	for _, i := range r.used {
+		if c := &r.columns[i]; c.role.isCandidate() {
+			c.address, c.withPort, c.hasAddress = parseFirst(r.values[i])
+		}
+	}
+}
+
+// address returns the address in a column. Those of columns that may hold the
+// client were read by locate.
+func (r *record) address(i int) (a netip.Addr, ok bool) {
+	c := &r.columns[i]
+	switch {
+	case r.values[i] == nil:
+		return a, false
+	case c.role.isCandidate():
+		return c.address, c.hasAddress
+	}
+	a, _, ok = parseFirst(r.values[i])
+	return a, ok
 }
 
 // has reports whether the line has a value in any column of a role.
