@@ -7,7 +7,7 @@ import "bytes"
 type KeyForms struct {
 	Requests int // requests with a key
 	Internal int // requests whose key is an address of a private network or of the machine itself
-	Times    int // requests whose key is a time
+	Times    int // requests whose key is a time, but no whole number
 	Numbers  int // requests whose key is another number
 	Ports    int // requests whose key is an address with its port
 
@@ -44,6 +44,8 @@ func (k *KeyForms) addText(key []byte) {
 	case isAddress && isInternal(a):
 		k.Internal++
 	case isAddress:
+	case isNumber(key): // large ones are numbers of users as often as times
+		k.Numbers++
 	case k.clock.read(key, &e) == nil:
 		k.Times++
 	case isNumber(bytes.Replace(key, []byte("."), nil, 1)):

@@ -157,7 +157,7 @@ func TestRefused(t *testing.T) {
 		},
 		{
 			"two words that may be headers", log(40, func(i int, c string) string {
-				return combined(i, "10.0.0.1 - -", fmt.Sprintf(` "%s" "198.18.0.%d"`, c, i%9))
+				return combined(i, "10.0.0.1 - -", fmt.Sprintf(` %q "198.18.0.%d"`, c, i%9))
 			}),
 			[]string{`"extra1" and "extra2" may both hold the client`, "-key addr:extra1 or -key addr:extra2"},
 		},
@@ -437,7 +437,7 @@ func TestKeyForms(t *testing.T) {
 		"client_ip": {Requests: 20, Internal: 20},
 		"addr":      {Requests: 20, Ports: 20},
 		"addr:addr": {Requests: 20},
-		"ts":        {Requests: 20, Times: 20},
+		"ts":        {Requests: 20, Numbers: 20},
 		"at":        {Requests: 20, Times: 20},
 		"n":         {Requests: 20, Numbers: 20},
 	} {

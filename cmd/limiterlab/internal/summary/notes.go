@@ -75,7 +75,8 @@ func (s Summary) Doubts() []string {
 	}
 	add(nearlyAll(k.Ports), "The keys have ports, so that each connection has a key of its own: -key addr:FIELD cuts the port.")
 	add(nearlyAll(k.Times), "The keys are times: do they name clients?")
-	add(nearlyAll(k.Numbers) && s.Key != "status" && !strings.HasSuffix(strings.ToLower(s.Key), "id"), "The keys are numbers: do they name clients?")
+	named := s.Key == "user" || s.Key == "status" || strings.HasSuffix(strings.ToLower(s.Key), "id")
+	add(nearlyAll(k.Numbers) && !named, "The keys are numbers: do they name clients?")
 	add(10*s.Keys >= 9*s.Requests && s.Lost.Forgotten == 0, "Nearly every request has a key of its own: do the keys name clients?")
 	add(s.From.Equal(s.To), "All requests have the same time: does its field hold the time of the request?")
 	return doubts
