@@ -36,7 +36,7 @@ func checkWholeRun(t *testing.T, code int, out, svg string) {
 	require.Contains(t, []int{exitOK, exitFailed}, code, out)
 	require.Equal(t, code == exitOK, strings.Contains(out, "PASSED"), out)
 	require.Equal(t, code == exitFailed, strings.Contains(out, "FAILED in the phase"), out)
-	asked := "asked for"
+	asked := "requested"
 	if strings.Contains(out, "callers waiting") {
 		require.Len(t, row(t, out, "callers waiting"), 4, out)
 		asked = "without a limit"

@@ -60,6 +60,9 @@ func (r *replayer) run(ctx context.Context, stdout, stderr io.Writer) int {
 	}
 	if s.Requests > 0 {
 		summary.Text(stdout, s)
+		for _, doubt := range s.Doubts() {
+			fmt.Fprintln(stderr, "limiterlab: note:", doubt)
+		}
 		err = errors.Join(err, r.page(stdout, s))
 	} else if err == nil && ctx.Err() == nil {
 		err = fmt.Errorf("no request with the key %q was found", r.key)

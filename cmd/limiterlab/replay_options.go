@@ -47,9 +47,9 @@ func (o *replayOptions) flags() *flag.FlagSet {
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
 	fs.Func("limit", "the `limit` of each key, like 100/m or \"10/s burst 50\"; required", o.setLimit)
-	fs.Func("key", "what is limited: ip, user, path, method+path, host, any field, several with + (default \""+defaultKey+"\")", o.setKey)
-	fs.StringVar(&o.format, "format", "", "`format` of the log: "+strings.Join(logs.Formats, ", ")+"; found out if not given")
-	fs.StringVar(&o.timeField, "time-field", "", "`name` of the JSON field or CSV column that holds the time; found out if not given")
+	fs.Func("key", "`field` to limit by: ip (the client), user, any, addr:FIELD; several with + (default \""+defaultKey+"\")", o.setKey)
+	fs.StringVar(&o.format, "format", "", "`format` of the log, one of those above; found out if not given")
+	fs.StringVar(&o.timeField, "time-field", "", "`name` of the field or column that holds the time, or date+time; found out if not given")
 	fs.IntVar(&o.processes, "processes", 1, "`number` of processes that the requests reach: what would a fleet change?")
 	fs.StringVar(&o.spread, "spread", spreadRound, "`way` in which they reach them: "+spreadRound+", or "+spreadByKey+" (all of a key at one)")
 	fs.Func("outage", "what would a `spell` without Redis change? 14:00-14:05, 14:00+5m, or from the beginning 1h+5m", o.setOutage)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -116,12 +117,12 @@ func TestReplayOfWhatCannotBeRead(t *testing.T) {
 	}{
 		{"no such file", exitFailed, []string{"no/such.log"}, "no/such.log: no such file"},
 		{"a folder", exitFailed, []string{"testdata"}, "testdata is a folder"},
-		{"no log", exitFailed, []string{write(t, "a", "Dear diary,\n")}, `no line could be read: it begins with "Dear diary,", and is in none of the formats` + "\n" + logs.FormatsHelp},
+		{"no log", exitFailed, []string{write(t, "a", "Dear diary,\n")}, "no line could be read: line 1: it is in none of the formats: \"Dear diary,\". These are understood, also inside the lines of syslog, Docker, Kubernetes and compose:\n" + logs.FormatsHelp},
 		{"nothing", exitFailed, []string{write(t, "a", "")}, `no request with the key "ip" was found`},
 		{"no user", exitFailed, []string{"-key", "user", write(t, "a", `1.1.1.1 - - [14/Mar/2026:13:50:00 +0100] "GET / HTTP/1.1" 200 1`)}, `no request with the key "user" was found`},
-		{"another format", exitFailed, []string{"-format", "json", "testdata/access.log"}, "no JSON object in the first lines"},
-		{"an unknown field", exitUsage, []string{"-key", "session", "testdata/access.log"}, `the log has no field "session", but ip, user`},
-		{"an unknown JSON field", exitUsage, []string{"-key", "session", write(t, "a", `{"time":1,"id":2}`)}, `the log has no field "session", but id, time`},
+		{"another format", exitFailed, []string{"-format", "json", "testdata/access.log"}, "line 1: no JSON object on one line"},
+		{"an unknown field", exitUsage, []string{"-key", "session", "testdata/access.log"}, `the log has no field "session", but ip, peer, user`},
+		{"an unknown JSON field", exitUsage, []string{"-key", "session", write(t, "a", `{"time":1,"id":2}`)}, `the log has no field "session", but time, id`},
 		{"no time", exitUsage, []string{write(t, "a", `{"at":1,"ip":2}`)}, "no field of the usual names holds the time: name it with -time-field; the log has at, ip"},
 		{"a page that can't be written", exitFailed, []string{"-html", t.TempDir(), "testdata/access.log"}, "is a directory"},
 	} {
@@ -133,13 +134,90 @@ func TestReplayOfWhatCannotBeRead(t *testing.T) {
 	}
 }
 
+// TestReplayOfEveryKind: every kind of log gives the same decisions without a
+// flag, and no note. Five of the seven requests are of clients that come twice.
+func TestReplayOfEveryKind(t *testing.T) {
+	kinds, err := os.ReadFile("internal/logs/testdata/kinds.txt")
+	require.NoError(t, err)
+	for _, section := range strings.Split(string(kinds), "\n=== ")[1:] {
+		name, lines, _ := strings.Cut(section, "\n")
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := runReplay(t, "-limit", "1/m", write(t, "a.log", lines))
+			require.Equal(t, exitOK, code, stderr)
+			require.Empty(t, stderr)
+			require.Contains(t, stdout, "\nallowed                  4   57.14 %\ndenied                   3   42.86 %\n")
+		})
+	}
+}
+
+// TestReplayDoubtsItsKeys: keys that do not look like clients are noted.
+func TestReplayDoubtsItsKeys(t *testing.T) {
+	var log strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&log, `{"ts":%d.5,"client_ip":"10.0.0.%d","one":"10.0.0.1","name":"web","addr":"203.0.113.%d:%d","n":%d,"account_id":%d,"session":"s%d","at":"2026-05-06T07:08:%02dZ"}`+"\n",
+			1778051289+i, 1+i%2, 1+i%4, 4000+i, i%7, i%7, i, i)
+	}
+	path := write(t, "a.json", log.String())
+	for key, want := range map[string]string{
+		"addr:one":       "Nearly all requests have the key 10.0.0.1, a private address: is it a balancer's?",
+		"addr:client_ip": "Nearly all requests have one of 2 private addresses as a key: are they balancers'?",
+		"addr":           "The keys have ports, so that each connection has a key of its own: -key addr:FIELD cuts the port.",
+		"at":             "The keys are times: do they name clients?",
+		"ts":             "The keys are times: do they name clients?",
+		"n":              "The keys are numbers: do they name clients?",
+		"session":        "Nearly every request has a key of its own: do the keys name clients?",
+		"name":           "",
+		"account_id":     "",
+		"addr:addr":      "",
+	} {
+		code, _, stderr := runReplay(t, "-limit", "1/m", "-key", key, path)
+		require.Equal(t, exitOK, code, key)
+		if want == "" {
+			require.Empty(t, stderr, key)
+		} else {
+			require.Contains(t, stderr, "limiterlab: note: "+want, key)
+		}
+	}
+	page := filepath.Join(t.TempDir(), "report.html")
+	code, _, _ := runReplay(t, "-limit", "1/m", "-key", "session", "-html", page, path)
+	require.Equal(t, exitOK, code)
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "Nearly every request has a key of its own")
+
+	code, stdout, stderr := runReplay(t, "-limit", "1/m", path)
+	require.Equal(t, exitUsage, code)
+	require.Empty(t, stdout, "no report on the keys of balancers")
+	require.Contains(t, stderr, `nearly all lines have the private address 10.0.0.1 in "client_ip", as of a balancer`)
+}
+
+// TestReplayDoubtsTheTime: a log whose times are all the same is noted.
+func TestReplayDoubtsTheTime(t *testing.T) {
+	line := `203.0.113.1 - - [14/Mar/2026:13:50:00 +0100] "GET / HTTP/1.1" 200 1` + "\n"
+	code, _, stderr := runReplay(t, "-limit", "1/m", write(t, "a.log", strings.Repeat(line, 40)))
+	require.Equal(t, exitOK, code)
+	require.Contains(t, stderr, "limiterlab: note: All requests have the same time")
+	require.Contains(t, stderr, "limiterlab: note: Nearly all requests have the key 203.0.113.1: is it one client?")
+}
+
+func TestReplayCountsWhatItPassesOver(t *testing.T) {
+	log := `{"level":"info","ts":1778051289.5,"logger":"admin","msg":"admin endpoint started"}
+{"level":"info","ts":1778051290.5,"logger":"http.log.access","request":{"client_ip":"203.0.113.1","method":"GET","uri":"/"}}
+`
+	code, stdout, stderr := runReplay(t, "-limit", "1/m", write(t, "a.json", log))
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, "1 of 2 lines is no request, and was passed over.\n")
+	require.Contains(t, stdout, "a.json, line 1: a line of the logger admin: {")
+	require.Contains(t, stdout, "The client is in the field \"request.client_ip\".\n")
+}
+
 func TestWrongReplayFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"":                                     "-limit is required",
 		"-limit fast a.log":                    `invalid value "fast" for flag -limit: limiter: limit "fast"`,
 		"-limit unlimited":                     "neither unlimited nor nothing",
 		"-limit 1/m -key ip+":                  `key "ip+": want a field`,
-		"-limit 1/m -format xml":               "-format must be one of json, vhost, combined, csv",
+		"-limit 1/m -format xml":               "-format must be one of json, vhost, combined, w3c, elb, haproxy, envoy, s3, csv",
 		"-limit 1/m -processes 0":              "-processes must be 1 to 200",
 		"-limit 1/m -spread wide":              "-spread must be round-robin or key",
 		"-limit 1/m -outage noon":              `invalid value "noon" for flag -outage`,

@@ -50,15 +50,23 @@ Examples:
   limiterlab -redis redis://localhost:6379 -limit "100/s burst 10"
 `
 
-const replayUsageHead = `Usage: limiterlab replay -limit 100/m [flags] [access.log ...]
+var replayUsageHead = `Usage: limiterlab replay -limit 100/m [flags] [access.log ...]
 
 Reads logs, packed with gzip or not, in the order given (none, or -, is stdin),
 applies a limit to their requests, and prints the denials, their keys and times.
 The format is one of these, and need not be named:
 
 ` + logs.FormatsHelp + `
-The exit code is 0 if all was read, 1 if something could not be, 2 for wrong
-flags, 130 after Ctrl-C (which still prints the findings up to then).
+Each may be inside the lines of syslog, journald, Docker, Kubernetes or compose.
+
+The key ip is the client: the address of the connection or, behind a balancer,
+the first of X-Forwarded-For. Where both may be right, name the field of the
+client with -key addr:FIELD. It cuts the port, and takes the first of a list.
+
+The exit code is 0 if all was read, 1 if a log or more than one in ten of its
+lines could not be, 2 for wrong flags or an unclear client, 130 after Ctrl-C
+(which still prints the findings up to then). Notes on keys that do not look
+like clients are on stderr.
 
 Flags:
 `
@@ -69,6 +77,7 @@ Examples:
   limiterlab replay -limit 100/m -suggest 0.1 -html report.html access.log.gz
   limiterlab replay -limit 10/s -processes 10 -outage 14:00-14:05 access.log
   zcat *.json.gz | limiterlab replay -limit 5/m -key user+path -time-field ts
+  limiterlab replay -limit 5/m -key addr:edge.client app.json
 `
 
 // usage returns the text of -h.

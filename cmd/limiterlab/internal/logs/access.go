@@ -3,134 +3,297 @@ package logs
 import (
 	"bytes"
 	"errors"
-	"net/netip"
-
-	"github.com/seed-e56e777b/limiter/internal/clientaddr"
+	"fmt"
+	"slices"
 )
 
-// access parses lines in common and combined log format:
+// access splits lines in common and combined log format:
 //
-//	address identity user [time] "request" status bytes "referer" "agent"
+//	address identity user [time] "request" status bytes "referer" "agent" …
 //
-// The text after the status may be missing, or longer.
+// In place of the address there may be a list: the client and the balancers
+// behind it, with or without commas. Words behind the agent may hold the header
+// X-Forwarded-For, in quotes or not.
 type access struct {
-	clock clock
-	host  bool // true if a line begins with the name of the virtual host
-	key   []accessField
-	line  accessLine
+	hosted  bool // true if a line begins with the name of the virtual host
+	columns accessColumns
+	words   [][]byte
 }
 
-// accessField returns a part of the key from a line.
-type accessField func(l *accessLine) []byte
-
-// accessLine is a line, split into its parts.
-type accessLine struct {
-	host, address, user []byte
-	time                []byte
-	request             []byte
-	status              []byte
-	rest                []byte // text after the status
+// accessColumns are the columns of a record by their meaning.
+type accessColumns struct {
+	time, peer, forwarded, host, user, method, path, status, referer, agent int
+	extra                                                                   []int // words behind the agent
 }
 
-// accessFields are the fields of the format by name. Only lines with a virtual
-// host have a host.
-var accessFields = map[string]accessField{
-	"ip":      func(l *accessLine) []byte { return network(l.address) },
-	"user":    func(l *accessLine) []byte { return l.user },
-	"method":  (*accessLine).method,
-	"path":    (*accessLine).path,
-	"host":    func(l *accessLine) []byte { return l.host },
-	"status":  func(l *accessLine) []byte { return l.status },
-	"referer": func(l *accessLine) []byte { return l.quoted(0) },
-	"agent":   func(l *accessLine) []byte { return l.quoted(1) },
+// maxExtra is the largest number of words behind the agent that are columns.
+const maxExtra = 10
+
+func newCombined(r *record) splitter { return newAccess(r, false) }
+
+func newVHost(r *record) splitter { return newAccess(r, true) }
+
+func newAccess(r *record, hosted bool) splitter {
+	a := &access{hosted: hosted}
+	c := &a.columns
+	c.peer, c.user = r.fixed("peer", peer), r.fixed("user", user)
+	c.method, c.path, c.status = r.fixed("method", method), r.fixed("path", path), r.fixed("status", plain)
+	c.referer, c.agent = r.fixed("referer", plain), r.fixed("agent", plain)
+	if hosted {
+		c.host = r.fixed("host", host)
+	}
+	c.time = r.fixed("time", timeRole)
+	c.forwarded = r.word("forwarded", 0)
+	for i := 1; i <= maxExtra; i++ {
+		c.extra = append(c.extra, r.word("extra", i))
+	}
+	return a
 }
 
-func newAccess(k Key, host bool) (parser, error) {
-	a := &access{host: host}
-	for _, name := range k.parts {
-		field, ok := accessFields[name]
-		if !ok || name == "host" && !host {
-			return nil, &FieldError{name, accessNames(host)}
+func (a *access) split(line []byte, r *record) error {
+	begin, end := bracketedTime(line)
+	if begin < 0 {
+		return errors.New("no time in brackets")
+	}
+	rest, ok := bytes.CutPrefix(line[end:], []byte(`] "`))
+	if !ok {
+		return errors.New("no request in quotes behind the time in brackets")
+	}
+	if err := a.splitBefore(line[:begin-2], r); err != nil {
+		return err
+	}
+	r.set(a.columns.time, line[begin:end])
+	return a.splitRequest(rest, r)
+}
+
+// bracketedTime returns the bounds of the time in brackets: the first that
+// begins with a digit. A user may have brackets in its name.
+func bracketedTime(line []byte) (begin, end int) {
+	for at := 0; ; {
+		i := bytes.IndexByte(line[at:], '[')
+		if i < 0 {
+			return -1, -1
 		}
-		a.key = append(a.key, field)
+		if at += i + 1; at < 2 || line[at-2] != ' ' {
+			continue
+		}
+		length := bytes.IndexByte(line[at:], ']')
+		if length < 0 {
+			return -1, -1
+		}
+		if length == 0 || isDigit(line[at]) || !bytes.Contains(line[at+length:], []byte(" [")) {
+			return at, at + length
+		}
 	}
-	return a, nil
 }
 
-func accessNames(host bool) []string {
-	names := []string{"ip", "user", "method", "path", "status", "referer", "agent"}
-	if host {
-		names = append(names, "host")
+// splitBefore splits the words before the time. Only lists of addresses, a
+// virtual host where one belongs, and users with spaces make them more than
+// three.
+func (a *access) splitBefore(before []byte, r *record) error {
+	before, err := a.cutQuotedList(before, r)
+	if err != nil {
+		return err
 	}
-	return names
+	a.words = splitWords(before, a.words[:0])
+	words := a.words
+	if a.hosted {
+		if len(words) < 4 || !isVirtualHost(words[0]) || !isListed(words[1]) {
+			return errors.New("no virtual host and address at the beginning")
+		}
+		r.set(a.columns.host, withoutPort(words[0]))
+		words = words[1:]
+	}
+	if len(words) < 3 || len(words[0]) == 0 {
+		return errors.New("no address, identity and user before the time")
+	}
+	addresses := 1
+	for addresses < len(words)-2 && isListed(words[addresses]) {
+		addresses++
+	}
+	user := words[addresses+1]
+	if len(words) > addresses+2 {
+		user = bytes.Join(words[addresses+1:], space)
+	}
+	if err := checkWords(words, addresses, user); err != nil {
+		return err
+	}
+	r.set(a.columns.peer, words[addresses-1])
+	if addresses > 1 {
+		r.set(a.columns.forwarded, words[0])
+	}
+	if isQuoted(user) {
+		user = user[1 : len(user)-1]
+	}
+	r.set(a.columns.user, user)
+	return nil
 }
 
-func (a *access) parse(line []byte, e *Entry) error {
-	l := &a.line
-	if err := l.split(line, a.host); err != nil {
-		return err
+// cutQuotedList cuts a header X-Forwarded-For in quotes before the address.
+func (a *access) cutQuotedList(before []byte, r *record) ([]byte, error) {
+	if len(before) == 0 || before[0] != '"' {
+		return before, nil
 	}
-	if err := a.clock.readAccess(l.time, e); err != nil {
-		return err
+	end := quoteEnd(before[1:])
+	if end < 0 || end+2 >= len(before) || before[end+2] != ' ' {
+		return nil, errors.New("the quotes at the beginning do not end")
 	}
-	e.HasKey = true
-	for i, field := range a.key {
-		e.addPart(i == 0, field(l))
+	list := before[1 : end+1]
+	if !isListed(firstOfList(list)) && !isNothing(list) {
+		return nil, errors.New("a text in quotes at the beginning, which is no address")
+	}
+	r.set(a.columns.forwarded, list)
+	return before[end+3:], nil
+}
+
+// checkWords returns an error if the words before the time are not addresses,
+// identity and user.
+func checkWords(words [][]byte, addresses int, user []byte) error {
+	first := words[0]
+	_, withPort, isAddress := parseFirst(first)
+	if !isAddress {
+		first = firstOfList(first)
+	}
+	switch {
+	case !isAddress && !isNothing(first) && addresses > 1:
+		return fmt.Errorf("%q before an address is none: is it the virtual host? (-format vhost)", shorten(first))
+	case !isAddress && !isNothing(first) && !isName(first):
+		return fmt.Errorf("%q at the beginning is neither an address nor a name", shorten(first))
+	case addresses > 1 && withPort && portOf(firstOfList(first)) < leastClientPort:
+		return fmt.Errorf("%q before another address may be a client with its port, or a virtual host (-format vhost)", shorten(first))
+	case slices.ContainsFunc(words[addresses:], isListed):
+		return errors.New("an address in the place of the identity or the user: want address, identity and user before the time")
+	case len(words) > addresses+2 && string(words[addresses]) != "-" && !isQuoted(user):
+		return fmt.Errorf("%d words before the time: want address, identity and user", len(words))
 	}
 	return nil
 }
 
-func (l *accessLine) split(line []byte, host bool) error {
-	if host {
-		name, rest, _ := bytes.Cut(line, space)
-		if len(name) == 0 || !beginsWithAddress(rest) {
-			return errors.New("no virtual host and address at the beginning")
-		}
-		l.host, line = withoutPort(name), rest
+func isQuoted(text []byte) bool { return len(text) >= 2 && text[0] == '"' && text[len(text)-1] == '"' }
+
+// Ports before an address: from leastClientPort, they are those of clients, and
+// below mostHostPort those of virtual hosts. Others could be either.
+const (
+	leastClientPort = 32768
+	mostHostPort    = 10000
+)
+
+// isListed reports whether a word belongs to a list of addresses.
+func isListed(word []byte) bool {
+	if len(word) < len("::") {
+		return false // mostly a hyphen
 	}
-	who, rest, ok := bytes.Cut(line, []byte(" ["))
-	if !ok {
-		return errors.New("no time in brackets")
-	}
-	if l.time, rest, ok = bytes.Cut(rest, []byte("] \"")); !ok {
-		return errors.New("no time in brackets before a request in quotes")
-	}
-	return errors.Join(l.splitWho(who), l.splitRequest(rest))
+	_, _, ok := parseFirst(word)
+	return ok
 }
 
-// beginsWithAddress reports whether a line begins with an IP address, as it
-// must after a virtual host.
-func beginsWithAddress(line []byte) bool {
-	address, _, _ := bytes.Cut(line, space)
-	_, err := netip.ParseAddr(string(address))
-	return err == nil
+// isVirtualHost reports whether a word may be the name of a virtual host, with
+// or without its port.
+func isVirtualHost(word []byte) bool {
+	if _, withPort, ok := parseAddress(word); ok {
+		return withPort && portOf(word) < mostHostPort
+	}
+	name := withoutPort(word)
+	return isName(name) || string(name) == "_" || string(name) == "-" || string(name) == "*"
 }
 
 var space = []byte(" ")
 
-// splitWho splits the text before the time into address, identity and user. The
-// user is last, because its name may have spaces.
-func (l *accessLine) splitWho(who []byte) error {
-	address, rest, ok := bytes.Cut(who, space)
-	_, user, more := bytes.Cut(rest, space)
-	if !ok || !more || len(address) == 0 {
-		return errors.New("no address, identity and user before the time")
+// splitWords appends the words of a text, between single spaces, to words. An
+// empty user makes an empty word.
+func splitWords(text []byte, words [][]byte) [][]byte {
+	for {
+		word, rest, more := bytes.Cut(text, space)
+		words = append(words, word)
+		if !more {
+			return words
+		}
+		text = rest
 	}
-	l.address, l.user = address, user
-	return nil
 }
 
-func (l *accessLine) splitRequest(rest []byte) error {
+func (a *access) splitRequest(rest []byte, r *record) error {
 	end := quoteEnd(rest)
 	if end < 0 {
 		return errors.New("the quotes around the request do not end")
 	}
-	l.request, rest = rest[:end], bytes.TrimPrefix(rest[end+1:], space)
-	l.status, l.rest, _ = bytes.Cut(rest, space)
-	if len(l.status) != 3 || l.status[0] < '0' || l.status[0] > '9' {
+	request, rest := rest[:end], bytes.TrimPrefix(rest[end+1:], space)
+	status, rest, _ := bytes.Cut(rest, space)
+	if len(status) != 3 || !isNumber(status) {
 		return errors.New("no status of three digits behind the request")
 	}
+	c := &a.columns
+	r.set(c.status, status)
+	setRequest(r, request, c.method, c.path)
+	a.splitRest(rest, r)
 	return nil
+}
+
+// splitRest sets the columns of the text behind the status: the size, referer
+// and agent in quotes, and more words.
+func (a *access) splitRest(rest []byte, r *record) {
+	c := &a.columns
+	quotes := bytes.Count(rest, []byte(`"`))
+	usual := quotes == 0 && bytes.IndexByte(rest, ' ') < 0 || quotes == 4 && rest[len(rest)-1] == '"'
+	if usual && !r.columns[c.referer].wanted && !r.columns[c.agent].wanted {
+		return
+	}
+	a.words = splitTokens(rest, a.words[:0])
+	texts, extra := 0, 0
+	for i, word := range a.words {
+		switch {
+		case isQuoted(word) && texts == 0:
+			r.set(c.referer, word[1:len(word)-1])
+			texts++
+		case isQuoted(word) && texts == 1:
+			r.set(c.agent, word[1:len(word)-1])
+			texts++
+		case i > 0 && a.setNamed(word, r):
+		case i > 0 && extra < maxExtra && texts != 1:
+			r.set(c.extra[extra], bytes.Trim(word, `"`))
+			extra++
+		}
+	}
+}
+
+// setNamed sets the column of a word like xff=203.0.113.7, unless it has a value.
+func (a *access) setNamed(word []byte, r *record) bool {
+	name, value, ok := bytes.Cut(word, []byte("="))
+	if !ok || !isName(name) {
+		return false
+	}
+	if c := r.column(name); c >= 0 && r.values[c] == nil {
+		r.set(c, bytes.Trim(value, `"`))
+	}
+	return true
+}
+
+// setRequest sets method and path by a request line: GET /path?query HTTP/1.1,
+// if they are parts of the key. The path is without its query and, of a URL,
+// without scheme and host.
+func setRequest(r *record, request []byte, method, path int) {
+	if !r.requests {
+		return
+	}
+	word, rest, ok := bytes.Cut(request, space)
+	if !ok {
+		return
+	}
+	r.set(method, word)
+	uri, _, _ := bytes.Cut(rest, space)
+	r.set(path, withoutQuery(withoutHost(uri)))
+}
+
+// withoutHost returns the path and the query of a URL.
+func withoutHost(uri []byte) []byte {
+	scheme, rest, ok := bytes.Cut(uri, []byte("://"))
+	if !ok || bytes.IndexByte(scheme, '/') >= 0 {
+		return uri
+	}
+	if i := bytes.IndexByte(rest, '/'); i >= 0 {
+		return rest[i:]
+	}
+	return []byte("/")
 }
 
 // quoteEnd returns the index of the first quote that no backslash escapes, or
@@ -147,70 +310,14 @@ func quoteEnd(s []byte) int {
 	return -1
 }
 
-func (l *accessLine) method() []byte {
-	method, _, ok := bytes.Cut(l.request, space)
-	if !ok {
-		return nil
-	}
-	return method
-}
-
-// path returns the path of the request, without its query.
-func (l *accessLine) path() []byte {
-	_, rest, _ := bytes.Cut(l.request, space)
-	path, _, _ := bytes.Cut(rest, space)
-	return withoutQuery(path)
-}
-
-// quoted returns the i-th text in quotes after the status, from 0, or nil.
-func (l *accessLine) quoted(i int) []byte {
-	rest := l.rest
-	for {
-		begin := bytes.IndexByte(rest, '"')
-		if begin < 0 {
-			return nil
-		}
-		rest = rest[begin+1:]
-		end := quoteEnd(rest)
-		if end < 0 {
-			return nil
-		}
-		if i == 0 {
-			return rest[:end]
-		}
-		i, rest = i-1, rest[end+1:]
-	}
-}
-
 func withoutQuery(path []byte) []byte {
 	path, _, _ = bytes.Cut(path, []byte("?"))
 	return path
 }
 
 func withoutPort(host []byte) []byte {
-	if i := bytes.LastIndexByte(host, ':'); i > 0 && host[len(host)-1] != ']' {
+	if i := bytes.LastIndexByte(host, ':'); i > 0 && isPort(host[i:]) {
 		return host[:i]
 	}
 	return host
-}
-
-// network returns an address as a limit counts it: IPv4 as it is, also inside of
-// IPv6 (mapped or NAT64), and IPv6 as its /64, all without a port. Any other text stays as it is. Because one customer
-// usually has a whole /64, its addresses share a limit.
-func network(address []byte) []byte {
-	if bytes.IndexByte(address, ':') < 0 {
-		return address
-	}
-	a, err := netip.ParseAddr(string(address))
-	if err != nil {
-		withPort, err := netip.ParseAddrPort(string(address))
-		if err != nil {
-			return address
-		}
-		a = withPort.Addr()
-	}
-	if a = clientaddr.Inner(a); a.Is4() {
-		return a.AppendTo(nil)
-	}
-	return netip.PrefixFrom(a, 64).Masked().AppendTo(nil)
 }

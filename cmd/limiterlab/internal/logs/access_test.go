@@ -14,7 +14,7 @@ type parsed struct {
 	err string
 }
 
-func parse(t *testing.T, p parser, line string) parsed {
+func parse(t *testing.T, p *file, line string) parsed {
 	var e Entry
 	if err := p.parse([]byte(line), &e); err != nil {
 		return parsed{err: err.Error()}
@@ -46,7 +46,7 @@ func TestAccessLines(t *testing.T) {
 		{"no size", "ip", `127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 304 -`, "127.0.0.1"},
 		{"nothing behind the status", "ip", `127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 304`, "127.0.0.1"},
 		{"user", "user", `127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 1`, "frank"},
-		{"user with spaces", "user", `127.0.0.1 - frank the [first] [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 1`, ""},
+		{"user with spaces", "user", `127.0.0.1 - frank the [first] [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 1`, "frank the [first]"},
 		{"user with a space", "user", `127.0.0.1 - frank n. [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 1`, "frank n."},
 		{"no user", "user", `127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 1`, "-"},
 		{"method and path", "method+path", `1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] "PUT /a/b?c=d HTTP/1.0" 200 1`, "PUT|/a/b"},
@@ -61,21 +61,14 @@ func TestAccessLines(t *testing.T) {
 		{"host name", "ip", `a.example - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 1`, "a.example"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, err := newAccess(key(t, tt.key), false)
-			require.NoError(t, err)
-			got := parse(t, p, tt.line)
-			if tt.want == "" {
-				require.NotEmpty(t, got.err)
-				return
-			}
-			require.Equal(t, parsed{at: at, key: tt.want}, got)
+			p := newTestParser(t, Combined, tt.key, "", tt.line)
+			require.Equal(t, parsed{at: at, key: tt.want}, parse(t, p, tt.line))
 		})
 	}
 }
 
 func TestAccessTimes(t *testing.T) {
-	p, err := newAccess(key(t, "ip"), false)
-	require.NoError(t, err)
+	p := newTestParser(t, Combined, "ip", "", lineA)
 	for text, want := range map[string]string{
 		"01/Jan/2026:00:00:00 +0000": "2026-01-01T00:00:00Z",
 		"29/Feb/2024:23:59:59 +0545": "2024-02-29T23:59:59+05:45",
@@ -83,7 +76,8 @@ func TestAccessTimes(t *testing.T) {
 		"31/Dec/1969:12:00:00 -0000": "",
 		"31/Dec/2200:12:00:00 -0000": "",
 		"29/Feb/2026:12:00:00 +0000": "",
-		"2026-01-01 12:00:00":        "",
+		"2026-01-01 12:00:00":        "2026-01-01T12:00:00Z",
+		"10/Oct/2000":                "",
 		"":                           "",
 	} {
 		for range 2 { // the second time from memory
@@ -96,19 +90,17 @@ func TestAccessTimes(t *testing.T) {
 }
 
 func TestNoTimeIsNotTheTimeBefore(t *testing.T) {
-	p, err := newAccess(key(t, "ip"), false)
-	require.NoError(t, err)
+	p := newTestParser(t, Combined, "ip", "", lineA)
 	require.NotEmpty(t, parse(t, p, `1.2.3.4 - - [] "GET / HTTP/1.0" 200 1`).err)
 }
 
 func TestMalformedAccessLines(t *testing.T) {
-	p, err := newAccess(key(t, "ip"), false)
-	require.NoError(t, err)
+	p := newTestParser(t, Combined, "ip", "", lineA)
 	for line, want := range map[string]string{
-		``:      "no time in brackets",
+		``:      errHeader.Error(),
 		`hello`: "no time in brackets",
-		`1.2.3.4 - - [10/Oct/2000:13:55:36 -0700 "GET / HTTP/1.0" 200 1`:     "no time in brackets before a request in quotes",
-		`1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] GET / 200 1`:               "no time in brackets before a request in quotes",
+		`1.2.3.4 - - [10/Oct/2000:13:55:36 -0700 "GET / HTTP/1.0" 200 1`:     "no time in brackets",
+		`1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] GET / 200 1`:               "no request in quotes behind the time in brackets",
 		`1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] "GET / 200 1`:              "the quotes around the request do not end",
 		`1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0"`:          "no status of three digits",
 		`1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" two 1`:    "no status of three digits",
@@ -127,8 +119,7 @@ func TestMalformedAccessLines(t *testing.T) {
 }
 
 func TestVirtualHosts(t *testing.T) {
-	p, err := newAccess(key(t, "host+ip"), true)
-	require.NoError(t, err)
+	p := newTestParser(t, VHost, "host+ip", "", "a.example "+lineA)
 	const rest = ` 1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 1`
 	require.Equal(t, "shop.example|1.2.3.4", parse(t, p, "shop.example:443"+rest).key)
 	require.Equal(t, "shop.example|1.2.3.4", parse(t, p, "shop.example"+rest).key)
@@ -136,41 +127,64 @@ func TestVirtualHosts(t *testing.T) {
 	require.Contains(t, parse(t, p, rest).err, "no virtual host and address")
 }
 
-func TestAddressesWithPorts(t *testing.T) {
-	for address, want := range map[string]string{
+func TestAddresses(t *testing.T) {
+	for text, want := range map[string]string{
+		"1.2.3.4":                    "1.2.3.4",
 		"1.2.3.4:80":                 "1.2.3.4",
 		"64:ff9b::192.0.2.1":         "192.0.2.1",
 		"[64:ff9b::c000:201]:80":     "192.0.2.1",
+		"[2001:db8::1]":              "2001:db8::/64",
 		"[2001:db8::1]:80":           "2001:db8::/64",
-		"[2001:db8::1":               "[2001:db8::1",
-		"unix:":                      "unix:",
-		"not:an:address":             "not:an:address",
+		"2001:db8:1:2::a:33003":      "2001:db8:1:2::/64",
+		"2001:db8:1:2:3:4:5:6:33003": "2001:db8:1:2::/64",
 		"2001:db8:ffff:ffff:ffff::9": "2001:db8:ffff:ffff::/64",
+		"::ffff:1.2.3.4":             "1.2.3.4",
+		"[::ffff:1.2.3.4]:80":        "1.2.3.4",
+		"fe80::1%eth0":               "fe80::/64",
+		"[2001:db8::1":               "",
+		"[2001:db8::1]80":            "",
+		"[1.2.3.4]":                  "",
+		"1.2.3":                      "",
+		"1.2.3.4.5":                  "",
+		"1.2.3.256":                  "",
+		"1.2.3.04":                   "",
+		"1.2.3.4:":                   "",
+		"1.2.3.4:x":                  "",
+		"1.2.3.4:70000":              "",
+		"unix:":                      "",
+		"not:an:address":             "",
+		"12:00:00":                   "",
+		"":                           "",
 	} {
-		if got := string(network([]byte(address))); got != want {
-			t.Errorf("network(%q) = %q, want %q", address, got, want)
+		a, _, ok := parseAddress([]byte(text))
+		got := ""
+		if ok {
+			got = string(appendNetwork(nil, a))
+		}
+		if got != want {
+			t.Errorf("%q is read as %q, want %q", text, got, want)
 		}
 	}
 }
 
 func TestFieldsThatTheFormatLacks(t *testing.T) {
-	_, err := newAccess(key(t, "ip+session"), false)
-	require.EqualError(t, err, `the log has no field "session", but ip, user, method, path, status, referer, agent`)
-	_, err = newAccess(key(t, "host"), false)
-	require.EqualError(t, err, `the log has no field "host", but ip, user, method, path, status, referer, agent`)
+	for _, field := range []string{"session", "host"} {
+		_, _, err := readText(t, lineA, Options{Key: key(t, "ip+"+field)})
+		require.EqualError(t, err, `log: the log has no field "`+field+`", but ip, peer, user, method, path, status, referer, agent, time`)
+	}
 }
 
 func TestParseKey(t *testing.T) {
 	require.Equal(t, "method+path", key(t, "method+path").String())
-	for _, s := range []string{"", "+", "ip+", "+ip", "ip++user"} {
+	require.Equal(t, "addr:peer+path", key(t, "addr:peer+path").String())
+	for _, s := range []string{"", "+", "ip+", "+ip", "ip++user", "addr:", "ip+addr:"} {
 		_, err := ParseKey(s)
 		require.ErrorContains(t, err, "want a field")
 	}
 }
 
 func TestReadingAccessLinesAllocatesNothing(t *testing.T) {
-	p, err := newAccess(key(t, "ip+path"), false)
-	require.NoError(t, err)
+	p := newTestParser(t, Combined, "ip+path", "", lineA)
 	line := []byte(`127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] "GET /a.gif HTTP/1.0" 200 2326 "-" "curl"`)
 	var e Entry
 	require.Zero(t, testing.AllocsPerRun(100, func() {

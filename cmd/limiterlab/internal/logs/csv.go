@@ -7,43 +7,47 @@ import (
 	"slices"
 )
 
-// csvRows parses the rows after a row of column names. Each line is a row.
+// csvRows splits the rows after a row of column names. Each line is a row.
 // Because of that, a value that holds an end of line makes two lines, neither
 // of which can be read.
 type csvRows struct {
-	clock     clock
 	header    []byte
 	separator byte
-	at        namedField // field of the time
-	atColumn  int        // index of its column
-	key       []namedField
-	columns   []int    // indices of the columns of the key
-	count     int      // number of columns
+	columns   []int
 	cells     [][]byte // values of the row, reused
 }
 
-// newCSV returns a parser for the columns that the first line of the sample
+// newCSV returns a splitter for the columns that the first line of the sample
 // names.
-func newCSV(sample [][]byte, o Options) (parser, error) {
+func newCSV(sample [][]byte, r *record) (splitter, error) {
 	c := &csvRows{header: sample[0]}
 	c.separator = separatorOf(c.header)
 	cells, err := splitRow(c.header, c.separator, nil)
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(cells))
-	for i, cell := range cells {
-		names[i] = string(bytes.TrimSpace(cell))
-	}
-	c.count = len(names)
-	if c.at, c.key, err = findFields(o, names); err != nil {
-		return nil, err
-	}
-	c.atColumn = slices.Index(names, c.at.name)
-	for _, f := range c.key {
-		c.columns = append(c.columns, slices.Index(names, f.name))
+	for _, cell := range cells {
+		name := bytes.TrimSpace(cell)
+		if err := checkName(name, r); err != nil {
+			return nil, err
+		}
+		c.columns = append(c.columns, r.named(name))
 	}
 	return c, nil
+}
+
+// checkName returns an error if the first row seems to be no row of names.
+func checkName(name []byte, r *record) error {
+	var c clock
+	var e Entry
+	_, _, isAddress := parseAddress(name)
+	if isAddress || c.read(name, &e) == nil {
+		return fmt.Errorf("the first row must have the names of the columns, but it has the value %q", shorten(name))
+	}
+	if _, twice := r.index[string(name)]; twice && len(name) > 0 {
+		return fmt.Errorf("two columns have the name %q", shorten(name))
+	}
+	return nil
 }
 
 // separatorOf returns the most frequent of comma, semicolon and tab in a row of
@@ -54,10 +58,7 @@ func separatorOf(header []byte) byte {
 	})
 }
 
-// errHeader is the error for the row of column names, which is no request.
-var errHeader = errors.New("the row of column names")
-
-func (c *csvRows) parse(line []byte, e *Entry) error {
+func (c *csvRows) split(line []byte, r *record) error {
 	if bytes.Equal(line, c.header) {
 		return errHeader
 	}
@@ -66,15 +67,13 @@ func (c *csvRows) parse(line []byte, e *Entry) error {
 	if err != nil {
 		return err
 	}
-	if len(cells) != c.count {
-		return fmt.Errorf("%d values for %d columns", len(cells), c.count)
+	if len(cells) != len(c.columns) {
+		return fmt.Errorf("%d values for %d columns", len(cells), len(c.columns))
 	}
-	if err := c.clock.read(string(cells[c.atColumn]), e); err != nil {
-		return err
-	}
-	e.HasKey = true
-	for i, f := range c.key {
-		e.addPart(i == 0, f.value(cells[c.columns[i]]))
+	for i, column := range c.columns {
+		if column >= 0 {
+			r.set(column, cells[i])
+		}
 	}
 	return nil
 }

@@ -1,58 +1,145 @@
 package logs
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
-// aliases are the usual names of fields in JSON and CSV; those of "" are for
-// the time. The first one that a log has is used.
-var aliases = map[string][]string{
-	"":       {"time", "timestamp", "ts", "@timestamp", "datetime", "date", "time_local", "time_iso8601"},
-	"ip":     {"ip", "client_ip", "remote_addr", "remote_ip", "clientip", "client", "remote_host"},
-	"user":   {"user", "user_id", "remote_user", "username", "userid"},
-	"method": {"method", "request_method", "http_method"},
-	"path":   {"path", "uri", "request_uri", "url"},
-	"host":   {"host", "http_host", "server_name", "vhost"},
+// role is the meaning of a column that its name gives away.
+type role uint8
+
+const (
+	plain     role = iota
+	timeRole       // the time of the request
+	client         // an address that the server takes for the client's
+	peer           // the address of the connection, perhaps a balancer's
+	forwarded      // an address from a header, perhaps invented by the client
+	user
+	method
+	path
+	host
+	logger // the part of a program that wrote the line
+)
+
+// roles are the names in the options that stand for a role.
+var roles = map[string]role{"user": user, "method": method, "path": path, "host": host}
+
+// isCandidate reports whether a column of the role may hold the client.
+func (r role) isCandidate() bool { return r == client || r == peer || r == forwarded }
+
+// usualNames are the names of each role, the best first, in the form of
+// [squeeze]. A name with a dot is of a field inside another.
+var usualNames = map[role][]string{
+	timeRole: {
+		"startutc", "starttime", "edgestarttimestamp", "requesttimeepoch", "requestreceivedtimestamp", "startedat",
+		"time", "timestamp", "ts", "datetime", "eventtime", "msec", "date", "timelocal", "timeiso8601", "requesttime", "startlocal",
+	},
+	client: {
+		"httprequest.clientip", "httprequest.remoteip", "jsonpayload.remoteip", "client.ip", "identity.sourceip", "source.ip", "request.clientip",
+		"ip", "clientip", "clienthost", "clientipaddress", "clientipaddr", "sourceip", "sourceipaddress", "sourceips", "srcip", "calleripaddress", "callerip",
+		"userip", "visitorip", "ipaddress", "ipaddr", "req.ip", "request.ip", "http.ip", "user.ip", "identity.ip", "client",
+	},
+	peer: {
+		"remoteaddr", "remoteip", "remoteaddress", "downstreamremoteaddress", "clientaddr", "clientaddress", "client.address", "client.addr",
+		"remotehost", "remote.ip", "remote.addr", "remote.address", "remote", "peer.ip", "peer.addr", "peer.address", "peer", "peeraddr", "peeraddress",
+		"sourceaddress", "source.address", "srcaddr", "raddr", "cip", "downstreamdirectremoteaddress",
+	},
+	forwarded: {
+		"cfconnectingip", "trueclientip", "fastlyclientip", "flyclientip", "xazureclientip", "xoriginalforwardedfor",
+		"xforwardedfor", "forwardedfor", "xff", "xforwardfor", "httpclientip", "proxyaddxforwardedfor", "forwarded", "xenvoyexternaladdress", "xrealip", "realip", "xclientip", "xclusterclientip",
+	},
+	user: {"user", "userid", "remoteuser", "username", "clientusername", "csusername", "user.id", "user.name"},
+	method: {
+		"method", "requestmethod", "httpmethod", "csmethod", "clientrequestmethod", "verb",
+	},
+	path: {
+		"path", "uri", "requesturi", "url", "requestpath", "requesturl", "csuristem", "clientrequesturi", "clientrequestpath", "originalpath", "requesteduri",
+	},
+	host:   {"host", "httphost", "servername", "vhost", "requesthost", "clientrequesthost", "cshost", "authority"},
+	logger: {"logger"},
 }
 
-// namedField is a field with its names in the options and in the log.
-type namedField struct {
-	asked string // name in the options; empty for the time by its usual names
-	name  string // name in the log
+// ranked is the meaning of a name.
+type ranked struct {
+	role role
+	rank int
 }
 
-// findField returns the field that a name in the options means, among the
-// fields that the log has.
-func findField(asked string, has []string) (namedField, error) {
-	for _, name := range append([]string{asked}, aliases[asked]...) {
-		if name != "" && slices.Contains(has, name) {
-			return namedField{asked, name}, nil
+// byName is usualNames by the name.
+var byName = func() map[string]ranked {
+	m := make(map[string]ranked)
+	for as, names := range usualNames {
+		for rank, name := range names {
+			m[name] = ranked{as, rank}
 		}
 	}
-	return namedField{}, &FieldError{asked, has}
+	return m
+}()
+
+// others are the fields whose inner fields belong to a server, or to the
+// answer: an address in them is none of the client.
+var others = []string{
+	"server", "upstream", "origin", "destination", "dest", "backend", "target", "local", "host", "response", "resp", "res",
+	"responseheaders", "respheaders", "agent", "node", "pod", "kubernetes", "resource", "observer", "proxy", "container",
 }
 
-// findFields returns the fields that hold the time and the parts of the key.
-func findFields(o Options, has []string) (at namedField, key []namedField, err error) {
-	if at, err = findField(o.TimeField, has); err != nil {
-		return at, nil, err
+// topOnly are the roles of fields that must not be inside another.
+func (r role) topOnly() bool { return r == timeRole || r == logger }
+
+// roleOf returns the meaning of a name, plain if it has none. A name with dots
+// is of a field inside others.
+func roleOf(name string) (as role, rank int) {
+	segments := strings.Split(strings.ReplaceAll(name, "[]", ""), ".")
+	for i := range segments {
+		segments[i] = squeeze(segments[i])
 	}
-	for _, part := range o.Key.parts {
-		f, err := findField(part, has)
-		if err != nil {
-			return at, nil, err
+	last := len(segments) - 1
+	if slices.ContainsFunc(segments[:last], func(s string) bool { return slices.Contains(others, s) }) {
+		return plain, 0
+	}
+	if last > 0 {
+		if m, ok := byName[segments[last-1]+"."+segments[last]]; ok {
+			return m.role, m.rank
 		}
-		key = append(key, f)
+		if bare[segments[last]] {
+			return plain, 0
+		}
 	}
-	return at, key, nil
+	m, ok := byName[segments[last]]
+	if !ok {
+		m, ok = byName[withoutHeaderPrefix(segments[last])]
+		ok = ok && m.role == forwarded
+	}
+	if !ok || last > 0 && m.role.topOnly() {
+		return plain, 0
+	}
+	return m.role, m.rank
 }
 
-// value returns a raw value as a part of the key: an ip as its network, a path
-// without its query.
-func (f namedField) value(raw []byte) []byte {
-	switch f.asked {
-	case "ip":
-		return network(raw)
-	case "path":
-		return withoutQuery(raw)
+// bare are the names that mean a client only where the field around them says
+// so, or at the top.
+var bare = map[string]bool{"ip": true, "client": true, "remote": true, "peer": true}
+
+// withoutHeaderPrefix cuts the words that servers write before the name of a
+// request's header.
+func withoutHeaderPrefix(name string) string {
+	for _, prefix := range []string{"requestheader", "reqheader", "request", "req", "http", "header", "cs"} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			return rest
+		}
 	}
-	return raw
+	return name
+}
+
+// squeeze returns a name in lower case, with its letters and digits alone.
+func squeeze(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		}
+		return -1
+	}, name)
 }

@@ -7,14 +7,19 @@ import (
 )
 
 // newTestParser returns a parser of the format, prepared with the sample.
-func newTestParser(t *testing.T, format, keyText, timeField string, sample ...string) parser {
-	var lines [][]byte
-	for _, s := range sample {
-		lines = append(lines, []byte(s))
-	}
-	p, err := parserOf(format, lines, Options{TimeField: timeField, Key: key(t, keyText)})
+func newTestParser(t *testing.T, format, keyText, timeField string, lines ...string) *file {
+	p, err := newParser(Options{Format: format, TimeField: timeField, Key: key(t, keyText)}, lines...)
 	require.NoError(t, err)
 	return p
+}
+
+func newParser(o Options, lines ...string) (*file, error) {
+	s := sample{first: 1}
+	for _, line := range lines {
+		s.lines = append(s.lines, []byte(line))
+	}
+	f, _, err := newFile(s, o)
+	return f, err
 }
 
 func TestJSONLines(t *testing.T) {
@@ -36,7 +41,7 @@ func TestJSONLines(t *testing.T) {
 		{"escapes", "user", "", `{"ts":1773496200,"user":"a\"\u00e9"}`, at, `a"é`},
 		{"inside", "http.client.id", "", `{"ts":1773496200,"http":{"client":{"id":"x"}}}`, at, "x"},
 		{"a name with a dot", "a.b", "", `{"ts":1773496200,"a.b":"x"}`, at, "x"},
-		{"time inside", "ip", "event.at", `{"event":{"at":1773496200},"ip":"h"}`, at, "h"},
+		{"time inside", "ip", "event.at", `{"event":{"at":1773496200},"ip":"1.2.3.4"}`, at, "1.2.3.4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newTestParser(t, JSON, tt.key, tt.timeField, tt.line)
@@ -46,7 +51,7 @@ func TestJSONLines(t *testing.T) {
 }
 
 func TestJSONLinesThatLackSomething(t *testing.T) {
-	p := newTestParser(t, JSON, "user", "", `{"ts":1,"user":"u"}`)
+	p := newTestParser(t, JSON, "user", "", `{"ts":1773496200,"user":"u"}`)
 	for line, want := range map[string]parsed{
 		`{"ts":1773496200,"user":null}`:        {at: "2026-03-14T13:50:00Z", key: "-"},
 		`{"ts":1773496200,"user":""}`:          {at: "2026-03-14T13:50:00Z", key: "-"},
@@ -54,15 +59,15 @@ func TestJSONLinesThatLackSomething(t *testing.T) {
 		`{"ts":1773496200,"user":{"id":1}}`:    {at: "2026-03-14T13:50:00Z", key: "-"},
 		`{"ts":1773496200,"user":["a"]}`:       {at: "2026-03-14T13:50:00Z", key: "-"},
 		`{"ts":1773496200}`:                    {at: "2026-03-14T13:50:00Z", key: "-"},
-		`{"user":"u"}`:                         {err: `no field "ts" for the time`},
-		`{"ts":null,"user":"u"}`:               {err: `no field "ts" for the time`},
-		`{"ts":"noon","user":"u"}`:             {err: `"noon" is no time: want RFC 3339, or seconds or milliseconds since 1970`},
-		`{"ts":-5,"user":"u"}`:                 {err: `"-5" is no time: want RFC 3339, or seconds or milliseconds since 1970`},
-		`{"ts":99999999999,"user":"u"}`:        {err: `"99999999999" is no time: want RFC 3339, or seconds or milliseconds since 1970`},
+		`{"user":"u"}`:                         {err: `the line lacks the field "ts", which holds the time`},
+		`{"ts":null,"user":"u"}`:               {err: `the line lacks the field "ts", which holds the time`},
+		`{"ts":"noon","user":"u"}`:             {err: `"noon" is no time: want RFC 3339, the time of access logs, or seconds or milliseconds since 1970`},
+		`{"ts":-5,"user":"u"}`:                 {err: `"-5" is no time: want RFC 3339, the time of access logs, or seconds or milliseconds since 1970`},
+		`{"ts":99999999999,"user":"u"}`:        {err: `"99999999999" is no time: want RFC 3339, the time of access logs, or seconds or milliseconds since 1970`},
 		`{"ts":"2300-01-01T00:00:00Z"}`:        {err: "the time is not between 1970 and 2200"},
-		`{"ts":1773496200,"user":"u"`:          {err: "no JSON object: unexpected end of JSON input"},
-		`[]`:                                   {err: "no JSON object: json: cannot unmarshal array into Go value of type logs.object"},
-		`{"ts":1773496200,"user":"u"} {"a":1}`: {err: "no JSON object: invalid character '{' after top-level value"},
+		`{"ts":1773496200,"user":"u"`:          {err: "no JSON object on one line: unexpected end of JSON input"},
+		`[]`:                                   {err: "no JSON object, but an array: write each object on a line of its own (jq -c '.[]')"},
+		`{"ts":1773496200,"user":"u"} {"a":1}`: {err: "no JSON object on one line: invalid character '{' after top-level value"},
 	} {
 		if got := parse(t, p, line); got != want {
 			t.Errorf("%s is read as %+v, want %+v", line, got, want)
@@ -71,17 +76,17 @@ func TestJSONLinesThatLackSomething(t *testing.T) {
 }
 
 func TestFieldsThatJSONLacks(t *testing.T) {
-	sample := [][]byte{[]byte(`{"ts":1,"client":{"id":2}}`), []byte(`{"ts":1,"level":"info"}`), []byte("no JSON")}
-	_, err := newJSON(sample, Options{Key: key(t, "tenant")})
-	require.EqualError(t, err, `the log has no field "tenant", but client.id, level, ts`)
-	_, err = newJSON(sample, Options{Key: key(t, "level"), TimeField: "at"})
-	require.EqualError(t, err, `the log has no field "at", but client.id, level, ts`)
-	_, err = newJSON([][]byte{[]byte(`{"a":1}`)}, Options{Key: key(t, "a")})
+	lines := []string{`{"ts":1778051289,"client":{"id":2}}`, `{"ts":1778051289,"level":"info"}`, "no JSON"}
+	_, err := newParser(Options{Key: key(t, "tenant")}, lines...)
+	require.EqualError(t, err, `the log has no field "tenant", but ts, client.id, level`)
+	_, err = newParser(Options{Key: key(t, "level"), TimeField: "at"}, lines...)
+	require.EqualError(t, err, `the log has no field "at", but ts, client.id, level`)
+	_, err = newParser(Options{Key: key(t, "a")}, `{"a":1}`)
 	require.EqualError(t, err, "no field of the usual names holds the time: name it with -time-field; the log has a")
 }
 
 func TestCSVRows(t *testing.T) {
-	p := newTestParser(t, CSV, "client+note", "when", "when,client,note", "")
+	p := newTestParser(t, CSV, "client+note", "when", "when,client,note")
 	const at = "2026-03-14T13:50:00Z"
 	for line, want := range map[string]parsed{
 		"1773496200,c,n":                {at: at, key: "c|n"},
@@ -94,9 +99,9 @@ func TestCSVRows(t *testing.T) {
 		"1773496200,c,n,":               {err: "4 values for 3 columns"},
 		`1773496200,"c,n`:               {err: "the quotes around a value do not end"},
 		`1773496200,"c"d,n`:             {err: "text behind a value in quotes"},
-		"noon,c,n":                      {err: `"noon" is no time: want RFC 3339, or seconds or milliseconds since 1970`},
+		"noon,c,n":                      {err: `"noon" is no time: want RFC 3339, the time of access logs, or seconds or milliseconds since 1970`},
 		"when,client,note":              {err: errHeader.Error()},
-		"":                              {err: "1 values for 3 columns"},
+		"":                              {err: errHeader.Error()},
 	} {
 		if got := parse(t, p, line); got != want {
 			t.Errorf("%s is read as %+v, want %+v", line, got, want)
@@ -105,15 +110,15 @@ func TestCSVRows(t *testing.T) {
 }
 
 func TestOtherSeparators(t *testing.T) {
-	p := newTestParser(t, CSV, "ip", "", "time;ip", "")
+	p := newTestParser(t, CSV, "user", "", "time;user")
 	require.Equal(t, "1,2", parse(t, p, "1773496200;1,2").key)
-	p = newTestParser(t, CSV, "ip", "", "ip\ttime", "")
+	p = newTestParser(t, CSV, "user", "", "user\ttime")
 	require.Equal(t, "x", parse(t, p, "x\t1773496200").key)
 }
 
 func TestFieldsThatCSVLacks(t *testing.T) {
-	_, err := newCSV([][]byte{[]byte("time,client")}, Options{Key: key(t, "user")})
+	_, err := newParser(Options{Key: key(t, "user")}, "time,client", "1778051289,c")
 	require.EqualError(t, err, `the log has no field "user", but time, client`)
-	_, err = newCSV([][]byte{[]byte("when,client")}, Options{Key: key(t, "client")})
+	_, err = newParser(Options{Key: key(t, "client"), Format: CSV}, "when,client", "1778051289,c")
 	require.ErrorContains(t, err, "name it with -time-field; the log has when, client")
 }

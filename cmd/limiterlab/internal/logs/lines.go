@@ -8,9 +8,8 @@ import (
 )
 
 const (
-	maxLine    = 1 << 20  // bytes; longer lines are skipped
-	sampleSize = 64 << 10 // bytes of a file from which its format is detected
-	maxSample  = 100      // lines of a sample
+	maxLine   = 1 << 20 // bytes; longer lines are skipped
+	maxSample = 2000    // lines from which the format of a file is detected
 )
 
 // lines reads lines of bounded length.
@@ -55,24 +54,32 @@ func (l lines) skip() error {
 	}
 }
 
-// sample returns the first lines that are not empty, without consuming them.
-func (l lines) sample() [][]byte {
-	head, err := l.r.Peek(sampleSize)
-	if err == nil && bytes.IndexByte(head, '\n') < 0 {
-		head, err = l.r.Peek(maxLine)
-	}
+// sample is the beginning of a file.
+type sample struct {
+	lines [][]byte // lines that are not empty
+	first int      // number of the first of them, from 1
+}
+
+// sample returns the first lines, without consuming them.
+func (l lines) sample() (s sample) {
+	head, err := l.r.Peek(maxLine)
 	if err == nil { // there is more, and the last line may not be whole
 		if end := bytes.LastIndexByte(head, '\n'); end >= 0 {
 			head = head[:end]
 		}
 	}
-	var sample [][]byte
+	number := 0
 	for line := range bytes.Lines(head) {
-		if line = trimEnd(line); !blank(line) && len(sample) < maxSample {
-			sample = append(sample, bytes.Clone(line))
+		number++
+		if line = trimEnd(line); blank(line) || len(s.lines) == maxSample {
+			continue
 		}
+		if s.first == 0 {
+			s.first = number
+		}
+		s.lines = append(s.lines, bytes.Clone(line))
 	}
-	return sample
+	return s
 }
 
 func trimEnd(line []byte) []byte {

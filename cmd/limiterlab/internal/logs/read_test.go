@@ -18,6 +18,20 @@ const (
 	lineB = `2.2.2.2 - - [14/Mar/2026:13:50:01 +0100] "GET / HTTP/1.1" 200 1`
 )
 
+// TestFewUnreadableLinesAreNoFault: at most one in ten lines of a file may be
+// unreadable.
+func TestFewUnreadableLinesAreNoFault(t *testing.T) {
+	for lines, want := range map[int]string{9: "", 8: "1 of 9 lines could not be read, more than one in 10; the first is line 9: no time in brackets: \"x\""} {
+		_, c, err := read(t, strings.Repeat(lineA+"\n", lines)+"x\n")
+		require.Equal(t, 1, c.Unparsed)
+		if want == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, want)
+		}
+	}
+}
+
 // read writes files of the given contents, reads them by the key ip, and
 // returns the keys.
 func read(t *testing.T, contents ...string) (keys []string, c Counts, err error) {
@@ -91,10 +105,10 @@ func TestEmptyFilesAreNoFault(t *testing.T) {
 
 func TestUnreadableLinesAreCountedAndShown(t *testing.T) {
 	long := strings.Repeat("x", 500)
-	keys, c, err := read(t, lineA+"\nfirst\n\n"+long+"\nthird\n\xff\n"+lineB+"\n")
+	keys, c, err := read(t, lineA+"\nfirst\n\n"+long+"\nthird\n\xff\n"+strings.Repeat(lineB+"\n", 35))
 	require.NoError(t, err)
-	require.Len(t, keys, 2)
-	require.Equal(t, 6, c.Lines)
+	require.Len(t, keys, 36)
+	require.Equal(t, 40, c.Lines)
 	require.Equal(t, 4, c.Unparsed)
 	require.Len(t, c.Examples, maxExamples)
 	require.Equal(t, 2, c.Examples[0].Line)
@@ -107,20 +121,20 @@ func TestLinesAreBounded(t *testing.T) {
 	for _, length := range []int{maxLine - 1, maxLine, maxLine + 1, 3 * maxLine} {
 		for _, end := range []string{"", "\n" + lineB} {
 			keys, c, err := read(t, lineA+"\n"+strings.Repeat("x", length)+end)
-			require.NoError(t, err)
+			require.ErrorContains(t, err, "lines could not be read, more than one in 10; the first is line 2:")
 			require.Equal(t, 1, c.Unparsed, "length %d", length)
 			require.Equal(t, strings.Count(end, "\n"), len(keys)-1)
 			require.Len(t, c.Examples[0].Text, exampleLength+len("…"))
 		}
 	}
 	_, c, err := read(t, lineA+"\n"+strings.Repeat("x", maxLine+1))
-	require.NoError(t, err)
+	require.Error(t, err)
 	require.ErrorContains(t, c.Examples[0].Why, "longer than")
 }
 
 func TestALongFirstLineHidesNoFormat(t *testing.T) {
-	keys, _, err := read(t, strings.Repeat("x", 2*sampleSize)+"\n"+lineA+"\n")
-	require.NoError(t, err)
+	keys, _, err := read(t, strings.Repeat("x", maxLine/2)+"\n"+lineA+"\n")
+	require.ErrorContains(t, err, "1 of 2 lines could not be read")
 	require.Equal(t, []string{"1.1.1.1"}, keys)
 }
 
@@ -138,7 +152,7 @@ func TestCutGzipGivesWhatItHolds(t *testing.T) {
 func TestAFileThatCannotBeReadNamesItsFirstLine(t *testing.T) {
 	keys, _, err := read(t, "<html>\n<body>\n", lineA)
 	require.ErrorIs(t, err, ErrNotUnderstood)
-	require.ErrorContains(t, err, `it begins with "<html>"`)
+	require.ErrorContains(t, err, `line 1: it is in none of the formats: "<html>"`)
 	for _, format := range Formats {
 		require.ErrorContains(t, err, format)
 	}

@@ -52,7 +52,7 @@ type Waiting struct {
 // and do not overlap.
 func Compare(l limiter.Limit, requests []trace.Request, outages []trace.Span, end, bin time.Duration) Result {
 	r := Result{Limit: l, End: end, Phases: trace.Phases(outages, end), Bin: bin}
-	r.Asked = r.replay("asked for", requests, everything)
+	r.Asked = r.replay("requested", requests, everything)
 	r.Central = r.replay("one central bucket", requests, Central(l))
 	r.Measured = r.replay("this limiter", requests, Measured())
 	r.replayFallbacks(requests)

@@ -259,7 +259,7 @@ func TestAFleetThatSharesNothing(t *testing.T) {
 	for _, o := range f.Outcomes {
 		admitted[o.Name] = o.Allowed
 	}
-	require.Equal(t, 14, admitted["asked for"])
+	require.Equal(t, 14, admitted["requested"])
 	require.Equal(t, 5, admitted["one central bucket"])
 	require.Equal(t, 10, admitted["private full limit"])
 	require.Equal(t, 4, admitted["private limit/N"])

@@ -154,7 +154,7 @@ func (r *Replay) fleetResult() *Fleet {
 	return &Fleet{
 		Processes: f.n, ByKey: r.ByKey, Burst: int(burstOf(r.Limit, f.n)), Lost: f.lost.public(),
 		Outcomes: []Outcome{
-			{"asked for", r.central.requests},
+			{"requested", r.central.requests},
 			{"one central bucket", r.central.requests - r.central.denied},
 			{"this limiter, never reaching Redis", f.allowed.share},
 			{"private full limit", f.allowed.private},
@@ -164,7 +164,7 @@ func (r *Replay) fleetResult() *Fleet {
 }
 
 // policyNames are the names of the policies, in the order of [admitted].
-var policyNames = [policies]string{"asked for", "one central bucket", "this limiter", "fail open", "fail closed", "private full limit"}
+var policyNames = [policies]string{"requested", "one central bucket", "this limiter", "fail open", "fail closed", "private full limit"}
 
 func (r *Replay) outageResult() *Outage {
 	o := r.outage

@@ -67,7 +67,7 @@ func (p *Printer) Second(s Second) {
 
 func (p *Printer) header() {
 	cells := byProcess(make([]int, p.processes))
-	callers := "asked"
+	callers := "requests"
 	if p.waiting {
 		callers = "waiting"
 	}

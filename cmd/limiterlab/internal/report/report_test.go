@@ -22,7 +22,7 @@ func result(before, outage, after int) model.Result {
 		End:        at(9),
 		Bin:        at(3),
 		Phases:     trace.Phases([]trace.Span{{From: at(3), To: at(6)}}, at(9)),
-		Asked:      model.Outcome{Name: "asked for", PerPhase: phases(3000, 3000, 3000)},
+		Asked:      model.Outcome{Name: "requested", PerPhase: phases(3000, 3000, 3000)},
 		Central:    model.Outcome{Name: "one central bucket", PerPhase: phases(1000, 1000, 1000)},
 		Measured:   model.Outcome{Name: "this limiter", PerPhase: phases(before, outage, after)},
 		FailOpen:   model.Outcome{Name: "fail open", PerPhase: phases(1000, 3000, 1010)},
@@ -43,7 +43,7 @@ Admitted under 1000/s burst 100, and as a ratio to one central bucket fed the sa
 
                                   before              outage               after           whole run
                              0.0 – 3.0 s         3.0 – 6.0 s         6.0 – 9.0 s
-asked for                   3,000  3.000        3,000  3.000        3,000  3.000        9,000  3.000
+requested                   3,000  3.000        3,000  3.000        3,000  3.000        9,000  3.000
 one central bucket          1,000  1.000        1,000  1.000        1,000  1.000        3,000  1.000
 this limiter                1,001  1.001          950  0.950    1,234,567 1234.567    1,236,518 412.173
 fail open                   1,000  1.000        3,000  3.000        1,010  1.010        5,010  1.670
@@ -130,7 +130,7 @@ func TestPrinter(t *testing.T) {
 		States: []string{"connecting", "connecting"}, Ages: []time.Duration{-1, time.Hour},
 	})
 	require.Equal(t, `  start   process 1: hello
-   time     asked  admitted  by process   last exchange  state
+   time  requests  admitted  by process   last exchange  state
     1 s     2,981     1,120   1000   120      70 ms ago  synced
  1.20 s   Redis is stopped
     2 s        10         3      1     2      1.5 s ago  1 degraded, 1 synced
@@ -173,7 +173,7 @@ func TestIntroOfWaitingCallers(t *testing.T) {
 	var b strings.Builder
 	Intro(&b, Facts{Limit: limiter.Limit{Rate: 1000, Burst: 100}, Rates: []float64{2000, 1000}, Workers: 20})
 	require.Contains(t, b.String(), "\nEach has 20 workers: a worker waits for a token, works for 10ms, and waits again.\n")
-	require.NotContains(t, b.String(), "asked")
+	require.NotContains(t, b.String(), "requested")
 }
 
 func TestThousands(t *testing.T) {

@@ -65,7 +65,7 @@ func Page(s Summary) ([]byte, error) {
 	if s.Suggestion != nil {
 		p.Suggestion = &words{suggestionTitle(s.Suggestion), suggestion(s.Suggestion)}
 	}
-	for _, n := range s.notes() {
+	for _, n := range append(s.Doubts(), s.notes()...) {
 		p.Notes = append(p.Notes, strings.TrimSpace(n))
 	}
 	var b bytes.Buffer
@@ -94,7 +94,7 @@ func (s Summary) fleetSection() *section {
 	if f == nil {
 		return nil
 	}
-	t := table{Head: []string{"", "admitted", "of asked", "of central"}}
+	t := table{Head: []string{"", "admitted", "of requests", "of central"}}
 	for _, o := range f.Outcomes {
 		t.Rows = append(t.Rows, row{o.Name, []cell{
 			{Value: report.Thousands(o.Allowed)},

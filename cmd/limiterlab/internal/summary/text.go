@@ -45,7 +45,7 @@ const barWidth = 40
 
 func (s Summary) textOver(w io.Writer) {
 	title(w, fmt.Sprintf("Denied over time, each %v", s.Coarse.Width))
-	fmt.Fprintf(w, "%-19s %13s %13s\n", "from", "asked for", "denied")
+	fmt.Fprintf(w, "%-19s %13s %13s\n", "from", "requests", "denied")
 	most := 0
 	for _, b := range s.Coarse.Bins {
 		most = max(most, b.Denied)
@@ -63,9 +63,9 @@ func (s Summary) textFleet(w io.Writer) {
 		return
 	}
 	title(w, s.fleetTitle())
-	fmt.Fprintf(w, "%-36s %13s %10s %10s\n", "", "admitted", "of asked", "of central")
+	fmt.Fprintf(w, "%-36s %13s %12s %12s\n", "", "admitted", "of requests", "of central")
 	for _, o := range f.Outcomes {
-		fmt.Fprintf(w, "%-36s %13s %10s %10s\n", o.Name, report.Thousands(o.Allowed),
+		fmt.Fprintf(w, "%-36s %13s %12s %12s\n", o.Name, report.Thousands(o.Allowed),
 			percent(o.Allowed, s.Requests), report.Ratio(o.Allowed, s.Allowed()))
 	}
 }
