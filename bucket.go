@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +18,6 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/keyform"
 	"github.com/seed-e56e777b/limiter/internal/limittext"
 	"github.com/seed-e56e777b/limiter/internal/mono"
-	"github.com/seed-e56e777b/limiter/internal/news"
 	"github.com/seed-e56e777b/limiter/internal/table"
 	"github.com/seed-e56e777b/limiter/internal/waitqueue"
 )
@@ -286,28 +284,37 @@ func (k *lockedKey) hold(until, now int64) {
 	k.account.Hold(&k.bucket, until, now)
 }
 
-// reportHold makes a hold of this process due for the fleet: in the next round, and at
-// once if the key was not held before.
-func (k *lockedKey) reportHold(before, now int64) {
-	lo, a := k.shard.local, k.account
-	if len(lo.parts) == 0 {
-		return
+// receiveHold applies a hold in the news, or one of this process after a reset in the
+// news.
+func (lo *local) receiveHold(field string, until int64, own bool, now int64) {
+	lo.holds.Put(field, until, own)
+	var k lockedKey
+	if lo.findField(&k, field, now) {
+		k.hold(until, now)
+		k.close()
 	}
-	it := news.Item{Field: strings.Clone(k.field()), TAT: a.TAT, HeldUntil: a.HeldUntil}
-	due := a.Soonest(now, lo.params.Load())
-	if before <= now {
-		due = dueUrgent
-		lo.urgent.Store(true)
-	}
-	if k.exchanges() {
-		it.Limit = k.bucket.ExchangeLimit()
-		a.Mark(account.FloorDue, true)
-		if !a.Frozen {
-			k.scheduleBy(due)
+}
+
+// holdAgain applies a hold to a key that was not in memory, though it may have ended; 0:
+// there is none.
+func (k *lockedKey) holdAgain(until, now int64) {
+	switch {
+	case until > now:
+		k.hold(until, now)
+	case until != 0 && k.bucket.Shared():
+		k.bucket.Level = min(k.bucket.Level, k.bucket.Rate*mono.Elapsed(now-until))
+		if k.exchanges() {
+			k.account.HeldUntil = until
+			k.endHold(now)
 		}
 	}
-	lo.news.Put(it)
-	lo.holds.Put(it)
+}
+
+// endHold ends a hold whose time has passed.
+func (k *lockedKey) endHold(now int64) {
+	if k.account.EndHold(&k.bucket, now) && !k.account.Frozen {
+		k.scheduleBy(now)
+	}
 }
 
 // heldUntil returns the instant before which nothing of the key is admitted; 0: none.
@@ -477,7 +484,7 @@ func (r Reservation) Cancel() {
 			r.unreserve(&k, n)
 		}
 	}
-	k.account.KeepHeld(&k.bucket, now)
+	k.account.KeepHeld(&k.bucket, 0, now)
 	k.close()
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
+
+	"github.com/seed-e56e777b/limiter/internal/exchange"
 )
 
 // attempts are the ways in which a test requests tokens of a key. They report whether
@@ -146,8 +148,129 @@ func TestHoldAndLimit(t *testing.T) {
 	})
 }
 
-// TestHoldOutlivesAll: no operation on a held key, or on the others, ends the hold, except
-// Reset.
+// TestHoldEndsInTime: a hold is time. No change of limit and no refund makes it longer, and
+// none lets a burst through at its end.
+func TestHoldEndsInTime(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		for name, meanwhile := range map[string]func(l *Limiter){
+			"nothing": func(*Limiter) {},
+			"refund":  func(l *Limiter) { l.Refund("k", 80) },
+			"limit": func(l *Limiter) {
+				_ = l.SetLimit(Per(10, time.Second))
+				_ = l.SetLimit(Limit{Rate: rate.Inf})
+				_ = l.SetLimit(Per(100, time.Second))
+			},
+			"evicted": func(l *Limiter) {
+				_ = l.SetLimit(Per(1000, time.Second))
+				for i := range 200 {
+					l.Allow(fmt.Sprint(i))
+				}
+				_ = l.SetLimit(Per(100, time.Second))
+			},
+		} {
+			t.Run(fmt.Sprint(n, " processes, ", name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFleet(t, n, Config{Limit: Per(100, time.Second), Processes: n, MaxKeys: 64})
+					defer f.close()
+					until(t, "synced", func() bool { return f.members[0].Status().State == Synced })
+					l := f.members[0].Limiter
+					l.AllowN("k", 80)
+					time.Sleep(time.Second)
+					l.Hold("k", 10*time.Second)
+					end := time.Now().Add(10 * time.Second)
+					time.Sleep(time.Second)
+					for _, m := range f.members {
+						meanwhile(m.Limiter)
+					}
+					r := l.Peek("k")
+					require.InDelta(t, 9, r.RetryAfter.Seconds(), 0.2, "%+v", r)
+					time.Sleep(time.Until(end))
+					admitted := 0
+					for time.Since(end) < time.Second {
+						for _, m := range f.members {
+							for m.Allow("k") {
+								admitted++
+							}
+						}
+						time.Sleep(time.Millisecond)
+					}
+					require.InDelta(t, 100, admitted, 12)
+				})
+			})
+		}
+	}
+}
+
+// TestHoldsOfManyKeys: more holds than the fleet keeps pieces of news, in one process with
+// few keys in memory, reach the others and stay.
+func TestHoldsOfManyKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, Config{Limit: Per(10, time.Second), Processes: 2, MaxKeys: 64})
+		defer f.close()
+		until(t, "synced", func() bool { return f.members[0].Status().State == Synced })
+		const keys = exchange.NewsKept + 2000
+		key := func(i int) string { return fmt.Sprint("k", i) }
+		for i := range keys {
+			f.members[0].Hold(key(i), time.Hour)
+		}
+		time.Sleep(5 * time.Second)
+		for i := range keys { // other news
+			f.members[0].Charge(fmt.Sprint("low", i), 1000)
+		}
+		time.Sleep(15 * time.Second)
+		for n, m := range f.members {
+			for i := range keys {
+				require.False(t, m.Allow(key(i)), "%s in process %d", key(i), n)
+			}
+		}
+		late := f.join(Config{Limit: Per(10, time.Second), Processes: 2})
+		time.Sleep(15 * time.Second) // they are announced again
+		for i := range keys {
+			require.False(t, late.Peek(key(i)).Allowed, key(i))
+		}
+	})
+}
+
+// TestHoldAndReset: whatever their order in the fleet, afterwards all processes have the key
+// held, or none.
+func TestHoldAndReset(t *testing.T) {
+	for _, lim := range []Limit{Per(10, time.Second), {Rate: rate.Inf}} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, 3, Config{Limit: lim, Processes: 3})
+			defer f.close()
+			until(t, "synced", func() bool { return f.members[0].Status().State == Synced })
+			for i := range 60 {
+				key, ctx := fmt.Sprint("k", i), context.Background()
+				f.members[0].Hold(key, time.Hour)
+				time.Sleep(time.Duration(i) * 5 * time.Millisecond)
+				require.NoError(t, f.members[i%2].Reset(ctx, key))
+				again := i%4 == 0
+				if again {
+					f.members[0].Hold(key, 2*time.Second)
+				}
+				time.Sleep(time.Second)
+				var held []bool
+				for _, m := range f.members {
+					held = append(held, !m.Peek(key).Allowed)
+				}
+				require.Equal(t, held[0], held[1], "%d: %v", i, held)
+				require.Equal(t, held[0], held[2], "%d: %v", i, held)
+				if i%2 == 0 {
+					require.Equal(t, again, held[0], "%d: by the holder itself", i)
+				}
+				if again {
+					time.Sleep(2 * time.Second)
+					for j, m := range f.members {
+						require.True(t, m.Peek(key).Allowed, "%d: process %d, after the second hold", i, j)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestHoldOutlivesAll: no operation on a held key ends the hold, except Reset, nor does
+// that other keys take its place in memory.
 func TestHoldOutlivesAll(t *testing.T) {
 	limits := []Limit{Per(1000, time.Second), Per(5, time.Minute), {Rate: rate.Inf}, Per(100, time.Second).WithBurst(1), {}}
 	rapid.Check(t, func(rt *rapid.T) {

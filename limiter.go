@@ -357,7 +357,7 @@ func (k *lockedKey) refund(now, n int64) {
 		k.flush(now)
 		k.giveBack(now, n)
 		k.bucket.Refund(now, float64(n))
-		k.account.KeepHeld(&k.bucket, now)
+		k.account.KeepHeld(&k.bucket, 0, now)
 	}
 	k.close()
 }
@@ -388,13 +388,16 @@ const longestHold = 30 * 24 * time.Hour
 
 // Hold admits nothing of a key until d has passed: for calls to a server that said when to
 // come again, such as by Retry-After. The bucket is empty then, and fills as ever. The
-// fleet follows within two rounds, also by processes that see the key for the first time,
-// and also if Redis loses its data.
+// fleet follows within two rounds (thousands of holds at once take some more), also by
+// processes that see the key for the first time. Each process keeps its latest 65,536
+// holds, and announces its own again every 10 seconds: also those that start later follow,
+// and a Redis that has lost its data knows them again.
 //
-// The longest hold counts; [Limiter.Reset] ends it. Refunds shorten no hold. Callers in
+// The longest hold counts. [Limiter.Reset] ends those that have reached the process that
+// resets. A refund or a change of limit makes no hold shorter or longer. Callers in
 // [Limiter.Wait] go on waiting; reservations made before stay. A key without a limit
-// ([rate.Inf]) can be held too, a key in shadow mode is not. A d of 0 or less does nothing,
-// one above 30 days counts as 30 days.
+// ([rate.Inf]) can be held too. In shadow mode a held key is admitted, here, as if it was
+// denied by its limit. A d of 0 or less does nothing, one above 30 days counts as 30 days.
 func (l *Limiter) Hold(key string, d time.Duration) {
 	if d <= 0 {
 		return
@@ -406,10 +409,10 @@ func (l *Limiter) Hold(key string, d time.Duration) {
 	}
 	var k lockedKey
 	l.acquire(&k, key, now)
-	before := k.heldUntil()
-	if until := mono.Add(now, min(d, longestHold)); until > before {
+	if until := mono.Add(now, min(d, longestHold)); until > k.heldUntil() {
 		k.hold(until, now)
-		k.reportHold(before, now)
+		l.local.holds.Put(strings.Clone(k.field()), until, true)
+		l.local.urgent.Store(true)
 	}
 	k.close()
 }

@@ -59,7 +59,7 @@ type local struct {
 	urgent    atomic.Bool                    // true if a key is due at once
 	frozen    atomic.Int64                   // number of keys in reports without a reply
 	news      *news.Table                    // received news, and debts of evicted keys
-	holds     news.Queue                     // holds of this process to announce
+	holds     news.Holds                     // holds of this process, and received ones
 	recall    *recaller                      // TATs of evicted keys
 	localKeys sync.Map                       // local keys in memory by field, if there is a secret: a field does not show its key then
 	base      time.Time                      // base of the limiter's clock
@@ -282,6 +282,9 @@ func (k *lockedKey) load(sh *shard, ref table.Ref, now int64) {
 		k.account = sh.accounts.At(ref.Account)
 		k.bucket.Grant = k.account.Grant
 		k.bucket.LastEvent = max(ref.At, k.account.LastEvent)
+		if h := k.account.HeldUntil; h != 0 && h <= now {
+			k.endHold(now)
+		}
 	case k.needsAccount():
 		k.lengthen()
 	default:
@@ -646,8 +649,8 @@ func (k *lockedKey) initialize(localKey string, recalled int64) (owes bool) {
 		k.openAccount(it, now)
 	}
 	owes = k.restore(recalled, it, now)
-	if it.HeldUntil > now {
-		k.hold(it.HeldUntil, now)
+	if !lo.holds.Empty() {
+		k.holdAgain(lo.holds.Until(k.field()), now)
 	}
 	return owes
 }
@@ -981,6 +984,7 @@ func (sh *shard) orphanDueShardLocked(a *account.Account) int64 {
 func (sh *shard) forgetEvictedShardLocked(field string) {
 	sh.local.recall.table.Forget(sh.local.recallHashOf(field))
 	sh.local.news.Put(news.Item{Field: field, Reset: true})
+	sh.local.holds.Drop(field)
 	for _, o := range slices.Clone(sh.orphans) {
 		if o.field == field && !o.account.Frozen {
 			o.account.Usage = 0 // the reset replaces it, so that it does not count as dropped

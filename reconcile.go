@@ -72,9 +72,6 @@ func (k *lockedKey) openAccount(it news.Item, now int64) {
 		k.account.Others = float64(it.Demand) / account.AttemptsMilli / p.Tau.Seconds()
 		k.account.MeanOthers = float32(k.account.Others)
 	}
-	if k.account.Held(now) {
-		k.account.Hold(&k.bucket, k.account.HeldUntil, now)
-	}
 }
 
 // takeAccount gives a key without an account a new one.
@@ -153,7 +150,7 @@ func (k *lockedKey) renewShort(now int64) {
 // outage, or because no reply has renewed it.
 func (k *lockedKey) renew(now int64) {
 	a, b := k.account, &k.bucket
-	p, since := k.shard.local.params.Load(), k.staleSince()
+	p, since, debt := k.shard.local.params.Load(), k.staleSince(), k.account.Debt(&k.bucket, now)
 	switch {
 	case since != 0:
 		if a.StaleSince != since {
@@ -181,7 +178,7 @@ func (k *lockedKey) renew(now int64) {
 			k.redrawThreshold(p)
 		}
 	}
-	a.KeepHeld(b, now)
+	a.KeepHeld(b, debt, now)
 }
 
 // endOutage keeps the share that the key has at the end of an outage.
@@ -614,13 +611,14 @@ func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now in
 	defer k.closeReported()
 	k.flush(now)
 	if a := k.account; k.exchanges() {
+		debt := a.Debt(&k.bucket, now)
 		k.endOutage(now, p)
 		if a.Is(account.FloorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
 			a.TAT = mono.Add(a.TAT, k.bucket.ChargedTime(rec)) // Redis may have lost the charge too: the floor has to include it
 		}
 		byNews := a.KnownByNews()
 		a.ApplyReply(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, p)
-		a.KeepHeld(&k.bucket, now)
+		a.KeepHeld(&k.bucket, debt, now)
 		k.redrawThreshold(p)
 		overshoot = k.observeCharge(rec, r.Reply.Keys[i].Demand, byNews, out, now)
 	}
@@ -635,10 +633,8 @@ func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews boo
 	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
 	if a.TAT+int64(p.Interval+p.RTT) < a.AnnouncedTAT { // refunded or reset: the TAT fell by more than its instants differ between messages
 		a.AnnouncedTAT = 0
-		if !a.Held(now) { // a hold is still news
-			out.Drop(rec.Field)
-			k.shard.local.news.Put(news.Item{Field: rec.Field, Reset: true})
-		}
+		out.Drop(rec.Field)
+		k.shard.local.news.Put(news.Item{Field: rec.Field, Reset: true})
 	}
 	if !rec.Op.Charges() {
 		return 0
@@ -740,6 +736,9 @@ func (lo *local) heal(lost map[int]bool, now int64) {
 // key.
 func (lo *local) receive(it news.Item, now int64) {
 	var k lockedKey
+	if it.Reset {
+		lo.holds.Drop(it.Field)
+	}
 	if !lo.findField(&k, it.Field, now) {
 		if it.Reset {
 			lo.recall.table.Forget(lo.recallHashOf(it.Field))
@@ -752,18 +751,15 @@ func (lo *local) receive(it news.Item, now int64) {
 	k.flush(now)
 	lo.news.Put(it) // in place of older news, which would outlive the eviction of the key
 	switch p := lo.params.Load(); {
-	case it.HeldUntil > now:
-		k.hold(it.HeldUntil, now)
-		k.account.AnnouncedTAT = max(k.account.AnnouncedTAT, k.account.TAT)
 	case it.Reset && k.account != nil:
 		k.account.ReceiveReset(&k.bucket, now, p)
 	case k.exchanges():
-		pool := k.bucket.Mode == bucket.Pool
+		pool, debt := k.bucket.Mode == bucket.Pool, k.account.Debt(&k.bucket, now)
 		k.account.Receive(&k.bucket, bucket.UnderLimit(it.TAT, now, it.Limit, k.bucket.ExchangeLimit()), it.Demand, now, p)
 		if pool && k.bucket.Mode == bucket.Share {
 			k.redrawThreshold(p)
 		}
-		k.account.KeepHeld(&k.bucket, now)
+		k.account.KeepHeld(&k.bucket, debt, now)
 	}
 }
 
@@ -818,6 +814,9 @@ func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 		return
 	}
 	next, b := newBucket(lim, now), &k.bucket
+	if k.account.Held(now) {
+		b.Set(now, -k.account.Debt(b, now)) // a hold is time, and stays as it is
+	}
 	k.flags.mark(unlimited, next.Unlimited())
 	k.flags.mark(blocked, next.Burst == 0)
 	switch {
@@ -836,9 +835,7 @@ func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 		}
 		k.restore(k.shard.local.recall.table.Get(k.recallHash()), k.shard.local.newsOf(k, now), now)
 	}
-	if k.account.Held(now) {
-		k.account.Hold(b, k.account.HeldUntil, now)
-	}
+	k.account.KeepHeld(b, max(0, -b.LevelAt(now)), now)
 	k.setSlotLimit()
 	if k.flags.is(awaited) {
 		k.shard.local.queues.Refuse(k.key(), k.awaited(now))
@@ -925,19 +922,19 @@ type recaller struct {
 	limit bucket.Bucket // last default limit with a finite rate above 0, by which the TATs are; guarded by Limiter.changing
 }
 
-// remember keeps the TAT of a key that is evicted, its debt and its hold.
+// remember keeps the TAT of a key that is evicted, and its debt. A hold is in
+// local.holds.
 func (r *recaller) remember(k *lockedKey, now int64) {
-	it := news.Item{Own: true}
+	if !k.bucket.Shared() {
+		return
+	}
 	if k.account.Held(now) {
-		it.HeldUntil = k.account.HeldUntil
+		k.bucket.Set(now, -k.account.Debt(&k.bucket, now))
 	}
-	if k.bucket.Shared() {
-		it.TAT, it.Limit = k.fullAt(), k.bucket.ExchangeLimit()
-		r.table.Put(k.recallHash(), it.TAT, now)
-	}
-	if it.HeldUntil != 0 || it.Limit.Burst != 0 && k.inDebt(now) {
-		it.Field = strings.Clone(k.field())
-		r.debts.Put(it)
+	full := k.fullAt()
+	r.table.Put(k.recallHash(), full, now)
+	if k.inDebt(now) {
+		r.debts.Put(news.Item{Field: strings.Clone(k.field()), TAT: full, Limit: k.bucket.ExchangeLimit(), Own: true})
 	}
 }
 

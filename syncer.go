@@ -233,7 +233,7 @@ func (s *syncer) run() {
 
 // step starts the calls that are due, and publishes the status.
 func (s *syncer) step(now int64) {
-	s.local.holds.MoveTo(&s.outbox)
+	s.local.holds.Announce(&s.outbox, now)
 	s.updateStaleness(now)
 	if s.probing == nil && s.courier.ProbeDue(now) {
 		if b := s.courier.Probe(now, s.fleetCall(now)); !b.Empty() {
@@ -453,7 +453,7 @@ func (s *syncer) sendRestored(now int64) {
 	for _, it := range s.toRestore {
 		part := exchange.Partition(it.Field, len(s.local.parts))
 		switch r := (*report)(nil); {
-		case it.TAT <= now, it.Limit == exchange.Limit{}:
+		case it.TAT <= now:
 		case !s.courier.Usable(part):
 			wait = append(wait, it)
 		default:
@@ -463,7 +463,7 @@ func (s *syncer) sendRestored(now int64) {
 			}
 			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{})
 			full := time.Duration(it.Limit.Full) * time.Microsecond
-			r.Floor(len(r.Records)-1, max(min(it.TAT, mono.Add(now, full+bucket.LongestDebt)), it.HeldUntil))
+			r.Floor(len(r.Records)-1, min(it.TAT, mono.Add(now, full+bucket.LongestDebt)))
 		}
 	}
 	s.toRestore = wait
@@ -558,13 +558,8 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 // partitions. Because this process may have no lane in a partition, it would not notice
 // its loss. Holds are announced again.
 func (s *syncer) restoreNews(now int64) {
-	s.toRestore = s.local.news.All(now)
-	for _, it := range s.toRestore {
-		if it.HeldUntil > now {
-			s.outbox.Put(it)
-		}
-	}
-	s.toRestore = slices.DeleteFunc(s.toRestore, func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
+	s.local.holds.AnnounceAll()
+	s.toRestore = slices.DeleteFunc(s.local.news.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
 }
 
 // handleOutcome applies the outcome of one report, by its fate.
@@ -768,8 +763,9 @@ func asLimit(l exchange.Limit) Limit {
 	return Per(int(l.Burst), time.Duration(l.Full)*time.Microsecond)
 }
 
-// receive applies the news of a reply. Except that news of this process itself is passed
-// over, because it may be out of date by now.
+// receive applies the news of a reply. Except that news of keys that this process has
+// announced itself is passed over, because it may be out of date by now; holds, and
+// resets of held keys, are not.
 func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 	r := &c.Reply
 	if r.Latest < s.received { // the fleet's key has lost the news
@@ -782,20 +778,26 @@ func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 		s.ownNews[n.Field] = true
 	}
 	for _, n := range r.News {
-		if s.ownNews[n.Field] {
+		if s.ownNews[n.Field] && !n.Held && !(n.Reset && s.local.holds.Until(n.Field) > now) {
 			continue
 		}
+		later := int64(0) // end of a hold that came after the reset
 		if n.Reset {
+			later = max(s.outbox.HeldUntil(n.Field), s.local.holds.Pending(n.Field))
 			s.outbox.Drop(n.Field)
 		}
-		it := news.Item{
-			Field: strings.Clone(n.Field), Reset: n.Reset, Demand: n.Demand, Limit: n.Limit,
-			TAT: mono.Add(now, time.Duration(min(n.ToGo, bucket.MaxMicros))*time.Microsecond),
-		}
+		field, tat := strings.Clone(n.Field), mono.Add(now, time.Duration(min(n.ToGo, bucket.MaxMicros))*time.Microsecond)
 		if n.Held {
-			it.HeldUntil = min(it.TAT, mono.Add(now, longestHold))
+			until := min(tat, mono.Add(now, longestHold))
+			if p := s.local.params.Load(); !s.ownNews[field] || until > s.local.holds.Until(field)+int64(p.Interval+p.RTT) { // an own one comes back later by a trip
+				s.local.receiveHold(field, until, false, now)
+			}
+			continue
 		}
-		s.local.receive(it, now)
+		s.local.receive(news.Item{Field: field, Reset: n.Reset, Demand: n.Demand, Limit: n.Limit, TAT: tat}, now)
+		if later > now {
+			s.local.receiveHold(field, later, true, now)
+		}
 	}
 	if !s.behind {
 		clear(s.ownNews)

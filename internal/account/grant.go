@@ -201,8 +201,8 @@ func (a *Account) NextGrant(now int64, p *Params) time.Duration {
 }
 
 // SharedDelay returns the expected time until the shared bucket holds n tokens beyond the
-// unreported usage of this process, at least until the end of a hold.
+// unreported usage of this process, after a hold.
 func (a *Account) SharedDelay(b *bucket.Bucket, n float64, now int64) time.Duration {
 	level := min(b.Burst, a.SharedLevel(b, now, b.Rate)) - a.Unreported(b.Rate)
-	return max(bucket.Delay(level-n, b.Rate), time.Duration(a.HeldUntil-now))
+	return max(bucket.Delay(level-n, b.Rate), a.heldDelay(b, n, now))
 }

@@ -229,12 +229,12 @@ func (a *Account) Report(now int64, b *bucket.Bucket, p *Params) (rec exchange.R
 // owes returns how far ahead of now a late charge may leave the TAT, in microseconds. It
 // also returns the part of the charge that its callers know to owe:
 //
-//	full = b/r + debt/max(ρ, r/N),   owed = debt/r,   debt = max(0, −L)
+//	full = b/r + debt/max(ρ, r/N),   owed = debt/r
 //
-// A level below 0 is a debt of Charge and Reserve, or a part of the fleet's debt. Each
+// The debt ([Account.Debt]) is of Charge and Reserve, or a part of the fleet's. Each
 // process waits while the fleet repays it.
 func (a *Account) owes(b *bucket.Bucket, now int64, p *Params) (full, owed int64) {
-	debt := max(0, -b.LevelAt(now)) * 1e6
+	debt := a.Debt(b, now) * 1e6
 	return b.FullMicros() + int64(debt/max(b.Refill, b.Rate/p.Fleet)), int64(debt / b.Rate)
 }
 
@@ -266,10 +266,10 @@ func lateness(b *bucket.Bucket, p *Params) time.Duration {
 	return mono.Seconds(h * min(1, b.Rate*h/(2*b.Burst)))
 }
 
-// Floor returns the least TAT that Redis has to have after a loss, or for a hold: the
+// Floor returns the least TAT that Redis has to have after a loss, or after a hold: the
 // last known one, as far as it is believed.
 func (a *Account) Floor(b *bucket.Bucket, now int64) int64 {
-	return max(min(a.TAT, b.Furthest(now, bucket.LongestDebt)), a.heldTAT(b, now))
+	return min(a.TAT, b.Furthest(now, bucket.LongestDebt))
 }
 
 // OutlastsRedis reports whether a Redis that has lost the last known TAT needs it again:

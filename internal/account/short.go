@@ -121,7 +121,7 @@ func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now i
 	switch {
 	case a.Frozen, a.Queued != 0, a.InFlight != 0, a.Usage != 0, a.Attempts != 0, a.Marks&^inShort != 0:
 		return false
-	case a.AnnouncedTAT > now, a.RelearnUntil > now, a.HeldUntil > now, a.Reserved >= now, b.LastEvent > b.At, buffer.Attempts != buffer.Taken:
+	case a.AnnouncedTAT > now, a.RelearnUntil > now, a.HeldUntil != 0, a.Reserved >= now, b.LastEvent > b.At, buffer.Attempts != buffer.Taken:
 		return false
 	case a.RepliedAt == 0 && a.TAT != 0, a.RepliedAt != 0 && a.RepliedTAT != a.TAT && max(a.RepliedTAT, a.TAT) > now:
 		return false

@@ -72,11 +72,12 @@ func (o *Outbox) Put(it Item) bool {
 }
 
 // keepHold takes over the hold of an older item of the key, unless a longer one or a
-// reset came since.
+// reset came since. It takes over a reset, too, which is announced before the rest.
 func (it *Item) keepHold(older *Item) {
 	if !it.Reset {
 		it.HeldUntil = max(it.HeldUntil, older.HeldUntil)
 	}
+	it.Reset = it.Reset || older.Reset && it.HeldUntil != 0
 }
 
 // compare returns a number below 0 if a is announced before b. Resets come first, then
@@ -118,6 +119,14 @@ func (o *Outbox) Cut() []string {
 	return cut
 }
 
+// HeldUntil returns the end of a hold that waits to be announced; 0: none does.
+func (o *Outbox) HeldUntil(field string) int64 {
+	if it := o.waiting[field]; it != nil {
+		return it.HeldUntil
+	}
+	return 0
+}
+
 // Drop removes the item of a key, which no longer holds.
 func (o *Outbox) Drop(field string) {
 	delete(o.waiting, field)
@@ -139,16 +148,22 @@ func (o *Outbox) Take(most int, now int64) []exchange.News {
 	n := 0
 	for ; n < len(o.order) && len(list) < min(most, exchange.MaxAnnounced); n++ {
 		it := o.order[n]
-		delete(o.waiting, it.Field)
 		until, held := it.TAT, it.HeldUntil > now
+		if held && it.Reset && len(list)+1 == exchange.MaxAnnounced {
+			break // there is no room for both
+		}
+		delete(o.waiting, it.Field)
 		if held {
 			until = it.HeldUntil
 		} else if it.TAT <= now && !it.Reset {
 			continue // the bucket is full again
 		}
 		o.inCall = append(o.inCall, *it)
+		if held && it.Reset {
+			list = append(list, exchange.News{Field: it.Field, Reset: true})
+		}
 		list = append(list, exchange.News{
-			Field: it.Field, Reset: it.Reset, Held: held, Demand: it.Demand, Limit: it.Limit,
+			Field: it.Field, Reset: it.Reset && !held, Held: held, Demand: it.Demand, Limit: it.Limit,
 			ToGo: max(0, until-now) / int64(time.Microsecond),
 		})
 	}
@@ -166,54 +181,141 @@ func (o *Outbox) Announced() {
 // those of keys with a newer one.
 func (o *Outbox) PutBack() {
 	for _, it := range o.inCall {
-		if o.waiting[it.Field] == nil && !o.Put(it) {
+		if newer := o.waiting[it.Field]; newer != nil {
+			newer.keepHold(&it)
+			o.untidy = true
+		} else if !o.Put(it) {
 			o.cut = append(o.cut, it.Field)
 		}
 	}
 	o.Announced()
 }
 
-// holds reports whether the item says something of the key at an instant.
-func (it *Item) holds(now int64) bool { return max(it.TAT, it.HeldUntil) > now }
+// holdsKept is the number of holds in Holds: the latest.
+const holdsKept = 1 << 16
 
-// Queue passes news from any goroutine to that of the outbox: at most as much as an
-// Outbox has room for, the latest of each key. The zero Queue is ready for use.
-type Queue struct {
-	used  atomic.Bool
-	mu    sync.Mutex
-	items map[string]Item // by field
+// holdsKeptFor is the time for which a hold that has ended is kept, in nanoseconds: a key
+// that was not in memory begins with an empty bucket at its end.
+const holdsKeptFor = int64(10 * time.Minute)
+
+// HoldsEvery is the time, in nanoseconds, after which a process announces its holds
+// again: for processes that have started since, if the fleet no longer keeps that news,
+// and in case that it was lost.
+const HoldsEvery = int64(10 * time.Second)
+
+// Holds are the holds that a process knows of, its own and received ones, by field. The
+// zero Holds is ready for use, by any number of goroutines.
+type Holds struct {
+	used        atomic.Bool
+	mu          sync.Mutex
+	items       *simplelru.LRU[string, hold]
+	pending     map[string]struct{} // fields to announce
+	announcedAt int64               // instant of the last search for own holds
 }
 
-// Put adds an item. A full queue drops it.
-func (q *Queue) Put(it Item) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.items == nil {
-		q.items = map[string]Item{}
-	}
-	if older, ok := q.items[it.Field]; ok {
-		it.keepHold(&older)
-	} else if len(q.items) >= outboxSize {
-		return
-	}
-	q.items[it.Field] = it
-	q.used.Store(true)
+type hold struct {
+	until int64 // instant before which nothing is admitted
+	own   bool  // true if this process made it, and so announces it
 }
 
-// MoveTo moves all items to an outbox.
-func (q *Queue) MoveTo(o *Outbox) {
-	if !q.used.Load() {
+// Put adds a hold, unless a longer one of its key is there.
+func (h *Holds) Put(field string, until int64, own bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.items == nil {
+		h.items, _ = simplelru.NewLRU[string, hold](holdsKept, nil)
+		h.pending = map[string]struct{}{}
+	}
+	old, _ := h.items.Get(field)
+	if old.until >= until {
 		return
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.used.Store(false)
-	for _, it := range q.items {
-		if !o.Put(it) {
-			o.cut = append(o.cut, it.Field)
+	h.items.Add(field, hold{until, own || old.own})
+	if own {
+		h.pending[field] = struct{}{}
+	}
+	h.used.Store(true)
+}
+
+// Drop removes the hold of a key.
+func (h *Holds) Drop(field string) {
+	if !h.Empty() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.items.Remove(field)
+		delete(h.pending, field)
+	}
+}
+
+// Empty reports whether there was never a hold.
+func (h *Holds) Empty() bool { return !h.used.Load() }
+
+// Until returns the instant before which nothing of a key is admitted, which may have
+// passed; 0: there is none.
+func (h *Holds) Until(field string) int64 {
+	if h.Empty() {
+		return 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	it, _ := h.items.Get(field)
+	return it.until
+}
+
+// Pending returns the end of a hold that the next Announce puts; 0: none.
+func (h *Holds) Pending(field string) int64 {
+	if h.Empty() {
+		return 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.pending[field]; !ok {
+		return 0
+	}
+	it, _ := h.items.Peek(field)
+	return it.until
+}
+
+// Announce puts holds into an outbox, as far as that has room: new ones of this process,
+// and every [HoldsEvery] all of them.
+func (h *Holds) Announce(o *Outbox, now int64) {
+	if h.Empty() {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now-h.announcedAt >= HoldsEvery {
+		h.announcedAt = now
+		for _, field := range h.items.Keys() {
+			switch it, _ := h.items.Peek(field); {
+			case it.until <= now-holdsKeptFor:
+				h.items.Remove(field)
+			case it.own:
+				h.pending[field] = struct{}{}
+			}
 		}
 	}
-	clear(q.items)
+	for field := range h.pending {
+		if len(o.waiting) >= outboxKeep {
+			return
+		}
+		delete(h.pending, field)
+		if it, ok := h.items.Peek(field); ok && it.until > now {
+			o.Put(Item{Field: field, HeldUntil: it.until})
+		}
+	}
+}
+
+// AnnounceAll has the next Announce put all holds, also received ones, because the fleet
+// has lost its news.
+func (h *Holds) AnnounceAll() {
+	if !h.Empty() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, field := range h.items.Keys() {
+			h.pending[field] = struct{}{}
+		}
+	}
 }
 
 const (
@@ -271,9 +373,6 @@ func (t *Table) Put(it Item) {
 		t.items.Remove(it.Field)
 		return
 	}
-	if older, ok := t.items.Peek(it.Field); ok {
-		it.keepHold(&older)
-	}
 	t.items.Add(it.Field, it)
 	t.used.Store(true)
 }
@@ -286,7 +385,7 @@ func (t *Table) All(now int64) (list []Item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, it := range t.items.Values() {
-		if it.holds(now) {
+		if it.TAT > now {
 			list = append(list, it)
 		}
 	}
@@ -299,5 +398,5 @@ func (t *Table) Get(field string, now int64) (Item, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	it, ok := t.items.Get(field)
-	return it, ok && it.holds(now)
+	return it, ok && it.TAT > now
 }

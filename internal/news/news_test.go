@@ -158,36 +158,85 @@ func TestTableForgetsTheLeastRecent(t *testing.T) {
 	require.Equal(t, tableSize, table.items.Len())
 }
 
-// TestHoldIsKept: in the queue, the outbox and the table a hold outlives later news of its
-// key, except a reset. It is announced before keys that run low, by its own time.
+// TestHoldIsKept: a hold outlives later news of its key, and a failed call, but for a reset.
+// A process announces its own holds again, and after a loss all.
 func TestHoldIsKept(t *testing.T) {
 	var (
-		q     Queue
-		o     Outbox
-		table = NewTable()
+		h Holds
+		o Outbox
 	)
-	q.MoveTo(&o)
-	require.True(t, o.Empty())
-	hold := Item{Field: "kheld", HeldUntil: int64(9 * time.Second)}
-	o.Put(Item{Field: "klow", Level: -5, TAT: int64(time.Second)})
-	for _, it := range []Item{hold, {Field: "kheld", TAT: int64(time.Minute), HeldUntil: 1}} {
-		q.Put(it)
-		table.Put(it)
+	second := int64(time.Second)
+	held := func(field string, seconds int64) exchange.News {
+		return exchange.News{Field: field, Held: true, ToGo: seconds * 1e6}
 	}
-	q.MoveTo(&o)
-	o.Put(Item{Field: "kheld", TAT: int64(2 * time.Minute)})
-	require.Equal(t, []exchange.News{{Field: "kheld", Held: true, ToGo: 9e6}, {Field: "klow", ToGo: 1e6}}, o.Take(9, 0))
-	it, ok := table.Get("kheld", int64(8*time.Second))
-	require.True(t, ok)
-	require.Equal(t, hold.HeldUntil, it.HeldUntil)
-	require.Len(t, table.All(int64(8*time.Second)), 1)
+	h.Announce(&o, 1)
+	h.Drop("k")
+	require.True(t, h.Empty())
+	require.Zero(t, h.Until("k"))
+	h.Put("kown", 90*second, true)
+	h.Put("kown", 80*second, true)
+	h.Put("kreceived", 95*second, false)
+	require.Equal(t, 90*second, h.Until("kown"), "the longest counts")
+	o.Put(Item{Field: "klow", Level: -5, TAT: second})
+	h.Announce(&o, 0)
+	o.Put(Item{Field: "kown", TAT: 120 * second})
+	require.Equal(t, []exchange.News{held("kown", 90), {Field: "klow", ToGo: 1e6}}, o.Take(9, 0))
+	o.Put(Item{Field: "kown", TAT: 130 * second})
+	o.PutBack()
+	require.Equal(t, held("kown", 90), o.Take(1, 0)[0], "after a failed call")
+	o.Announced()
+	h.Announce(&o, HoldsEvery-1)
+	require.NotContains(t, fields(o.Take(9, 0)), "kown")
+	h.Announce(&o, HoldsEvery)
+	require.Equal(t, []string{"kown"}, fields(o.Take(9, HoldsEvery)))
+	h.AnnounceAll()
+	h.Announce(&o, HoldsEvery)
+	require.Equal(t, []string{"kreceived", "kown"}, fields(o.Take(9, HoldsEvery)))
 
-	q.Put(hold)
-	q.Put(Item{Field: "kheld", Reset: true})
-	q.MoveTo(&o)
-	require.Equal(t, []exchange.News{{Field: "kheld", Reset: true}}, o.Take(9, 0))
-	for i := range 2 * outboxSize {
-		q.Put(Item{Field: fmt.Sprint("k", i), HeldUntil: 1})
+	o.Put(Item{Field: "kown", HeldUntil: 90 * second})
+	o.Put(Item{Field: "kown", Reset: true})
+	require.Equal(t, []exchange.News{{Field: "kown", Reset: true}}, o.Take(9, 0))
+	o.Put(Item{Field: "kown", Reset: true})
+	o.Put(Item{Field: "kown", HeldUntil: 9 * second})
+	require.Equal(t, []exchange.News{{Field: "kown", Reset: true}, held("kown", 9)}, o.Take(9, 0), "a hold after a reset")
+
+	h.Drop("kown")
+	require.Zero(t, h.Until("kown"))
+	h.Announce(&o, 200*second)
+	require.NotZero(t, h.Until("kreceived"))
+	h.Announce(&o, 700*second)
+	require.Zero(t, h.Until("kreceived"), "one that has ended ten minutes ago")
+	for i := range 3 * outboxSize {
+		h.Put(fmt.Sprint("k", i), 900*second, true)
 	}
-	require.Len(t, q.items, outboxSize)
+	announced := map[string]bool{}
+	for range 3 * outboxSize / exchange.MaxAnnounced * 2 {
+		h.Announce(&o, 701*second)
+		for _, n := range o.Take(exchange.MaxAnnounced, 701*second) {
+			announced[n.Field] = true
+		}
+		o.Announced()
+	}
+	require.Len(t, announced, 3*outboxSize, "all, in their turn")
+	require.Empty(t, o.Cut())
+}
+
+// TestResetAndHoldFitIntoACall: the two pieces of one key are never more than a call takes.
+func TestResetAndHoldFitIntoACall(t *testing.T) {
+	var o Outbox
+	for i := range 2 * exchange.MaxAnnounced {
+		it := Item{Field: fmt.Sprint("k", i), Reset: true}
+		o.Put(it)
+		if i%3 == 0 {
+			o.Put(Item{Field: it.Field, HeldUntil: int64(time.Hour)})
+		}
+	}
+	pieces := 0
+	for !o.Empty() {
+		list := o.Take(1000, 0)
+		require.LessOrEqual(t, len(list), exchange.MaxAnnounced)
+		require.NotEmpty(t, list)
+		pieces += len(list)
+	}
+	require.Equal(t, 2*exchange.MaxAnnounced+(2*exchange.MaxAnnounced+2)/3, pieces)
 }
