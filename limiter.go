@@ -187,6 +187,7 @@ func TuneOptions(o *redis.Options) *redis.Options { return redisstore.TuneOption
 //	redis://host1,host2,host3                    a Cluster; of one host with ?cluster=true
 //	sentinel://host1,host2/name/0                Sentinels of the primary of this name
 //	host:6379                                    redis:// without a user
+//	/run/redis.sock?db=0                         unix:// without a user
 //
 // The query has the options of go-redis's ParseURL, ParseClusterURL and ParseFailoverURL,
 // such as read_timeout=1s, which win over those of Tune, and addr=host:port for further

@@ -21,6 +21,15 @@ const (
 	leastUnixMillis = 1e11
 )
 
+// The largest headers that are parsed, so that a server can't burn time and memory:
+// net/http takes 10 MB of them.
+const (
+	maxHeaders      = 256     // names of a response
+	maxHeaderBytes  = 4 << 10 // of names and values
+	maxHeaderValues = 64      // parts between commas, in all lines
+	maxOneValue     = 64      // bytes of a Date or an Age
+)
+
 // concurrent is the quota unit of a limit on requests in progress, of which no time
 // is known at which the next one may begin.
 const concurrent = "concurrent-requests"
@@ -34,22 +43,84 @@ type received struct {
 
 // pushback returns the time for which the server asks for no further requests; 0: it
 // does not. A Retry-After takes precedence over all else, as the draft requires.
-func (r received) pushback() (d time.Duration) {
-	if r.obeysRetryAfter() {
-		for _, v := range r.header[retryAfterHeader] {
-			d = max(d, r.retryAfter(v))
-		}
+func (r received) pushback() time.Duration {
+	if d, ok := r.retryAfters(); ok {
+		return d
 	}
-	if age, ok := number(r.header.Get(ageHeader)); d > 0 || ok && age > 0 {
-		return d // limits from a cache may not be current
+	if age, ok := number(r.only(ageHeader)); ok && age > 0 {
+		return 0 // limits from a cache may not be current
+	}
+	if !r.limitsFit() {
+		return 0
 	}
 	return max(serviceLimits(r.header), r.olderLimits())
+}
+
+// only returns the value of a header with one short value, such as a date.
+func (r received) only(name string) string {
+	if v := r.header.Get(name); len(v) <= maxOneValue {
+		return v
+	}
+	return ""
+}
+
+// size is the extent of headers.
+type size struct{ bytes, values int }
+
+// add adds a header's name and lines.
+func (s *size) add(name string, lines []string) {
+	s.bytes += len(name)
+	s.values += len(lines)
+	for _, line := range lines {
+		if s.bytes += len(line); !s.fits() {
+			return
+		}
+		s.values += strings.Count(line, ",")
+	}
+}
+
+// fits reports whether the headers are small enough to be parsed.
+func (s *size) fits() bool { return s.bytes <= maxHeaderBytes && s.values <= maxHeaderValues }
+
+// limitsFit reports whether the headers of all forms of RateLimit are small enough.
+func (r received) limitsFit() bool {
+	if len(r.header) > maxHeaders {
+		return false
+	}
+	var s size
+	for name, lines := range r.header {
+		if isLimit(name) {
+			s.add(name, lines)
+		}
+	}
+	return s.fits()
+}
+
+// isLimit reports whether a header is a RateLimit of some form.
+func isLimit(name string) bool {
+	return strings.Contains(name, "Ratelimit") || strings.Contains(name, "Rate-Limit")
+}
+
+// retryAfters returns the longest time of Retry-After; false: there is none that counts
+// for this status and is well-formed.
+func (r received) retryAfters() (d time.Duration, ok bool) {
+	lines := r.header[retryAfterHeader]
+	var s size
+	if s.add("", lines); !s.fits() || !r.obeysRetryAfter() {
+		return 0, false
+	}
+	for _, v := range lines {
+		if one, valid := r.retryAfter(v); valid {
+			d, ok = max(d, one), true
+		}
+	}
+	return d, ok
 }
 
 // now returns the instant from which times of day count: the response's Date, if it
 // has one, so that the clocks may differ.
 func (r received) now() time.Time {
-	if date, err := http.ParseTime(r.header.Get(dateHeader)); err == nil {
+	if date, err := http.ParseTime(r.only(dateHeader)); err == nil {
 		return date
 	}
 	return r.at
@@ -74,16 +145,16 @@ func serviceLimits(h http.Header) (d time.Duration) {
 	if !ok {
 		return dictionaryLimit(h[rateLimitHeader])
 	}
-	var policies []member
+	var policies map[string]policy
 	for i := range limits {
 		m := &limits[i]
 		if r, ok := m.integerOf("r"); !ok || r > 0 || !m.named() {
 			continue
 		}
 		if policies == nil {
-			policies, _ = parseList(h[policyHeader])
+			policies = policiesOf(h[policyHeader])
 		}
-		d = max(d, reset(m, policies))
+		d = max(d, reset(m, policies[m.value.text]))
 	}
 	return d
 }
@@ -91,21 +162,37 @@ func serviceLimits(h http.Header) (d time.Duration) {
 // named reports whether a member has the name of a policy. It is a Token in revision 8.
 func (m *member) named() bool { return m.value.kind == stringItem || m.value.kind == tokenItem }
 
-// reset returns the time until a policy without quota has some again: t, and without it
-// the window of the policy, in which quota comes back at the latest.
-func reset(m *member, policies []member) time.Duration {
-	t, known := m.integerOf("t")
-	for i := range policies {
-		if p := &policies[i]; p.named() && p.value.text == m.value.text {
-			if p.textOf("qu") == concurrent {
-				return 0
-			}
-			if !known {
-				t, _ = p.integerOf("w")
-			}
+// policy is a member of RateLimit-Policy.
+type policy struct {
+	window     int64 // seconds; 0: not given
+	concurrent bool  // true if it limits requests in progress
+}
+
+// policiesOf returns the policies of RateLimit-Policy by name. Of several of a name the
+// longest window counts.
+func policiesOf(lines []string) map[string]policy {
+	members, _ := parseList(lines)
+	all := make(map[string]policy, len(members))
+	for i := range members {
+		if m := &members[i]; m.named() {
+			p := all[m.value.text]
+			w, _ := m.integerOf("w")
+			all[m.value.text] = policy{max(p.window, w), p.concurrent || m.textOf("qu") == concurrent}
 		}
 	}
-	return seconds(float64(t))
+	return all
+}
+
+// reset returns the time until a policy without quota has some again: t, and without it
+// the window of the policy, in which quota comes back at the latest.
+func reset(m *member, p policy) time.Duration {
+	if p.concurrent {
+		return 0
+	}
+	if t, ok := m.integerOf("t"); ok {
+		return seconds(float64(t))
+	}
+	return seconds(float64(p.window))
 }
 
 // dictionaryLimit returns the time without quota of a RateLimit of revision 7:
@@ -138,7 +225,7 @@ func dictionaryLimit(lines []string) time.Duration {
 // X-RateLimit-Reset-After, X-RateLimit-Remaining-Requests and others of the form.
 func (r received) olderLimits() (d time.Duration) {
 	for name, resets := range r.header {
-		if !strings.Contains(name, "Reset") || !strings.Contains(name, "Ratelimit") && !strings.Contains(name, "Rate-Limit") {
+		if !strings.Contains(name, "Reset") || !isLimit(name) {
 			continue
 		}
 		left := strings.TrimSuffix(strings.Replace(name, "Reset", "Remaining", 1), "-After")
@@ -181,10 +268,11 @@ func elements(lines []string) (all []string) {
 	return all
 }
 
-// retryAfter returns the time that a value of Retry-After gives: seconds or a date.
-func (r received) retryAfter(v string) time.Duration {
+// retryAfter returns the time that a value of Retry-After gives, seconds or a date;
+// false: it is malformed.
+func (r received) retryAfter(v string) (time.Duration, bool) {
 	if n, ok := number(v); ok {
-		return seconds(n)
+		return seconds(n), true
 	}
 	return r.untilDate(v)
 }
@@ -205,19 +293,21 @@ func (r received) untilReset(v string) time.Duration {
 	if d, err := time.ParseDuration(v); err == nil {
 		return max(0, d)
 	}
-	return r.untilDate(v)
+	d, _ := r.untilDate(v)
+	return d
 }
 
-// untilDate returns the time until a date of HTTP or RFC 3339; 0: past, or no date.
-func (r received) untilDate(v string) time.Duration {
+// untilDate returns the time until a date of HTTP or RFC 3339, 0 if it is past; false:
+// it is no date.
+func (r received) untilDate(v string) (time.Duration, bool) {
 	at, err := http.ParseTime(v)
 	if err != nil {
 		at, err = time.Parse(time.RFC3339, v)
 	}
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	return max(0, at.Sub(r.now()))
+	return max(0, at.Sub(r.now())), true
 }
 
 // number returns a decimal number without sign and exponent, as large as it may be.

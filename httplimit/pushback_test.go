@@ -3,6 +3,7 @@ package httplimit
 import (
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +86,7 @@ func TestPushback(t *testing.T) {
 		{"RateLimit, no t, a malformed policy", 200, []string{`RateLimit: "b";r=0`, `RateLimit-Policy: "b";q=100;w=60,`}, 0},
 		{"RateLimit of bytes", 200, []string{`RateLimit: "b";r=0;t=5`, `RateLimit-Policy: "b";q=100;w=60;qu="content-bytes"`}, 5 * time.Second},
 		{"RateLimit of concurrent requests", 200, []string{`RateLimit: "b";r=0;t=5`, `RateLimit-Policy: "b";q=100;qu="concurrent-requests"`}, 0},
+		{"RateLimit of one policy given twice", 200, []string{`RateLimit: "b";r=0`, `RateLimit-Policy: "b";w=60, "b";w=9`}, time.Minute},
 		{"RateLimit, t=0", 200, []string{`RateLimit: "default";r=0;t=0`}, 0},
 		{"RateLimit, the largest t", 200, []string{`RateLimit: "default";r=0;t=999999999999999`}, math.MaxInt64},
 		{"RateLimit, t too long", 200, []string{`RateLimit: "default";r=0;t=9999999999999999`}, 0},
@@ -140,6 +142,11 @@ func TestPushback(t *testing.T) {
 		{"another header that resets", 429, []string{"X-Password-Reset: 30"}, 0},
 
 		{"Retry-After before the others", 429, []string{"Retry-After: 5", `RateLimit: "default";r=0;t=30`, "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 60"}, 5 * time.Second},
+		{"Retry-After of none before the others", 429, []string{"Retry-After: 0", `RateLimit: "default";r=0;t=30`, "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 3600"}, 0},
+		{"past Retry-After before the others", 503, []string{date, "Retry-After: Sat, 23 May 2026 09:59:59 GMT", "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 3600"}, 0},
+		{"Retry-After of none beside a malformed one", 429, []string{"Retry-After: x", "Retry-After: 0", "X-RateLimit-Reset: 3600"}, 0},
+		{"Retry-After of none where it does not count", 200, []string{"Retry-After: 0", "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 60"}, time.Minute},
+		{"negative Retry-After beside the others", 429, []string{"Retry-After: -1", "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 60"}, time.Minute},
 		{"malformed Retry-After beside the others", 429, []string{"Retry-After: x", `RateLimit: "default";r=0;t=30`}, 30 * time.Second},
 		{"the longest of all", 200, []string{`RateLimit: "default";r=0;t=30`, "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 60"}, time.Minute},
 		{"from a cache", 200, []string{"Age: 10", `RateLimit: "default";r=0;t=30`, "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 60"}, 0},
@@ -148,6 +155,61 @@ func TestPushback(t *testing.T) {
 	} {
 		if got := (received{tc.status, headerOf(tc.lines...), pushbackNow}).pushback(); got != tc.want {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+// TestPushbackIgnoresCostlyHeaders: those at the bounds count, and those above them are
+// neither obeyed nor copied.
+func TestPushbackIgnoresCostlyHeaders(t *testing.T) {
+	repeat := func(s string, n int) string { return strings.TrimSuffix(strings.Repeat(s+",", n), ",") }
+	names := func(n int) http.Header {
+		h := headerOf("X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 60")
+		for i := len(h); i < n; i++ {
+			h.Set("X-"+strconv.Itoa(i), "x")
+		}
+		return h
+	}
+	many := func(name, value string, n int) http.Header {
+		h := http.Header{}
+		for range n {
+			h.Add(name, value)
+		}
+		return h
+	}
+	pad := func(n int) http.Header {
+		return http.Header{"Ratelimit": {`"a";r=0;t=60`}, "X-Ratelimit-Limit": {strings.Repeat("x", n-len(`Ratelimit"a";r=0;t=60X-Ratelimit-Limit`))}}
+	}
+	const huge = 1 << 20
+	for name, tc := range map[string]struct {
+		header http.Header
+		want   time.Duration
+	}{
+		"members at the bound":    {http.Header{"Ratelimit": {repeat(`"a";r=0;t=60`, 32)}, "Ratelimit-Policy": {repeat(`"b"`, 32)}}, time.Minute},
+		"members":                 {http.Header{"Ratelimit": {repeat(`"a";r=0;t=60`, 32)}, "Ratelimit-Policy": {repeat(`"b"`, 33)}}, 0},
+		"very many members":       {http.Header{"Ratelimit": {repeat(`"a";r=0;t=60`, huge)}}, 0},
+		"very many policies":      {http.Header{"Ratelimit": {`"a";r=0;t=60`}, "Ratelimit-Policy": {repeat(`"b"`, huge)}}, 0},
+		"lines at the bound":      {many("RateLimit", `"a";r=0;t=60`, 64), time.Minute},
+		"lines":                   {many("RateLimit", `"a";r=0;t=60`, 65), 0},
+		"bytes at the bound":      {pad(4096), time.Minute},
+		"bytes":                   {pad(4097), 0},
+		"a name":                  {http.Header{"X-Ratelimit-Reset" + strings.Repeat("x", huge): {"60"}}, 0},
+		"a reset":                 {http.Header{"X-Ratelimit-Reset": {strings.Repeat("9", huge)}}, 0},
+		"another form's lines":    {http.Header{"X-Ratelimit-Reset": {"60"}, "X-Rate-Limit-Remaining": {repeat("0", huge)}}, 0},
+		"names at the bound":      {names(256), time.Minute},
+		"names":                   {names(257), 0},
+		"Retry-After":             {http.Header{"Retry-After": {strings.Repeat("9", huge)}}, 0},
+		"Retry-After's lines":     {many("Retry-After", "60", 65), 0},
+		"Retry-After among names": {func() http.Header { h := names(999); h.Set("Retry-After", "5"); return h }(), 5 * time.Second},
+		"an Age":                  {http.Header{"Age": {strings.Repeat("9", huge)}, "X-Ratelimit-Reset": {"60"}}, time.Minute},
+		"a Date":                  {http.Header{"Date": {strings.Repeat("9", huge)}, "Retry-After": {"Sat, 23 May 2026 10:02:00 GMT"}}, time.Minute},
+	} {
+		r := received{429, tc.header, pushbackNow}
+		if got := r.pushback(); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+		if n := testing.AllocsPerRun(1, func() { r.pushback() }); tc.want == 0 && n > 1 { // one of a parser that has nothing to parse
+			t.Errorf("%s: %v allocations for headers that are ignored", name, n)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package httplimit
 import (
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -16,7 +15,6 @@ import (
 const (
 	defaultMaxHold = 15 * time.Minute
 	leastBackoff   = time.Second
-	maxDrained     = 2 << 10 // bytes of a body that are read so that its connection is used again
 )
 
 // Transport is an [http.RoundTripper] for outgoing calls. It waits for a token of the
@@ -34,7 +32,8 @@ const (
 // These hold the key:
 //
 //   - Retry-After, in seconds or as a date, on 429 and 503, and on a 403 that has
-//     X-RateLimit-Remaining, as GitHub sends it. It takes precedence over the others.
+//     X-RateLimit-Remaining, as GitHub sends it. It takes precedence over the others,
+//     also if it is 0 or a past date, which holds nothing.
 //   - RateLimit with r=0 on any response, for t seconds: revisions 7 to 11 of
 //     draft-ietf-httpapi-ratelimit-headers. Without t, the time is the window w of the
 //     policy in RateLimit-Policy. Limits of concurrent requests are ignored.
@@ -46,6 +45,13 @@ const (
 // A time of day is compared with the response's Date, so the clocks may differ. A time
 // that is negative, past or malformed is ignored, and so are all but Retry-After on a
 // response from a cache, which has an Age. Of several times the longest counts.
+//
+// Headers that would be costly to read are ignored: Retry-After above 4 KB or 64 values
+// (the parts between commas, in all lines), and all forms of RateLimit if they exceed
+// that together, with their names, or if the response has more than 256 header names.
+//
+// Give the Transport a limiter, or a Prefix, of its own: a redirect may lead to any host
+// name, and so take tokens of any key.
 //
 // A response is returned as it came. The limiter's limits stay as they are: those of
 // the server are obeyed by holds alone. A limit that is not above the server's
@@ -66,11 +72,13 @@ type Transport struct {
 	// Base sends the requests. Default: [http.DefaultTransport].
 	Base http.RoundTripper
 	// Retries is the number of times that a request is sent again after 429 or 503.
-	// Each time waits for a token, after the hold or, if the response gave no time,
-	// after a backoff of about 1 s, which doubles. Only requests that net/http would
+	// Each time waits for a token, after the hold or, if the response gave no time above
+	// 0, after a backoff of about 1 s, which doubles. Only requests that net/http would
 	// send again are: GET, HEAD, OPTIONS, TRACE, and those with an Idempotency-Key or
 	// X-Idempotency-Key header, without a body or with GetBody. If the wait would pass
-	// the deadline, the response is returned instead. Default: 0.
+	// the deadline, the response is returned instead. Otherwise the response is discarded,
+	// with its body unread: if the wait or the retry then fails, the error is returned.
+	// Default: 0.
 	Retries int
 	// MaxHold is the longest hold, against absurd times. A longer one counts as
 	// MaxHold, and in [TransportStats].Clamped. Default, also for one below 0: 15
@@ -136,7 +144,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if next, err = rewound(r); err != nil {
 			return resp, nil //nolint:nilerr // the response is there, and only a retry is not possible
 		}
-		drain(resp)
+		discard(resp)
 		if err := sleep(r.Context(), pause); err != nil {
 			closeBody(next)
 			return nil, &notSentError{err, true}
@@ -271,13 +279,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// drain reads the rest of a short body, and closes it.
-func drain(resp *http.Response) {
-	if resp.Body == nil {
-		return
+// discard closes a response. It does not read the body, which may never end, even if that
+// costs the connection.
+func discard(resp *http.Response) {
+	if resp.Body != nil {
+		_ = resp.Body.Close() // nothing of it is wanted
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, maxDrained) // if it fails, the connection is not used again
-	_ = resp.Body.Close()
 }
 
 func closeBody(r *http.Request) {

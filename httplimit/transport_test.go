@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -486,6 +487,74 @@ func TestTransportReturnsTheResponseIfTheBodyIsGone(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "denied", string(body))
 	})
+}
+
+// endless is a body of which nothing comes until it is closed.
+type endless struct{ closed chan struct{} }
+
+func (b endless) Read([]byte) (int, error) {
+	<-b.closed
+	return 0, io.ErrUnexpectedEOF
+}
+
+func (b endless) Close() error {
+	close(b.closed)
+	return nil
+}
+
+// TestTransportDiscardsWithoutReading: a retry does not wait for a body that never ends,
+// also within a deadline, and its own failure is what the caller gets.
+func TestTransportDiscardsWithoutReading(t *testing.T) {
+	broken := errors.New("the connection broke")
+	for _, fails := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			began, sent := time.Now(), 0
+			body := endless{make(chan struct{})}
+			base := roundTrip(func(*http.Request) (*http.Response, error) {
+				if sent++; sent == 1 {
+					return &http.Response{StatusCode: 429, Header: headerOf("Retry-After: 1"), Body: body, ContentLength: 5}, nil
+				}
+				if fails {
+					return nil, broken
+				}
+				return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+			})
+			tr := &Transport{Limiter: newLimiter(t, generous()), Base: base, Retries: 1}
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+			defer cancel()
+			resp, err := tr.RoundTrip(outgoing(t, http.MethodGet, "http://a.example", "").WithContext(ctx))
+			wantAt(t, []time.Duration{time.Since(began)}, time.Second)
+			<-body.closed
+			if fails {
+				require.ErrorIs(t, err, broken)
+				require.Nil(t, resp)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, 200, resp.StatusCode)
+		})
+	}
+}
+
+// TestTransportStalledBody: the same over a real connection.
+func TestTransportStalledBody(t *testing.T) {
+	var served atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if served.Add(1) == 1 {
+			w.Header().Set("Retry-After", "0.01")
+			w.Header().Set("Content-Length", "5")
+			w.WriteHeader(http.StatusTooManyRequests)
+			http.NewResponseController(w).Flush()
+			<-r.Context().Done() // the client has closed the connection
+		}
+	}))
+	defer srv.Close()
+	client := &http.Client{Transport: &Transport{Limiter: newLimiter(t, generous()), Base: &http.Transport{}, Retries: 1}, Timeout: time.Minute}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(outgoing(t, http.MethodGet, srv.URL, ""))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, 200, resp.StatusCode)
 }
 
 func TestHostKey(t *testing.T) {

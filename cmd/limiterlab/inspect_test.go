@@ -132,7 +132,7 @@ func TestInspectOptions(t *testing.T) {
 		"-limit 1/s -interval 0s x":              "-interval must be above 0",
 		"-limit 1/s -redis nonsense x":           "-redis: ",
 		"-limit 1/s -cluster -sentinel primus x": "exclude each other",
-		"-redis redis://u:1/secret@here x":       "-redis: limiter: URL of Redis: path: want the number of a database",
+		"-redis redis://u:1/secret@here x":       "-redis: limiter: URL of Redis: path or query: has an @",
 		"-cluster -redis sentinel://here/name x": "-cluster is not for the URL of Sentinels",
 		"-cluster -redis /run/redis.sock x":      "-cluster is not for a socket",
 		"-nonsense":                              "not defined: -nonsense",

@@ -74,7 +74,7 @@ func TestWrongFlags(t *testing.T) {
 		"-server valkey":                   `-server can only be "redis-server"`,
 		"-redis redis://here,there":        "-redis: want the URL of one server, not of a Cluster",
 		"-redis sentinel://here/name":      "-redis: want the URL of one server, not of Sentinels",
-		"-redis redis://u:1/secret@here":   "-redis: limiter: URL of Redis: path: want the number of a database",
+		"-redis redis://u:1/secret@here":   "-redis: limiter: URL of Redis: path or query: has an @",
 		"-redis ftp://here":                "-redis: limiter: URL of Redis: scheme: want redis://",
 		"-svg no/such/place.svg":           "-svg: there is no folder no/such",
 		"-stop 5s":                         "-stop needs -processes",

@@ -37,7 +37,7 @@ func OptionsFromURL(text string) (*redis.UniversalOptions, error) {
 		err = checkSizes(o)
 	}
 	if err != nil {
-		return nil, urlError(errors.Join(err, u.hint))
+		return nil, urlError(err)
 	}
 	return o, nil
 }
@@ -92,6 +92,8 @@ var schemes = map[string]scheme{
 
 var errScheme = errors.New("scheme: want redis://, rediss://, unix:// or sentinel://, or an address without a scheme, host:port")
 
+var errAt = errors.New("path or query: has an @: in a user or password, /, ? and # are %2F, %3F and %23; in a path or query, @ is %40")
+
 // redisURL is a URL of Redis, split into its parts.
 type redisURL struct {
 	scheme
@@ -99,7 +101,6 @@ type redisURL struct {
 	hosts []string // host:port, where the port may be missing
 	path  string
 	query url.Values
-	hint  error // a likely cause of any error
 }
 
 // splitURL splits a URL. net/url alone can't: it knows one host, and its errors have
@@ -117,11 +118,13 @@ func splitURL(text string) (*redisURL, error) {
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		authority, tail = rest[:i], rest[i:]
 	}
-	if strings.Contains(tail, "@") && !strings.Contains(authority, "@") {
-		u.hint = errors.New("in a user or password, /, ? and # are %2F, %3F and %23")
+	// With an unescaped /, ? or # in a password, the host and the options are pieces of
+	// it. unix:///path has no host, and its path may have an @.
+	if strings.Contains(tail, "@") && !strings.Contains(authority, "@") && (authority != "" || !u.unix) {
+		return nil, errAt
 	}
 	if err := errors.Join(u.splitAuthority(authority), u.splitTail(tail)); err != nil {
-		return nil, errors.Join(err, u.hint)
+		return nil, err
 	}
 	return u, nil
 }
@@ -130,7 +133,11 @@ func splitURL(text string) (*redisURL, error) {
 func splitAddresses(text string) (*redisURL, error) {
 	u := &redisURL{query: url.Values{}}
 	if strings.HasPrefix(text, "/") {
-		u.unix, u.path = true, text
+		path, query, _ := strings.Cut(text, "?")
+		u.unix, u.path = true, path
+		if err := u.splitQuery(query); err != nil {
+			return nil, err
+		}
 		return u, nil
 	}
 	u.hosts = strings.Split(text, ",")
@@ -170,7 +177,11 @@ func (u *redisURL) splitTail(text string) (err error) {
 	if u.path, err = url.PathUnescape(path); err != nil {
 		return errors.New("path: has a % without two hexadecimal digits")
 	}
-	if u.query, err = url.ParseQuery(query); err != nil {
+	return u.splitQuery(query)
+}
+
+func (u *redisURL) splitQuery(text string) (err error) {
+	if u.query, err = url.ParseQuery(text); err != nil {
 		return errors.New("query: has a semicolon, or a % without two hexadecimal digits")
 	}
 	return nil

@@ -73,6 +73,9 @@ func TestOptionsFromURL(t *testing.T) {
 		"rediss://a.example:6380":               secure(at("a.example:6380"), "a.example"),
 		"unix:///run/redis.sock":                at("/run/redis.sock"),
 		"/run/redis.sock":                       at("/run/redis.sock"),
+		"/run/redis.sock?db=1":                  database(at("/run/redis.sock"), 1),
+		"/run/a@b%20#.sock":                     at("/run/a@b%20#.sock"),
+		"unix:///run/a@b.sock":                  at("/run/a@b.sock"),
 		"unix://limiter:p%40ss%2Fw:d@/r.s?db=1": database(login(at("/r.s")), 1),
 
 		"redis://a:1,b:2,c": cluster("a:1", "b:2", "c:6379"),
@@ -185,7 +188,18 @@ func TestURLErrorsNameThePart(t *testing.T) {
 		"sentinel://a/primus?replica_only=1": "query: replica_only: not for a limiter",
 		"unix://":                            "path: want that of a socket",
 		"unix://run/redis.sock":              "host: a socket has none",
+		"/r.sock?db=x":                       "query: db: its value is not understood",
+		"/r.sock?%zz":                        "query: has a semicolon",
+		"/r.sock?cluster=1":                  "query: cluster: not for a socket or Sentinels",
+		"?db=1":                              "scheme: want ",
+		"/?db=1":                             "path: want that of a socket",
 		"redis://u:1/2@a":                    "in a user or password, /, ? and # are %2F, %3F and %23",
+		"redis://u:1#2@a":                    "in a user or password, /, ? and # are %2F, %3F and %23",
+		"redis://u:12?client_name=x@a":       "in a user or password, /, ? and # are %2F, %3F and %23",
+		"redis://12?client_name=x@a":         "in a user or password, /, ? and # are %2F, %3F and %23",
+		"redis://?client_name=x@a":           "in a user or password, /, ? and # are %2F, %3F and %23",
+		"sentinel://a/primus?password=p@ss":  "in a path or query, @ is %40",
+		"unix://u:1/2@/r.sock":               "in a user or password, /, ? and # are %2F, %3F and %23",
 	} {
 		client, err := ClientFromURL(text)
 		if err == nil || !strings.HasPrefix(err.Error(), "limiter: URL of Redis: ") || !strings.Contains(err.Error(), want) || client != nil {
@@ -209,7 +223,7 @@ func FuzzURLErrorsKeepSecrets(f *testing.F) {
 		"redis://a?pool_size=hUnTeR2", "redis://a?protocol=hUnTeR2", "redis://a?pool_fifo=hUnTeR2", "redis://a?%hUnTeR2=1", "redis://a?x=%hUnTeR2", "redis://a?hUnTeR2;x=1", "redis://a?cluster=hUnTeR2",
 		"rediss://u:hUnTeR2@a?skip_verify=hUnTeR2", "redis://a,b/hUnTeR2", "redis://a,b?db=hUnTeR2", "redis://a,b?hUnTeR2=1", "redis://a,b?max_redirects=hUnTeR2",
 		"sentinel://u:hUnTeR2@a", "sentinel://a/m/hUnTeR2", "sentinel://a/m?password=hUnTeR2&db=x", "sentinel://a/m?sentinel_password=hUnTeR2&x=1", "sentinel://a/m?hUnTeR2=x",
-		"redis://a?master_name=m&password=hUnTeR2&db=x", "redis://u:hUnTeR2@a?master_name=m&addr=x", "unix://u:hUnTeR2@a/b", "unix://u:hUnTeR2@", "unix:///r?hUnTeR2", "unix:///r?db=hUnTeR2",
+		"redis://a?master_name=m&password=hUnTeR2&db=x", "redis://u:hUnTeR2@a?master_name=m&addr=x", "unix://u:hUnTeR2@a/b", "unix://u:hUnTeR2@", "unix:///r?hUnTeR2", "/r?hUnTeR2", "/r?db=hUnTeR2", "/hUnTeR2?x", "redis://u:12?client_name=hUnTeR2@a", "unix:///r?db=hUnTeR2",
 		"redis://u:hUnTeR2@a?pool_size=-5", "redis://u:hUnTeR2@a?pool_size=999999999", "redis://u:hUnTeR2@a:99999", "\x00redis://u:hUnTeR2@a", "redis://\xff:hUnTeR2@a",
 	} {
 		f.Add(s)
