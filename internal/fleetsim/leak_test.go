@@ -86,6 +86,11 @@ func TestNothingGrows(t *testing.T) {
 		var up, down []footprint
 		begin, minute := time.Now(), longtest.Choose(20*time.Second, time.Minute, time.Minute)
 		fillNews(t, f)
+		for i := range 10_000 { // fills the counts of denials by key
+			for _, m := range f.Members {
+				m.AllowN(fmt.Sprint("denied", i), 6)
+			}
+		}
 		for away := 20 * time.Second; time.Since(begin) < longtest.Choose(2*time.Minute, 20*time.Minute, time.Hour); away *= 2 {
 			churn(f, 2*minute)
 			f.WantState(limiter.Synced)

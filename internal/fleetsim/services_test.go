@@ -167,7 +167,7 @@ func TestLimitsThatDifferAreSaid(t *testing.T) {
 		if got := []int{said(0), said(1)}; !slices.Equal(got, []int{1, 1}) {
 			t.Errorf("after 12 s said %v times, want once each:\n%s%s", got, &logs[0], &logs[1])
 		}
-		if s := logs[1].String(); !strings.Contains(s, "own=5/1s other=50/1s") {
+		if s := logs[1].String(); !strings.Contains(s, "own=5/s other=50/s") {
 			t.Errorf("%s", s)
 		}
 		for range 3 {
