@@ -55,7 +55,7 @@ func Format(rate float64, burst int) string {
 	}
 	n := float64(burst)
 	fill, exact := timeOf(rate, n)
-	exact = exact && burst <= maxWhole
+	exact = exact && int64(burst) <= maxWhole
 	perFill := func() string { return number(n) + "/" + duration(fill) }
 	switch {
 	case exact && isUnit(fill):

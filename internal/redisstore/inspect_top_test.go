@@ -109,5 +109,5 @@ func TestDeniedIsDemandAboveTheLimit(t *testing.T) {
 		require.InDelta(t, c.level, c.of.Level(), 1e-9)
 	}
 	huge := KeyInspection{ToGo: math.MinInt64 / 2, Limit: lim(1, 1<<31)}
-	require.InDelta(t, 1<<31, huge.Level(), 0)
+	require.InDelta(t, float64(1<<31), huge.Level(), 0)
 }
