@@ -121,7 +121,9 @@ type Result struct {
 	Remaining int
 	// RetryAfter is 0 if allowed. If denied, it is above 0: the time until the fleet's
 	// bucket is expected to hold enough, at least until the next grant, and in an outage
-	// by the local bucket. It is [rate.InfDuration] if the cost exceeds the burst.
+	// by the local bucket. Other processes may take the tokens first: a call at exactly
+	// this time may be denied again, for about a SyncInterval. It is [rate.InfDuration]
+	// if the cost exceeds the burst.
 	RetryAfter time.Duration
 	// ResetAfter is the time until the bucket is full, if nothing more is taken; in an
 	// outage, for a key that was never exchanged, until this process's share is full.

@@ -93,8 +93,8 @@ type Config struct {
 	SyncInterval time.Duration
 	// Processes is the expected size of the fleet; with an autoscaler, the largest. Until
 	// a process has reached Redis, it admits 1/Processes of each limit, and up to one
-	// request more. Default 1: each
-	// process that has never reached Redis admits the full limit, and the log warns.
+	// request more. Default 1: each process that has never reached Redis admits the full
+	// limit, and the log warns.
 	Processes int
 	// Logger receives changes of state, warnings of New, and, once a minute while Redis
 	// can't be used, the reason. It runs on a goroutine of its own and may block: the

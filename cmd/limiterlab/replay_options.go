@@ -47,7 +47,7 @@ func (o *replayOptions) flags() *flag.FlagSet {
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
 	fs.Func("limit", "the `limit` of each key, like 100/m or \"10/s burst 50\"; required", o.setLimit)
-	fs.Func("key", "`field` to limit by: ip (the client), user, any, addr:FIELD; several with + (default \""+defaultKey+"\")", o.setKey)
+	fs.Func("key", "`field` to limit by: ip (the client), addr:FIELD, or a field; several with + (default \""+defaultKey+"\")", o.setKey)
 	fs.StringVar(&o.format, "format", "", "`format` of the log, one of those above; found out if not given")
 	fs.StringVar(&o.timeField, "time-field", "", "`name` of the field or column that holds the time, or date+time; found out if not given")
 	fs.IntVar(&o.processes, "processes", 1, "`number` of processes that the requests reach: what would a fleet change?")

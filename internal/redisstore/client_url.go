@@ -90,6 +90,8 @@ var schemes = map[string]scheme{
 	"rediss-sentinel": {sentinel: true, tls: true},
 }
 
+var errEmpty = errors.New("it is empty: is the variable with it set?")
+
 var errScheme = errors.New("scheme: want redis://, rediss://, unix:// or sentinel://, or an address without a scheme, host:port")
 
 var errAt = errors.New("path or query: has an @: in a user or password, /, ? and # are %2F, %3F and %23; in a path or query, @ is %40")
@@ -106,6 +108,9 @@ type redisURL struct {
 // splitURL splits a URL. net/url alone can't: it knows one host, and its errors have
 // text of the URL.
 func splitURL(text string) (*redisURL, error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, errEmpty
+	}
 	name, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		return splitAddresses(text)

@@ -146,7 +146,7 @@ func TestURLWinsOverTune(t *testing.T) {
 func TestURLErrorsNameThePart(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"":                                   "scheme: want ",
+		"":                                   "it is empty",
 		"nonsense":                           "scheme: want ",
 		"http://a":                           "scheme: want ",
 		"redis:/a:6379":                      "scheme: want ",
