@@ -3,7 +3,7 @@
 // in a fleet that shares its holds through Redis.
 //
 //	go run ./examples/outgoing
-//	go run ./examples/outgoing -redis localhost:6379
+//	go run ./examples/outgoing -redis redis://localhost:6379
 //
 // Look at newClient: the limiter's limit is twice the server's, and Transport does
 // the rest. With -headers the server reports its limit in RateLimit before it denies.
@@ -24,8 +24,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/seed-e56e777b/limiter"
 	"github.com/seed-e56e777b/limiter/httplimit"
 )
@@ -45,7 +43,7 @@ const (
 )
 
 func main() {
-	addr := flag.String("redis", "", "`address` of the Redis through which the processes share their holds; empty: none")
+	addr := flag.String("redis", "", "`URL` or address of the Redis through which the processes share their holds; empty: none")
 	headers := flag.Bool("headers", false, "the server reports its limit in RateLimit")
 	period := flag.Duration("for", 10*time.Second, "`duration` of each way")
 	child := flag.String("call", "", "`URL` to call, in one of the four processes")
@@ -168,7 +166,10 @@ func newClient(way, addr string) (client *http.Client, end func(), err error) {
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	closeClient := func() {}
 	if way == fleet {
-		shared := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{addr}}))
+		shared, err := limiter.ClientFromURL(addr)
+		if err != nil {
+			return nil, nil, err
+		}
 		closeClient = func() { _ = shared.Close() }
 		cfg.Limit = limiter.Limit{Rate: called, Burst: processes} // of all together
 		cfg.Redis, cfg.Processes, cfg.Prefix = shared, processes, "outgoing"
