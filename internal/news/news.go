@@ -209,7 +209,7 @@ type Holds struct {
 	used        atomic.Bool
 	mu          sync.Mutex
 	items       *simplelru.LRU[string, hold]
-	pending     map[string]struct{} // fields to announce
+	pending     map[string]struct{} // fields of items to announce
 	announcedAt int64               // instant of the last search for own holds
 }
 
@@ -223,8 +223,8 @@ func (h *Holds) Put(field string, until int64, own bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.items == nil {
-		h.items, _ = simplelru.NewLRU[string, hold](holdsKept, nil)
 		h.pending = map[string]struct{}{}
+		h.items, _ = simplelru.NewLRU(holdsKept, func(field string, _ hold) { delete(h.pending, field) })
 	}
 	old, _ := h.items.Get(field)
 	if old.until >= until {
@@ -243,11 +243,10 @@ func (h *Holds) Drop(field string) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.items.Remove(field)
-		delete(h.pending, field)
 	}
 }
 
-// Empty reports whether there was never a hold.
+// Empty reports whether there is no hold.
 func (h *Holds) Empty() bool { return !h.used.Load() }
 
 // Until returns the instant before which nothing of a key is admitted, which may have
@@ -294,13 +293,14 @@ func (h *Holds) Announce(o *Outbox, now int64) {
 				h.pending[field] = struct{}{}
 			}
 		}
+		h.used.Store(h.items.Len() > 0)
 	}
 	for field := range h.pending {
 		if len(o.waiting) >= outboxKeep {
 			return
 		}
 		delete(h.pending, field)
-		if it, ok := h.items.Peek(field); ok && it.until > now {
+		if it, _ := h.items.Peek(field); it.until > now {
 			o.Put(Item{Field: field, HeldUntil: it.until})
 		}
 	}

@@ -206,6 +206,7 @@ func TestHoldIsKept(t *testing.T) {
 	require.NotZero(t, h.Until("kreceived"))
 	h.Announce(&o, 700*second)
 	require.Zero(t, h.Until("kreceived"), "one that has ended ten minutes ago")
+	require.True(t, h.Empty(), "decisions look for none any more")
 	for i := range 3 * outboxSize {
 		h.Put(fmt.Sprint("k", i), 900*second, true)
 	}
@@ -239,4 +240,14 @@ func TestResetAndHoldFitIntoACall(t *testing.T) {
 		pieces += len(list)
 	}
 	require.Equal(t, 2*exchange.MaxAnnounced+(2*exchange.MaxAnnounced+2)/3, pieces)
+}
+
+// TestHoldsAreBounded: also those of a process that announces none, having no Redis.
+func TestHoldsAreBounded(t *testing.T) {
+	var h Holds
+	for i := range holdsKept + 1000 {
+		h.Put(fmt.Sprint("k", i), 1, true)
+	}
+	require.Equal(t, holdsKept, h.items.Len())
+	require.Len(t, h.pending, holdsKept)
 }

@@ -3,10 +3,10 @@ package topkeys
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
-	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -195,8 +195,8 @@ func TestKeysAreBytes(t *testing.T) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	require.LessOrEqual(t, unsafe.Sizeof(set{})*sets, uintptr(250_000))
-	require.LessOrEqual(t, unsafe.Sizeof(Table{}), uintptr(512))
+	require.LessOrEqual(t, reflect.TypeFor[set]().Size()*sets, uintptr(250_000))
+	require.LessOrEqual(t, reflect.TypeFor[Table]().Size(), uintptr(512))
 	var table Table
 	key := []byte("key")
 	table.Add(1, key, 1, 0)
