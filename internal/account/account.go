@@ -33,13 +33,17 @@ import (
 // Account is the state of one key between its process and the fleet. Instants are those
 // of package mono and never 0, so that 0 is none. Demands are in tokens per second.
 type Account struct {
-	// The first cache line has all that most decisions read.
+	// The first cache line has all that most decisions read. The order of fields leaves
+	// no gap: see TestAccountFitsItsSizeClass.
 
 	bucket.Grant
 	FastUntil int64 // instant until which the slot's buffer alone may record a decision
 	LastEvent int64 // bucket.Bucket.LastEvent; counts where it is later than Bucket.At
 	Reserved  int64 // instant at which the latest reservation may act
 	identity
+	Partition uint16 // number of the key's partition, from 1; 0: its limit is not shared
+	Frozen    bool   // true if the key is in a report without a reply
+	Marks     marks
 
 	Lease
 	Ledger
@@ -66,9 +70,9 @@ type Lease struct {
 	RepliedTAT   int64
 	AnnouncedTAT int64          // TAT in the last news of the key, announced or received; 0: none
 	RelearnUntil int64          // instant until which the bucket stays in share mode, with at most frozenShare
+	HeldUntil    int64          // instant before which nothing is admitted; 0: none
 	Share        float64        // w, this process's part of the rate
 	frozenShare  float32        // largest share until RelearnUntil
-	HeldUntil    int64          // instant before which nothing is admitted; 0: none
 	Silence      outage.Silence // demand since processes fell silent
 }
 
@@ -94,26 +98,23 @@ type Demands struct {
 	demandAt           int64
 	demandAtReport     float32 // d at the last report
 	ownAtReply         float32 // d in the report that the last reply answered
-	meanOwn            float64 // d̄, mean of d
+	meanOwn            float32 // d̄, mean of d
 	meanOwnAtReply     float32 // d̄ in the report that the last reply answered
-	Cost               float32 // c, smoothed cost of a request, tokens: a share has to be able to save it up
 	Others             float64 // D_o, demand of the others at the last reply, or by later news
+	Cost               float32 // c, smoothed cost of a request, tokens: a share has to be able to save it up
 	MeanOthers         float32 // D̄_o, mean of D_o
+	Queued             float32 // demand of waiting callers, beside Demand
 	mirror             float32 // this process's part of the shared count, tokens, at mirrorAt
 	mirrorAt           int64   // microseconds of the partition's clock; 0: none
 	ResidentSince      int64   // instant at which the key came into memory
 }
 
-// Schedule is when the key is exchanged, and its state in its process.
+// Schedule is when the key is exchanged.
 type Schedule struct {
-	Due        int64   // instant at which the key is to be exchanged; mono.Never: not at all
-	Alarm      int64   // AlarmCount at which the key is to be exchanged at once
-	ReportedAt int64   // instant of the last report; before the first one, that at which the key came
-	RNG        uint64  // state of the generator of thresholds
-	Queued     float32 // demand of waiting callers, beside Demand
-	Partition  uint16  // number of the key's partition, from 1; 0: its limit is not shared
-	Frozen     bool    // true if the key is in a report without a reply
-	Marks      marks
+	Due        int64  // instant at which the key is to be exchanged; mono.Never: not at all
+	Alarm      int64  // AlarmCount at which the key is to be exchanged at once
+	ReportedAt int64  // instant of the last report; before the first one, that at which the key came
+	RNG        uint64 // state of the generator of thresholds
 }
 
 // marks are flags of an account.
@@ -165,7 +166,7 @@ func (a *Account) Reset(now int64) {
 	a.Demands = fresh.Demands
 	a.Demand, a.demandAt, a.demandAtReport = kept.Demand, kept.demandAt, float32(kept.Demand)
 	a.mirror, a.mirrorAt = kept.mirror, kept.mirrorAt
-	a.Alarm, a.ReportedAt, a.Marks, a.Queued = fresh.Alarm, fresh.ReportedAt, 0, 0
+	a.Alarm, a.ReportedAt, a.Marks = fresh.Alarm, fresh.ReportedAt, 0
 }
 
 // ForgetGrant drops news, holds, marks and the memory of a silence, for a key that is

@@ -11,7 +11,7 @@ func (a *Account) Check(idle bool) error {
 	if a == nil {
 		return nil
 	}
-	for _, x := range []float64{a.Carry, a.Demand, a.Others, a.meanOwn, float64(a.MeanOthers), float64(a.mirror), a.Share} {
+	for _, x := range []float64{a.Carry, a.Demand, a.Others, float64(a.meanOwn), float64(a.MeanOthers), float64(a.mirror), a.Share} {
 		if math.IsNaN(x) || math.IsInf(x, 0) {
 			return errors.New("a number is not finite")
 		}

@@ -72,7 +72,7 @@ func (a *Account) own(now int64, p *Params) float64 {
 // negative only if callers waited at the last report, and some have left.
 func (a *Account) takeAttempts(now int64, p *Params) float64 {
 	attempts, span := float64(a.Attempts), time.Duration(now-a.ReportedAt)
-	a.meanOwn = a.ownMean(now, p)
+	a.meanOwn = float32(a.ownMean(now, p))
 	a.attemptsSinceReply = bucket.AddTokens(a.attemptsSinceReply, a.Attempts)
 	a.demandAtReport = float32(a.OwnDemand(now, p))
 	a.Attempts, a.ReportedAt = 0, now
@@ -101,10 +101,10 @@ func (a *Account) takeAttempts(now int64, p *Params) float64 {
 func (a *Account) ownMean(now int64, p *Params) float64 {
 	span := time.Duration(now - a.ReportedAt)
 	if span <= 0 {
-		return a.meanOwn
+		return float64(a.meanOwn)
 	}
 	mean := demand.MeanCounted(a.Attempts, float64(a.demandAtReport), a.OwnDemand(now, p), span, p.Tau) + float64(a.Queued)
-	return a.slowMean(a.meanOwn, mean, span, now, p)
+	return a.slowMean(float64(a.meanOwn), mean, span, now, p)
 }
 
 // slowMean moves a mean of demand towards a value, which was that of a span.
@@ -246,8 +246,8 @@ func (a *Account) othersUnreported(b *bucket.Bucket, rate, share float64, p *Par
 // Because d is high just after a request, it overstates processes that request now and
 // then. Each of them would have a share as if it did so all the time.
 func (a *Account) smoothedOwn(own float64, p *Params) float64 {
-	trust := min(1, own*p.Tau.Seconds()/(demand.SteadyRequests*a.Request()))
-	return a.meanOwn + trust*(own-a.meanOwn)
+	mean, trust := float64(a.meanOwn), min(1, own*p.Tau.Seconds()/(demand.SteadyRequests*a.Request()))
+	return mean + trust*(own-mean)
 }
 
 // revertedOthers returns D̄_o at an instant, for a key of which news would arrive. Since

@@ -28,7 +28,7 @@ func (a *Account) ApplyReply(b *bucket.Bucket, st exchange.KeyState, clock int64
 	a.learnDemand(b, tat, st.Demand, clock, rec.Attempts, now, p)
 	a.InFlight, a.TAT, a.RepliedTAT = 0, tat, tat
 	a.observeSilence(now, p)
-	a.RepliedAt, a.ownAtReply, a.meanOwnAtReply, a.attemptsSinceReply = now, a.demandAtReport, float32(a.meanOwn), 0
+	a.RepliedAt, a.ownAtReply, a.meanOwnAtReply, a.attemptsSinceReply = now, a.demandAtReport, a.meanOwn, 0
 	if b.Mode == bucket.Stale {
 		a.relearn(now, p)
 		if a.FirstUse != 0 && a.FirstUse < now-2*int64(p.round()) {
@@ -72,7 +72,7 @@ func (a *Account) regrantFor(b *bucket.Bucket, own float64, now int64, p *Params
 	unclipped := (p.round() + max(p.Interval, p.RTT)).Seconds() * rate
 	level := min(a.SharedLevel(b, now, rate), b.Burst+unclipped)
 	share := demand.Share(a.smoothedOwn(own, p), a.Others, b.Rate, p.Fleet)
-	attempts := (max(a.Others, float64(a.MeanOthers)) + max(own, a.meanOwn)) * horizon
+	attempts := (max(a.Others, float64(a.MeanOthers)) + max(own, float64(a.meanOwn))) * horizon
 	attempts += headroom * min(attempts, b.Burst)
 	contended := p.Fleet > 1 && attempts > min(level, b.Burst)+rate*horizon
 	most, allowance := math.Inf(1), a.Request()

@@ -61,7 +61,7 @@ func (p *peers) account(i int) (Account, bucket.Bucket) {
 	a, b := New(p.now), bucket.New(p.rate, p.burst, p.now)
 	a.TAT, a.RepliedAt = p.tat, p.now
 	a.Demand, a.Others = p.demand[i], p.others[i]
-	a.meanOwn, a.meanOwnAtReply, a.MeanOthers = p.demand[i], float32(p.demand[i]), float32(p.others[i])
+	a.meanOwn, a.meanOwnAtReply, a.MeanOthers = float32(p.demand[i]), float32(p.demand[i]), float32(p.others[i])
 	if p.params.Scale < 1 {
 		a.Silence.Then = 1 // all of the demand has gone silent: each of the silent is left an equal share
 	}
@@ -212,7 +212,7 @@ func FuzzGrant(f *testing.F) {
 		every := time.Duration(max(int64(minInterval), min(interval, int64(time.Hour))))
 		p := NewParams(n, 0, max(1, n-float64(silent))/n, every, time.Duration(max(0, min(rtt, int64(time.Hour)))), demand.TauIntervals*every)
 		b, a := bucket.New(r, float64(burst), now), New(now)
-		a.Demand, a.Others, a.meanOwn, a.MeanOthers, a.frozenShare = own, others, own, float32(others), float32(share)
+		a.Demand, a.Others, a.meanOwn, a.MeanOthers, a.frozenShare = own, others, float32(own), float32(others), float32(share)
 		a.Usage, a.InFlight = int64(bucket.Clamp(float64(usage))), 1
 		a.RepliedAt, a.TAT = now, now+max(-now, min(toGo, mono.Never-now))
 		if held {

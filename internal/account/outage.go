@@ -19,7 +19,7 @@ func (a *Account) observeSilence(now int64, p *Params) {
 		return
 	}
 	a.Silence.Observe(outage.Observation{
-		Mean:    a.meanOwn + float64(a.MeanOthers),
+		Mean:    float64(a.meanOwn) + float64(a.MeanOthers),
 		Now:     a.smoothedOwn(float64(a.demandAtReport)+float64(a.Queued), p) + a.Others,
 		Request: a.Request(), Age: time.Duration(now - a.ResidentSince), Since: time.Duration(now - a.RepliedAt),
 		Tau: p.Tau, SilentAfter: p.Silence, Lost: lost,

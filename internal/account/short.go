@@ -86,16 +86,16 @@ func (l *Short) Lengthen(a *Account, b *bucket.Bucket, others float32, staleSinc
 	epoch := l.Epoch()
 	since, first := int64(l.ResidentSince)<<residentShift, l.First.After(epoch)
 	*a = Account{
-		FastUntil: mono.Never, identity: a.identity,
+		FastUntil: mono.Never, identity: a.identity, Partition: a.Partition,
 		Lease:  Lease{RepliedAt: l.exchanged, RepliedTAT: l.TAT},
 		Ledger: Ledger{FirstUse: first, OwnTAT: l.ownTAT.After(epoch), Carry: float64(l.carry) / 128},
 		Demands: Demands{
 			CountedAt: first, Demand: float64(l.demand), demandAt: epoch, demandAtReport: l.demand,
-			ownAtReply: l.demand, meanOwn: float64(l.meanOwn), meanOwnAtReply: l.meanOwn,
+			ownAtReply: l.demand, meanOwn: l.meanOwn, meanOwnAtReply: l.meanOwn,
 			Cost: math.Float32frombits(uint32(l.Cost) << 16), Others: float64(others), MeanOthers: l.meanOther,
 			mirror: l.mirror, mirrorAt: l.mirrorAt, ResidentSince: since,
 		},
-		Schedule: Schedule{Due: mono.Never, ReportedAt: epoch, Partition: a.Partition},
+		Schedule: Schedule{Due: mono.Never, ReportedAt: epoch},
 	}
 	if l.exchanged != 0 {
 		a.TAT = l.TAT
@@ -129,7 +129,7 @@ func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now i
 		return false
 	case b.Mode == bucket.Pool && (a.TAT > mono.Add(now, full/2) || a.scale(p) != 1):
 		return false
-	case (a.Silence != outage.Silence{}) && a.meanOwn+float64(a.MeanOthers) > b.Rate*silencePart:
+	case (a.Silence != outage.Silence{}) && float64(a.meanOwn)+float64(a.MeanOthers) > b.Rate*silencePart:
 		return false
 	}
 	epoch := a.RepliedAt
@@ -146,7 +146,7 @@ func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now i
 		First: TicksOf(a.FirstUse, epoch), ownTAT: TicksOf(a.OwnTAT, epoch), Stale: TicksOf(a.StaleSince, epoch),
 		ResidentSince: uint32(a.ResidentSince >> residentShift), mirror: a.mirror,
 		demand:  float32(demand.Decay(a.Demand, time.Duration(epoch-a.demandAt), p.Tau)),
-		meanOwn: float32(a.meanOwn), meanOther: a.MeanOthers, share: float32(a.Share),
+		meanOwn: a.meanOwn, meanOther: a.MeanOthers, share: float32(a.Share),
 		Cost: uint16(math.Float32bits(a.Cost) >> 16), carry: int8(max(-127, min(a.Carry*128, 127))),
 	}
 	if b.Mode == bucket.Stale {
