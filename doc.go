@@ -32,9 +32,9 @@
 //
 // [Limiter.Take] returns the details that headers need, [Limiter.Reserve] how long to wait.
 // [Limiter.Estimate] is for a cost that is known only afterwards, [Limiter.Charge] and
-// [Limiter.Refund] for one without a decision. [TakeAll], [WaitAll] and [EstimateAll]
-// decide on several limits at once; [Config.LimitFor] gives keys limits of their own;
-// [Config.Shadow] tries a limit out.
+// [Limiter.Refund] for one without a decision. [Limiter.Hold] pauses a key. [TakeAll],
+// [WaitAll] and [EstimateAll] decide on several limits at once; [Config.LimitFor] gives
+// keys limits of their own; [Config.Shadow] tries a limit out.
 //
 // [ClientFromURL] makes the client of a URL. [Limit] and [State] are text, in JSON, YAML
 // and flags: "100/m", "20/s burst 5".

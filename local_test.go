@@ -20,6 +20,7 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 	"github.com/seed-e56e777b/limiter/internal/keyform"
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/table"
 	"github.com/seed-e56e777b/limiter/internal/topkeys"
@@ -777,7 +778,7 @@ func TestTopDeniedIsOfLate(t *testing.T) {
 // are keys denied a thousand times.
 func TestTopDeniedSurvivesAFlood(t *testing.T) {
 	l := newTestLocalOf(t, Config{Limit: Per(1, 1000*time.Hour), MaxKeys: 100})
-	const fresh = 100_000
+	fresh := longtest.Choose(20_000, 100_000, 100_000)
 	for i := range fresh {
 		l.AllowN("fresh"+strconv.Itoa(i), 2)
 		for range 10 {

@@ -761,7 +761,7 @@ func TestNewsThatWasCutIsToldLater(t *testing.T) {
 		const keys = exchange.NewsKept * 3 / 2
 		until(t, "all is heard", func() bool {
 			emptyKeys(a, keys)
-			a.Sleep(100 * time.Millisecond)
+			a.Sleep(500 * time.Millisecond)
 			return b.Stats().NewsHeard >= keys
 		})
 		if got := b.Stats().NewsHeard; got > keys*11/10 {

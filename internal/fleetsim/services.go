@@ -672,7 +672,7 @@ func manyKeys() (list []Scenario) {
 	lim := limiter.Per(5, time.Minute)
 	for _, keys := range []int{16, 200, 1000, 5000} {
 		for _, starts := range []bool{false, true} {
-			name, wait := fmt.Sprintf("%d keys, first asked for elsewhere after a second per thousand keys", keys), sec+time.Duration(keys)*time.Millisecond
+			name, wait := fmt.Sprintf("%d keys, first requested elsewhere after a second per thousand keys", keys), sec+time.Duration(keys)*time.Millisecond
 			if starts {
 				name, wait = fmt.Sprintf("%d keys, a process that starts when they are low, after 2 s", keys), 2*sec
 			}
