@@ -1,10 +1,15 @@
 package limiter_test
 
 import (
+	"fmt"
+	"go/build"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,6 +58,50 @@ func TestEveryExampleIsOnItsPage(t *testing.T) {
 	}
 	for _, folder := range found(page, `\(\.\./examples/(\w+)/`) {
 		require.FileExists(t, "examples/"+folder+"/main.go")
+	}
+}
+
+// TestPictureOfImports: the picture in CONTRIBUTING.md has every import of one package
+// of the library by another, except imports that follow from others, and no other arrow.
+func TestPictureOfImports(t *testing.T) {
+	const module = "github.com/seed-e56e777b/limiter"
+	imports := map[string][]string{} // by package
+	var visit func(name string)
+	visit = func(name string) {
+		if _, known := imports[name]; known {
+			return
+		}
+		imports[name] = nil
+		p, err := build.ImportDir("."+strings.TrimPrefix(name, module), 0)
+		require.NoError(t, err)
+		for _, other := range p.Imports {
+			if strings.HasPrefix(other, module) {
+				imports[name] = append(imports[name], other)
+				visit(other)
+			}
+		}
+	}
+	for _, name := range []string{"/httplimit", "/limits"} {
+		visit(module + name)
+	}
+	var reaches func(from, to string) bool
+	reaches = func(from, to string) bool {
+		return from == to || slices.ContainsFunc(imports[from], func(next string) bool { return reaches(next, to) })
+	}
+	var picture strings.Builder
+	for _, from := range slices.Sorted(maps.Keys(imports)) {
+		var arrows []string
+		for _, to := range imports[from] {
+			if !slices.ContainsFunc(imports[from], func(other string) bool { return other != to && reaches(other, to) }) {
+				arrows = append(arrows, path.Base(to))
+			}
+		}
+		if len(arrows) > 0 {
+			fmt.Fprintf(&picture, "    %s --> %s\n", path.Base(from), strings.Join(arrows, " & "))
+		}
+	}
+	if !strings.Contains(read(t, "CONTRIBUTING.md"), "flowchart TD\n"+picture.String()+"```") {
+		t.Errorf("the picture of imports in CONTRIBUTING.md is not that of the code:\n%s", picture.String())
 	}
 }
 
