@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,7 +14,6 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
 
 	"github.com/seed-e56e777b/limiter/internal/simnet"
@@ -97,16 +95,18 @@ func BenchmarkAllow(b *testing.B) {
 		n    int
 		zipf bool
 		lim  Limit
+		own  func(key string) (Limit, bool)
 	}{
-		{"keys=1", 1, false, many},
-		{"keys=1/denied", 1, false, Limit{Rate: 1e-6, Burst: 1}},
-		{"keys=1e4/denied", 1e4, false, Limit{Rate: 1e-6, Burst: 1}},
-		{"keys=1e4/dist=zipf", 1e4, true, many},
-		{"keys=1e6/dist=uniform", 1e6, false, many},
+		{"keys=1", 1, false, many, nil},
+		{"keys=1/denied", 1, false, Limit{Rate: 1e-6, Burst: 1}, nil},
+		{"keys=1e4/denied", 1e4, false, Limit{Rate: 1e-6, Burst: 1}, nil},
+		{"keys=1e4/dist=zipf", 1e4, true, many, nil},
+		{"keys=1e6/dist=uniform", 1e6, false, many, nil},
+		{"keys=1e6/dist=uniform/limits=own", 1e6, false, many, ownLimits()},
 	} {
 		for _, kind := range []string{"local", "fleet"} {
 			b.Run(keys.name+"/"+kind, func(b *testing.B) {
-				l, list := benchKind(b, kind, Config{Limit: keys.lim, MaxKeys: 1 << 21}), benchKeys(keys.n)
+				l, list := benchKind(b, kind, Config{Limit: keys.lim, LimitFor: keys.own, MaxKeys: 1 << 21}), benchKeys(keys.n)
 				order := picks(keys.n, keys.zipf)
 				for _, k := range list {
 					l.Allow(k)
@@ -114,6 +114,14 @@ func BenchmarkAllow(b *testing.B) {
 				benchDecide(b, func(i int) { l.Allow(list[order[i&(len(order)-1)]]) })
 			})
 		}
+	}
+}
+
+// ownLimits returns a LimitFor that gives each key a limit of its own.
+func ownLimits() func(key string) (Limit, bool) {
+	var made atomic.Int64
+	return func(string) (Limit, bool) {
+		return Limit{Rate: many.Rate, Burst: many.Burst + int(made.Add(1))}, true
 	}
 }
 
@@ -268,35 +276,27 @@ func BenchmarkFirstContact(b *testing.B) {
 	}
 }
 
-// BenchmarkResidentKey tells what a resident key takes on the heap, a key of 13
-// bytes included.
+// BenchmarkResidentKey is the heap that a key in memory takes, its text of 13 bytes
+// included.
 func BenchmarkResidentKey(b *testing.B) {
 	const n = 50000
 	for _, of := range []struct {
 		name, kind string
-		waves      int // in which the keys are asked for, each when those before it rest
+		own        func(key string) (Limit, bool)
 	}{
-		{"local", "local", 1},
-		{"fleet/in_use=all", "fleet", 1},
-		{"fleet/in_use=a_tenth", "fleet", 10},
+		{"local", "local", nil},
+		{"local/limits=own", "local", ownLimits()},
+		{"fleet", "fleet", nil},
 	} {
 		b.Run(of.name, func(b *testing.B) {
 			keys := benchKeys(n)
 			before := heapInUse()
-			l := benchKind(b, of.kind, Config{Limit: Per(1000, time.Minute)})
-			for wave := range slices.Chunk(keys, n/of.waves) {
-				for _, k := range wave {
-					l.Allow(k)
-				}
-				if err := l.Sync(b.Context()); err != nil {
-					b.Fatal(err)
-				}
-				if of.waves == 1 {
-					break
-				}
-				for sh := range l.local.eachShard() {
-					sh.demoteIdle(l.now() + int64(account.IdleAfter+demoteEvery))
-				}
+			l := benchKind(b, of.kind, Config{Limit: Per(1000, time.Minute), LimitFor: of.own})
+			for _, k := range keys {
+				l.Allow(k)
+			}
+			if err := l.Sync(b.Context()); err != nil {
+				b.Fatal(err)
 			}
 			if l.syncer != nil {
 				l.syncer.store.(*benchState).forget()
@@ -305,6 +305,7 @@ func BenchmarkResidentKey(b *testing.B) {
 				l.Allow(keys[0])
 			}
 			b.ReportMetric(float64(heapInUse()-before)/float64(l.Stats().Keys), "B/key")
+			runtime.KeepAlive(keys)
 		})
 	}
 }
