@@ -200,6 +200,29 @@ func TestReplayDoubtsTheTime(t *testing.T) {
 	require.Contains(t, stderr, "limiterlab: note: Nearly all requests have the key 203.0.113.1: is it one client?")
 }
 
+// TestReplayDoubtsLinesOfOneRequest: a log with two lines for each request is noted, by
+// their IDs.
+func TestReplayDoubtsLinesOfOneRequest(t *testing.T) {
+	for name, tc := range map[string]struct {
+		form string
+		want string
+	}{
+		"two lines":    {`{"ts":%d.5,"ip":"203.0.113.%d","request_id":"r%d"}`, "limiterlab: note: 20 lines have the request ID of an earlier one"},
+		"nested":       {`{"ts":%d.5,"ip":"203.0.113.%d","req":{"id":"r%d"}}`, "limiterlab: note: 20 lines have the request ID of an earlier one"},
+		"no ID":        {`{"ts":%d.5,"ip":"203.0.113.%d","request_id":"-","n":%d}`, ""},
+		"another name": {`{"ts":%d.5,"ip":"203.0.113.%d","trace_id":"r%d"}`, ""},
+	} {
+		var log strings.Builder
+		for i := range 40 {
+			fmt.Fprintf(&log, tc.form+"\n", 1778051289+i, 1+i%4, i/2)
+		}
+		code, _, stderr := runReplay(t, "-limit", "1/m", write(t, "a.json", log.String()))
+		require.Equal(t, exitOK, code, name)
+		require.Contains(t, stderr, tc.want, name)
+		require.Equal(t, tc.want == "", stderr == "", name)
+	}
+}
+
 func TestReplayCountsWhatItPassesOver(t *testing.T) {
 	log := `{"level":"info","ts":1778051289.5,"logger":"admin","msg":"admin endpoint started"}
 {"level":"info","ts":1778051290.5,"logger":"http.log.access","request":{"client_ip":"203.0.113.1","method":"GET","uri":"/"}}

@@ -18,7 +18,8 @@ const (
 	method
 	path
 	host
-	logger // the part of a program that wrote the line
+	logger    // the part of a program that wrote the line
+	requestID // the request, in each of its lines
 )
 
 // roles are the names in the options that stand for a role.
@@ -55,8 +56,9 @@ var usualNames = map[role][]string{
 	path: {
 		"path", "uri", "requesturi", "url", "requestpath", "requesturl", "csuristem", "clientrequesturi", "clientrequestpath", "originalpath", "requesteduri",
 	},
-	host:   {"host", "httphost", "servername", "vhost", "requesthost", "clientrequesthost", "cshost", "authority"},
-	logger: {"logger"},
+	host:      {"host", "httphost", "servername", "vhost", "requesthost", "clientrequesthost", "cshost", "authority"},
+	logger:    {"logger"},
+	requestID: {"requestid", "xrequestid", "reqid", "req.id", "request.id", "xedgerequestid", "amznrequestid"},
 }
 
 // ranked is the meaning of a name.

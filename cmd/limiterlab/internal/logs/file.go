@@ -24,6 +24,7 @@ type file struct {
 	passed   *Example     // first line that is no request
 	client   clientChoice // by the sample
 	all      clientChoice // by all lines so far
+	ids      requestIDs
 }
 
 // keyColumn is a part of the key with its column.

@@ -15,6 +15,7 @@ type Counts struct {
 	Unparsed int       // lines that could not be read
 	Other    int       // lines that are no requests, such as notes of a server
 	NoKey    int       // lines that lack a part of the key
+	Repeated int       // lines with a key whose request ID an earlier line has
 	Examples []Example // the first of the lines that could not be read
 	Passed   *Example  // the first of the lines that are no requests
 	Formats  []string  // formats found, each once
@@ -236,6 +237,9 @@ func (r *reading) line(name string, number int, line []byte, f *file, s sources)
 	}
 	if e.HasKey {
 		r.Keys.add(e)
+		if f.ids.repeats(f.record) {
+			r.Repeated++
+		}
 	} else {
 		r.NoKey++
 	}

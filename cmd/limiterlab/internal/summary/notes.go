@@ -78,6 +78,7 @@ func (s Summary) Doubts() []string {
 	named := s.Key == "user" || s.Key == "status" || strings.HasSuffix(strings.ToLower(s.Key), "id")
 	add(nearlyAll(k.Numbers) && !named, "The keys are numbers: do they name clients?")
 	add(10*s.Keys >= 9*s.Requests && s.Lost.Forgotten == 0, "Nearly every request has a key of its own: do the keys name clients?")
+	add(s.Read.Repeated > k.Requests/4, "%s have the request ID of an earlier one: are there two lines for each request? Keep one of them.", lines(s.Read.Repeated))
 	add(s.From.Equal(s.To), "All requests have the same time: does its field hold the time of the request?")
 	return doubts
 }
