@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +39,7 @@ func (o *inspectOptions) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet(inspectCommand, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
-	fs.StringVar(&o.redis, "redis", "redis://localhost:6379", "`URL` of Redis, as limiter.ClientFromURL takes it, or host:port")
+	fs.StringVar(&o.redis, "redis", "", "`URL` of Redis, as limiter.ClientFromURL takes it, or host:port (default: that in the environment's REDIS_URL, or redis://localhost:6379)")
 	fs.BoolVar(&o.cluster, "cluster", false, "the URL is of a node of a Redis Cluster")
 	fs.StringVar(&o.sentinel, "sentinel", "", "the URL is of a Sentinel that watches the primary of this `name`")
 	fs.StringVar(&o.prefix, "prefix", "limiter", "the fleet's Config.Prefix")
@@ -80,8 +82,12 @@ func parseInspectOptions(args []string) (*inspectOptions, error) {
 	if o.cluster && o.sentinel != "" {
 		errs = append(errs, errors.New("-cluster and -sentinel exclude each other"))
 	}
+	source := "-redis"
+	if o.redis == "" { // a password in the environment is in no list of processes
+		source, o.redis = "REDIS_URL", cmp.Or(os.Getenv("REDIS_URL"), "redis://localhost:6379")
+	}
 	if err := o.setOptions(); err != nil {
-		errs = append(errs, fmt.Errorf("-redis: %w", err))
+		errs = append(errs, fmt.Errorf("%s: %w", source, err))
 	}
 	switch {
 	case o.top > 0 && fs.NArg() != 0:

@@ -158,6 +158,13 @@ func TestInspectTakesEveryURL(t *testing.T) {
 		require.Regexp(t, `level          40\.\d of 60 tokens\n`, got)
 	}
 	require.Contains(t, look(t, exitFailed, "-redis", server.Addr(), "-limit", "60/h", "x"), "NOAUTH")
+
+	t.Setenv("REDIS_URL", "redis://:pw@"+server.Addr())
+	require.Regexp(t, `level          40\.\d of 60 tokens\n`, look(t, exitOK, "-prefix", "api", "-limit", "60/h", "user:42"))
+	t.Setenv("REDIS_URL", "redis://u:1/secret@here")
+	got := look(t, exitUsage, "x")
+	require.Contains(t, got, "REDIS_URL: limiter: URL of Redis: path or query: has an @")
+	require.NotContains(t, got, "secret")
 }
 
 func TestInspectCluster(t *testing.T) {

@@ -105,7 +105,7 @@ const inspectUsageTail = `
 Examples:
   limiterlab inspect user:42
   limiterlab inspect -top 20
-  limiterlab inspect -redis redis://:secret@10.0.0.7:6379 -prefix api user:42
+  REDIS_URL=rediss://:secret@10.0.0.7 limiterlab inspect -prefix api user:42
   limiterlab inspect -redis redis://10.0.0.7:7000,10.0.0.8:7000 user:42
   limiterlab inspect -cluster -redis redis://10.0.0.7:7000 user:42
   limiterlab inspect -redis sentinel://10.0.0.7,10.0.0.8/mymaster -limit "10/s burst 50" user:42
