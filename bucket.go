@@ -698,7 +698,7 @@ func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
 		if k.account != nil {
 			k.account.Cost = max(k.account.Cost, float32(n)) // for the next grant to have room for it
 		}
-		return waitqueue.Never
+		return mono.Never
 	}
 	return mono.Add(from, bucket.Delay(level-k.bucket.Need(cost), k.bucket.Refill))
 }
@@ -730,7 +730,7 @@ func (b *awaitedBucket) Take(at, n int64) {
 // Until returns the instant at which the grant has to be looked at again.
 func (b *awaitedBucket) Until() int64 {
 	if !b.k.exchanges() {
-		return waitqueue.Never
+		return mono.Never
 	}
 	return max(b.k.account.Until, b.now+int64(time.Millisecond))
 }

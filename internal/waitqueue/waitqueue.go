@@ -5,10 +5,11 @@
 package waitqueue
 
 import (
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 // CatchUp is the longest delay of [Queues.Serve] after which waiters are still
@@ -17,16 +18,13 @@ import (
 // time.
 const CatchUp = 250 * time.Millisecond
 
-// Never is the instant of an event that does not come.
-const Never = int64(math.MaxInt64 / 2)
-
 // Bucket is the interface of a locked token bucket.
 type Bucket interface {
 	// Exceeds reports whether a cost of n can never be admitted.
 	Exceeds(n int64) bool
 	// Turn returns the first instant, not before from, at which the bucket admits a
 	// cost of n with extra more tokens in it, or fewer if extra is negative. It
-	// returns Never if its level does not get there.
+	// returns [mono.Never] if its level does not get there.
 	Turn(from, n, extra int64) int64
 	// Take takes n tokens at an instant that Turn returned.
 	Take(at, n int64)
@@ -110,7 +108,7 @@ func (q *Queues) insert(id, key string, w *Waiter) {
 	defer q.mu.Unlock()
 	line := q.byKey[id]
 	if line == nil {
-		line = &queue{key: key, id: id, wake: Never}
+		line = &queue{key: key, id: id, wake: mono.Never}
 		q.byKey[id] = line
 	}
 	after := line.last
@@ -334,7 +332,7 @@ func (q *Queues) fire(line *queue) {
 func (q *Queues) begins(line *queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	line.wake = Never
+	line.wake = mono.Never
 	if line.calling {
 		line.again = true
 		return false

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 // bucket is a plain token bucket that records the tokens taken.
@@ -35,7 +37,7 @@ func (b *bucket) Turn(from, n, extra int64) int64 {
 	case missing <= 1e-9:
 		return from
 	case float64(n-extra) > b.burst || b.rate == 0:
-		return Never
+		return mono.Never
 	}
 	return from + int64(missing/b.rate*1e9)
 }
@@ -45,7 +47,7 @@ func (b *bucket) Take(at, n int64) {
 	b.taken = append(b.taken, taken{at, n})
 }
 
-func (b *bucket) Until() int64 { return Never }
+func (b *bucket) Until() int64 { return mono.Never }
 
 const (
 	ms  = int64(time.Millisecond)
