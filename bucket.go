@@ -23,7 +23,7 @@ import (
 )
 
 // newBucket returns a full bucket with its limit to itself.
-func newBucket(lim Limit, now int64) bucket.Bucket {
+func newBucket(lim Limit, now mono.Time) bucket.Bucket {
 	return bucket.New(float64(lim.Rate), float64(lim.Burst), now)
 }
 
@@ -134,12 +134,12 @@ type Result struct {
 }
 
 // result returns the result of a decision, while so many tokens wait.
-func (k *lockedKey) result(now, n int64, taken bool, waiting float64) Result {
+func (k *lockedKey) result(now mono.Time, n int64, taken bool, waiting float64) Result {
 	r := Result{Allowed: taken || k.flags.is(shadow), Shadow: !taken && k.flags.is(shadow), Limit: k.applied(), Age: k.age(now)}
 	if k.flags.is(unlimited) {
 		r.Remaining = math.MaxInt
 		if k.account.Held(now) {
-			r.Remaining, r.ResetAfter = 0, time.Duration(k.account.HeldUntil-now)
+			r.Remaining, r.ResetAfter = 0, k.account.HeldUntil.Sub(now)
 		}
 		if !r.Allowed {
 			r.RetryAfter = max(1, r.ResetAfter)
@@ -194,7 +194,7 @@ func (k *lockedKey) applied() Limit {
 }
 
 // admitted reports whether a decision would admit a cost of n now.
-func (k *lockedKey) admitted(now, n int64) bool {
+func (k *lockedKey) admitted(now mono.Time, n int64) bool {
 	level, cost := k.bucket.LevelAt(now), float64(n)
 	return k.admits(level, cost) && (!k.flags.is(awaited) || k.admits(level-k.waiting(), cost))
 }
@@ -210,7 +210,7 @@ func (k *lockedKey) waiting() float64 {
 // delay returns the expected time until the bucket holds a cost. In a fleet it is at most
 // that of the shared bucket, or the time until the next grant: by its present share alone,
 // a process with little demand would wait for hours.
-func (k *lockedKey) delay(now int64, cost float64) time.Duration {
+func (k *lockedKey) delay(now mono.Time, cost float64) time.Duration {
 	d := bucket.Delay(k.bucket.LevelAt(now)-cost, k.bucket.Refill)
 	if d == 0 || !k.fleetLevelKnown() {
 		return d
@@ -221,10 +221,10 @@ func (k *lockedKey) delay(now int64, cost float64) time.Duration {
 
 // expectedWait returns the expected wait for n tokens behind all callers that wait already;
 // -1: no wait would be long enough.
-func (k *lockedKey) expectedWait(now, n int64) time.Duration {
+func (k *lockedKey) expectedWait(now mono.Time, n int64) time.Duration {
 	switch {
 	case k.flags.is(unlimited):
-		return time.Duration(max(0, k.heldUntil()-now))
+		return max(0, k.heldUntil().Sub(now))
 	case k.exceeds(float64(n)):
 		return -1
 	}
@@ -239,7 +239,7 @@ func (k *lockedKey) fleetLevelKnown() bool {
 
 // retryAfter returns the time after which n tokens that were denied are expected to be
 // there, behind the tokens that wait.
-func (k *lockedKey) retryAfter(now int64, n, waiting float64) time.Duration {
+func (k *lockedKey) retryAfter(now mono.Time, n, waiting float64) time.Duration {
 	if k.exceeds(n) {
 		return rate.InfDuration
 	}
@@ -252,7 +252,7 @@ func (k *lockedKey) retryAfter(now int64, n, waiting float64) time.Duration {
 }
 
 // age returns the time since the last exchange of the key; -1: there was none.
-func (k *lockedKey) age(now int64) time.Duration {
+func (k *lockedKey) age(now mono.Time) time.Duration {
 	switch {
 	case k.needsAccount():
 		return -1
@@ -261,11 +261,11 @@ func (k *lockedKey) age(now int64) time.Duration {
 	case k.account.RepliedAt == 0:
 		return -1
 	}
-	return time.Duration(max(0, now-k.account.RepliedAt))
+	return max(0, now.Sub(k.account.RepliedAt))
 }
 
 // resetAfter returns the time until the bucket is full, behind the tokens that wait.
-func (k *lockedKey) resetAfter(now int64, waiting float64) time.Duration {
+func (k *lockedKey) resetAfter(now mono.Time, waiting float64) time.Duration {
 	b := &k.bucket
 	if k.exchanges() && k.account.RepliedAt != 0 {
 		return k.account.SharedDelay(b, b.Burst+waiting+float64(k.buffer.Taken), now)
@@ -277,7 +277,7 @@ func (k *lockedKey) resetAfter(now int64, waiting float64) time.Duration {
 }
 
 // hold admits nothing of the key before an instant.
-func (k *lockedKey) hold(until, now int64) {
+func (k *lockedKey) hold(until, now mono.Time) {
 	if k.account == nil {
 		k.takeAccount(now)
 	}
@@ -288,7 +288,7 @@ func (k *lockedKey) hold(until, now int64) {
 
 // receiveHold applies a hold in the news, or one of this process after a reset in the
 // news.
-func (lo *local) receiveHold(field string, until int64, own bool, now int64) {
+func (lo *local) receiveHold(field string, until mono.Time, own bool, now mono.Time) {
 	lo.holds.Put(field, until, own)
 	var k lockedKey
 	if lo.findField(&k, field, now) {
@@ -299,12 +299,12 @@ func (lo *local) receiveHold(field string, until int64, own bool, now int64) {
 
 // holdAgain applies a hold to a key that was not in memory, though it may have ended; 0:
 // there is none.
-func (k *lockedKey) holdAgain(until, now int64) {
+func (k *lockedKey) holdAgain(until, now mono.Time) {
 	switch {
 	case until > now:
 		k.hold(until, now)
 	case until != 0 && k.bucket.Shared():
-		k.bucket.Level = min(k.bucket.Level, k.bucket.Rate*mono.Elapsed(now-until))
+		k.bucket.Level = min(k.bucket.Level, k.bucket.Rate*mono.Elapsed(now.Sub(until)))
 		if k.exchanges() {
 			k.account.HeldUntil = until
 			k.endHold(now)
@@ -313,14 +313,14 @@ func (k *lockedKey) holdAgain(until, now int64) {
 }
 
 // endHold ends a hold whose time has passed.
-func (k *lockedKey) endHold(now int64) {
+func (k *lockedKey) endHold(now mono.Time) {
 	if k.account.EndHold(&k.bucket, now) && !k.account.Frozen {
 		k.scheduleBy(now)
 	}
 }
 
 // heldUntil returns the instant before which nothing of the key is admitted; 0: none.
-func (k *lockedKey) heldUntil() int64 {
+func (k *lockedKey) heldUntil() mono.Time {
 	if k.account == nil {
 		return 0
 	}
@@ -328,7 +328,7 @@ func (k *lockedKey) heldUntil() int64 {
 }
 
 // free reports whether the key has no limit and no hold.
-func (k *lockedKey) free(now int64) bool { return k.flags.is(unlimited) && !k.account.Held(now) }
+func (k *lockedKey) free(now mono.Time) bool { return k.flags.is(unlimited) && !k.account.Held(now) }
 
 // Reservation is a number of tokens taken ahead of time, with the instant from which they
 // may be used. Copies of it are one reservation.
@@ -339,11 +339,11 @@ type Reservation struct {
 	generation uint32           // generation of the account, which another key may have by now
 	id         uint64           // number in l.reservations, the same in all copies
 	n          int64
-	order      uint64 // place in the order of arrival of waiting callers; 0: none waited
-	ahead      int64  // tokens that waited at the reservation
-	act        int64  // instant from which the tokens may be used; a grant may bring it forward
-	taken      int64  // lockedKey.totalUsage just after the reservation
-	given      bool   // true if there are tokens to give back
+	order      uint64    // place in the order of arrival of waiting callers; 0: none waited
+	ahead      int64     // tokens that waited at the reservation
+	act        mono.Time // instant from which the tokens may be used; a grant may bring it forward
+	taken      int64     // lockedKey.totalUsage just after the reservation
+	given      bool      // true if there are tokens to give back
 	ok         bool
 }
 
@@ -352,23 +352,23 @@ type reservations struct {
 	last atomic.Uint64 // id
 
 	mu        sync.Mutex
-	cancelled map[uint64]int64 // instants until which they could be cancelled again, by id
-	sweepAt   int              // size of cancelled at which expired ones are dropped
+	cancelled map[uint64]mono.Time // instants until which they could be cancelled again, by id
+	sweepAt   int                  // size of cancelled at which expired ones are dropped
 }
 
 // cancel reports whether a reservation, which acts at the given instant, is cancelled for
 // the first time.
-func (r *reservations) cancel(id uint64, act, now int64) bool {
+func (r *reservations) cancel(id uint64, act, now mono.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, again := r.cancelled[id]; again {
 		return false
 	}
 	if r.cancelled == nil {
-		r.cancelled = map[uint64]int64{}
+		r.cancelled = map[uint64]mono.Time{}
 	}
 	if len(r.cancelled) >= r.sweepAt {
-		maps.DeleteFunc(r.cancelled, func(_ uint64, act int64) bool { return act < now })
+		maps.DeleteFunc(r.cancelled, func(_ uint64, act mono.Time) bool { return act < now })
 		r.sweepAt = max(64, 2*len(r.cancelled))
 	}
 	r.cancelled[id] = act
@@ -376,7 +376,7 @@ func (r *reservations) cancel(id uint64, act, now int64) bool {
 }
 
 // reserve takes n tokens, if they can ever be used, and closes the key.
-func (l *Limiter) reserve(k *lockedKey, key string, now, n int64) Reservation {
+func (l *Limiter) reserve(k *lockedKey, key string, now mono.Time, n int64) Reservation {
 	defer k.unlock()
 	d := k.expectedWait(now, n)
 	if d < 0 && !k.flags.is(shadow) {
@@ -391,16 +391,16 @@ func (l *Limiter) reserve(k *lockedKey, key string, now, n int64) Reservation {
 
 // reserveFor takes n tokens that may be used after d. In shadow mode it takes none if there
 // would be a wait.
-func (l *Limiter) reserveFor(k *lockedKey, key string, now, n int64, d time.Duration) Reservation {
+func (l *Limiter) reserveFor(k *lockedKey, key string, now mono.Time, n int64, d time.Duration) Reservation {
 	if d != 0 && k.flags.is(shadow) {
 		k.admitInShadow(now, n)
 		return Reservation{l: l, act: now, ok: true}
 	}
 	k.count(true)
 	if k.flags.is(unlimited) {
-		return Reservation{l: l, act: mono.Add(now, d), ok: true}
+		return Reservation{l: l, act: now.Add(d), ok: true}
 	}
-	r := Reservation{l: l, key: key, id: l.reservations.last.Add(1), n: n, act: mono.Add(now, d), given: true, ok: true}
+	r := Reservation{l: l, key: key, id: l.reservations.last.Add(1), n: n, act: now.Add(d), given: true, ok: true}
 	if k.account == nil && d > 0 {
 		k.takeAccount(now)
 	}
@@ -438,17 +438,17 @@ func (r *Reservation) left() time.Duration {
 		r.shorten(&k, now)
 		k.unlock()
 	}
-	return time.Duration(max(0, r.act-now))
+	return max(0, r.act.Sub(now))
 }
 
 // shorten brings the reservation forward as far as the key's grant allows.
-func (r *Reservation) shorten(k *lockedKey, now int64) {
+func (r *Reservation) shorten(k *lockedKey, now mono.Time) {
 	if !r.isOf(k) || !k.exchanges() || k.flags.is(awaited) {
 		return
 	}
 	if a := k.account; a.RepliedAt != 0 && k.bucket.Mode != bucket.Stale && now >= a.RelearnUntil {
 		d := a.SharedDelay(&k.bucket, float64(k.buffer.Taken)-float64(r.overtaken(k)), now)
-		r.act = min(r.act, mono.Add(now, d))
+		r.act = min(r.act, now.Add(d))
 	}
 }
 
@@ -629,7 +629,7 @@ func (e Estimate) Settle(actual int) {
 
 // joinQueue puts a cost into the queue of the key, and counts it as demand. The name is the
 // one by which serve finds the key.
-func (k *lockedKey) joinQueue(name string, now, n int64) *waitqueue.Waiter {
+func (k *lockedKey) joinQueue(name string, now mono.Time, n int64) *waitqueue.Waiter {
 	k.record(now, n, false)
 	k.setAwaited(true)
 	return k.shard.local.queues.Join(k.key(), name, n, now)
@@ -657,10 +657,10 @@ func (k *lockedKey) serve() {
 // the key, so that the key itself need not be on the heap.
 type awaitedBucket struct {
 	k   lockedKey
-	now int64
+	now mono.Time
 }
 
-func (k *lockedKey) awaited(now int64) *awaitedBucket { return &awaitedBucket{*k, now} }
+func (k *lockedKey) awaited(now mono.Time) *awaitedBucket { return &awaitedBucket{*k, now} }
 
 // countQueue counts the tokens that wait as demand, as if each was requested again in every
 // interval, so that shares follow queues.
@@ -677,7 +677,7 @@ func (b *awaitedBucket) Exceeds(n int64) bool {
 }
 
 // Turn returns the instant at which the present grant admits a cost.
-func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
+func (b *awaitedBucket) Turn(from mono.Time, n, extra int64) mono.Time {
 	k := &b.k
 	switch {
 	case k.flags.is(shadow):
@@ -700,11 +700,11 @@ func (b *awaitedBucket) Turn(from, n, extra int64) int64 {
 		}
 		return mono.Never
 	}
-	return mono.Add(from, bucket.Delay(level-k.bucket.Need(cost), k.bucket.Refill))
+	return from.Add(bucket.Delay(level-k.bucket.Need(cost), k.bucket.Refill))
 }
 
 // Take takes a cost as of an instant that Turn returned.
-func (b *awaitedBucket) Take(at, n int64) {
+func (b *awaitedBucket) Take(at mono.Time, n int64) {
 	k := &b.k
 	if k.flags.is(shadow) {
 		k.admitInShadow(b.now, n)
@@ -728,15 +728,15 @@ func (b *awaitedBucket) Take(at, n int64) {
 }
 
 // Until returns the instant at which the grant has to be looked at again.
-func (b *awaitedBucket) Until() int64 {
+func (b *awaitedBucket) Until() mono.Time {
 	if !b.k.exchanges() {
 		return mono.Never
 	}
-	return max(b.k.account.Until, b.now+int64(time.Millisecond))
+	return max(b.k.account.Until, b.now.Add(time.Millisecond))
 }
 
 // wait takes n tokens, or a place in the key's queue, closes the key, and waits.
-func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now, n int64) error {
+func (l *Limiter) wait(ctx context.Context, k *lockedKey, key string, now mono.Time, n int64) error {
 	if k.flags.is(shadow) || k.admitted(now, n) {
 		k.allow(now, n)
 		return nil
@@ -771,7 +771,7 @@ func (lo *local) refusal(key string, n int64) error {
 
 // enqueue puts a cost into the key's queue, unless it would be served too late, or never.
 // The name is the caller's form of the key.
-func (k *lockedKey) enqueue(ctx context.Context, name string, now, n int64) (*waitqueue.Waiter, error) {
+func (k *lockedKey) enqueue(ctx context.Context, name string, now mono.Time, n int64) (*waitqueue.Waiter, error) {
 	k.flush(now)
 	if d := k.expectedWait(now, n); d < 0 || d > longestWait(ctx) {
 		k.count(false)
@@ -814,7 +814,7 @@ type stake struct {
 	hash   uint64
 	index  int   // of the first part on the key
 	cost   int64 // of all parts on the key
-	now    int64
+	now    mono.Time
 	slot   table.Ref // of the key when it was found
 	locked lockedKey // while it is locked
 	gone   bool
@@ -845,7 +845,7 @@ func stakesOf(parts []Part, room []stake) []stake {
 			j++
 		}
 		if j == len(room) {
-			room = append(room, stake{Part: p, index: i, now: now + int64(first.base.Sub(p.l.base))})
+			room = append(room, stake{Part: p, index: i, now: now.Add(first.base.Sub(p.l.base))})
 			room[j].shard, room[j].hash = p.l.local.locate(room[j].localKey())
 		}
 		room[j].cost = bucket.AddTokens(room[j].cost, tokens(p.n))

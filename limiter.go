@@ -260,7 +260,7 @@ func newLimiter(cfg Config, s exchange.Exchanger, partitions int, seed uint64) *
 	return l
 }
 
-func (l *Limiter) now() int64 { return mono.Now(l.base) }
+func (l *Limiter) now() mono.Time { return mono.Now(l.base) }
 
 // Allow reports whether one token may be taken, and takes it.
 func (l *Limiter) Allow(key string) bool { return l.AllowN(key, 1) }
@@ -282,14 +282,14 @@ func (l *Limiter) AllowN(key string, n int) bool {
 }
 
 // allowSlowly is AllowN for decisions that need more than the key's slot.
-func (l *Limiter) allowSlowly(key string, now, n int64) bool {
+func (l *Limiter) allowSlowly(key string, now mono.Time, n int64) bool {
 	var k lockedKey
 	l.acquire(&k, key, now)
 	return k.allow(now, n)
 }
 
 // allow decides, and closes the key.
-func (k *lockedKey) allow(now, n int64) bool {
+func (k *lockedKey) allow(now mono.Time, n int64) bool {
 	ok := k.decide(now, n) || k.flags.is(shadow)
 	k.unlock()
 	return ok
@@ -308,7 +308,7 @@ func (l *Limiter) TakeN(key string, n int) Result {
 }
 
 // take decides, closes the key, and returns the details.
-func (k *lockedKey) take(now, n int64) Result {
+func (k *lockedKey) take(now mono.Time, n int64) Result {
 	taken := k.decide(now, n)
 	r := k.result(now, n, taken, k.waiting())
 	k.unlock()
@@ -353,7 +353,7 @@ func (l *Limiter) Refund(key string, n int) {
 }
 
 // refund gives n tokens back, and closes the key.
-func (k *lockedKey) refund(now, n int64) {
+func (k *lockedKey) refund(now mono.Time, n int64) {
 	if !k.flags.is(unlimited) {
 		k.flush(now)
 		k.giveBack(now, n)
@@ -376,7 +376,7 @@ func (l *Limiter) Charge(key string, n int) {
 }
 
 // charge takes n tokens in any case, and closes the key.
-func (k *lockedKey) charge(now, n int64) {
+func (k *lockedKey) charge(now mono.Time, n int64) {
 	if k.bucket.Shared() && !k.flags.is(unlimited) {
 		k.bucket.Charge(now, float64(n))
 		k.record(now, n, true)
@@ -410,7 +410,7 @@ func (l *Limiter) Hold(key string, d time.Duration) {
 	}
 	var k lockedKey
 	l.acquire(&k, key, now)
-	if until := mono.Add(now, min(d, longestHold)); until > k.heldUntil() {
+	if until := now.Add(min(d, longestHold)); until > k.heldUntil() {
 		k.hold(until, now)
 		l.local.holds.Put(strings.Clone(k.field()), until, true)
 		l.local.urgent.Store(true)
@@ -602,7 +602,7 @@ func (k *Key) find() (table.Ref, bool) {
 }
 
 // acquire is [Limiter.acquire].
-func (k *Key) acquire(locked *lockedKey, now int64) {
+func (k *Key) acquire(locked *lockedKey, now mono.Time) {
 	ref, ok := k.find()
 	if k.l.load(locked, k.key, k.localKey, k.shard, k.hash, ref, ok, now); !ok {
 		k.index.Store(locked.slot.Index())
@@ -786,7 +786,7 @@ func waitAllInQueues(ctx context.Context, stakes []stake) error {
 		now := first.l.now()
 		for i := range stakes {
 			s := &stakes[i]
-			s.now = now + int64(first.l.base.Sub(s.l.base))
+			s.now = now.Add(first.l.base.Sub(s.l.base))
 		}
 	}
 }

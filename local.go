@@ -33,9 +33,9 @@ import (
 // The exchange of a key with the fleet is in reconcile.go.
 
 const (
-	shardKeys = 1024 // keys that a shard has room for at least, if there are several; with fewer, chance fills one long before the others
-	maxShards = 8192 // largest number of shards
-	dueUrgent = 0    // due instant of a key that is to be exchanged at once
+	shardKeys = 1024         // keys that a shard has room for at least, if there are several; with fewer, chance fills one long before the others
+	maxShards = 8192         // largest number of shards
+	dueUrgent = mono.Time(0) // due instant of a key that is to be exchanged at once
 )
 
 // local has the keys of one process: those in memory, orphans, and the memory of evicted
@@ -88,7 +88,7 @@ type shard struct {
 	local    *local
 	keys     table.Table
 	accounts account.Pool
-	phase    int64         // shift of the instants at which lazy keys are due, nanoseconds, so that shards have different ones
+	phase    time.Duration // shift of the instants at which lazy keys are due, so that shards have different ones
 	nextScan atomic.Int64  // instant of the next search for due keys: none is due earlier
 	shadowed atomic.Uint64 // decisions that only shadow mode admitted; the table counts them as denials
 
@@ -96,11 +96,11 @@ type shard struct {
 	orphans           []*orphan // orphans by account.Orphan − 1
 	freeOrphans       []*orphan // orphans in no use
 	unreportedOrphans int       // number of orphans that are in no report
-	insertedAt        int64     // instant of the last insertion
+	insertedAt        mono.Time // instant of the last insertion
 	evictions         uint64    // keys evicted
 	denied            uint64    // Stats.Denied of the shard, as of the last addTo
 	dropped           uint64    // dropped usage of evicted keys, tokens
-	demotedAt         int64     // instant of the last demoteIdle, without a syncer
+	demotedAt         mono.Time // instant of the last demoteIdle, without a syncer
 }
 
 // lockedKey is a copy of all state of a locked key. Decisions and the exchange work on
@@ -123,7 +123,7 @@ type lockedKey struct {
 	flags   flags
 	account *account.Account // nil: the fleet does not share the key, and no reservation needs it
 	short   bool             // true if the account was made of the short form, for the time of the lock
-	now     int64            // instant of the load
+	now     mono.Time        // instant of the load
 	buffer  table.Buffer     // decisions that are not in the account
 	slot    table.Ref        // slot of a key in memory
 	orphan  *orphan          // nil: the key is in memory
@@ -187,11 +187,11 @@ func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
 	lo.shards = make([]paddedShard, n)
 	for i := range lo.shards {
 		sh := &lo.shards[i].shard
-		sh.local, sh.phase = lo, int64(i)*int64(account.LazyMost)/account.LazyScans/int64(n)
+		sh.local, sh.phase = lo, time.Duration(i)*account.LazyMost/account.LazyScans/time.Duration(n)
 		sh.accounts.Spare = &lo.spares
 		sh.keys.Init(maxKeys/n, skip, partitions > 0, lo.seeds)
 		sh.keys.Top = &lo.denials
-		sh.nextScan.Store(mono.Never)
+		sh.nextScan.Store(int64(mono.Never))
 	}
 	lo.shift = uint8(64 - bits.TrailingZeros(uint(n)))
 	return lo
@@ -231,7 +231,7 @@ func (lo *local) recallHashOf(field string) uint64 {
 
 // find locks and loads a local key, and reports whether it is in memory. It does not
 // count as a use of the key.
-func (lo *local) find(k *lockedKey, localKey string, now int64) bool {
+func (lo *local) find(k *lockedKey, localKey string, now mono.Time) bool {
 	sh, hash := lo.locate(localKey)
 	ref, ok := sh.keys.Find(hash, localKey, false)
 	if ok {
@@ -241,7 +241,7 @@ func (lo *local) find(k *lockedKey, localKey string, now int64) bool {
 }
 
 // findField locks and loads the key of a field, and reports whether it is in memory.
-func (lo *local) findField(k *lockedKey, field string, now int64) bool {
+func (lo *local) findField(k *lockedKey, field string, now mono.Time) bool {
 	localKey := ""
 	if lo.secret == nil {
 		localKey = keyform.FromField(field)
@@ -255,7 +255,7 @@ func (lo *local) findField(k *lockedKey, field string, now int64) bool {
 
 // each calls f with every key in memory, locked, loaded and flushed, except that keys in
 // short form keep their buffers. It locks one key at a time.
-func (lo *local) each(now int64, f func(*lockedKey)) {
+func (lo *local) each(now mono.Time, f func(*lockedKey)) {
 	var k lockedKey // one for all keys, because it is on the heap
 	for sh := range lo.eachShard() {
 		sh.keys.Each(func(ref table.Ref) {
@@ -271,7 +271,7 @@ func (lo *local) each(now int64, f func(*lockedKey)) {
 
 // load makes k a copy of a key in memory, whose slot is locked. A key in short form gets
 // an account for as long as it is locked.
-func (k *lockedKey) load(sh *shard, ref table.Ref, now int64) {
+func (k *lockedKey) load(sh *shard, ref table.Ref, now mono.Time) {
 	lim := sh.local.limits.At(ref.Limit)
 	*k = lockedKey{
 		bucket: bucket.Bucket{Rate: lim.Rate, Burst: lim.Burst, Level: ref.Level, At: ref.At, LastEvent: ref.At},
@@ -293,7 +293,7 @@ func (k *lockedKey) load(sh *shard, ref table.Ref, now int64) {
 }
 
 // loadOrphan makes k a copy of an orphan, whose shard is locked.
-func (k *lockedKey) loadOrphan(sh *shard, o *orphan, now int64) {
+func (k *lockedKey) loadOrphan(sh *shard, o *orphan, now mono.Time) {
 	*k = lockedKey{bucket: o.bucket, flags: o.flags, account: o.account, orphan: o, shard: sh, now: now}
 }
 
@@ -346,7 +346,7 @@ func (k *lockedKey) lengthen() {
 	a := k.account
 	a.Partition = uint16(k.flags/partBits) + 1
 	l := table.Beside[account.Short](k.slot)
-	if k.buffer.Taken == 0 && l.Stale == 0 && k.now > mono.Add(max(l.Epoch(), l.TAT, k.bucket.At), account.IdleAfter) {
+	if k.buffer.Taken == 0 && l.Stale == 0 && k.now > max(l.Epoch(), l.TAT, k.bucket.At).Add(account.IdleAfter) {
 		*l = account.NewShort(k.now) // all of its state has decayed
 		k.bucket.Level, k.bucket.At, k.bucket.LastEvent = k.bucket.Burst, k.now, k.now
 		k.slot.Level, k.slot.At, k.slot.Account = k.bucket.Level, k.now, 0
@@ -405,7 +405,7 @@ func (k *lockedKey) unflush() bool {
 	a.UnfoldSinceReply(b.Rate, p)
 	k.buffer = account.NewBuffer(max(usage, min(a.Alarm-1, a.FairRoom(k.now, b, p)+usage)), min(a.Request(), b.Capacity))
 	k.buffer.Attempts, k.buffer.Taken = uint16(usage), uint16(usage)
-	if a.Due < mono.Add(k.now, p.Interval) || !k.demote() {
+	if a.Due < k.now.Add(p.Interval) || !k.demote() {
 		*a, k.buffer = kept, table.Buffer{}
 		return false
 	}
@@ -473,7 +473,7 @@ func (k *lockedKey) totalUsage() int64 {
 
 // acquire locks and loads a key for a decision: in memory, with its limit, and with a
 // grant that holds.
-func (l *Limiter) acquire(k *lockedKey, key string, now int64) {
+func (l *Limiter) acquire(k *lockedKey, key string, now mono.Time) {
 	localKey := keyform.Local(key)
 	sh, hash := l.local.locate(localKey)
 	ref, ok := sh.keys.Find(hash, localKey, true)
@@ -482,7 +482,7 @@ func (l *Limiter) acquire(k *lockedKey, key string, now int64) {
 
 // load completes acquire after a search for the key. If the key was found, ref is
 // locked.
-func (l *Limiter) load(k *lockedKey, key, localKey string, sh *shard, hash uint64, ref table.Ref, found bool, now int64) {
+func (l *Limiter) load(k *lockedKey, key, localKey string, sh *shard, hash uint64, ref table.Ref, found bool, now mono.Time) {
 	if found && !flags(ref.Flags).is(relimited) {
 		k.load(sh, ref, now)
 	} else {
@@ -497,7 +497,7 @@ func (l *Limiter) load(k *lockedKey, key, localKey string, sh *shard, hash uint6
 // insertOrRelimit locks and loads a key that is not in memory, or whose limit is to be
 // requested again. It requests the limit without a lock, and once more if limits have
 // changed meanwhile. After a second change the next decision requests it.
-func (l *Limiter) insertOrRelimit(k *lockedKey, key, localKey string, sh *shard, hash uint64, now int64) {
+func (l *Limiter) insertOrRelimit(k *lockedKey, key, localKey string, sh *shard, hash uint64, now mono.Time) {
 	for again := false; ; again = true {
 		r := l.ruleOf(key)
 		sh.mu.Lock()
@@ -513,7 +513,7 @@ func (l *Limiter) insertOrRelimit(k *lockedKey, key, localKey string, sh *shard,
 
 // insertOrRelimitShardLocked locks and loads a key that it inserts by a rule. If the key
 // is in memory already, the rule is applied if the limit is to be requested again.
-func (l *Limiter) insertOrRelimitShardLocked(k *lockedKey, localKey string, sh *shard, hash uint64, r rule, now int64) {
+func (l *Limiter) insertOrRelimitShardLocked(k *lockedKey, localKey string, sh *shard, hash uint64, r rule, now mono.Time) {
 	if ref, ok := sh.keys.Find(hash, localKey, true); ok {
 		k.load(sh, ref, now)
 		if k.flags.is(relimited) {
@@ -548,7 +548,7 @@ func (l *Limiter) ruleOf(key string) rule {
 }
 
 // applyRule gives the key the limit and the mode of its rule.
-func (k *lockedKey) applyRule(r rule, now int64) {
+func (k *lockedKey) applyRule(r rule, now mono.Time) {
 	k.flags.mark(shadow, r.shadow)
 	k.flags.mark(relimited, false)
 	k.relimit(r.limit, r.byDefault, now)
@@ -557,7 +557,7 @@ func (k *lockedKey) applyRule(r rule, now int64) {
 // relimit applies a rule to a local key, if that is in memory and its limit is to be
 // requested again. Except that after another change of limits the next decision requests
 // it.
-func (l *Limiter) relimit(localKey string, r rule, now int64) {
+func (l *Limiter) relimit(localKey string, r rule, now mono.Time) {
 	var k lockedKey
 	if !l.local.find(&k, localKey, now) {
 		return
@@ -571,7 +571,7 @@ func (l *Limiter) relimit(localKey string, r rule, now int64) {
 // copyOf makes k an unlocked copy of a key, with a grant that holds, and leaves the key
 // itself as it is. The account of the copy, if it has one, is in seen. A key that is not
 // in memory is copied from a new orphan. It returns the tokens that wait for the key.
-func (l *Limiter) copyOf(k *lockedKey, key string, now int64, seen *account.Account) (waiting float64) {
+func (l *Limiter) copyOf(k *lockedKey, key string, now mono.Time, seen *account.Account) (waiting float64) {
 	localKey := keyform.Local(key)
 	found := l.local.find(k, localKey, now)
 	if found && k.flags.is(relimited) {
@@ -611,7 +611,7 @@ func (l *Limiter) copyOf(k *lockedKey, key string, now int64, seen *account.Acco
 
 // insertShardLocked brings a local key into memory, locks and loads it. It may evict
 // another key.
-func (sh *shard) insertShardLocked(k *lockedKey, localKey string, hash uint64, lim Limit, now int64) {
+func (sh *shard) insertShardLocked(k *lockedKey, localKey string, hash uint64, lim Limit, now mono.Time) {
 	lo, field, text, recallHash := sh.local, "", "", hash
 	if lo.secret != nil {
 		field = lo.fieldOf(localKey)
@@ -636,7 +636,7 @@ func (sh *shard) insertShardLocked(k *lockedKey, localKey string, hash uint64, l
 // and the level of the recalled TAT. It reports whether the key has a debt.
 // Because the remembered TATs are kept by tags of hashes, one key's may be taken for
 // another's. Debts are kept by field.
-func (k *lockedKey) initialize(localKey string, recalled int64) (owes bool) {
+func (k *lockedKey) initialize(localKey string, recalled mono.Time) (owes bool) {
 	lo, now := k.shard.local, k.now
 	k.flags.mark(unlimited, k.bucket.Unlimited())
 	k.flags.mark(blocked, k.bucket.Burst == 0)
@@ -676,7 +676,7 @@ func (k *lockedKey) setSlotLimit() {
 
 // decideFast decides by the slot and the first cache line of the account, and unlocks
 // the slot. If these do not suffice, it changes nothing, and done is false.
-func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
+func (sh *shard) decideFast(s table.Ref, now mono.Time, n int64) (ok, done bool) {
 	lo := sh.local
 	lim, cost, f := lo.limits.At(s.Limit), float64(n), flags(s.Flags)
 	refill, capacity, needed := lim.Rate, lim.Burst, cost
@@ -687,9 +687,9 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 		done = done && now < a.FastUntil && !lo.stale.Load()
 	} else if len(lo.parts) != 0 {
 		refill = max(0, refill-float64(math.Float32frombits(s.Account)))
-		done = done && now-s.At < lo.params.Load().GrantTime && !lo.stale.Load()
+		done = done && now.Sub(s.At) < lo.params.Load().GrantTime && !lo.stale.Load()
 	}
-	level := bucket.LevelAfter(s.Level, now-s.At, refill, capacity)
+	level := bucket.LevelAfter(s.Level, now.Sub(s.At), refill, capacity)
 	ok = cost <= lim.Burst && bucket.Enough(level, needed, refill)
 	if done && len(lo.parts) != 0 {
 		done = f.is(bufferFlag(ok)) && s.Buffer.Add(n, ok) || ok && s.Buffer.Attempts == 0 && !f.is(hasAccount) && sh.recordFirst(s, level, now, n)
@@ -711,7 +711,7 @@ func (sh *shard) decideFast(s table.Ref, now, n int64) (ok, done bool) {
 // recordFirst records an admission, the first one since the last report, in the short
 // form and the buffer, without an account. It returns false, and changes nothing, if
 // these do not suffice. The level is that before the admission.
-func (sh *shard) recordFirst(s table.Ref, level float64, now, n int64) bool {
+func (sh *shard) recordFirst(s table.Ref, level float64, now mono.Time, n int64) bool {
 	l, p := table.Beside[account.Short](s), sh.local.params.Load()
 	lim := sh.local.limits.At(s.Limit)
 	b := bucket.Bucket{Rate: lim.Rate, Burst: lim.Burst}
@@ -719,7 +719,7 @@ func (sh *shard) recordFirst(s table.Ref, level float64, now, n int64) bool {
 	most := min(account.PoolAlarm(level, p)-1, int64(bucket.Clamp(b.Burst/2/p.Fleet)))
 	cost := math.Float32frombits(uint32(l.Cost) << 16)
 	if flags(s.Flags).is(owesFloor|owesLimit) || l.Stale != 0 || n == 0 || n > most || float32(n) != cost ||
-		now >= max(mono.Add(epoch, max(account.GrantIntervals*p.Interval, account.LazyPeriod(&b))), l.TAT) || now-epoch > account.TickRange {
+		now >= max(epoch.Add(max(account.GrantIntervals*p.Interval, account.LazyPeriod(&b))), l.TAT) || now-epoch > account.TickRange {
 		return false
 	}
 	l.First = account.TicksOf(now, epoch)
@@ -742,7 +742,7 @@ func bufferFlag(ok bool) flags {
 
 // decide takes n tokens if the bucket admits them, counts the decision and records it.
 // It returns false if the tokens were not taken, even if shadow mode admits the cost.
-func (k *lockedKey) decide(now, n int64) bool {
+func (k *lockedKey) decide(now mono.Time, n int64) bool {
 	ok := k.admitted(now, n)
 	if ok && !k.flags.is(unlimited|blocked) {
 		k.bucket.Set(now, k.bucket.LevelAt(now)-float64(n))
@@ -762,7 +762,7 @@ func (k *lockedKey) decide(now, n int64) bool {
 
 // admitInShadow counts and records a cost that only shadow mode admits. It takes no
 // tokens.
-func (k *lockedKey) admitInShadow(now, n int64) {
+func (k *lockedKey) admitInShadow(now mono.Time, n int64) {
 	k.shard.shadowed.Add(1)
 	k.count(false)
 	k.record(now, n, false)
@@ -826,7 +826,7 @@ func (l *Limiter) TopDenied(n int) []DeniedKey {
 	}
 	var list []DeniedKey
 	for _, c := range ranking.List() {
-		d := DeniedKey{Denied: c.Denied, Missed: c.Missed, Since: l.base.Add(mono.Since(c.Since))}
+		d := DeniedKey{Denied: c.Denied, Missed: c.Missed, Since: l.base.Add(c.Since.SinceBase())}
 		d.Key, d.Digest = keyform.Show(secret, c.Key)
 		list = append(list, d)
 	}
@@ -884,7 +884,7 @@ func (sh *shard) evictShardLocked(ref table.Ref) {
 
 // makeOrphan makes a new orphan of a key that is not in memory, and loads it. No lock
 // guards the orphan, because its shard does not have it.
-func (sh *shard) makeOrphan(k *lockedKey, localKey string, lim Limit, now int64) {
+func (sh *shard) makeOrphan(k *lockedKey, localKey string, lim Limit, now mono.Time) {
 	o := &orphan{localKey: strings.Clone(localKey), field: sh.local.fieldOf(localKey), hash: sh.local.seeds.Hash(localKey), bucket: newBucket(lim, now)}
 	k.loadOrphan(sh, o, now)
 	k.initialize(localKey, sh.local.recall.table.Get(k.recallHash()))
@@ -892,7 +892,7 @@ func (sh *shard) makeOrphan(k *lockedKey, localKey string, lim Limit, now int64)
 
 // adoptOrphan gives the shard an orphan of makeOrphan after a decision, if it has usage
 // to report. Except that usage is dropped, and counted, if there are too many orphans.
-func (sh *shard) adoptOrphan(k *lockedKey, now int64) {
+func (sh *shard) adoptOrphan(k *lockedKey, now mono.Time) {
 	k.flush(now)
 	sh.local.recall.remember(k, now)
 	k.save()
@@ -972,7 +972,7 @@ func (sh *shard) orphanRoomShardLocked(k *lockedKey) int {
 
 // orphanDueShardLocked returns the instant at which an orphan is due: in the next round,
 // or at once while there are many.
-func (sh *shard) orphanDueShardLocked(a *account.Account) int64 {
+func (sh *shard) orphanDueShardLocked(a *account.Account) mono.Time {
 	if sh.unreportedOrphans < sh.keys.Size()/2 {
 		return a.ReportedAt
 	}

@@ -224,7 +224,7 @@ func TestUrgentKeysAreLookedFor(t *testing.T) {
 		}
 		k.scheduleBy(dueUrgent)
 		k.unlock()
-		if !k.slot.Marked(table.Due) || k.shard.nextScan.Load() != dueUrgent {
+		if !k.slot.Marked(table.Due) || mono.Time(k.shard.nextScan.Load()) != dueUrgent {
 			t.Error("urgent, and not found")
 		}
 		if !a.local.urgent.Load() {
@@ -250,7 +250,7 @@ func TestQueueOfEvictedKeysMoves(t *testing.T) {
 		k.save()
 		sh.mu.Lock()
 		sh.addOrphanShardLocked(k.orphan)
-		k.scheduleBy(a.now() + int64(time.Hour))
+		k.scheduleBy(a.now().Add(time.Hour))
 		sh.mu.Unlock()
 		before := a.Stats().Rounds
 		if err := a.Sync(context.Background()); err != nil {

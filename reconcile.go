@@ -40,7 +40,7 @@ type carrier interface {
 	usable(part int) bool
 	// room returns a report of the partition with room for a record; nil: there is none
 	// in this round.
-	room(part int, now int64) *report
+	room(part int, now mono.Time) *report
 	// full reports whether no partition has room for a record in this round.
 	full() bool
 }
@@ -56,7 +56,7 @@ func (k *lockedKey) needsAccount() bool {
 
 // openAccount begins the exchange of a key: it gets an account, its partition, and the
 // TAT and demand of received news, if there is some.
-func (k *lockedKey) openAccount(it news.Item, now int64) {
+func (k *lockedKey) openAccount(it news.Item, now mono.Time) {
 	lo := k.shard.local
 	if k.account == nil { // otherwise it has one for reservations
 		k.takeAccount(now)
@@ -75,7 +75,7 @@ func (k *lockedKey) openAccount(it news.Item, now int64) {
 }
 
 // takeAccount gives a key without an account a new one.
-func (k *lockedKey) takeAccount(now int64) {
+func (k *lockedKey) takeAccount(now mono.Time) {
 	k.account = k.shard.accounts.Take()
 	k.account.Begin(now)
 	if k.orphan != nil {
@@ -88,7 +88,7 @@ func (k *lockedKey) takeAccount(now int64) {
 
 // dropReserved takes the account from a key that the fleet does not share, once all
 // reservations may have acted and no hold is left.
-func (k *lockedKey) dropReserved(now int64) {
+func (k *lockedKey) dropReserved(now mono.Time) {
 	if max(k.bucket.LastEvent, k.account.Reserved, k.account.HeldUntil) < now && !k.account.Frozen {
 		k.shard.accounts.Release(k.account)
 		k.flags &^= hasAccount
@@ -98,7 +98,7 @@ func (k *lockedKey) dropReserved(now int64) {
 
 // refresh makes the key ready for a decision: it has an account if it needs one, and a
 // grant that holds.
-func (k *lockedKey) refresh(now int64) {
+func (k *lockedKey) refresh(now mono.Time) {
 	switch a := k.account; {
 	case k.needsAccount():
 		k.openAccount(k.shard.local.newsOf(k, now), now)
@@ -120,18 +120,18 @@ func (k *lockedKey) refresh(now int64) {
 }
 
 // fresh reports whether the key's grant holds.
-func (k *lockedKey) fresh(now int64) bool {
+func (k *lockedKey) fresh(now mono.Time) bool {
 	return !k.exchanges() || now < k.account.Until && k.account.StaleSince == k.staleSince()
 }
 
 // staleSince returns the instant since which the key's partition is stale; 0: it is not.
-func (k *lockedKey) staleSince() int64 {
-	return k.shard.local.parts[k.account.Partition-1].staleSince.Load()
+func (k *lockedKey) staleSince() mono.Time {
+	return mono.Time(k.shard.local.parts[k.account.Partition-1].staleSince.Load())
 }
 
 // renewShort renews the grant of a key in short form, and leaves its buffer as it is.
 // Except that a key whose new grant is in share mode is promoted.
-func (k *lockedKey) renewShort(now int64) {
+func (k *lockedKey) renewShort(now mono.Time) {
 	kept, buffer := *k.account, k.buffer
 	k.flush(now)
 	if k.renew(now); k.bucket.Mode == bucket.Share {
@@ -148,7 +148,7 @@ func (k *lockedKey) renewShort(now int64) {
 
 // renew replaces a grant that does not hold any more: because of an outage, after an
 // outage, or because no reply has renewed it.
-func (k *lockedKey) renew(now int64) {
+func (k *lockedKey) renew(now mono.Time) {
 	a, b := k.account, &k.bucket
 	p, since, debt := k.shard.local.params.Load(), k.staleSince(), k.account.Debt(&k.bucket, now)
 	switch {
@@ -164,7 +164,7 @@ func (k *lockedKey) renew(now int64) {
 		}
 	case b.Mode == bucket.Stale:
 		k.endOutage(now, p)
-		a.Until = mono.Add(now, account.GrantIntervals*p.Interval) // time enough for a reply
+		a.Until = now.Add(account.GrantIntervals * p.Interval) // time enough for a reply
 	default:
 		a.StaleSince = 0
 		pool := b.Mode == bucket.Pool
@@ -182,7 +182,7 @@ func (k *lockedKey) renew(now int64) {
 }
 
 // endOutage keeps the share that the key has at the end of an outage.
-func (k *lockedKey) endOutage(now int64, p *account.Params) {
+func (k *lockedKey) endOutage(now mono.Time, p *account.Params) {
 	a := k.account
 	if k.bucket.Mode == bucket.Stale && a.StaleSince != 0 {
 		a.Share = a.ShareAfter(a.StaleSince, now, p)
@@ -214,7 +214,7 @@ func (k *lockedKey) redrawThreshold(p *account.Params) {
 // record records a decision on a cost of n for the exchange: in the buffer if that
 // suffices, otherwise in the account. Except that a key without an account, an unlimited
 // key and a cost of 0 are not recorded. A blocked key records no denials.
-func (k *lockedKey) record(now, n int64, ok bool) {
+func (k *lockedKey) record(now mono.Time, n int64, ok bool) {
 	if k.account == nil || !k.short && now < k.account.FastUntil && k.flags.is(bufferFlag(ok)) && k.buffer.Add(n, ok) {
 		return
 	}
@@ -234,7 +234,7 @@ func (k *lockedKey) record(now, n int64, ok bool) {
 
 // recordShort records an admission of a key far from its limit in its short form and
 // buffer. It returns false, and changes nothing, if the key needs an account of its own.
-func (k *lockedKey) recordShort(now, n int64) bool {
+func (k *lockedKey) recordShort(now mono.Time, n int64) bool {
 	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
 	usage := int64(k.buffer.Taken) + n
 	if float64(n) > b.Burst || usage > math.MaxUint16 || a.Usage != 0 || a.Attempts != 0 {
@@ -244,7 +244,7 @@ func (k *lockedKey) recordShort(now, n int64) bool {
 	if first == 0 {
 		first = now
 	}
-	fair := int64(bucket.Clamp((mono.Elapsed(now-first)*b.Rate + b.Burst/2) / p.Fleet))
+	fair := int64(bucket.Clamp((mono.Elapsed(now.Sub(first))*b.Rate + b.Burst/2) / p.Fleet))
 	if b.Mode != bucket.Stale && (usage >= a.Alarm || usage > fair || a.KnownByNews()) {
 		return false
 	}
@@ -266,7 +266,7 @@ func (k *lockedKey) recordShort(now, n int64) bool {
 // recordInAccount records a decision on a cost above 0 in the account, and schedules the
 // key. Except in pool mode, attempts count up to the capacity of the grant. A cost above
 // the burst counts as no attempt, because one absurd call would take every share.
-func (k *lockedKey) recordInAccount(now, n int64, ok bool) {
+func (k *lockedKey) recordInAccount(now mono.Time, n int64, ok bool) {
 	p, b := k.shard.local.params.Load(), &k.bucket
 	attempts, usage := n, int64(0)
 	if float64(n) > b.Burst {
@@ -284,12 +284,12 @@ func (k *lockedKey) recordInAccount(now, n int64, ok bool) {
 
 // openBuffer lets the buffer alone record the next decisions, as far as they change
 // neither the grant nor the schedule.
-func (k *lockedKey) openBuffer(now int64, p *account.Params) {
+func (k *lockedKey) openBuffer(now mono.Time, p *account.Params) {
 	a, b := k.account, &k.bucket
 	if k.short || k.orphan != nil || b.Mode == bucket.Stale || a.Due == mono.Never && !a.Frozen {
 		return
 	}
-	until, room := mono.Add(a.CountedAt, p.Interval), a.Alarm-a.AlarmCount(b)-1
+	until, room := a.CountedAt.Add(p.Interval), a.Alarm-a.AlarmCount(b)-1
 	if b.Mode == bucket.Pool && !a.Frozen && a.Due > a.Soonest(now, p) {
 		until, room = a.Due, min(room, a.FairRoom(now, b, p))
 	}
@@ -300,7 +300,7 @@ func (k *lockedKey) openBuffer(now int64, p *account.Params) {
 }
 
 // flush moves the buffer into the account. The next decision needs the account too.
-func (k *lockedKey) flush(now int64) {
+func (k *lockedKey) flush(now mono.Time) {
 	if k.account == nil {
 		return
 	}
@@ -312,7 +312,7 @@ func (k *lockedKey) flush(now int64) {
 
 // giveBack takes tokens out of the usage that are about to be refunded: as many of n as
 // are refundable.
-func (k *lockedKey) giveBack(now, n int64) {
+func (k *lockedKey) giveBack(now mono.Time, n int64) {
 	if !k.exchanges() {
 		return
 	}
@@ -327,7 +327,7 @@ func (k *lockedKey) giveBack(now, n int64) {
 //   - otherwise in the next round.
 //
 // fits is false after a denial or a refund, after which no key is lazy.
-func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
+func (k *lockedKey) schedule(now mono.Time, fits bool, p *account.Params) {
 	a, b := k.account, &k.bucket
 	if a.Frozen || !a.SomethingToReport() {
 		return
@@ -349,7 +349,7 @@ func (k *lockedKey) schedule(now int64, fits bool, p *account.Params) {
 }
 
 // scheduleBy makes the key due at an instant, unless it is due before.
-func (k *lockedKey) scheduleBy(due int64) {
+func (k *lockedKey) scheduleBy(due mono.Time) {
 	if k.orphan != nil {
 		k.shard.setDue(k.account, due, nil)
 		return
@@ -367,7 +367,7 @@ func (k *lockedKey) unschedule() {
 
 // setDue makes the key of an account due at an instant, unless it is due before. An
 // orphan has no slot.
-func (sh *shard) setDue(a *account.Account, due int64, slot *table.Ref) {
+func (sh *shard) setDue(a *account.Account, due mono.Time, slot *table.Ref) {
 	if due >= a.Due {
 		return
 	}
@@ -379,10 +379,10 @@ func (sh *shard) setDue(a *account.Account, due int64, slot *table.Ref) {
 }
 
 // scanAt has the shard searched for due keys at an instant, or before.
-func (sh *shard) scanAt(due int64) {
+func (sh *shard) scanAt(due mono.Time) {
 	for {
-		at := sh.nextScan.Load()
-		if at <= due || sh.nextScan.CompareAndSwap(at, due) {
+		at := mono.Time(sh.nextScan.Load())
+		if at <= due || sh.nextScan.CompareAndSwap(int64(at), int64(due)) {
 			break
 		}
 	}
@@ -394,8 +394,8 @@ func (sh *shard) scanAt(due int64) {
 // eachDue calls f with every key that is due by an instant, locked and loaded, and with
 // every such orphan that is in no report. If every is set, the others are due too. The
 // next search is at the instant at which the first of the rest is due.
-func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
-	sh.nextScan.Store(mono.Never)
+func (sh *shard) eachDue(now, by mono.Time, every bool, f func(*lockedKey)) {
+	sh.nextScan.Store(int64(mono.Never))
 	var k lockedKey // one for all keys, because it is on the heap
 	visit := func(ref table.Ref) {
 		if due := sh.dueOf(ref); due > by && !every {
@@ -431,7 +431,7 @@ func (sh *shard) eachDue(now, by int64, every bool, f func(*lockedKey)) {
 
 // dueOf returns the instant at which a key with the mark Due is due. That of a key in
 // short form follows from the short form.
-func (sh *shard) dueOf(ref table.Ref) int64 {
+func (sh *shard) dueOf(ref table.Ref) mono.Time {
 	f, l := flags(ref.Flags), table.Beside[account.Short](ref)
 	switch {
 	case f.is(hasAccount):
@@ -459,7 +459,7 @@ func (lo *local) unreportedKeys() int {
 
 // hasUnreported reports whether the shard has a key with usage up to an instant that no
 // reply has confirmed, or with no report since.
-func (sh *shard) hasUnreported(at int64) (found bool) {
+func (sh *shard) hasUnreported(at mono.Time) (found bool) {
 	sh.keys.Each(func(ref table.Ref) {
 		if flags(ref.Flags).is(hasAccount) {
 			a := sh.accounts.At(ref.Account)
@@ -481,16 +481,16 @@ func (sh *shard) hasUnreported(at int64) (found bool) {
 // drain moves the keys that are due by an instant into reports. If forcedAt is not 0, it
 // moves all keys without a report since that instant too. Keys without room in a report
 // stay due.
-func (lo *local) drain(now, by, forcedAt int64, to carrier) {
+func (lo *local) drain(now, by, forcedAt mono.Time, to carrier) {
 	for sh := range lo.eachShard() {
-		if forcedAt != 0 || sh.nextScan.Load() <= by {
+		if forcedAt != 0 || mono.Time(sh.nextScan.Load()) <= by {
 			sh.eachDue(now, by, forcedAt != 0, func(k *lockedKey) { k.report(now, by, forcedAt, to) })
 		}
 	}
 }
 
 // report moves a key that is due, or forced, into a report.
-func (k *lockedKey) report(now, by, forcedAt int64, to carrier) {
+func (k *lockedKey) report(now, by, forcedAt mono.Time, to carrier) {
 	a := k.account
 	due := a.Due
 	switch {
@@ -507,7 +507,7 @@ func (k *lockedKey) report(now, by, forcedAt int64, to carrier) {
 	if !to.usable(part) {
 		if due != mono.Never {
 			k.unschedule()
-			k.scheduleBy(now + int64(unusablePause))
+			k.scheduleBy(now.Add(unusablePause))
 		}
 		return
 	}
@@ -544,7 +544,7 @@ func (k *lockedKey) fieldIn(r *report) string {
 
 // reportReset moves the reset of a key into a report, and returns the key's account. It
 // returns nil if another report of the key is under way, or if room returns nil.
-func (lo *local) reportReset(q *request, now int64, room func() *report) *account.Account {
+func (lo *local) reportReset(q *request, now mono.Time, room func() *report) *account.Account {
 	var k lockedKey
 	found := lo.find(&k, q.localKey, now)
 	if found && k.account == nil {
@@ -604,7 +604,7 @@ func (k *lockedKey) freeze() {
 
 // applyReply gives a key the grant of the reply to record i of a report, and puts news
 // of the key into out. It returns the tokens of the charge that the reply found in debt.
-func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now int64) (overshoot float64) {
+func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now mono.Time) (overshoot float64) {
 	p, rec := lo.params.Load(), &r.Records[i]
 	var k lockedKey
 	lo.loadReported(&k, of, rec.Field, now)
@@ -614,7 +614,7 @@ func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now in
 		debt := a.Debt(&k.bucket, now)
 		k.endOutage(now, p)
 		if a.Is(account.FloorDue) && rec.Op.Charges() && rec.Ceiling == 0 {
-			a.TAT = mono.Add(a.TAT, k.bucket.ChargedTime(rec)) // Redis may have lost the charge too: the floor has to include it
+			a.TAT = a.TAT.Add(k.bucket.ChargedTime(rec)) // Redis may have lost the charge too: the floor has to include it
 		}
 		byNews := a.KnownByNews()
 		a.ApplyReply(&k.bucket, r.Reply.Keys[i], r.Reply.Now, rec, now, p)
@@ -629,9 +629,9 @@ func (lo *local) applyReply(of cargo, r *report, i int, out *news.Outbox, now in
 // observeCharge announces the key if its own charge has taken it low, and takes the
 // announcement back if the TAT has fallen since. It returns the tokens of the charge
 // that are in debt.
-func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews bool, out *news.Outbox, now int64) (overshoot float64) {
+func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews bool, out *news.Outbox, now mono.Time) (overshoot float64) {
 	a, b, p := k.account, &k.bucket, k.shard.local.params.Load()
-	if a.TAT+int64(p.Interval+p.RTT) < a.AnnouncedTAT { // refunded or reset: the TAT fell by more than its instants differ between messages
+	if a.TAT.Add(p.Interval+p.RTT) < a.AnnouncedTAT { // refunded or reset: the TAT fell by more than its instants differ between messages
 		a.AnnouncedTAT = 0
 		out.Drop(rec.Field)
 		k.shard.local.news.Put(news.Item{Field: rec.Field, Reset: true})
@@ -651,7 +651,7 @@ func (k *lockedKey) observeCharge(rec *exchange.Record, demand int64, byNews boo
 
 // addFloor adds the last known TAT of a key to record i of a report that Redis refused
 // because it has lost state.
-func (lo *local) addFloor(of cargo, r *report, i int, now int64) {
+func (lo *local) addFloor(of cargo, r *report, i int, now mono.Time) {
 	var k lockedKey
 	lo.loadReported(&k, of, r.Records[i].Field, now)
 	defer k.closeReported()
@@ -662,7 +662,7 @@ func (lo *local) addFloor(of cargo, r *report, i int, now int64) {
 
 // giveUp drops the usage of a key in a report whose fate is unknown, and returns its
 // tokens.
-func (lo *local) giveUp(of cargo, field string, now int64) uint64 {
+func (lo *local) giveUp(of cargo, field string, now mono.Time) uint64 {
 	var k lockedKey
 	lo.loadReported(&k, of, field, now)
 	defer k.closeReported()
@@ -675,7 +675,7 @@ func (lo *local) giveUp(of cargo, field string, now int64) uint64 {
 
 // thaw ends the time of a key in a report, and schedules it again. A key in pool mode
 // may then be demoted by save.
-func (k *lockedKey) thaw(now int64) {
+func (k *lockedKey) thaw(now mono.Time) {
 	a := k.account
 	a.Frozen = false
 	k.short = k.orphan == nil && k.exchanges() && k.bucket.Mode == bucket.Pool
@@ -694,7 +694,7 @@ func (k *lockedKey) thaw(now int64) {
 
 // loadReported locks and loads a key that is in a report: in memory, or the orphan with
 // its account.
-func (lo *local) loadReported(k *lockedKey, of cargo, field string, now int64) {
+func (lo *local) loadReported(k *lockedKey, of cargo, field string, now mono.Time) {
 	if lo.findField(k, field, now) {
 		if k.account == of.account {
 			return
@@ -715,7 +715,7 @@ func (k *lockedKey) closeReported() {
 
 // heal makes keys of partitions that have lost state due, to report the last known TAT
 // if Redis needs it. Until demand is learnt again, each key keeps its share.
-func (lo *local) heal(lost map[int]bool, now int64) {
+func (lo *local) heal(lost map[int]bool, now mono.Time) {
 	p := lo.params.Load()
 	lo.each(now, func(k *lockedKey) {
 		a := k.account
@@ -734,7 +734,7 @@ func (lo *local) heal(lost map[int]bool, now int64) {
 
 // receive applies news to a key in memory, and keeps it for the next insertion of the
 // key.
-func (lo *local) receive(it news.Item, now int64) {
+func (lo *local) receive(it news.Item, now mono.Time) {
 	var k lockedKey
 	if it.Reset {
 		lo.holds.Drop(it.Field)
@@ -765,7 +765,7 @@ func (lo *local) receive(it news.Item, now int64) {
 
 // unannounce forgets the announcement of a key whose news was cut. The next report that
 // finds the key low announces it again.
-func (lo *local) unannounce(field string, now int64) {
+func (lo *local) unannounce(field string, now mono.Time) {
 	var k lockedKey
 	if lo.findField(&k, field, now) {
 		if k.exchanges() {
@@ -777,7 +777,7 @@ func (lo *local) unannounce(field string, now int64) {
 
 // repliedSince reports whether a key is in memory, and its last known TAT is that of a
 // reply.
-func (lo *local) repliedSince(field string, now int64) bool {
+func (lo *local) repliedSince(field string, now mono.Time) bool {
 	var k lockedKey
 	if !lo.findField(&k, field, now) {
 		return false
@@ -788,7 +788,7 @@ func (lo *local) repliedSince(field string, now int64) bool {
 
 // newsOf returns the received news of a key, or its own debt, if the TAT is still to
 // come; otherwise the zero Item.
-func (lo *local) newsOf(k *lockedKey, now int64) news.Item {
+func (lo *local) newsOf(k *lockedKey, now mono.Time) news.Item {
 	if !lo.news.Empty() {
 		if it, ok := lo.news.Get(k.field(), now); ok {
 			return it
@@ -799,7 +799,7 @@ func (lo *local) newsOf(k *lockedKey, now int64) news.Item {
 
 // believedTAT returns the TAT of news by the key's present limit, as far as it is
 // believed. An own debt is believed in full.
-func believedTAT(b *bucket.Bucket, it news.Item, now int64) int64 {
+func believedTAT(b *bucket.Bucket, it news.Item, now mono.Time) mono.Time {
 	tat := bucket.UnderLimit(it.TAT, now, it.Limit, b.ExchangeLimit())
 	if it.Own {
 		return tat
@@ -808,7 +808,7 @@ func believedTAT(b *bucket.Bucket, it news.Item, now int64) int64 {
 }
 
 // relimit changes the limit of the key, which keeps its tokens and its debt.
-func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
+func (k *lockedKey) relimit(lim Limit, isDefault bool, now mono.Time) {
 	k.flags.mark(byDefault, isDefault)
 	if lim == k.applied() {
 		return
@@ -844,16 +844,16 @@ func (k *lockedKey) relimit(lim Limit, isDefault bool, now int64) {
 
 // reportLimit makes a key whose limit is about to change due at once, if Redis may have
 // a state of it.
-func (k *lockedKey) reportLimit(now int64) {
+func (k *lockedKey) reportLimit(now mono.Time) {
 	a := k.account
-	a.Mark(account.LimitDue, a.Frozen || a.TAT != 0 && a.TAT > now-int64(exchange.KeepState))
+	a.Mark(account.LimitDue, a.Frozen || a.TAT != 0 && a.TAT > now.Add(-exchange.KeepState))
 	if a.Is(account.LimitDue) && !a.Frozen {
 		k.scheduleBy(dueUrgent)
 	}
 }
 
 // resetBucket makes the key full, and drops all that it had to report.
-func (k *lockedKey) resetBucket(now int64) {
+func (k *lockedKey) resetBucket(now mono.Time) {
 	k.bucket = bucket.New(k.bucket.Rate, k.bucket.Burst, now)
 	if k.flags.is(awaited) {
 		k.shard.local.queues.Forget(k.key())
@@ -867,7 +867,7 @@ func (k *lockedKey) resetBucket(now int64) {
 
 // demoteIdle demotes the keys of a shard that are idle, and drops accounts of past
 // reservations.
-func (sh *shard) demoteIdle(now int64) {
+func (sh *shard) demoteIdle(now mono.Time) {
 	sh.keys.Each(func(ref table.Ref) {
 		if flags(ref.Flags).is(hasAccount) {
 			var k lockedKey
@@ -887,7 +887,7 @@ func (sh *shard) demoteIdle(now int64) {
 
 // idle reports whether the key has nothing to report, its bucket is full, and its grant
 // has expired.
-func (k *lockedKey) idle(now int64) bool {
+func (k *lockedKey) idle(now mono.Time) bool {
 	a := k.account
 	switch {
 	case a.Due != mono.Never || a.Frozen || k.flags.is(awaited) || k.buffer.Attempts != 0:
@@ -900,9 +900,9 @@ func (k *lockedKey) idle(now int64) bool {
 
 // demoteRarely calls demoteIdle once in demoteEvery. A limiter without a syncer needs
 // it.
-func (sh *shard) demoteRarely(now int64) {
+func (sh *shard) demoteRarely(now mono.Time) {
 	sh.mu.Lock()
-	due := now-sh.demotedAt > int64(demoteEvery)
+	due := now.Sub(sh.demotedAt) > demoteEvery
 	if due {
 		sh.demotedAt = now
 	}
@@ -924,7 +924,7 @@ type recaller struct {
 
 // remember keeps the TAT of a key that is evicted, and its debt. A hold is in
 // local.holds.
-func (r *recaller) remember(k *lockedKey, now int64) {
+func (r *recaller) remember(k *lockedKey, now mono.Time) {
 	if !k.bucket.Shared() {
 		return
 	}
@@ -942,13 +942,15 @@ func (r *recaller) remember(k *lockedKey, now int64) {
 // memory. Except that a rate of 0, or no limit, converts nothing: the next limit follows
 // on the one before. A key with a limit of its own is converted too. Such a key may
 // return with less than it had, never below empty.
-func (r *recaller) relimit(lim Limit, now int64) {
+func (r *recaller) relimit(lim Limit, now mono.Time) {
 	from, to := r.limit, newBucket(lim, now)
 	if !to.Shared() {
 		return
 	}
 	if r.limit = to; from.Shared() {
-		r.table.PutOff(func(tat int64) int64 { return bucket.UnderLimit(tat, now, from.ExchangeLimit(), to.ExchangeLimit()) }, now)
+		r.table.PutOff(func(tat mono.Time) mono.Time {
+			return bucket.UnderLimit(tat, now, from.ExchangeLimit(), to.ExchangeLimit())
+		}, now)
 	}
 }
 
@@ -958,11 +960,11 @@ func (r *recaller) relimit(lim Limit, now int64) {
 //	TAT = max(min(recalled TAT, now + b/r), TAT of an own debt)
 //
 // It reports whether there is such a debt.
-func (k *lockedKey) restore(recalled int64, it news.Item, now int64) (owes bool) {
+func (k *lockedKey) restore(recalled mono.Time, it news.Item, now mono.Time) (owes bool) {
 	if !k.bucket.Shared() {
 		return false
 	}
-	remembered := min(recalled, mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
+	remembered := min(recalled, now.Add(mono.Seconds(k.bucket.Burst/k.bucket.Rate)))
 	if it.Own {
 		owes = true
 		remembered = max(remembered, believedTAT(&k.bucket, it, now))
@@ -977,20 +979,20 @@ func (k *lockedKey) restore(recalled int64, it news.Item, now int64) (owes bool)
 // fullAt returns the instant at which the key's bucket is full again, as known at the
 // last decision. In share mode the shared TAT gives it, because the level of a share is
 // mostly low.
-func (k *lockedKey) fullAt() int64 {
+func (k *lockedKey) fullAt() mono.Time {
 	b, a := &k.bucket, k.account
 	switch {
 	case a == nil:
-		return mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate))
+		return b.At.Add(bucket.Delay(b.Level-b.Burst, b.Rate))
 	case b.Mode == bucket.Share:
-		return mono.Add(max(a.TAT, b.At), bucket.Delay(-a.Unreported(b.Rate), b.Rate))
+		return max(a.TAT, b.At).Add(bucket.Delay(-a.Unreported(b.Rate), b.Rate))
 	case b.Mode == bucket.Stale:
-		return mono.Add(b.At, bucket.Delay(b.Level-b.Capacity, b.Refill))
+		return b.At.Add(bucket.Delay(b.Level-b.Capacity, b.Refill))
 	}
-	return max(a.TAT, mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate)))
+	return max(a.TAT, b.At.Add(bucket.Delay(b.Level-b.Burst, b.Rate)))
 }
 
 // inDebt reports whether the key's bucket is below empty.
-func (k *lockedKey) inDebt(now int64) bool {
-	return k.fullAt() > mono.Add(now, mono.Seconds(k.bucket.Burst/k.bucket.Rate))
+func (k *lockedKey) inDebt(now mono.Time) bool {
+	return k.fullAt() > now.Add(mono.Seconds(k.bucket.Burst/k.bucket.Rate))
 }

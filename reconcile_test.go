@@ -9,13 +9,14 @@ import (
 	"github.com/seed-e56e777b/limiter/internal/account"
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 // TestNewsOutlivesTheGrant: what was heard of a key holds as long as it says,
 // though the grant that it came upon was to end before.
 func TestNewsOutlivesTheGrant(t *testing.T) {
 	w := account.NewParams(2, 0, 1, 100*time.Millisecond, time.Millisecond, 500*time.Millisecond)
-	now := int64(time.Hour)
+	now := mono.Time(time.Hour)
 	lo := newLocal(1, 1, 0, nil)
 	lo.params.Store(w)
 	a, sh := account.New(now), &lo.shards[0].shard
@@ -27,8 +28,8 @@ func TestNewsOutlivesTheGrant(t *testing.T) {
 	if k.bucket.Mode != bucket.Share {
 		t.Fatalf("mode %v: nothing is tried", k.bucket.Mode)
 	}
-	a.Receive(&k.bucket, now+int64(2*time.Minute), 0, now, w)
-	now += int64(62 * time.Second)
+	a.Receive(&k.bucket, now.Add(2*time.Minute), 0, now, w)
+	now = now.Add(62 * time.Second)
 	k.renew(now)
 	if got := k.bucket.LevelAt(now); got > 1.1 {
 		t.Errorf("a level of %.1f where the shared bucket has %.1f", got, a.SharedLevel(&k.bucket, now, k.bucket.Rate))

@@ -94,19 +94,19 @@ type syncer struct {
 	regular       *batch     // batch of a round that is under way; nil: none
 	probing       *batch     // batch of a probe that is under way; nil: none
 	forced        []*request // Sync requests that wait for regular
-	nextRound     int64      // instant of the next whole round
+	nextRound     mono.Time  // instant of the next whole round
 	outbox        news.Outbox
 	pace          news.Pace
 	received      int64                         // number of the last received news
 	behind        bool                          // true if the fleet has later news
-	fleetCalledAt int64                         // instant of the last round that called the fleet's key
-	announcedAt   int64                         // instant of the last announcement
+	fleetCalledAt mono.Time                     // instant of the last round that called the fleet's key
+	announcedAt   mono.Time                     // instant of the last announcement
 	ownNews       map[string]bool               // fields of announced news that may still come back
 	overshoot     float64                       // tokens of Stats.OverAdmitted
-	healedAt      int64                         // instant of the last heal
+	healedAt      mono.Time                     // instant of the last heal
 	demotedShard  int                           // number of the shard that was last searched for idle keys
-	demotedAt     int64                         // instant of that search
-	forcedAt      int64                         // instant since which each key is to have a report; 0: only due keys are reported
+	demotedAt     mono.Time                     // instant of that search
+	forcedAt      mono.Time                     // instant since which each key is to have a report; 0: only due keys are reported
 	unfinished    bool                          // true if something is left for another round at once
 	syncs         []*request                    // Sync requests for the next round
 	resets        []*request                    // Reset requests that are in no report
@@ -115,10 +115,10 @@ type syncer struct {
 	fullParts     map[int]bool                  // partitions without room for a record, in this round
 	answered      []*request                    // requests to be answered at the end of the step
 	err           error                         // error of the last call that failed; nil: all calls succeed again
-	warnedAt      int64                         // instant of the last log line about an outage; 0: none
+	warnedAt      mono.Time                     // instant of the last log line about an outage; 0: none
 	warned        bool                          // true if there was one since the state was last Synced
 	intervalsErr  error                         // error that intervals differ within the fleet; nil: they do not
-	agreedAt      int64                         // instant of the last reply by which limits do not differ within the fleet; 0: none
+	agreedAt      mono.Time                     // instant of the last reply by which limits do not differ within the fleet; 0: none
 	limitsLogged  bool                          // true if the log has a line that they differ
 }
 
@@ -131,12 +131,12 @@ type (
 // request is a call of Sync or Reset that waits for the loop.
 type request struct {
 	kind     requestKind
-	localKey string // local key to reset
-	field    string // field of that key
-	limit    Limit  // limit of that key, if it is not in memory
-	part     int    // partition of that key
-	at       int64  // instant of a Sync request
-	queued   bool   // true if a round has been forced for the Sync request
+	localKey string    // local key to reset
+	field    string    // field of that key
+	limit    Limit     // limit of that key, if it is not in memory
+	part     int       // partition of that key
+	at       mono.Time // instant of a Sync request
+	queued   bool      // true if a round has been forced for the Sync request
 	ctx      context.Context
 	done     chan error
 	err      error // answer
@@ -190,7 +190,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 	binary.LittleEndian.PutUint64(sy.process[:], random.Uint64())
 	sy.courier = delivery.New[cargo](len(lo.parts), sy.process, demand.TauIntervals*cfg.SyncInterval, random)
 	for i := range lo.parts {
-		lo.parts[i].staleSince.Store(now)
+		lo.parts[i].staleSince.Store(int64(now))
 	}
 	lo.stale.Store(true)
 	sy.publishParams(0)
@@ -232,7 +232,7 @@ func (s *syncer) run() {
 }
 
 // step starts the calls that are due, and publishes the status.
-func (s *syncer) step(now int64) {
+func (s *syncer) step(now mono.Time) {
 	s.local.holds.Announce(&s.outbox, now)
 	s.updateStaleness(now)
 	if s.probing == nil && s.courier.ProbeDue(now) {
@@ -249,14 +249,14 @@ func (s *syncer) step(now int64) {
 }
 
 // roundDue reports whether there is a reason for a round.
-func (s *syncer) roundDue(now int64) bool {
+func (s *syncer) roundDue(now mono.Time) bool {
 	return now >= s.nextRound || s.unfinished || len(s.syncs) > 0 || len(s.resets) > 0 || s.local.urgent.Load() || s.announceDue(now) || s.receiveDue(now)
 }
 
 // announceDue reports whether there is news that need not wait for the next whole round.
-func (s *syncer) announceDue(now int64) bool {
+func (s *syncer) announceDue(now mono.Time) bool {
 	p := s.local.params.Load()
-	return !s.outbox.Empty() && s.mayAnnounce() && now-s.announcedAt >= int64(p.Interval/announcePart) && s.pace.Room(p.Fleet, now) > 0
+	return !s.outbox.Empty() && s.mayAnnounce() && now.Sub(s.announcedAt) >= p.Interval/announcePart && s.pace.Room(p.Fleet, now) > 0
 }
 
 // mayAnnounce reports whether a call may carry news. A process that is behind announces
@@ -265,19 +265,19 @@ func (s *syncer) announceDue(now int64) bool {
 func (s *syncer) mayAnnounce() bool { return s.courier.FleetAnswers() && !s.behind }
 
 // receiveDue reports whether the next page of news is to be read now.
-func (s *syncer) receiveDue(now int64) bool {
-	return s.behind && s.courier.FleetAnswers() && now-s.fleetCalledAt >= int64(urgentEvery)
+func (s *syncer) receiveDue(now mono.Time) bool {
+	return s.behind && s.courier.FleetAnswers() && now.Sub(s.fleetCalledAt) >= urgentEvery
 }
 
 // updateStaleness updates the state of partitions, for decisions: stale or not.
-func (s *syncer) updateStaleness(now int64) {
-	s.courier.UpdateStaleness(now, staleIntervals*int64(max(s.interval, s.local.params.Load().RTT)))
+func (s *syncer) updateStaleness(now mono.Time) {
+	s.courier.UpdateStaleness(now, staleIntervals*max(s.interval, s.local.params.Load().RTT))
 	stuck := false
 	for i := range s.local.parts {
 		part, stale := &s.local.parts[i], s.courier.Stale(i)
 		stuck = stuck || stale
 		if since := part.staleSince.Load(); stale && since == 0 {
-			part.staleSince.Store(now)
+			part.staleSince.Store(int64(now))
 		} else if !stale && since != 0 {
 			part.staleSince.Store(0)
 		}
@@ -360,9 +360,9 @@ func (s *syncer) flushAnswers() {
 // round sends one batch to the partitions that answer. A whole round, each T or for
 // Sync, carries all keys that are due and calls the fleet's key. Any other carries the
 // keys that are due at once, resets, or news.
-func (s *syncer) round(now int64) {
+func (s *syncer) round(now mono.Time) {
 	whole := now >= s.nextRound || s.unfinished || len(s.syncs) > 0
-	by := int64(dueUrgent)
+	by := dueUrgent
 	var fleet *exchange.FleetCall
 	if whole || s.announceDue(now) || s.receiveDue(now) {
 		fleet = s.fleetCall(now)
@@ -372,7 +372,7 @@ func (s *syncer) round(now int64) {
 	if whole {
 		by = now
 		interval := float64(s.local.params.Load().Interval)
-		s.nextRound = now + int64(interval*(1+roundJitter*(2*s.random.Float64()-1)))
+		s.nextRound = now + mono.Time(interval*(1+roundJitter*(2*s.random.Float64()-1)))
 		s.demoteIdle(now)
 	}
 	for _, q := range s.syncs {
@@ -398,7 +398,7 @@ func (s *syncer) round(now int64) {
 }
 
 // fleetCall returns a call of the fleet's key.
-func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
+func (s *syncer) fleetCall(now mono.Time) *exchange.FleetCall {
 	c := s.fleet.Call(s.process, s.local.params.Load().RTT, now)
 	c.Received = s.received
 	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
@@ -408,14 +408,14 @@ func (s *syncer) fleetCall(now int64) *exchange.FleetCall {
 }
 
 // announce puts the news of the lowest buckets into a call that will be sent.
-func (s *syncer) announce(fleet *exchange.FleetCall, now int64) {
+func (s *syncer) announce(fleet *exchange.FleetCall, now mono.Time) {
 	if s.mayAnnounce() {
 		fleet.Announce, s.announcedAt = s.outbox.Take(s.pace.Room(s.local.params.Load().Fleet, now), now), now
 	}
 }
 
 // demoteIdle demotes idle keys in some shards: in all within demoteEvery.
-func (s *syncer) demoteIdle(now int64) {
+func (s *syncer) demoteIdle(now mono.Time) {
 	shards := s.local.shards
 	due := int(float64(now-s.demotedAt) / float64(demoteEvery) * float64(len(shards)))
 	for range min(due, len(shards)) {
@@ -428,7 +428,7 @@ func (s *syncer) demoteIdle(now int64) {
 }
 
 // sendResets puts the requested resets into reports, as far as there is room.
-func (s *syncer) sendResets(now int64) {
+func (s *syncer) sendResets(now mono.Time) {
 	wait := s.resets[:0]
 	for _, q := range s.resets {
 		switch {
@@ -448,7 +448,7 @@ func (s *syncer) sendResets(now int64) {
 }
 
 // sendRestored reports the TATs of toRestore as floors, as far as there is room.
-func (s *syncer) sendRestored(now int64) {
+func (s *syncer) sendRestored(now mono.Time) {
 	wait := s.toRestore[:0]
 	for _, it := range s.toRestore {
 		part := exchange.Partition(it.Field, len(s.local.parts))
@@ -463,7 +463,7 @@ func (s *syncer) sendRestored(now int64) {
 			}
 			r.Append(exchange.Record{Field: it.Field, Limit: it.Limit}, delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}, cargo{})
 			full := time.Duration(it.Limit.Full) * time.Microsecond
-			r.Floor(len(r.Records)-1, min(it.TAT, mono.Add(now, full+bucket.LongestDebt)))
+			r.Floor(len(r.Records)-1, min(it.TAT, now.Add(full+bucket.LongestDebt)))
 		}
 	}
 	s.toRestore = wait
@@ -471,7 +471,7 @@ func (s *syncer) sendRestored(now int64) {
 
 // collect puts keys that are due by an instant into reports. Keys without room in a
 // report stay due.
-func (s *syncer) collect(now, by int64) {
+func (s *syncer) collect(now, by mono.Time) {
 	clear(s.fullParts)
 	s.local.drain(now, by, s.forcedAt, s)
 	if len(s.fullParts) == 0 {
@@ -483,7 +483,7 @@ func (s *syncer) collect(now, by int64) {
 func (s *syncer) usable(part int) bool { return s.courier.Usable(part) }
 
 // room implements carrier.
-func (s *syncer) room(part int, now int64) *report {
+func (s *syncer) room(part int, now mono.Time) *report {
 	r := s.courier.Room(part, now)
 	if r == nil {
 		s.unfinished, s.fullParts[part] = true, true
@@ -504,7 +504,7 @@ func (s *syncer) send(b *batch) {
 }
 
 // finish applies the results of a batch, whose calls have ended.
-func (s *syncer) finish(b *batch, now int64) {
+func (s *syncer) finish(b *batch, now mono.Time) {
 	if b == s.probing {
 		s.probing = nil
 	} else {
@@ -536,7 +536,7 @@ func (s *syncer) finish(b *batch, now int64) {
 
 // heal makes this process report all that partitions have lost: the TATs of keys in
 // memory and of news. Until demand is learnt again, shares stay.
-func (s *syncer) heal(outcomes []outcome, now int64) {
+func (s *syncer) heal(outcomes []outcome, now mono.Time) {
 	lost := map[int]bool{}
 	for _, o := range outcomes {
 		if o.Lost {
@@ -550,20 +550,20 @@ func (s *syncer) heal(outcomes []outcome, now int64) {
 	s.fleet.Regain(s.relearn(), now)
 	s.local.heal(lost, now)
 	s.restoreNews(now)
-	s.nextRound = min(s.nextRound, max(now, s.healedAt+int64(s.interval))) // at once, except that a server which loses state all the time is healed once per T
+	s.nextRound = min(s.nextRound, max(now, s.healedAt.Add(s.interval))) // at once, except that a server which loses state all the time is healed once per T
 	s.healedAt = now
 }
 
 // restoreNews makes all TATs that are known by news alone reported again, to all
 // partitions. Because this process may have no lane in a partition, it would not notice
 // its loss. Holds are announced again.
-func (s *syncer) restoreNews(now int64) {
+func (s *syncer) restoreNews(now mono.Time) {
 	s.local.holds.AnnounceAll()
 	s.toRestore = slices.DeleteFunc(s.local.news.All(now), func(it news.Item) bool { return s.local.repliedSince(it.Field, now) })
 }
 
 // handleOutcome applies the outcome of one report, by its fate.
-func (s *syncer) handleOutcome(o outcome, now int64) {
+func (s *syncer) handleOutcome(o outcome, now mono.Time) {
 	switch o.Fate {
 	case delivery.Delivered:
 		if o.Reply.Status == exchange.Duplicate {
@@ -582,7 +582,7 @@ func (s *syncer) handleOutcome(o outcome, now int64) {
 }
 
 // acknowledge applies the reply to a report, key by key.
-func (s *syncer) acknowledge(r *report, now int64) {
+func (s *syncer) acknowledge(r *report, now mono.Time) {
 	for i, of := range r.Cargo {
 		if of.account != nil {
 			s.overshoot += s.local.applyReply(of, r, i, &s.outbox, now)
@@ -595,7 +595,7 @@ func (s *syncer) acknowledge(r *report, now int64) {
 
 // addFloors adds the last known TATs to a report that Redis refused because it has lost
 // state.
-func (s *syncer) addFloors(r *report, now int64) {
+func (s *syncer) addFloors(r *report, now mono.Time) {
 	for i, of := range r.Cargo {
 		if of.account != nil { // a record of restored news has its floor
 			s.local.addFloor(of, r, i, now)
@@ -612,7 +612,7 @@ func (s *syncer) failResets(r *report) {
 }
 
 // giveUp drops a report whose fate is unknown.
-func (s *syncer) giveUp(r *report, now int64) {
+func (s *syncer) giveUp(r *report, now mono.Time) {
 	for i, of := range r.Cargo {
 		if of.account != nil {
 			s.counts.dropped.Add(s.local.giveUp(of, r.Records[i].Field, now))
@@ -636,7 +636,7 @@ func (s *syncer) finishReset(a *account.Account, err error) {
 
 // finishAnnounce drops the announced news if the call has succeeded, and otherwise puts
 // it back into the outbox. A key whose news was cut counts as not announced.
-func (s *syncer) finishAnnounce(b *batch, now int64) {
+func (s *syncer) finishAnnounce(b *batch, now mono.Time) {
 	if b.Fleet != nil && b.Fleet.Err == nil {
 		s.outbox.Announced()
 	} else if b.Fleet != nil {
@@ -648,11 +648,11 @@ func (s *syncer) finishAnnounce(b *batch, now int64) {
 }
 
 // measureRoundTrip updates the running mean of the round trip. A probe does not count.
-func (s *syncer) measureRoundTrip(b *batch, now int64) {
+func (s *syncer) measureRoundTrip(b *batch, now mono.Time) {
 	if b.Probe {
 		return
 	}
-	p, took := *s.local.params.Load(), time.Duration(now-b.Sent)
+	p, took := *s.local.params.Load(), now.Sub(b.Sent)
 	if p.RTT == 0 {
 		p.RTT = took
 	}
@@ -690,7 +690,7 @@ func (s *syncer) finishSyncs(b *batch, failed bool) {
 
 // hasUnreported reports whether a key has usage up to an instant that no reply has
 // confirmed. If so, the next round reports all such keys.
-func (s *syncer) hasUnreported(at int64) bool {
+func (s *syncer) hasUnreported(at mono.Time) bool {
 	for sh := range s.local.eachShard() {
 		if sh.hasUnreported(at) {
 			s.forcedAt = at
@@ -701,10 +701,10 @@ func (s *syncer) hasUnreported(at int64) bool {
 }
 
 // applyFleet applies the reply of the fleet's key.
-func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
+func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now mono.Time) {
 	p := s.local.params.Load()
 	if back {
-		s.nextRound = now + s.random.Int64N(int64(p.Interval)) // not at the same time as all others
+		s.nextRound = now + mono.Time(s.random.Int64N(int64(p.Interval))) // not at the same time as all others
 	}
 	s.fleet.ApplyReply(&c.Reply, back, s.relearn(), p.RTT, now)
 	s.courier.Members = s.fleet.Members()
@@ -712,7 +712,7 @@ func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now int64) {
 	s.compareIntervals()
 	s.compareLimits(c.Limit, c.Reply.Other, now)
 	s.receive(c, now)
-	s.nextRound = min(s.nextRound, now+2*int64(s.fleet.Interval())) // in case the interval was much longer
+	s.nextRound = min(s.nextRound, now.Add(2*s.fleet.Interval())) // in case the interval was much longer
 }
 
 // relearn returns the time for which demand and the size of the fleet are learnt again,
@@ -748,11 +748,11 @@ func (s *syncer) compareIntervals() {
 // compareLimits logs once that another process has another Config.Limit: at once if it
 // had from the first call on, otherwise after limitsDifferMost. Because a change of
 // limit reaches each process in its time, limits may differ for a while.
-func (s *syncer) compareLimits(own, other exchange.Limit, now int64) {
+func (s *syncer) compareLimits(own, other exchange.Limit, now mono.Time) {
 	switch {
 	case other == exchange.Limit{}:
 		s.agreedAt, s.limitsLogged = now, false
-	case !s.limitsLogged && (s.agreedAt == 0 || now-s.agreedAt > int64(limitsDifferMost)):
+	case !s.limitsLogged && (s.agreedAt == 0 || now.Sub(s.agreedAt) > limitsDifferMost):
 		s.limitsLogged = true
 		s.logger.Warn("limiter: another limiter under this prefix has another limit: a rollout, or two that need prefixes of their own", "own", asLimit(own).String(), "other", asLimit(other).String())
 	}
@@ -766,7 +766,7 @@ func asLimit(l exchange.Limit) Limit {
 // receive applies the news of a reply. Except that news of keys that this process has
 // announced itself is passed over, because it may be out of date by now; holds, and
 // resets of held keys, are not.
-func (s *syncer) receive(c *exchange.FleetCall, now int64) {
+func (s *syncer) receive(c *exchange.FleetCall, now mono.Time) {
 	r := &c.Reply
 	if r.Latest < s.received { // the fleet's key has lost the news
 		s.restoreNews(now)
@@ -781,15 +781,15 @@ func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 		if s.ownNews[n.Field] && !n.Held && !(n.Reset && s.local.holds.Until(n.Field) > now) {
 			continue
 		}
-		later := int64(0) // end of a hold that came after the reset
+		later := mono.Time(0) // end of a hold that came after the reset
 		if n.Reset {
 			later = max(s.outbox.HeldUntil(n.Field), s.local.holds.Pending(n.Field))
 			s.outbox.Drop(n.Field)
 		}
-		field, tat := strings.Clone(n.Field), mono.Add(now, time.Duration(min(n.ToGo, bucket.MaxMicros))*time.Microsecond)
+		field, tat := strings.Clone(n.Field), now.Add(time.Duration(min(n.ToGo, bucket.MaxMicros))*time.Microsecond)
 		if n.Held {
-			until := min(tat, mono.Add(now, longestHold))
-			if p := s.local.params.Load(); !s.ownNews[field] || until > s.local.holds.Until(field)+int64(p.Interval+p.RTT) { // an own one comes back later by a trip
+			until := min(tat, now.Add(longestHold))
+			if p := s.local.params.Load(); !s.ownNews[field] || until > s.local.holds.Until(field).Add(p.Interval+p.RTT) { // an own one comes back later by a trip
 				s.local.receiveHold(field, until, false, now)
 			}
 			continue
@@ -806,7 +806,7 @@ func (s *syncer) receive(c *exchange.FleetCall, now int64) {
 }
 
 // publishStatus updates the status, and logs and announces a change of state.
-func (s *syncer) publishStatus(now int64) {
+func (s *syncer) publishStatus(now mono.Time) {
 	old := s.status.Load()
 	st := Status{State: s.state(), Since: old.Since, Processes: int(s.fleet.Members()), Silent: s.fleet.Silent(), Err: s.err}
 	if at := s.courier.LastAnswer(); at != 0 {
@@ -847,7 +847,7 @@ func (s *syncer) state() State {
 
 // log logs changes of state. Except that not each is logged if they come fast. While
 // Redis can't be used, it logs that again from time to time.
-func (s *syncer) log(st, old *Status, now int64) {
+func (s *syncer) log(st, old *Status, now mono.Time) {
 	switch {
 	case st.State == Synced:
 		if old.State == Connecting || old.State == Degraded && s.warned {
@@ -875,7 +875,7 @@ func (s *syncer) outageLine(st *Status) string {
 }
 
 // warningDue reports whether the log is to say now that Redis can't be used.
-func (s *syncer) warningDue(st *Status, now int64) bool {
+func (s *syncer) warningDue(st *Status, now mono.Time) bool {
 	if st.Err == s.noAnswer && s.wall(now).Sub(st.Since) < warnHang { //nolint:errorlint // errors.Is would call methods of errors that the client's hooks made
 		return false
 	}
@@ -883,11 +883,11 @@ func (s *syncer) warningDue(st *Status, now int64) bool {
 	if s.warned {
 		pause = warnEvery
 	}
-	return s.warnedAt == 0 || now-s.warnedAt >= int64(pause)
+	return s.warnedAt == 0 || now.Sub(s.warnedAt) >= pause
 }
 
 // wall returns the time of day of an instant of the limiter's clock.
-func (s *syncer) wall(at int64) time.Time { return s.base.Add(time.Duration(at) - time.Second) }
+func (s *syncer) wall(at mono.Time) time.Time { return s.base.Add(time.Duration(at) - time.Second) }
 
 // close ends the loop with a last round. It waits for that and, for a moment, for log
 // lines.
@@ -904,11 +904,11 @@ func (s *syncer) leave(tick *time.Ticker) {
 	if s.courier.FleetAnswers() {
 		last := &request{kind: syncRequest, ctx: context.Background(), done: make(chan error, 1)}
 		s.accept(last)
-		s.await(tick, begin+int64(closeFlush), func() bool {
+		s.await(tick, begin.Add(closeFlush), func() bool {
 			s.step(mono.Now(s.base))
 			return len(last.done) > 0
 		})
-		s.sendLeave(tick, begin+int64(closeMost))
+		s.sendLeave(tick, begin.Add(closeMost))
 	}
 	now := mono.Now(s.base)
 	closed := s.named(ErrClosed)
@@ -919,7 +919,7 @@ func (s *syncer) leave(tick *time.Ticker) {
 		s.finishReset(a, closed)
 	}
 	for i := range s.local.parts {
-		s.local.parts[i].staleSince.CompareAndSwap(0, now)
+		s.local.parts[i].staleSince.CompareAndSwap(0, int64(now))
 	}
 	s.local.stale.Store(true)
 	st := *s.status.Load()
@@ -929,7 +929,7 @@ func (s *syncer) leave(tick *time.Ticker) {
 }
 
 // await handles ended calls until done returns true, at most until an instant.
-func (s *syncer) await(tick *time.Ticker, end int64, done func() bool) {
+func (s *syncer) await(tick *time.Ticker, end mono.Time, done func() bool) {
 	for !done() && mono.Now(s.base) < end {
 		select {
 		case <-tick.C:
@@ -941,7 +941,7 @@ func (s *syncer) await(tick *time.Ticker, end int64, done func() bool) {
 
 // sendLeave takes this process and its numbers out of Redis. Except that it does nothing
 // while a call hangs.
-func (s *syncer) sendLeave(tick *time.Ticker, end int64) {
+func (s *syncer) sendLeave(tick *time.Ticker, end mono.Time) {
 	idle := func() bool { return s.regular == nil && s.probing == nil }
 	s.await(tick, end, idle) // the last step may have begun another round
 	if !idle() {

@@ -37,9 +37,9 @@ type Account struct {
 	// no gap: see TestAccountFitsItsSizeClass.
 
 	bucket.Grant
-	FastUntil int64 // instant until which the slot's buffer alone may record a decision
-	LastEvent int64 // bucket.Bucket.LastEvent; counts where it is later than Bucket.At
-	Reserved  int64 // instant at which the latest reservation may act
+	FastUntil mono.Time // instant until which the slot's buffer alone may record a decision
+	LastEvent mono.Time // bucket.Bucket.LastEvent; counts where it is later than Bucket.At
+	Reserved  mono.Time // instant at which the latest reservation may act
 	identity
 	Partition uint16 // number of the key's partition, from 1; 0: its limit is not shared
 	Frozen    bool   // true if the key is in a report without a reply
@@ -60,17 +60,17 @@ type identity struct {
 
 // Lease is the grant of the last reply: its end, and the state of the shared bucket.
 type Lease struct {
-	Until      int64 // instant at which the grant has to be renewed or extended
-	Expires    int64 // instant at which the grant ends
-	StaleSince int64 // begin of the outage that the grant is for; 0: none
-	RepliedAt  int64 // instant of the last reply; 0: none yet
-	TAT        int64 // last known TAT of the shared bucket, by reply or news
+	Until      mono.Time // instant at which the grant has to be renewed or extended
+	Expires    mono.Time // instant at which the grant ends
+	StaleSince mono.Time // begin of the outage that the grant is for; 0: none
+	RepliedAt  mono.Time // instant of the last reply; 0: none yet
+	TAT        mono.Time // last known TAT of the shared bucket, by reply or news
 	// RepliedTAT is the TAT of the last reply. Before the first reply it is the TAT
 	// remembered from the key's eviction, which is never announced.
-	RepliedTAT   int64
-	AnnouncedTAT int64          // TAT in the last news of the key, announced or received; 0: none
-	RelearnUntil int64          // instant until which the bucket stays in share mode, with at most frozenShare
-	HeldUntil    int64          // instant before which nothing is admitted; 0: none
+	RepliedTAT   mono.Time
+	AnnouncedTAT mono.Time      // TAT in the last news of the key, announced or received; 0: none
+	RelearnUntil mono.Time      // instant until which the bucket stays in share mode, with at most frozenShare
+	HeldUntil    mono.Time      // instant before which nothing is admitted; 0: none
 	Share        float64        // w, this process's part of the rate
 	frozenShare  float32        // largest share until RelearnUntil
 	Silence      outage.Silence // demand since processes fell silent
@@ -79,42 +79,42 @@ type Lease struct {
 // Ledger is the usage of this process that no reply has confirmed. Usage is in tokens
 // admitted less those given back.
 type Ledger struct {
-	Usage         int64   // usage, tokens, not yet reported
-	InFlight      int64   // usage, tokens, in a report without a reply
-	FirstUse      int64   // instant of the first unreported admission; 0: none
-	firstInFlight int64   // instant of the first admission in flight; 0: none
-	Carry         float64 // unreported rest of a rounding, or of a change of limit, microseconds of the bucket's time
-	TakenBefore   int64   // usage, tokens, of all time, except Usage
-	OwnTAT        int64   // TAT of a bucket of rate r that only this process uses: the end of its own chain of emission intervals
-	fairTAT       int64   // the same at the rate r/N: see WithinFair
+	Usage         int64     // usage, tokens, not yet reported
+	InFlight      int64     // usage, tokens, in a report without a reply
+	FirstUse      mono.Time // instant of the first unreported admission; 0: none
+	firstInFlight mono.Time // instant of the first admission in flight; 0: none
+	Carry         float64   // unreported rest of a rounding, or of a change of limit, microseconds of the bucket's time
+	TakenBefore   int64     // usage, tokens, of all time, except Usage
+	OwnTAT        mono.Time // TAT of a bucket of rate r that only this process uses: the end of its own chain of emission intervals
+	fairTAT       mono.Time // the same at the rate r/N: see WithinFair
 }
 
 // Demands are the demand of this process, and that of the others by the last reply.
 type Demands struct {
-	Attempts           int64   // attempts, tokens, not yet reported
-	attemptsSinceReply int64   // attempts, tokens, reported since the last reply
-	CountedAt          int64   // instant of the last decision that is counted
-	Demand             float64 // d at demandAt
-	demandAt           int64
-	demandAtReport     float32 // d at the last report
-	ownAtReply         float32 // d in the report that the last reply answered
-	meanOwn            float32 // d̄, mean of d
-	meanOwnAtReply     float32 // d̄ in the report that the last reply answered
-	Others             float64 // D_o, demand of the others at the last reply, or by later news
-	Cost               float32 // c, smoothed cost of a request, tokens: a share has to be able to save it up
-	MeanOthers         float32 // D̄_o, mean of D_o
-	Queued             float32 // demand of waiting callers, beside Demand
-	mirror             float32 // this process's part of the shared count, tokens, at mirrorAt
-	mirrorAt           int64   // microseconds of the partition's clock; 0: none
-	ResidentSince      int64   // instant at which the key came into memory
+	Attempts           int64     // attempts, tokens, not yet reported
+	attemptsSinceReply int64     // attempts, tokens, reported since the last reply
+	CountedAt          mono.Time // instant of the last decision that is counted
+	Demand             float64   // d at demandAt
+	demandAt           mono.Time
+	demandAtReport     float32   // d at the last report
+	ownAtReply         float32   // d in the report that the last reply answered
+	meanOwn            float32   // d̄, mean of d
+	meanOwnAtReply     float32   // d̄ in the report that the last reply answered
+	Others             float64   // D_o, demand of the others at the last reply, or by later news
+	Cost               float32   // c, smoothed cost of a request, tokens: a share has to be able to save it up
+	MeanOthers         float32   // D̄_o, mean of D_o
+	Queued             float32   // demand of waiting callers, beside Demand
+	mirror             float32   // this process's part of the shared count, tokens, at mirrorAt
+	mirrorAt           int64     // microseconds of the partition's clock; 0: none
+	ResidentSince      mono.Time // instant at which the key came into memory
 }
 
 // Schedule is when the key is exchanged.
 type Schedule struct {
-	Due        int64  // instant at which the key is to be exchanged; mono.Never: not at all
-	Alarm      int64  // AlarmCount at which the key is to be exchanged at once
-	ReportedAt int64  // instant of the last report; before the first one, that at which the key came
-	RNG        uint64 // state of the generator of thresholds
+	Due        mono.Time // instant at which the key is to be exchanged; mono.Never: not at all
+	Alarm      int64     // AlarmCount at which the key is to be exchanged at once
+	ReportedAt mono.Time // instant of the last report; before the first one, that at which the key came
+	RNG        uint64    // state of the generator of thresholds
 }
 
 // marks are flags of an account.
@@ -142,7 +142,7 @@ func (a *Account) Mark(m marks, is bool) {
 }
 
 // New returns the account of a key that comes into memory now.
-func New(now int64) Account {
+func New(now mono.Time) Account {
 	return Account{
 		Grant:    bucket.Grant{Threshold: 1},
 		Demands:  Demands{ResidentSince: now, demandAt: now},
@@ -151,7 +151,7 @@ func New(now int64) Account {
 }
 
 // Begin gives the account to another key, which comes into memory now.
-func (a *Account) Begin(now int64) {
+func (a *Account) Begin(now mono.Time) {
 	kept := a.identity
 	*a = New(now)
 	a.identity = kept
@@ -159,7 +159,7 @@ func (a *Account) Begin(now int64) {
 
 // Reset drops the usage, the grant, the news and the means of a key that is reset. The
 // demand d stays, and so does this process's part of the shared count.
-func (a *Account) Reset(now int64) {
+func (a *Account) Reset(now mono.Time) {
 	kept, fresh := *a, New(now)
 	a.Lease = Lease{StaleSince: kept.StaleSince, Share: kept.Share}
 	a.Ledger = Ledger{TakenBefore: kept.TakenBefore + kept.Usage}

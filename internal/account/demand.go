@@ -35,7 +35,7 @@ func (a *Account) Request() float64 { return max(1, float64(a.Cost)) }
 //
 // Because an exponential is slow, d is kept as of demandAt, which moves after τ/16. In
 // between attempts weigh exp(x), x = (at − demandAt)/τ, by a series.
-func (a *Account) addDemand(attempts, from, to int64, p *Params) {
+func (a *Account) addDemand(attempts int64, from, to mono.Time, p *Params) {
 	if attempts == 0 {
 		return
 	}
@@ -45,18 +45,18 @@ func (a *Account) addDemand(attempts, from, to int64, p *Params) {
 	}
 	x := float64(at-a.demandAt) * p.perTau
 	if x > demandStep {
-		a.Demand, a.demandAt, x = demand.Decay(a.Demand, time.Duration(at-a.demandAt), p.Tau), at, 0
+		a.Demand, a.demandAt, x = demand.Decay(a.Demand, at.Sub(a.demandAt), p.Tau), at, 0
 	}
 	a.Demand += part * float64(attempts) * 1e9 * p.perTau * (1 + x*(1+x*(1./2)*(1+x*(1./3)))) // exp(x), within 1e-6
 }
 
 // OwnDemand returns d at an instant.
-func (a *Account) OwnDemand(now int64, p *Params) float64 {
-	return demand.Decay(a.Demand, time.Duration(now-a.demandAt), p.Tau)
+func (a *Account) OwnDemand(now mono.Time, p *Params) float64 {
+	return demand.Decay(a.Demand, now.Sub(a.demandAt), p.Tau)
 }
 
 // own returns d at an instant, with the demand of waiting callers.
-func (a *Account) own(now int64, p *Params) float64 {
+func (a *Account) own(now mono.Time, p *Params) float64 {
 	return a.OwnDemand(now, p) + float64(a.Queued)
 }
 
@@ -70,8 +70,8 @@ func (a *Account) own(now int64, p *Params) float64 {
 // demand of now. Attempts of a long span, reported at once, would look like a flood. m
 // is the mean of a count that decays from 1 until the next report. The result is
 // negative only if callers waited at the last report, and some have left.
-func (a *Account) takeAttempts(now int64, p *Params) float64 {
-	attempts, span := float64(a.Attempts), time.Duration(now-a.ReportedAt)
+func (a *Account) takeAttempts(now mono.Time, p *Params) float64 {
+	attempts, span := float64(a.Attempts), now.Sub(a.ReportedAt)
 	a.meanOwn = float32(a.ownMean(now, p))
 	a.attemptsSinceReply = bucket.AddTokens(a.attemptsSinceReply, a.Attempts)
 	a.demandAtReport = float32(a.OwnDemand(now, p))
@@ -81,7 +81,7 @@ func (a *Account) takeAttempts(now int64, p *Params) float64 {
 	if a.Queued == 0 && !waited && span <= 2*p.Tau {
 		return attempts
 	}
-	want, since := float64(a.demandAtReport), time.Duration(now-a.RepliedAt)
+	want, since := float64(a.demandAtReport), now.Sub(a.RepliedAt)
 	if a.Queued != 0 || waited {
 		next := max(p.Interval, min(span, 2*p.round()))
 		mean := demand.Risen(next, p.Tau) * p.Tau.Seconds() / next.Seconds()
@@ -98,8 +98,8 @@ func (a *Account) takeAttempts(now int64, p *Params) float64 {
 // ownMean returns d̄ at an instant. It moves by the mean of d since the last report, which
 // the attempts give exactly. Because the others see this demand through the same decay,
 // the shares of all sum to 1 from the start.
-func (a *Account) ownMean(now int64, p *Params) float64 {
-	span := time.Duration(now - a.ReportedAt)
+func (a *Account) ownMean(now mono.Time, p *Params) float64 {
+	span := now.Sub(a.ReportedAt)
 	if span <= 0 {
 		return float64(a.meanOwn)
 	}
@@ -108,8 +108,8 @@ func (a *Account) ownMean(now int64, p *Params) float64 {
 }
 
 // slowMean moves a mean of demand towards a value, which was that of a span.
-func (a *Account) slowMean(mean, value float64, span time.Duration, now int64, p *Params) float64 {
-	return demand.Average(mean, value, span, time.Duration(now-a.ResidentSince), p.Tau)
+func (a *Account) slowMean(mean, value float64, span time.Duration, now mono.Time, p *Params) float64 {
+	return demand.Average(mean, value, span, now.Sub(a.ResidentSince), p.Tau)
 }
 
 // learnDemand takes D_o and D̄_o from a reply that came at now: the TAT, the shared count
@@ -123,7 +123,7 @@ func (a *Account) slowMean(mean, value float64, span time.Duration, now int64, p
 // more than 2·τ D̄_o rises by at most the demand that was charged ([Account.chargedOf]).
 // Because the shared count knows only the end of such a span, processes that all request
 // at the same instants would see nothing but those.
-func (a *Account) learnDemand(b *bucket.Bucket, tat, total, clock, sent, now int64, p *Params) {
+func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sent int64, now mono.Time, p *Params) {
 	if a.mirrorAt != 0 {
 		a.mirror = float32(demand.Decay(float64(a.mirror), time.Duration(clock-a.mirrorAt)*time.Microsecond, p.Tau))
 	}
@@ -134,7 +134,7 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat, total, clock, sent, now int
 	if p.Fleet > 1 {
 		a.Others = max(0, float64(total)/AttemptsMilli-float64(a.mirror)) / p.Tau.Seconds()
 	}
-	span := time.Duration(now - a.RepliedAt)
+	span := now.Sub(a.RepliedAt)
 	switch {
 	case a.RepliedAt == 0:
 		a.MeanOthers = float32(a.Others)
@@ -172,14 +172,14 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat, total, clock, sent, now int
 //   - The bucket is below half of its level, and fills within newsDelay.
 //   - It is below half, and of few requests all were denied, or news had it low before.
 //   - It is below half, news had it low before, and over half of the attempts were admitted.
-func (a *Account) chargedOf(b *bucket.Bucket, tat, now int64, p *Params) (most, least float64) {
-	span, full, each := time.Duration(now-a.RepliedAt), mono.Seconds(b.Burst/b.Rate), 1.
+func (a *Account) chargedOf(b *bucket.Bucket, tat, now mono.Time, p *Params) (most, least float64) {
+	span, full, each := now.Sub(a.RepliedAt), mono.Seconds(b.Burst/b.Rate), 1.
 	if a.Is(gaveBack) || a.InFlight < 0 {
 		return math.Inf(1), math.Inf(1)
 	}
-	if time.Duration(tat-now) > full/2 {
+	if tat.Sub(now) > full/2 {
 		few := float64(a.attemptsSinceReply) < demand.SteadyRequests*a.Request()
-		low := a.AnnouncedTAT > mono.Add(now, full/2)
+		low := a.AnnouncedTAT > now.Add(full/2)
 		switch {
 		case full < p.newsDelay(), few && (low || a.InFlight == 0):
 			return math.Inf(1), math.Inf(1)
@@ -191,8 +191,8 @@ func (a *Account) chargedOf(b *bucket.Bucket, tat, now int64, p *Params) (most, 
 		}
 		each = float64(a.attemptsSinceReply) / float64(a.InFlight)
 	}
-	charged := func(from int64) float64 {
-		return max(0, time.Duration(tat-from).Seconds()*b.Rate-float64(a.InFlight)) * max(1, each) / span.Seconds()
+	charged := func(from mono.Time) float64 {
+		return max(0, tat.Sub(from).Seconds()*b.Rate-float64(a.InFlight)) * max(1, each) / span.Seconds()
 	}
 	most = charged(a.RepliedTAT)
 	if full < p.newsDelay() {
@@ -203,18 +203,18 @@ func (a *Account) chargedOf(b *bucket.Bucket, tat, now int64, p *Params) (most, 
 
 // relearn keeps the bucket in share mode, with at most its present share, while demand is
 // learnt anew.
-func (a *Account) relearn(now int64, p *Params) {
+func (a *Account) relearn(now mono.Time, p *Params) {
 	if now >= a.RelearnUntil {
 		a.frozenShare = float32(a.Share)
 	}
 	if !p.Without.Has(outage.Holding) {
-		a.RelearnUntil = mono.Add(now, p.Relearn)
+		a.RelearnUntil = now.Add(p.Relearn)
 	}
 }
 
 // ForgetDemand drops the mirror of a shared count that Redis has lost. A bucket in share
 // mode holds its share until demand is learnt anew.
-func (a *Account) ForgetDemand(b *bucket.Bucket, now int64, p *Params) {
+func (a *Account) ForgetDemand(b *bucket.Bucket, now mono.Time, p *Params) {
 	a.mirrorAt, a.mirror = 0, 0
 	if b.Mode == bucket.Share {
 		a.relearn(now, p)
@@ -258,8 +258,8 @@ func (a *Account) smoothedOwn(own float64, p *Params) float64 {
 // So the fleet's total is assumed to go back to its mean. Because at the instant of a
 // reply this process has just requested, and in clumps the others too, D_o is too high to
 // stay.
-func (a *Account) revertedOthers(now int64, p *Params) float64 {
-	span := time.Duration(now - a.RepliedAt)
+func (a *Account) revertedOthers(now mono.Time, p *Params) float64 {
+	span := now.Sub(a.RepliedAt)
 	if span <= 0 {
 		return float64(a.MeanOthers)
 	}
@@ -276,8 +276,8 @@ func (a *Account) revertedOthers(now int64, p *Params) float64 {
 //
 // So the fleet's total is assumed to stay: demand that has left this process has moved to
 // others. Otherwise each process through which a load has passed would claim the whole.
-func (a *Account) othersMean(now int64, p *Params) float64 {
-	span := time.Duration(now - a.RepliedAt)
+func (a *Account) othersMean(now mono.Time, p *Params) float64 {
+	span := now.Sub(a.RepliedAt)
 	if span <= 0 {
 		return float64(a.MeanOthers)
 	}
@@ -287,6 +287,6 @@ func (a *Account) othersMean(now int64, p *Params) float64 {
 
 // ownSinceReply returns the mean of this process's demand over the span since the last
 // reply, with that of waiting callers.
-func (a *Account) ownSinceReply(span time.Duration, now int64, p *Params) float64 {
+func (a *Account) ownSinceReply(span time.Duration, now mono.Time, p *Params) float64 {
 	return demand.MeanCounted(a.attemptsSinceReply+a.Attempts, float64(a.ownAtReply), a.OwnDemand(now, p), span, p.Tau) + float64(a.Queued)
 }

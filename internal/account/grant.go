@@ -20,8 +20,9 @@ const (
 // partition's clock in microseconds, and the record that was sent. It sets the bucket by
 // a new grant. Except that usage from before an outage has to be reported first: the
 // first reply after the outage holds the share of the outage until then.
-func (a *Account) ApplyReply(b *bucket.Bucket, st exchange.KeyState, clock int64, rec *exchange.Record, now int64, p *Params) {
-	tat := now + rec.Limit.ToGo(st.ToGo, b.ExchangeLimit())*int64(time.Microsecond)
+func (a *Account) ApplyReply(b *bucket.Bucket, st exchange.KeyState, clock int64, rec *exchange.Record, now mono.Time, p *Params) {
+	toGo := time.Duration(rec.Limit.ToGo(st.ToGo, b.ExchangeLimit())) * time.Microsecond
+	tat := now + mono.Time(toGo)
 	if a.Is(FloorDue) {
 		tat = max(tat, a.TAT) // Redis has lost the TAT that the next report restores
 	}
@@ -31,8 +32,8 @@ func (a *Account) ApplyReply(b *bucket.Bucket, st exchange.KeyState, clock int64
 	a.RepliedAt, a.ownAtReply, a.meanOwnAtReply, a.attemptsSinceReply = now, a.demandAtReport, a.meanOwn, 0
 	if b.Mode == bucket.Stale {
 		a.relearn(now, p)
-		if a.FirstUse != 0 && a.FirstUse < now-2*int64(p.round()) {
-			a.Until = mono.Add(now, GrantIntervals*p.Interval)
+		if a.FirstUse != 0 && now.Sub(a.FirstUse) > 2*p.round() {
+			a.Until = now.Add(GrantIntervals * p.Interval)
 			return
 		}
 	}
@@ -43,8 +44,8 @@ func (a *Account) ApplyReply(b *bucket.Bucket, st exchange.KeyState, clock int64
 // by the burst, so that it may exceed it:
 //
 //	b − (TAT − now)·rate
-func (a *Account) SharedLevel(b *bucket.Bucket, now int64, rate float64) float64 {
-	return b.Burst - time.Duration(a.TAT-now).Seconds()*rate
+func (a *Account) SharedLevel(b *bucket.Bucket, now mono.Time, rate float64) float64 {
+	return b.Burst - a.TAT.Sub(now).Seconds()*rate
 }
 
 // regrant sets the bucket by the last reply (docs/design.md §4, Grant). With B bounded by
@@ -61,12 +62,12 @@ func (a *Account) SharedLevel(b *bucket.Bucket, now int64, rate float64) float64
 // [Account.othersUnreported], and θ is the caller's to draw. Until RelearnUntil the key
 // counts as contended, w is at most frozenShare, c is [Account.allowance], and L does
 // not rise: because not all have reported their usage, a grant may take and not give.
-func (a *Account) regrant(b *bucket.Bucket, now int64, p *Params) {
+func (a *Account) regrant(b *bucket.Bucket, now mono.Time, p *Params) {
 	a.regrantFor(b, a.own(now, p), now, p)
 }
 
 // regrantFor is regrant with a given d.
-func (a *Account) regrantFor(b *bucket.Bucket, own float64, now int64, p *Params) {
+func (a *Account) regrantFor(b *bucket.Bucket, own float64, now mono.Time, p *Params) {
 	rate := b.Rate * a.scale(p)
 	horizon := p.horizon()
 	unclipped := (p.round() + max(p.Interval, p.RTT)).Seconds() * rate
@@ -96,8 +97,8 @@ func (a *Account) regrantFor(b *bucket.Bucket, own float64, now int64, p *Params
 		b.Grant = bucket.Grant{Refill: max(0, rate-a.Others), Capacity: b.Burst, Threshold: 1, Mode: bucket.Pool}
 		a.Alarm = bucket.AddTokens(max(0, a.Usage), PoolAlarm(b.Level, p))
 	}
-	a.Expires = max(mono.Add(now, max(GrantIntervals*p.Interval, LazyPeriod(b))), a.TAT)
-	a.Until = min(a.Expires, mono.Add(now, 2*p.round()))
+	a.Expires = max(now.Add(max(GrantIntervals*p.Interval, LazyPeriod(b))), a.TAT)
+	a.Until = min(a.Expires, now.Add(2*p.round()))
 }
 
 // ExtendByMeans extends a grant that no reply has renewed for two rounds, and reports
@@ -110,8 +111,8 @@ func (a *Account) regrantFor(b *bucket.Bucket, own float64, now int64, p *Params
 // process like it would have a share as if it requested all the time. The extension lasts
 // for SlowTau after the reply, or until the TAT if that is later. Otherwise the grant
 // stays until it expires.
-func (a *Account) ExtendByMeans(b *bucket.Bucket, now int64, p *Params) bool {
-	if p.Fleet <= 1 || a.RepliedAt == 0 || now > max(mono.Add(a.RepliedAt, demand.SlowTau), a.TAT) {
+func (a *Account) ExtendByMeans(b *bucket.Bucket, now mono.Time, p *Params) bool {
+	if p.Fleet <= 1 || a.RepliedAt == 0 || now > max(a.RepliedAt.Add(demand.SlowTau), a.TAT) {
 		a.Until = a.Expires
 		return false
 	}
@@ -126,7 +127,7 @@ func (a *Account) ExtendByMeans(b *bucket.Bucket, now int64, p *Params) bool {
 	level := min(b.LevelAt(a.Until), capacity)
 	b.Set(a.Until, level)
 	b.Grant = bucket.Grant{Refill: share * rate, Capacity: capacity, Threshold: b.Threshold, Mode: bucket.Share}
-	a.Until = mono.Add(now, time.Second)
+	a.Until = now.Add(time.Second)
 	return true
 }
 
@@ -160,7 +161,7 @@ func shareAlarm(expected float64) int64 {
 // debt:
 //
 //	max(0, min(−B, charged·r))
-func (a *Account) Overshoot(b *bucket.Bucket, charged time.Duration, now int64) float64 {
+func (a *Account) Overshoot(b *bucket.Bucket, charged time.Duration, now mono.Time) float64 {
 	debt := -a.SharedLevel(b, now, b.Rate)
 	return max(0, min(debt, charged.Seconds()*b.Rate))
 }
@@ -169,7 +170,7 @@ func (a *Account) Overshoot(b *bucket.Bucket, charged time.Duration, now int64) 
 // granted yet: with the whole limit, and full except for unreported usage. Except that
 // before the first reply a TAT to come, known by news, leads to a grant as a reply does.
 // The request that brings the key here then counts as demand.
-func (a *Account) AssumeFull(b *bucket.Bucket, now int64, p *Params) {
+func (a *Account) AssumeFull(b *bucket.Bucket, now mono.Time, p *Params) {
 	if a.RepliedAt == 0 && a.TAT > now {
 		a.regrantFor(b, a.own(now, p)+1/p.Tau.Seconds(), now, p)
 		b.Level = min(b.Level, a.startLevel(b, now)-a.Unreported(b.Rate))
@@ -178,13 +179,13 @@ func (a *Account) AssumeFull(b *bucket.Bucket, now int64, p *Params) {
 	b.Grant = b.Alone()
 	b.Level, b.At = a.startLevel(b, now)-a.Unreported(b.Rate), now
 	a.Alarm = bucket.AddTokens(max(0, a.Usage), PoolAlarm(b.Level, p))
-	a.Until = mono.Add(now, max(GrantIntervals*p.Interval, LazyPeriod(b)))
+	a.Until = now.Add(max(GrantIntervals*p.Interval, LazyPeriod(b)))
 	a.Expires = a.Until
 }
 
 // startLevel returns the level of a bucket that is assumed to be full. Before the first
 // reply it lacks the tokens that are remembered from the key's eviction.
-func (a *Account) startLevel(b *bucket.Bucket, now int64) float64 {
+func (a *Account) startLevel(b *bucket.Bucket, now mono.Time) float64 {
 	if a.RepliedAt != 0 {
 		return b.Burst
 	}
@@ -193,8 +194,8 @@ func (a *Account) startLevel(b *bucket.Bucket, now int64) float64 {
 
 // NextGrant returns the expected time to the next reply: H after the last one, or H from
 // now if that has passed.
-func (a *Account) NextGrant(now int64, p *Params) time.Duration {
-	if left := time.Duration(a.RepliedAt - now + int64(p.round())); left > 0 {
+func (a *Account) NextGrant(now mono.Time, p *Params) time.Duration {
+	if left := a.RepliedAt.Sub(now) + p.round(); left > 0 {
 		return left
 	}
 	return p.round()
@@ -202,7 +203,7 @@ func (a *Account) NextGrant(now int64, p *Params) time.Duration {
 
 // SharedDelay returns the expected time until the shared bucket holds n tokens beyond the
 // unreported usage of this process, after a hold.
-func (a *Account) SharedDelay(b *bucket.Bucket, n float64, now int64) time.Duration {
+func (a *Account) SharedDelay(b *bucket.Bucket, n float64, now mono.Time) time.Duration {
 	level := min(b.Burst, a.SharedLevel(b, now, b.Rate)) - a.Unreported(b.Rate)
 	return max(bucket.Delay(level-n, b.Rate), a.heldDelay(b, n, now))
 }

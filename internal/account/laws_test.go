@@ -29,7 +29,7 @@ const (
 type peers struct {
 	rate, burst float64
 	params      *Params
-	now, tat    int64
+	now, tat    mono.Time
 	demand      []float64 // tokens per second
 	others      []float64 // tokens per second
 }
@@ -40,11 +40,11 @@ func drawPeers(t *rapid.T) *peers {
 	interval := rapid.SampledFrom([]time.Duration{minInterval, 100 * time.Millisecond, time.Second, maxInterval}).Draw(t, "interval")
 	p := &peers{
 		rate: rapid.Float64Range(1e-3, 1e6).Draw(t, "rate"), burst: float64(rapid.IntRange(1, 1e6).Draw(t, "burst")),
-		now:    int64(time.Hour),
+		now:    mono.Time(time.Hour),
 		params: NewParams(float64(n), 0, float64(n-silent)/float64(n), interval, time.Duration(rapid.IntRange(0, 1e9).Draw(t, "rtt")), demand.TauIntervals*interval),
 	}
 	full := mono.Seconds(p.burst / p.rate)
-	p.tat = p.now + int64(rapid.Float64Range(-2, 3).Draw(t, "bursts to go")*float64(min(full, 1000*time.Hour)))
+	p.tat = p.now + mono.Time(rapid.Float64Range(-2, 3).Draw(t, "bursts to go")*float64(min(full, 1000*time.Hour)))
 	total := 0.
 	for range n {
 		d := rapid.Float64Range(0, 10).Draw(t, "demand in rates") * p.rate
@@ -110,12 +110,12 @@ func TestLawGrantsSumToTheRate(t *testing.T) {
 func TestLawOutageSharesSumToTheRate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPeers(t)
-		since := p.now + rapid.SampledFrom([]int64{0, rapid.Int64Range(0, int64(10*time.Minute)).Draw(t, "idle")}).Draw(t, "before the outage")
-		later := since + rapid.Int64Range(0, int64(time.Hour)).Draw(t, "into the outage")
+		since := p.now + mono.Time(rapid.SampledFrom([]int64{0, rapid.Int64Range(0, int64(10*time.Minute)).Draw(t, "idle")}).Draw(t, "before the outage"))
+		later := since + mono.Time(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "into the outage"))
 		refills, lifted, levels := 0., 0., 0.
 		for i := range p.demand {
 			a, b := p.account(i)
-			a.ResidentSince = p.now - int64(time.Minute)
+			a.ResidentSince = p.now.Add(-time.Minute)
 			a.demandAtReport, a.ownAtReply = float32(a.Demand), float32(a.Demand)
 			a.ApplyOutage(&b, since, since, p.params)
 			levels, refills = levels+max(0, b.Level), refills+b.Refill
@@ -158,8 +158,8 @@ func FuzzRelimit(f *testing.F) {
 		a := New(1)
 		a.Usage = int64(bucket.Clamp(float64(usage)))
 		a.Carry = 5
-		const now = int64(1e9)
-		a.RepliedAt, a.TAT = now, now+int64(max(0, min((b.Burst-b.Level)/b.Rate*1e9, 1e18)))
+		const now = mono.Time(1e9)
+		a.RepliedAt, a.TAT = now, now+mono.Time(max(0, min((b.Burst-b.Level)/b.Rate*1e9, 1e18)))
 		left, shared, unreported := min(b.LevelAt(now), float64(toBurst)/3), min(a.SharedLevel(&b, now, b.Rate), float64(toBurst)), float64(a.Usage)+a.Carry*b.Rate/1e6
 		fullFrom, leftAlone := float64(b.FullMicros()), min(alone.LevelAt(now), float64(toBurst))
 		next := bucket.New(toRate, float64(toBurst), now)
@@ -208,13 +208,13 @@ func FuzzGrant(f *testing.F) {
 		if !shareable(r, burst) || !within(r, maxRate) || !within(own, maxDemand) || !within(others, maxDemand) || !within(share, 1) {
 			t.Skip()
 		}
-		now := int64(time.Hour)
+		now := mono.Time(time.Hour)
 		every := time.Duration(max(int64(minInterval), min(interval, int64(time.Hour))))
 		p := NewParams(n, 0, max(1, n-float64(silent))/n, every, time.Duration(max(0, min(rtt, int64(time.Hour)))), demand.TauIntervals*every)
 		b, a := bucket.New(r, float64(burst), now), New(now)
 		a.Demand, a.Others, a.meanOwn, a.MeanOthers, a.frozenShare = own, others, float32(own), float32(others), float32(share)
 		a.Usage, a.InFlight = int64(bucket.Clamp(float64(usage))), 1
-		a.RepliedAt, a.TAT = now, now+max(-now, min(toGo, mono.Never-now))
+		a.RepliedAt, a.TAT = now, now+max(-now, min(mono.Time(toGo), mono.Never-now))
 		if held {
 			a.RelearnUntil = now + 1
 		}
@@ -228,7 +228,7 @@ func FuzzGrant(f *testing.F) {
 		}
 		a.regrant(&b, now, p)
 		check("connected")
-		a.ApplyOutage(&b, now, now+int64(p.RTT), p)
+		a.ApplyOutage(&b, now, now.Add(p.RTT), p)
 		check("in an outage")
 	})
 }

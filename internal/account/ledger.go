@@ -29,20 +29,20 @@ func NewBuffer(room int64, easy float64) table.Buffer {
 // Flush moves the counts of a buffer into the account, as if they had come evenly since
 // the last counted decision. Usage ends at the bucket's instant, denials at now, both
 // at FastUntil at the latest, because a buffer does not keep when it was written.
-func (a *Account) Flush(buffer table.Buffer, b *bucket.Bucket, now int64, p *Params) {
+func (a *Account) Flush(buffer table.Buffer, b *bucket.Bucket, now mono.Time, p *Params) {
 	attempts, usage := int64(buffer.Attempts), int64(buffer.Taken)
 	from, to := a.CountedAt, a.CountedAt
 	if usage != 0 {
 		a.Usage = bucket.AddTokens(a.Usage, usage)
 		to = max(to, min(b.At, a.FastUntil))
-		latest := mono.Add(max(a.OwnTAT, to), mono.Seconds(float64(usage)/b.Rate))
+		latest := max(a.OwnTAT, to).Add(mono.Seconds(float64(usage) / b.Rate))
 		a.chain(usage, from, to, b.Rate, p)
 		// The usage may have come late in its span, at the latest all at its end. The
 		// level bounds that, because it shows how much all processes have used. Except in
 		// a span of at most T: because the level has the others' usage a trip late, a busy
 		// key would be charged for the trip in every round.
-		if b.Mode == bucket.Pool && to-from > int64(p.Interval) {
-			a.OwnTAT = max(a.OwnTAT, min(latest, mono.Add(b.At, bucket.Delay(b.Level-b.Burst, b.Rate))))
+		if b.Mode == bucket.Pool && to.Sub(from) > p.Interval {
+			a.OwnTAT = max(a.OwnTAT, min(latest, b.At.Add(bucket.Delay(b.Level-b.Burst, b.Rate))))
 		}
 	}
 	if attempts != usage {
@@ -64,15 +64,15 @@ func (a *Account) UnfoldSinceReply(rate float64, p *Params) {
 	if x > demandStep {
 		part = -math.Expm1(-x) / x
 	}
-	d := demand.Decay(a.Demand, time.Duration(a.RepliedAt-a.demandAt), p.Tau)
+	d := demand.Decay(a.Demand, a.RepliedAt.Sub(a.demandAt), p.Tau)
 	a.Demand, a.demandAt = max(0, d-part*float64(a.Usage)/p.Tau.Seconds()), a.RepliedAt
-	a.OwnTAT = max(0, a.OwnTAT-int64(mono.Seconds(float64(a.Usage)/rate)))
+	a.OwnTAT = max(0, a.OwnTAT-mono.Time(mono.Seconds(float64(a.Usage)/rate)))
 	a.Usage, a.Attempts = 0, 0
 }
 
 // UnreportedAt reports whether the key has no report since an instant, or usage until
 // then that no report has.
-func (a *Account) UnreportedAt(at int64) bool {
+func (a *Account) UnreportedAt(at mono.Time) bool {
 	return a.ReportedAt <= at || a.FirstUse != 0 && a.FirstUse <= at
 }
 
@@ -106,7 +106,7 @@ func (a *Account) SomethingToReport() bool {
 }
 
 // Count counts a decision: its attempts and its usage, in tokens.
-func (a *Account) Count(now, attempts, usage int64, rate float64, p *Params) {
+func (a *Account) Count(now mono.Time, attempts, usage int64, rate float64, p *Params) {
 	a.CountedAt = now
 	a.Attempts = bucket.AddTokens(a.Attempts, attempts)
 	a.addDemand(attempts, now, now, p)
@@ -126,11 +126,11 @@ func (a *Account) Count(now, attempts, usage int64, rate float64, p *Params) {
 //	OwnTAT ← max(max(OwnTAT, from) + usage/r, to + min(usage, c)/r)
 //
 // The chain of the fair part is the same with r/N.
-func (a *Account) chain(usage, from, to int64, rate float64, p *Params) {
+func (a *Account) chain(usage int64, from, to mono.Time, rate float64, p *Params) {
 	own := float64(usage) / rate
 	last := min(own, a.Request()/rate)
-	a.OwnTAT = max(mono.Add(max(a.OwnTAT, from), mono.Seconds(own)), mono.Add(to, mono.Seconds(last)))
-	a.fairTAT = max(mono.Add(max(a.fairTAT, from), mono.Seconds(own*p.Fleet)), mono.Add(to, mono.Seconds(last*p.Fleet)))
+	a.OwnTAT = max(max(a.OwnTAT, from).Add(mono.Seconds(own)), to.Add(mono.Seconds(last)))
+	a.fairTAT = max(max(a.fairTAT, from).Add(mono.Seconds(own*p.Fleet)), to.Add(mono.Seconds(last*p.Fleet)))
 }
 
 // Taken returns the usage of all time, in tokens.
@@ -146,7 +146,7 @@ func (a *Account) Taken() int64 {
 func (a *Account) GiveBack(n int64, rate float64) {
 	a.Mark(gaveBack, true)
 	a.Usage = bucket.AddTokens(a.Usage, -n)
-	a.OwnTAT = max(0, a.OwnTAT-int64(mono.Seconds(float64(n)/rate)))
+	a.OwnTAT = max(0, a.OwnTAT-mono.Time(mono.Seconds(float64(n)/rate)))
 	if a.Usage <= 0 {
 		a.FirstUse = 0
 	}
@@ -154,14 +154,14 @@ func (a *Account) GiveBack(n int64, rate float64) {
 
 // Relimit converts time by one limit to time by another, so that tokens stay as they
 // are.
-func (a *Account) Relimit(from, to *bucket.Bucket, now int64) {
+func (a *Account) Relimit(from, to *bucket.Bucket, now mono.Time) {
 	stretch := from.Rate / to.Rate
 	a.Carry *= stretch
-	a.fairTAT = now + int64(float64(a.fairTAT-now)*stretch)
+	a.fairTAT = now + mono.Time(float64(a.fairTAT-now)*stretch)
 	if a.RepliedAt == 0 {
 		a.RepliedTAT = max(a.RepliedTAT, now) // a bucket that was full gets no larger burst
 	}
-	for _, tat := range []*int64{&a.TAT, &a.AnnouncedTAT, &a.RepliedTAT, &a.OwnTAT} {
+	for _, tat := range []*mono.Time{&a.TAT, &a.AnnouncedTAT, &a.RepliedTAT, &a.OwnTAT} {
 		*tat = bucket.UnderLimit(*tat, now, from.ExchangeLimit(), to.ExchangeLimit())
 	}
 	a.Expires = max(a.Expires, a.TAT)
@@ -171,15 +171,15 @@ func (a *Account) Relimit(from, to *bucket.Bucket, now int64) {
 // burst b/2N:
 //
 //	(fairTAT − now)·r ≤ b/2
-func (a *Account) WithinFair(now int64, b *bucket.Bucket) bool {
+func (a *Account) WithinFair(now mono.Time, b *bucket.Bucket) bool {
 	return float64(a.fairTAT-now)*b.Rate <= b.Burst*(1e9/2)
 }
 
 // FairRoom returns the tokens that fit the bucket of [Account.WithinFair] besides:
 //
 //	(b/2 − max(0, fairTAT − now)·r)/N
-func (a *Account) FairRoom(now int64, b *bucket.Bucket, p *Params) int64 {
-	over := max(0, mono.Elapsed(a.fairTAT-now))
+func (a *Account) FairRoom(now mono.Time, b *bucket.Bucket, p *Params) int64 {
+	over := max(0, mono.Elapsed(a.fairTAT.Sub(now)))
 	return int64(bucket.Clamp((b.Burst/2 - over*b.Rate) / p.Fleet))
 }
 
@@ -190,7 +190,7 @@ func (a *Account) FairRoom(now int64, b *bucket.Bucket, p *Params) int64 {
 //
 // A negative charge is a refund. The charge exceeds the usage by the room of silent
 // processes; Left is that room as a part of the charge.
-func (a *Account) Report(now int64, b *bucket.Bucket, p *Params) (rec exchange.Record, span delivery.Span) {
+func (a *Account) Report(now mono.Time, b *bucket.Bucket, p *Params) (rec exchange.Record, span delivery.Span) {
 	scale := a.scale(p)
 	exact := a.Carry + float64(a.Usage)*1e6/(b.Rate*scale)
 	whole := math.Trunc(max(-bucket.MaxMicros, min(exact, bucket.MaxMicros)))
@@ -209,11 +209,11 @@ func (a *Account) Report(now int64, b *bucket.Bucket, p *Params) (rec exchange.R
 			others = max(others, float64(a.MeanOthers)) // the shared count lacks the others' demand so far
 		}
 		late := lateRounds*p.Interval + p.RTT + LazyPeriod(b)
-		if a.RepliedAt == 0 && p.Fleet > 1 && now >= mono.Add(a.FirstUse, late) {
+		if a.RepliedAt == 0 && p.Fleet > 1 && now >= a.FirstUse.Add(late) {
 			others = b.Rate // they may have used as much since, and nothing is known of them
 		}
 		span.Begin = chargeBegin(a.FirstUse, a.OwnTAT, time.Duration(whole*1e3), others/b.Rate, now, lateness(b, p))
-		span.Late, span.Empty = mono.Add(a.FirstUse, late), mono.Add(a.FirstUse, max(late, exchange.MaxUnused))
+		span.Late, span.Empty = a.FirstUse.Add(late), a.FirstUse.Add(max(late, exchange.MaxUnused))
 		span.Full, span.Owed = a.owes(b, now, p)
 	}
 	rec.Left = uint8(256 * (1 - scale))
@@ -233,7 +233,7 @@ func (a *Account) Report(now int64, b *bucket.Bucket, p *Params) (rec exchange.R
 //
 // The debt ([Account.Debt]) is of Charge and Reserve, or a part of the fleet's. Each
 // process waits while the fleet repays it.
-func (a *Account) owes(b *bucket.Bucket, now int64, p *Params) (full, owed int64) {
+func (a *Account) owes(b *bucket.Bucket, now mono.Time, p *Params) (full, owed int64) {
 	debt := a.Debt(b, now) * 1e6
 	return b.FullMicros() + int64(debt/max(b.Refill, b.Rate/p.Fleet)), int64(debt / b.Rate)
 }
@@ -247,12 +247,12 @@ func (a *Account) owes(b *bucket.Bucket, now int64, p *Params) (full, owed int64
 // (o = 1) begins at its first admission, or late ago if that is earlier. Because
 // refill that came in between must not be lost, and others may have used it, the
 // others' demand decides.
-func chargeBegin(first, ownTAT int64, usage time.Duration, o float64, now int64, late time.Duration) int64 {
+func chargeBegin(first, ownTAT mono.Time, usage time.Duration, o float64, now mono.Time, late time.Duration) mono.Time {
 	o = min(1, o)
-	span := float64(max(ownTAT-first, int64(usage)))
+	span := float64(max(ownTAT.Sub(first), usage))
 	f := float64(first) + max(0, span*(1-o)-float64(usage))
-	f = min(f, (1-o)*f+o*float64(now-int64(late)))
-	return min(now, int64(f))
+	f = min(f, (1-o)*f+o*float64(now-mono.Time(late)))
+	return min(now, mono.Time(f))
 }
 
 // lateness returns how late the others' usage may be charged:
@@ -268,19 +268,19 @@ func lateness(b *bucket.Bucket, p *Params) time.Duration {
 
 // Floor returns the least TAT that Redis has to have after a loss, or after a hold: the
 // last known one, as far as it is believed.
-func (a *Account) Floor(b *bucket.Bucket, now int64) int64 {
+func (a *Account) Floor(b *bucket.Bucket, now mono.Time) mono.Time {
 	return min(a.TAT, b.Furthest(now, bucket.LongestDebt))
 }
 
 // OutlastsRedis reports whether a Redis that has lost the last known TAT needs it again:
 // the TAT is later than now, or than the first unreported or unconfirmed admission.
-func (a *Account) OutlastsRedis(now int64) bool {
+func (a *Account) OutlastsRedis(now mono.Time) bool {
 	return a.TAT > now || a.FirstUse != 0 && a.TAT > a.FirstUse || a.InFlight != 0 && a.TAT > a.firstInFlight
 }
 
 // Refundable returns how many of n tokens given back count. All unreported ones do.
 // Beyond them those do that the shared bucket lacks, because a refund is no credit.
-func (a *Account) Refundable(b *bucket.Bucket, n int64, now int64) int64 {
+func (a *Account) Refundable(b *bucket.Bucket, n int64, now mono.Time) int64 {
 	unreported := min(n, max(0, a.Usage))
 	level := b.LevelAt(now)
 	if a.RepliedAt != 0 {

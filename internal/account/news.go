@@ -23,16 +23,16 @@ func (a *Account) KnownByNews() bool { return a.RepliedAt == 0 && a.AnnouncedTAT
 // Except that an admission by news alone (byNews) is announced whenever it has moved
 // the TAT by H and the bucket is below half. Because a process that lives for one
 // decision has no reply, others know of it by news alone.
-func (a *Account) WorthAnnouncing(b *bucket.Bucket, charged time.Duration, byNews bool, now int64, p *Params) bool {
-	full := int64(mono.Seconds(b.Burst / b.Rate))
-	if a.TAT-now < 2*int64(p.round()) {
+func (a *Account) WorthAnnouncing(b *bucket.Bucket, charged time.Duration, byNews bool, now mono.Time, p *Params) bool {
+	full := mono.Seconds(b.Burst / b.Rate)
+	if a.TAT.Sub(now) < 2*p.round() {
 		return false
 	}
-	if byNews && charged > 0 && a.TAT > max(mono.Add(a.AnnouncedTAT, p.round()), now+full/2) {
+	if byNews && charged > 0 && a.TAT > max(a.AnnouncedTAT.Add(p.round()), now.Add(full/2)) {
 		return true
 	}
-	line := max(a.AnnouncedTAT+full/4, now+full/2)
-	return a.TAT > line && (a.TAT-int64(charged) <= line || a.TAT > line+full/4)
+	line := max(a.AnnouncedTAT.Add(full/4), now.Add(full/2))
+	return a.TAT > line && (a.TAT.Sub(line) <= charged || a.TAT > line.Add(full/4))
 }
 
 // Receive takes in news of a key that is in memory: the TAT and the fleet's count of
@@ -47,7 +47,7 @@ func (a *Account) WorthAnnouncing(b *bucket.Bucket, charged time.Duration, byNew
 // every piece of news. In stale mode only AnnouncedTAT changes. A TAT is believed up to
 // now + b/r + min((N − 1)·b/r, LongestDebt), a burst of each other process. The next
 // reply has the rest.
-func (a *Account) Receive(b *bucket.Bucket, tat, demand, now int64, p *Params) {
+func (a *Account) Receive(b *bucket.Bucket, tat mono.Time, demand int64, now mono.Time, p *Params) {
 	tat = min(tat, b.Furthest(now, mono.Seconds((p.Fleet-1)*b.Burst/b.Rate)))
 	a.AnnouncedTAT = max(a.AnnouncedTAT, tat)
 	if tat <= a.TAT || b.Mode == bucket.Stale {
@@ -67,7 +67,7 @@ func (a *Account) Receive(b *bucket.Bucket, tat, demand, now int64, p *Params) {
 
 // ReceiveReset takes in the news that a key was reset: debts, holds, news and means of
 // demand are forgotten. Usage that is not yet reported stays.
-func (a *Account) ReceiveReset(b *bucket.Bucket, now int64, p *Params) {
+func (a *Account) ReceiveReset(b *bucket.Bucket, now mono.Time, p *Params) {
 	a.AnnouncedTAT, a.HeldUntil, a.TAT, a.RepliedTAT = 0, 0, min(a.TAT, now), min(a.RepliedTAT, now)
 	a.Others, a.MeanOthers, a.meanOwn, a.meanOwnAtReply = 0, 0, 0, 0
 	switch {

@@ -1,8 +1,6 @@
 package account
 
 import (
-	"time"
-
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/demand"
 	"github.com/seed-e56e777b/limiter/internal/mono"
@@ -12,7 +10,7 @@ import (
 const silencePart = 0.125 // mean demand, as a part of the rate, up to which a Short form may forget a silence
 
 // observeSilence remembers the fleet's demand while processes are silent.
-func (a *Account) observeSilence(now int64, p *Params) {
+func (a *Account) observeSilence(now mono.Time, p *Params) {
 	lost := p.lost / (p.Fleet + p.lost)
 	if p.SilentAt == 0 {
 		a.Silence.End(lost)
@@ -21,7 +19,7 @@ func (a *Account) observeSilence(now int64, p *Params) {
 	a.Silence.Observe(outage.Observation{
 		Mean:    float64(a.meanOwn) + float64(a.MeanOthers),
 		Now:     a.smoothedOwn(float64(a.demandAtReport)+float64(a.Queued), p) + a.Others,
-		Request: a.Request(), Age: time.Duration(now - a.ResidentSince), Since: time.Duration(now - a.RepliedAt),
+		Request: a.Request(), Age: now.Sub(a.ResidentSince), Since: now.Sub(a.RepliedAt),
 		Tau: p.Tau, SilentAfter: p.Silence, Lost: lost,
 	}, a.RepliedAt < p.SilentAt)
 }
@@ -40,7 +38,7 @@ func (a *Account) scale(p *Params) float64 {
 // ApplyOutage sets the bucket for an outage that began at since: a share of rate and
 // level, by the means of demand (docs/design.md §6). The share rises with the time that
 // the outage lasts ([Account.ShareAfter]). There is no alarm, because no report arrives.
-func (a *Account) ApplyOutage(b *bucket.Bucket, since, now int64, p *Params) {
+func (a *Account) ApplyOutage(b *bucket.Bucket, since, now mono.Time, p *Params) {
 	if b.Mode != bucket.Stale {
 		a.Share = a.outageShare(b, since, p)
 		b.At = max(since, a.ResidentSince)
@@ -50,7 +48,7 @@ func (a *Account) ApplyOutage(b *bucket.Bucket, since, now int64, p *Params) {
 	}
 	a.outageGrant(b, a.ShareAfter(since, now, p), p)
 	a.Alarm = bucket.MaxTokens
-	a.Until = mono.Add(now, outage.Renewal)
+	a.Until = now.Add(outage.Renewal)
 }
 
 // outageGrant grants the bucket a share for an outage:
@@ -86,7 +84,7 @@ func (a *Account) allowance(refill float64, p *Params) float64 {
 // t₀ is the instant of the first admission that no reply has confirmed. If B was bounded
 // by b any later, a busy bucket would lose the refill of the time in which the outage was
 // noticed.
-func (a *Account) outageLevel(b *bucket.Bucket, at int64) float64 {
+func (a *Account) outageLevel(b *bucket.Bucket, at mono.Time) float64 {
 	begin := at
 	if a.FirstUse != 0 {
 		begin = min(begin, a.FirstUse)
@@ -98,7 +96,7 @@ func (a *Account) outageLevel(b *bucket.Bucket, at int64) float64 {
 	if a.RepliedAt != 0 {
 		level = min(level, a.SharedLevel(b, begin, b.Rate))
 	}
-	level += time.Duration(at-begin).Seconds() * b.Rate
+	level += at.Sub(begin).Seconds() * b.Rate
 	return min(a.Share*b.Burst, a.Share*level-a.Unreported(b.Rate))
 }
 
@@ -108,7 +106,7 @@ func (a *Account) outageLevel(b *bucket.Bucket, at int64) float64 {
 //
 // q is [Account.stoppedConfidence]. A process alone has 1, a key that was never exchanged
 // 1/N. Because silent and lost processes may still admit requests, their demand counts.
-func (a *Account) outageShare(b *bucket.Bucket, since int64, p *Params) float64 {
+func (a *Account) outageShare(b *bucket.Bucket, since mono.Time, p *Params) float64 {
 	switch {
 	case p.Fleet+p.lost <= 1:
 		return 1
@@ -143,9 +141,9 @@ func (a *Account) newsWouldArrive(b *bucket.Bucket, p *Params) bool {
 //	b/4r + newsDelay
 //
 // It is 0 if news said that the key was low, or none would arrive.
-func (a *Account) stoppedConfidence(b *bucket.Bucket, now int64, p *Params) float64 {
-	span := time.Duration(now - a.RepliedAt)
-	low := a.TAT > a.RepliedTAT && mono.Add(a.TAT, p.newsDelay()) > now // a later TAT than the reply's came by news
+func (a *Account) stoppedConfidence(b *bucket.Bucket, now mono.Time, p *Params) float64 {
+	span := now.Sub(a.RepliedAt)
+	low := a.TAT > a.RepliedTAT && a.TAT.Add(p.newsDelay()) > now // a later TAT than the reply's came by news
 	if span <= 0 || low || p.Without.Has(outage.Stop) || !a.newsWouldArrive(b, p) {
 		return 0
 	}
@@ -156,9 +154,9 @@ func (a *Account) stoppedConfidence(b *bucket.Bucket, now int64, p *Params) floa
 
 // ShareAfter returns the share at now in an outage that began at since: that of a process
 // that was idle rises ([outage.ShareAfter]).
-func (a *Account) ShareAfter(since, now int64, p *Params) float64 {
+func (a *Account) ShareAfter(since, now mono.Time, p *Params) float64 {
 	if p.Without.Has(outage.Drift) {
 		return a.Share
 	}
-	return outage.ShareAfter(a.Share, p.Fleet, time.Duration(now-since))
+	return outage.ShareAfter(a.Share, p.Fleet, now.Sub(since))
 }

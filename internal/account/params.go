@@ -3,6 +3,7 @@ package account
 import (
 	"time"
 
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
@@ -19,7 +20,7 @@ const (
 type Params struct {
 	Fleet     float64       // N, number of processes, with the silent ones
 	Scale     float64       // (N − s)/N, least part of a rate that s silent processes leave to the others
-	SilentAt  int64         // instant since which a process is silent; later, once the processes that were silent then are gone; 0: none is
+	SilentAt  mono.Time     // instant since which a process is silent; later, once the processes that were silent then are gone; 0: none is
 	Silence   time.Duration // time without a call after which a process is silent
 	lost      float64       // number of processes that are gone and never left; in an outage their demand counts
 	Interval  time.Duration // T, time between this process's reports
@@ -27,7 +28,7 @@ type Params struct {
 	Tau       time.Duration // τ, time constant of demand, by the slowest process
 	Relearn   time.Duration // time for which shares are held after a loss or an outage
 	perTau    float64       // 1/τ, per nanosecond
-	GrantTime int64         // least time for which a grant lasts, nanoseconds
+	GrantTime time.Duration // least time for which a grant lasts
 	Without   outage.Rules  // rules that a simulation does without; otherwise none
 }
 
@@ -35,7 +36,7 @@ type Params struct {
 func NewParams(fleet, lost, scale float64, interval, rtt, tau time.Duration) *Params {
 	return &Params{
 		Fleet: fleet, lost: lost, Scale: scale, Interval: interval, RTT: rtt, Tau: tau, Relearn: RelearnTaus * tau,
-		perTau: 1 / float64(tau), GrantTime: int64(GrantIntervals * interval),
+		perTau: 1 / float64(tau), GrantTime: GrantIntervals * interval,
 	}
 }
 

@@ -23,24 +23,24 @@ func LazyPeriod(b *bucket.Bucket) time.Duration {
 
 // LazyDue returns the instant at which a key far from its limit is to be exchanged. It
 // goes by the first unreported usage, or by the last report if that is later.
-func (a *Account) LazyDue(b *bucket.Bucket, phase int64) int64 {
+func (a *Account) LazyDue(b *bucket.Bucket, phase time.Duration) mono.Time {
 	return LazyDue(b, max(a.FirstUse, a.ReportedAt), phase)
 }
 
 // LazyDue returns the instant at which a key far from its limit is to be exchanged: a
 // lazy period after the given instant, raised to the next of the shard's instants. Those
 // are an eighth of the period apart, and shifted by the phase.
-func LazyDue(b *bucket.Bucket, first, phase int64) int64 {
+func LazyDue(b *bucket.Bucket, first mono.Time, phase time.Duration) mono.Time {
 	period := LazyPeriod(b)
-	step := max(1, int64(period/LazyScans))
-	due := mono.Add(first, period)
-	return due + (step - (due+phase)%step)
+	step := mono.Time(max(1, period/LazyScans))
+	due := first.Add(period)
+	return due + (step - (due+mono.Time(phase))%step)
 }
 
 // Soonest returns the earliest instant at which a key is exchanged again that need not be
 // at once:
 //
 //	max(now, RepliedAt + T/2)
-func (a *Account) Soonest(now int64, p *Params) int64 {
-	return max(now, a.RepliedAt+int64(p.Interval/2))
+func (a *Account) Soonest(now mono.Time, p *Params) mono.Time {
+	return max(now, a.RepliedAt+mono.Time(p.Interval/2))
 }

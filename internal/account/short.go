@@ -2,7 +2,6 @@ package account
 
 import (
 	"math"
-	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/demand"
@@ -26,21 +25,21 @@ const (
 // Short is the account of a key far from its limit, in 64 bytes beside the key's slot.
 // All other state follows from the slot, or matters only near the limit.
 type Short struct {
-	exchanged     int64   // RepliedAt
-	TAT           int64   // TAT and RepliedTAT; before the first reply RepliedTAT alone
-	mirrorAt      int64   // microseconds of the partition's clock
-	First         Ticks   // FirstUse
-	ownTAT        Ticks   // OwnTAT
-	Stale         Ticks   // StaleSince
-	ResidentSince uint32  // ResidentSince, in 2^24 ns
-	mirror        float32 // tokens
-	demand        float32 // d at the last exchange
-	meanOwn       float32 // d̄ at the last exchange
-	meanOther     float32 // D̄_o at the last exchange
-	share         float32 // w, in an outage
-	Cost          uint16  // upper half of the bits of Cost
-	carry         int8    // Carry, in 1/128 µs
-	threshold     uint8   // θ in an outage, in 1/256, less 1
+	exchanged     mono.Time // RepliedAt
+	TAT           mono.Time // TAT and RepliedTAT; before the first reply RepliedTAT alone
+	mirrorAt      int64     // microseconds of the partition's clock
+	First         Ticks     // FirstUse
+	ownTAT        Ticks     // OwnTAT
+	Stale         Ticks     // StaleSince
+	ResidentSince uint32    // ResidentSince, in 2^24 ns
+	mirror        float32   // tokens
+	demand        float32   // d at the last exchange
+	meanOwn       float32   // d̄ at the last exchange
+	meanOther     float32   // D̄_o at the last exchange
+	share         float32   // w, in an outage
+	Cost          uint16    // upper half of the bits of Cost
+	carry         int8      // Carry, in 1/128 µs
+	threshold     uint8     // θ in an outage, in 1/256, less 1
 }
 
 // Ticks is an instant as the number of ticks since an epoch ([Short.Epoch]); 0: none.
@@ -48,7 +47,7 @@ type Ticks int32
 
 // TicksOf returns the ticks of an instant. An instant within a tick after the epoch is −1,
 // because 0 is none.
-func TicksOf(at, epoch int64) Ticks {
+func TicksOf(at, epoch mono.Time) Ticks {
 	d := (at - epoch) >> tickShift
 	switch {
 	case at == 0:
@@ -60,31 +59,31 @@ func TicksOf(at, epoch int64) Ticks {
 }
 
 // After returns the instant of the ticks, to a tick; 0 if there is none.
-func (t Ticks) After(epoch int64) int64 {
+func (t Ticks) After(epoch mono.Time) mono.Time {
 	if t == 0 {
 		return 0
 	}
-	return epoch + int64(t)<<tickShift
+	return epoch + mono.Time(t)<<tickShift
 }
 
 // NewShort returns the Short form of a key that comes into memory now.
-func NewShort(now int64) Short { return Short{ResidentSince: uint32(now >> residentShift)} }
+func NewShort(now mono.Time) Short { return Short{ResidentSince: uint32(now >> residentShift)} }
 
 // Epoch returns the instant from which ticks count: that of the last reply, or, before the
 // first one, that at which the key came into memory.
-func (l *Short) Epoch() int64 {
+func (l *Short) Epoch() mono.Time {
 	if l.exchanged != 0 {
 		return l.exchanged
 	}
-	return int64(l.ResidentSince) << residentShift
+	return mono.Time(l.ResidentSince) << residentShift
 }
 
 // Lengthen writes into an account all that the Short form has of it, and into the bucket
 // its grant. others is D_o, staleSince the begin of the outage of the key's partition; 0:
 // there is none.
-func (l *Short) Lengthen(a *Account, b *bucket.Bucket, others float32, staleSince int64, p *Params) {
+func (l *Short) Lengthen(a *Account, b *bucket.Bucket, others float32, staleSince mono.Time, p *Params) {
 	epoch := l.Epoch()
-	since, first := int64(l.ResidentSince)<<residentShift, l.First.After(epoch)
+	since, first := mono.Time(l.ResidentSince)<<residentShift, l.First.After(epoch)
 	*a = Account{
 		FastUntil: mono.Never, identity: a.identity, Partition: a.Partition,
 		Lease:  Lease{RepliedAt: l.exchanged, RepliedTAT: l.TAT},
@@ -101,7 +100,7 @@ func (l *Short) Lengthen(a *Account, b *bucket.Bucket, others float32, staleSinc
 		a.TAT = l.TAT
 	}
 	b.Grant = bucket.Grant{Refill: max(0, b.Rate-a.Others), Capacity: b.Burst, Threshold: 1, Mode: bucket.Pool}
-	a.Expires = max(mono.Add(epoch, max(GrantIntervals*p.Interval, LazyPeriod(b))), a.TAT)
+	a.Expires = max(epoch.Add(max(GrantIntervals*p.Interval, LazyPeriod(b))), a.TAT)
 	a.Until = a.Expires
 	if l.Stale != 0 {
 		a.Share, a.StaleSince, a.Until = float64(l.share), l.Stale.After(epoch), 0
@@ -116,7 +115,7 @@ func (l *Short) Lengthen(a *Account, b *bucket.Bucket, others float32, staleSinc
 // Shorten writes the Short form of an account, and reports whether that has all that
 // matters. All usage has to be in the buffer. In pool mode the key has to be far from its
 // limit: at least half of its bucket is full.
-func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now int64, p *Params) bool {
+func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now mono.Time, p *Params) bool {
 	full := mono.Seconds(b.Burst / b.Rate)
 	switch {
 	case a.Frozen, a.Queued != 0, a.InFlight != 0, a.Usage != 0, a.Attempts != 0, a.Marks&^inShort != 0:
@@ -127,7 +126,7 @@ func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now i
 		return false
 	case b.Mode == bucket.Share, b.Mode == bucket.Pool && a.StaleSince != 0, b.Mode == bucket.Stale && a.StaleSince == 0:
 		return false
-	case b.Mode == bucket.Pool && (a.TAT > mono.Add(now, full/2) || a.scale(p) != 1):
+	case b.Mode == bucket.Pool && (a.TAT > now.Add(full/2) || a.scale(p) != 1):
 		return false
 	case (a.Silence != outage.Silence{}) && float64(a.meanOwn)+float64(a.MeanOthers) > b.Rate*silencePart:
 		return false
@@ -136,7 +135,7 @@ func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now i
 	if epoch == 0 {
 		epoch = a.ResidentSince >> residentShift << residentShift
 	}
-	for _, at := range []int64{a.FirstUse, a.OwnTAT, a.StaleSince} {
+	for _, at := range []mono.Time{a.FirstUse, a.OwnTAT, a.StaleSince} {
 		if at != 0 && (at-epoch > TickRange || epoch-at > TickRange) {
 			return false
 		}
@@ -145,7 +144,7 @@ func (a *Account) Shorten(l *Short, b *bucket.Bucket, buffer table.Buffer, now i
 		exchanged: a.RepliedAt, TAT: a.RepliedTAT, mirrorAt: a.mirrorAt,
 		First: TicksOf(a.FirstUse, epoch), ownTAT: TicksOf(a.OwnTAT, epoch), Stale: TicksOf(a.StaleSince, epoch),
 		ResidentSince: uint32(a.ResidentSince >> residentShift), mirror: a.mirror,
-		demand:  float32(demand.Decay(a.Demand, time.Duration(epoch-a.demandAt), p.Tau)),
+		demand:  float32(demand.Decay(a.Demand, epoch.Sub(a.demandAt), p.Tau)),
 		meanOwn: a.meanOwn, meanOther: a.MeanOthers, share: float32(a.Share),
 		Cost: uint16(math.Float32bits(a.Cost) >> 16), carry: int8(max(-127, min(a.Carry*128, 127))),
 	}

@@ -57,14 +57,14 @@ type Bucket struct {
 	Rate  float64 // r, tokens per second; rate.Inf: no limit
 	Burst float64 // b, tokens
 	Grant
-	Level     float64 // L, tokens at the instant At
-	At        int64   // instant of the level
-	LastEvent int64   // instant at which the latest admission or reservation may act
+	Level     float64   // L, tokens at the instant At
+	At        mono.Time // instant of the level
+	LastEvent mono.Time // instant at which the latest admission or reservation may act
 }
 
 // New returns a full bucket with the whole of a limit. The rate is in tokens per
 // second, the burst in tokens.
-func New(r, burst float64, now int64) Bucket {
+func New(r, burst float64, now mono.Time) Bucket {
 	b := Bucket{Rate: r, Burst: burst, At: now, LastEvent: now}
 	b.Level = b.Burst
 	b.Grant = b.Alone()
@@ -93,14 +93,14 @@ func (b *Bucket) FullMicros() int64 {
 // LevelAt returns the level at an instant:
 //
 //	min(C, L + ρ·max(0, now − at))
-func (b *Bucket) LevelAt(now int64) float64 {
-	return LevelAfter(b.Level, now-b.At, b.Refill, b.Capacity)
+func (b *Bucket) LevelAt(now mono.Time) float64 {
+	return LevelAfter(b.Level, now.Sub(b.At), b.Refill, b.Capacity)
 }
 
-// LevelAfter returns the level d nanoseconds later:
+// LevelAfter returns the level after a time d:
 //
 //	min(capacity, level + refill·max(0, d))
-func LevelAfter(level float64, d int64, refill, capacity float64) float64 {
+func LevelAfter(level float64, d time.Duration, refill, capacity float64) float64 {
 	if d > 0 {
 		level += mono.Elapsed(d) * refill
 	}
@@ -113,8 +113,8 @@ func LevelAfter(level float64, d int64, refill, capacity float64) float64 {
 // LevelUntil returns the level at now of a bucket that is full at an instant:
 //
 //	b − r·max(0, full − now)
-func (b *Bucket) LevelUntil(full, now int64) float64 {
-	return b.Burst - time.Duration(max(0, full-now)).Seconds()*b.Rate
+func (b *Bucket) LevelUntil(full, now mono.Time) float64 {
+	return b.Burst - max(0, full.Sub(now)).Seconds()*b.Rate
 }
 
 // Enough reports whether a level is at least the one that is needed. Except that, as
@@ -147,7 +147,7 @@ func (b *Bucket) Admits(level, n float64) bool {
 // the other, beyond the given tokens of waiting callers:
 //
 //	0 if a cost of 1 is not admitted, otherwise ⌊1 + min(L − waiting − Need(1), b − 1)⌋
-func (b *Bucket) Remaining(now int64, waiting float64) int {
+func (b *Bucket) Remaining(now mono.Time, waiting float64) int {
 	level := b.LevelAt(now) - waiting
 	if !b.Admits(level, 1) {
 		return 0
@@ -156,15 +156,15 @@ func (b *Bucket) Remaining(now int64, waiting float64) int {
 }
 
 // Set sets the level as of an instant. Except that at never goes back.
-func (b *Bucket) Set(now int64, level float64) {
+func (b *Bucket) Set(now mono.Time, level float64) {
 	b.Level, b.At = level, max(b.At, now)
 }
 
 // Charge takes n tokens, whatever the level: L ← L − n.
-func (b *Bucket) Charge(now int64, n float64) { b.Set(now, b.LevelAt(now)-n) }
+func (b *Bucket) Charge(now mono.Time, n float64) { b.Set(now, b.LevelAt(now)-n) }
 
 // Refund gives n tokens back: L ← min(C, L + n).
-func (b *Bucket) Refund(now int64, n float64) {
+func (b *Bucket) Refund(now mono.Time, n float64) {
 	b.Set(now, min(b.LevelAt(now)+n, b.Capacity))
 }
 
@@ -195,17 +195,17 @@ func Delay(level, refill float64) time.Duration {
 // A reservation that has acted gives nothing back. Tokens reserved after it stay
 // reserved. The rule is that of Reservation.CancelAt in x/time/rate, except for the first
 // n: there a cancellation after another one may give back more than n.
-func (b *Bucket) Unreserve(now int64, n float64, act int64) float64 {
+func (b *Bucket) Unreserve(now mono.Time, n float64, act mono.Time) float64 {
 	if n == 0 || act < now {
 		return 0
 	}
-	back := min(n, n-time.Duration(b.LastEvent-act).Seconds()*b.Rate)
+	back := min(n, n-b.LastEvent.Sub(act).Seconds()*b.Rate)
 	if back <= 0 {
 		return 0
 	}
 	b.Refund(now, back)
 	if act == b.LastEvent {
-		if prev := act - int64(Delay(-n, b.Rate)); prev >= now {
+		if prev := act - mono.Time(Delay(-n, b.Rate)); prev >= now {
 			b.LastEvent = prev
 		}
 	}
@@ -217,7 +217,7 @@ func (b *Bucket) Unreserve(now int64, n float64, act int64) float64 {
 // the limit:
 //
 //	ρ ← ρ·r'/r,   C ← min(b', C·b'/b),   r, b ← r', b'
-func (b *Bucket) Relimit(now int64, to *Bucket) {
+func (b *Bucket) Relimit(now mono.Time, to *Bucket) {
 	b.Set(now, b.LevelAt(now))
 	b.Refill *= to.Rate / b.Rate
 	b.Capacity = min(to.Burst, b.Capacity*to.Burst/b.Burst)
@@ -237,12 +237,12 @@ func (b *Bucket) ChargedTime(rec *exchange.Record) time.Duration {
 
 // UnderLimit converts a TAT from one limit to another: the bucket keeps its tokens,
 // at most the new burst, and its debt. A TAT of 0, none, stays 0.
-func UnderLimit(tat, now int64, from, to exchange.Limit) int64 {
+func UnderLimit(tat, now mono.Time, from, to exchange.Limit) mono.Time {
 	if tat == 0 || from == to {
 		return tat
 	}
-	const us = int64(time.Microsecond)
-	return mono.Add(now+(tat-now)%us, time.Duration(from.ToGo((tat-now)/us, to))*time.Microsecond)
+	toGo := tat.Sub(now)
+	return now.Add(toGo % time.Microsecond).Add(time.Duration(from.ToGo(toGo.Microseconds(), to)) * time.Microsecond)
 }
 
 // Furthest returns the latest TAT that is believed on another's report:
@@ -251,8 +251,8 @@ func UnderLimit(tat, now int64, from, to exchange.Limit) int64 {
 //
 // The debt is the time that it may take to repay. Because the reporter may have
 // lost its state, or be wrong, there has to be a bound.
-func (b *Bucket) Furthest(now int64, debt time.Duration) int64 {
-	return mono.Add(mono.Add(now, mono.Seconds(b.Burst/b.Rate)), min(debt, LongestDebt))
+func (b *Bucket) Furthest(now mono.Time, debt time.Duration) mono.Time {
+	return now.Add(mono.Seconds(b.Burst / b.Rate)).Add(min(debt, LongestDebt))
 }
 
 // Clamp returns a number of tokens within ±MaxTokens.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 const (
@@ -26,20 +27,22 @@ const (
 
 // destination is a partition, or the fleet's own key.
 type destination[T any] struct {
-	failed  bool  // true if the last call has failed
-	stale   bool  // true if its grants can't be renewed
-	okAt    int64 // instant of the last answer; 0: none yet
-	sentAt  int64 // instant at which the last call under way was sent; 0: none is
-	clock   int64 // Redis's clock in the last answer, microseconds; 0: unknown
-	clockAt int64 // instant at which the call with that answer was sent
-	expires int64 // time at which all that it holds expires, by its clock in the last answer
-	emptied int64 // instant at which it was found expired
-	sweepAt int64 // instant from which to call so that expired states are swept; 0: not known
+	failed  bool      // true if the last call has failed
+	stale   bool      // true if its grants can't be renewed
+	okAt    mono.Time // instant of the last answer; 0: none yet
+	sentAt  mono.Time // instant at which the last call under way was sent; 0: none is
+	clock   int64     // Redis's clock in the last answer, microseconds; 0: unknown
+	clockAt mono.Time // instant at which the call with that answer was sent
+	expires int64     // time at which all that it holds expires, by its clock in the last answer
+	emptied mono.Time // instant at which it was found expired
+	sweepAt mono.Time // instant from which to call so that expired states are swept; 0: not known
 	lanes   []*lane[T]
 	filling *Report[T]
 }
 
-func (p *destination[T]) overdue(now, limit int64) bool { return p.sentAt != 0 && now-p.sentAt > limit }
+func (p *destination[T]) overdue(now mono.Time, limit time.Duration) bool {
+	return p.sentAt != 0 && now.Sub(p.sentAt) > limit
+}
 
 // end notes that a call on a lane has ended.
 func (p *destination[T]) end(l *lane[T]) {
@@ -59,7 +62,7 @@ type Courier[T any] struct {
 	random     *rand.Rand
 	parts      []destination[T]
 	fleet      destination[T]
-	nextProbe  int64
+	nextProbe  mono.Time
 	attempts   int // probes in a row in which everything failed
 	lastProbed int
 	wary       bool // true if a call on the fleet's key has failed
@@ -82,7 +85,7 @@ type Batch[T any] struct {
 	Fleet  *exchange.FleetCall
 	Chunks []*exchange.Chunk
 	Probe  bool // true if it is for destinations that had failed
-	Sent   int64
+	Sent   mono.Time
 	lanes  []*lane[T]
 }
 
@@ -90,7 +93,7 @@ type Batch[T any] struct {
 func (b *Batch[T]) Empty() bool { return b.Fleet == nil && len(b.Chunks) == 0 }
 
 // LastAnswer returns the instant of the last answer; 0: none yet.
-func (c *Courier[T]) LastAnswer() int64 {
+func (c *Courier[T]) LastAnswer() mono.Time {
 	at := c.fleet.okAt
 	for i := range c.parts {
 		at = max(at, c.parts[i].okAt)
@@ -114,11 +117,11 @@ func (c *Courier[T]) Failing() bool {
 // exchange failed, or has been under way for longer than limit. Or there was none for
 // as long, and the fleet's own key does not answer either. A partition is never stale
 // only because no exchange was due.
-func (c *Courier[T]) UpdateStaleness(now, limit int64) {
+func (c *Courier[T]) UpdateStaleness(now mono.Time, limit time.Duration) {
 	gone := c.fleet.failed || c.fleet.overdue(now, limit)
 	for i := range c.parts {
 		p := &c.parts[i]
-		silent := p.okAt == 0 || now-p.okAt > limit
+		silent := p.okAt == 0 || now.Sub(p.okAt) > limit
 		p.stale = p.failed || p.overdue(now, limit) || gone && silent
 	}
 }
@@ -142,7 +145,7 @@ func (c *Courier[T]) AnyUsable() bool {
 
 // Room returns the partition's report with room for one more record, or nil if all
 // its lanes are in use.
-func (c *Courier[T]) Room(i int, now int64) *Report[T] {
+func (c *Courier[T]) Room(i int, now mono.Time) *Report[T] {
 	p := &c.parts[i]
 	if p.filling == nil || p.filling.Full() {
 		p.filling = c.open(i, now)
@@ -150,7 +153,7 @@ func (c *Courier[T]) Room(i int, now int64) *Report[T] {
 	return p.filling
 }
 
-func (c *Courier[T]) open(i int, now int64) *Report[T] {
+func (c *Courier[T]) open(i int, now mono.Time) *Report[T] {
 	p := &c.parts[i]
 	for _, l := range p.lanes {
 		if l.report == nil {
@@ -169,7 +172,7 @@ func (c *Courier[T]) open(i int, now int64) *Report[T] {
 
 // Round returns a batch of all reports that wait, and of the fleet's call, without
 // destinations that have failed.
-func (c *Courier[T]) Round(now int64, fleet *exchange.FleetCall) *Batch[T] {
+func (c *Courier[T]) Round(now mono.Time, fleet *exchange.FleetCall) *Batch[T] {
 	b := &Batch[T]{Sent: now}
 	if fleet != nil && !c.fleet.failed && c.fleet.sentAt == 0 {
 		b.Fleet, c.fleet.sentAt = fleet, now
@@ -181,7 +184,7 @@ func (c *Courier[T]) Round(now int64, fleet *exchange.FleetCall) *Batch[T] {
 			continue
 		}
 		for _, l := range p.lanes {
-			if l.report == nil && now-l.okAt > int64(keepAlive) {
+			if l.report == nil && now.Sub(l.okAt) > keepAlive {
 				l.spare = nil // the memory of an idle lane is not kept
 				l.open(c.tau, now)
 			}
@@ -195,7 +198,7 @@ func (c *Courier[T]) Round(now int64, fleet *exchange.FleetCall) *Batch[T] {
 }
 
 // add puts the waiting report of a lane, if there is one, into a batch.
-func (c *Courier[T]) add(b *Batch[T], l *lane[T], now int64) bool {
+func (c *Courier[T]) add(b *Batch[T], l *lane[T], now mono.Time) bool {
 	if l.report == nil || l.calling {
 		return false
 	}
@@ -212,14 +215,14 @@ func (c *Courier[T]) add(b *Batch[T], l *lane[T], now int64) bool {
 }
 
 // ProbeDue reports whether it is time to try failed destinations.
-func (c *Courier[T]) ProbeDue(now int64) bool { return now >= c.nextProbe && c.Failing() }
+func (c *Courier[T]) ProbeDue(now mono.Time) bool { return now >= c.nextProbe && c.Failing() }
 
 // ProbeNow ends the back-off.
 func (c *Courier[T]) ProbeNow() { c.nextProbe = 0 }
 
 // Probe returns a batch for failed destinations: the fleet's key, and a few
 // partitions, each with a report that waits, or an empty one.
-func (c *Courier[T]) Probe(now int64, fleet *exchange.FleetCall) *Batch[T] {
+func (c *Courier[T]) Probe(now mono.Time, fleet *exchange.FleetCall) *Batch[T] {
 	b := &Batch[T]{Sent: now, Probe: true}
 	if c.fleet.failed && c.fleet.sentAt == 0 {
 		b.Fleet, c.fleet.sentAt = fleet, now
@@ -240,7 +243,7 @@ func (c *Courier[T]) Probe(now int64, fleet *exchange.FleetCall) *Batch[T] {
 }
 
 // addOne puts one waiting report of a partition into a batch.
-func (c *Courier[T]) addOne(b *Batch[T], p *destination[T], now int64) bool {
+func (c *Courier[T]) addOne(b *Batch[T], p *destination[T], now mono.Time) bool {
 	for _, l := range p.lanes {
 		if c.add(b, l, now) {
 			return true
@@ -250,7 +253,7 @@ func (c *Courier[T]) addOne(b *Batch[T], p *destination[T], now int64) bool {
 }
 
 // Leave returns the batch that removes this process, and its numbers, from Redis.
-func (c *Courier[T]) Leave(now int64, fleet *exchange.FleetCall) *Batch[T] {
+func (c *Courier[T]) Leave(now mono.Time, fleet *exchange.FleetCall) *Batch[T] {
 	for i := range c.parts {
 		for _, l := range c.parts[i].lanes {
 			if l.report == nil && c.parts[i].usable() {

@@ -10,11 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 const (
-	sec   = int64(time.Second)
-	limit = 3 * sec / 10
+	sec   = mono.Time(time.Second)
+	limit = 300 * time.Millisecond
 )
 
 var errGone = errors.New("gone")
@@ -35,7 +36,7 @@ func newCourier(t *testing.T) *Courier[string] {
 	return c
 }
 
-func put(c *Courier[string], part int, cargo string, now int64) {
+func put(c *Courier[string], part int, cargo string, now mono.Time) {
 	c.Room(part, now).Append(exchange.Record{Field: "k" + cargo, Attempts: 1000}, Span{Begin: now, Late: math.MaxInt64, Empty: math.MaxInt64}, cargo)
 }
 
@@ -50,10 +51,10 @@ func fail(b *Batch[string]) *Batch[string] {
 }
 
 // answer sets the replies of the shared state.
-func answer(b *Batch[string], status exchange.Status, now int64) *Batch[string] {
+func answer(b *Batch[string], status exchange.Status, now mono.Time) *Batch[string] {
 	for _, chunk := range b.Chunks {
 		chunk.Err = nil
-		chunk.Reply = exchange.Reply{Status: status, Now: now / 1000, Prev: chunk.Seq - 1, Keys: make([]exchange.KeyState, len(chunk.Records))}
+		chunk.Reply = exchange.Reply{Status: status, Now: int64(now / 1000), Prev: chunk.Seq - 1, Keys: make([]exchange.KeyState, len(chunk.Records))}
 	}
 	return b
 }
@@ -77,7 +78,7 @@ func TestReportStaysUntilAnswered(t *testing.T) {
 	require.True(t, c.ProbeDue(2*sec))
 	b = c.Probe(2*sec, nil)
 	require.Same(t, first, b.Chunks[0], "sent again as it was")
-	require.Equal(t, sec/1000, first.Records[0].Age)
+	require.EqualValues(t, sec/1000, first.Records[0].Age)
 	require.EqualValues(t, 135, first.Records[0].Attempts, "two time constants late")
 
 	res = c.Finish(answer(b, exchange.Duplicate, 2*sec), 2*sec)
@@ -103,7 +104,7 @@ func TestLostStateIsSeen(t *testing.T) {
 	res.Outcomes[0].Floor(0, sec-sec/2)
 	res = c.Finish(fail(b), sec)
 	b = c.Probe(2*sec, nil)
-	require.Equal(t, -sec/1000*3/2, b.Chunks[0].Records[0].Floor, "an instant, and it may have passed")
+	require.EqualValues(t, -sec/1000*3/2, b.Chunks[0].Records[0].Floor, "an instant, and it may have passed")
 	res = c.Finish(answer(b, exchange.Applied, sec), sec)
 	require.False(t, res.Outcomes[0].Lost)
 
@@ -118,9 +119,9 @@ func TestStalePartitions(t *testing.T) {
 	put(c, 0, "a", sec)
 	put(c, 1, "b", sec)
 	hung := c.Round(sec, &exchange.FleetCall{})
-	c.UpdateStaleness(sec+limit, limit)
+	c.UpdateStaleness(sec.Add(limit), limit)
 	require.True(t, c.Usable(0), "not yet overdue")
-	c.UpdateStaleness(sec+limit+1, limit)
+	c.UpdateStaleness(sec.Add(limit)+1, limit)
 	for i, what := range []string{"under way for too long", "the same", "no answer, and none from the fleet's key", "the same"} {
 		require.True(t, c.Stale(i), what)
 	}
@@ -140,9 +141,9 @@ func TestCallsOfOnePartitionEndOneByOne(t *testing.T) {
 	hung := c.Round(2*sec, nil)
 	require.Len(t, hung.Chunks, 1)
 	c.Finish(answer(first, exchange.Applied, 2*sec), 2*sec)
-	c.UpdateStaleness(2*sec+limit, limit)
+	c.UpdateStaleness((2 * sec).Add(limit), limit)
 	require.True(t, c.Usable(0))
-	c.UpdateStaleness(2*sec+limit+1, limit)
+	c.UpdateStaleness((2*sec).Add(limit)+1, limit)
 	require.True(t, c.Stale(0))
 	c.Finish(answer(hung, exchange.Applied, 3*sec), 3*sec)
 	c.UpdateStaleness(9*sec, limit)
@@ -159,7 +160,7 @@ func TestBackoffGrowsAndEnds(t *testing.T) {
 		for !c.ProbeDue(now) {
 			now += sec / 1000
 		}
-		if d := time.Duration(now - begin); d < want*time.Millisecond*8/10 || d > want*time.Millisecond*12/10+time.Millisecond {
+		if d := now.Sub(begin); d < want*time.Millisecond*8/10 || d > want*time.Millisecond*12/10+time.Millisecond {
 			t.Errorf("back-off of %v, want about %d ms", d, want)
 		}
 		c.Finish(fail(c.Probe(now, &exchange.FleetCall{})), now)
@@ -190,8 +191,8 @@ func TestQuietPartitionsAreKeptAlive(t *testing.T) {
 	c := newCourier(t)
 	put(c, 0, "a", sec)
 	c.Finish(answer(c.Round(sec, nil), exchange.Applied, sec), sec)
-	require.Empty(t, c.Round(sec+int64(keepAlive), nil).Chunks)
-	b := c.Round(sec+int64(keepAlive)+1, nil)
+	require.Empty(t, c.Round(sec.Add(keepAlive), nil).Chunks)
+	b := c.Round(sec.Add(keepAlive)+1, nil)
 	require.Len(t, b.Chunks, 1)
 	require.Empty(t, b.Chunks[0].Records)
 }
@@ -236,7 +237,7 @@ func TestMemoryOfARushIsNotKept(t *testing.T) {
 	put(c, 0, "a", sec)
 	rush := c.Round(sec, nil)
 	c.Finish(answer(rush, exchange.Applied, sec), sec)
-	later := c.Round(sec+int64(keepAlive)+1, nil)
+	later := c.Round(sec.Add(keepAlive)+1, nil)
 	require.NotSame(t, rush.Chunks[0], later.Chunks[0])
 	require.Zero(t, cap(later.Chunks[0].Records))
 }
@@ -245,7 +246,7 @@ func TestOldReportsAreGivenUp(t *testing.T) {
 	c := newCourier(t)
 	put(c, 0, "a", sec)
 	c.Finish(fail(c.Round(sec, nil)), sec)
-	now := sec + int64(forget)
+	now := sec.Add(forget)
 	require.Equal(t, Failed, c.Finish(fail(c.Probe(now, nil)), now).Outcomes[0].Fate)
 	now += 2 * sec
 	require.Equal(t, GivenUp, c.Finish(fail(c.Probe(now, nil)), now).Outcomes[0].Fate)
@@ -324,12 +325,12 @@ func TestClockThatJumpsIsALoss(t *testing.T) {
 // lost, unless it was gone earlier.
 func TestExpiryIsNoLoss(t *testing.T) {
 	for name, tc := range map[string]struct {
-		at   int64 // when the lane's number is gone
+		at   mono.Time // when the lane's number is gone
 		lost bool
 	}{"expired": {70 * sec, false}, "gone before": {30 * sec, true}} {
 		t.Run(name, func(t *testing.T) {
 			c := newCourier(t)
-			both := func(now, prev, expires int64, status exchange.Status) (lost []bool) {
+			both := func(now mono.Time, prev int64, expires mono.Time, status exchange.Status) (lost []bool) {
 				var calls []*Batch[string]
 				for range 2 { // the second in a lane of its own
 					put(c, 0, "a", now)
@@ -339,7 +340,7 @@ func TestExpiryIsNoLoss(t *testing.T) {
 					chunk := b.Chunks[0]
 					require.Equal(t, prev == 0 && status == exchange.Applied && now > sec, chunk.Floors, "applied, whatever its number is")
 					answer(b, status, now)
-					chunk.Reply.Prev, chunk.Reply.Expires = min(prev, chunk.Seq-1), expires/1000
+					chunk.Reply.Prev, chunk.Reply.Expires = min(prev, chunk.Seq-1), int64(expires/1000)
 					lost = append(lost, c.Finish(b, now).Outcomes[0].Lost)
 				}
 				return lost

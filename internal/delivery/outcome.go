@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 // Fate is the result of a report.
@@ -43,7 +44,7 @@ var errLost = errors.New("delivery: a report with floors is refused as if it had
 var errNumber = errors.New("delivery: a sequence number that was never given")
 
 // Finish applies the results of a call.
-func (c *Courier[T]) Finish(b *Batch[T], now int64) Results[T] {
+func (c *Courier[T]) Finish(b *Batch[T], now mono.Time) Results[T] {
 	var res Results[T]
 	for _, l := range b.lanes {
 		res.Outcomes = append(res.Outcomes, c.finishLane(l, b.Sent, now, &res))
@@ -55,7 +56,7 @@ func (c *Courier[T]) Finish(b *Batch[T], now int64) Results[T] {
 	return res
 }
 
-func (c *Courier[T]) finishFleet(call *exchange.FleetCall, now int64, res *Results[T]) {
+func (c *Courier[T]) finishFleet(call *exchange.FleetCall, now mono.Time, res *Results[T]) {
 	p := &c.fleet
 	p.sentAt = 0
 	if call.Err != nil {
@@ -67,7 +68,7 @@ func (c *Courier[T]) finishFleet(call *exchange.FleetCall, now int64, res *Resul
 	p.failed, p.okAt = false, now
 }
 
-func (c *Courier[T]) finishLane(l *lane[T], sent, now int64, res *Results[T]) Outcome[T] {
+func (c *Courier[T]) finishLane(l *lane[T], sent, now mono.Time, res *Results[T]) Outcome[T] {
 	p, r := &c.parts[l.partition], l.report
 	p.end(l)
 	out := Outcome[T]{Report: r}
@@ -82,18 +83,18 @@ func (c *Courier[T]) finishLane(l *lane[T], sent, now int64, res *Results[T]) Ou
 		p.failed = true
 		res.Failures, res.Err = res.Failures+1, r.Err
 		out.Fate = Failed
-		if now-r.made > int64(forget) {
+		if now.Sub(r.made) > forget {
 			out.Fate = GivenUp
 			l.close()
 		}
 		return out
 	}
 	expired := p.expired(l, r, now)
-	jumped := p.clock != 0 && (r.Reply.Now-p.clock)*int64(time.Microsecond)-(now-p.clockAt) > int64(skew)
+	jumped := p.clock != 0 && time.Duration(r.Reply.Now-p.clock)*time.Microsecond-now.Sub(p.clockAt) > skew
 	p.failed, p.stale, p.okAt, p.clock, p.clockAt = false, false, now, r.Reply.Now, sent
 	l.okAt, p.sweepAt = now, 0
 	if r.Reply.Wait > 0 {
-		p.sweepAt = now + int64(float64(r.Reply.Wait)*max(1, c.Members)*(0.5+c.random.Float64()))
+		p.sweepAt = now + mono.Time(float64(r.Reply.Wait)*max(1, c.Members)*(0.5+c.random.Float64()))
 	}
 	if r.Reply.Status == exchange.Lost && (len(r.Records) > 0 || !expired) {
 		r.Floors, r.refused = true, true
@@ -111,7 +112,7 @@ func (c *Courier[T]) finishLane(l *lane[T], sent, now int64, res *Results[T]) Ou
 
 // expired reports whether Redis has forgotten the lane's number because the whole
 // partition has expired, a minute after its last bucket was full. That is no loss.
-func (p *destination[T]) expired(l *lane[T], r *Report[T], now int64) bool {
+func (p *destination[T]) expired(l *lane[T], r *Report[T], now mono.Time) bool {
 	if r.Reply.Prev != 0 {
 		return false
 	}
@@ -122,23 +123,23 @@ func (p *destination[T]) expired(l *lane[T], r *Report[T], now int64) bool {
 }
 
 // empty reports whether the whole partition has expired, by its last answer.
-func (p *destination[T]) empty(now int64) bool {
-	return p.expires != 0 && p.clock+(now-p.clockAt)/int64(time.Microsecond) >= p.expires
+func (p *destination[T]) empty(now mono.Time) bool {
+	return p.expires != 0 && p.clock+now.Sub(p.clockAt).Microseconds() >= p.expires
 }
 
 // schedule sets the instant of the next probe.
-func (c *Courier[T]) schedule(b *Batch[T], failures int, now int64) {
+func (c *Courier[T]) schedule(b *Batch[T], failures int, now mono.Time) {
 	switch {
 	case b.Probe && failures < len(b.lanes)+calls(b.Fleet):
 		c.attempts, c.nextProbe = 0, now // something answers: on to the rest
 		if b.Fleet != nil && b.Fleet.Err != nil {
-			c.nextProbe += c.backoff()
+			c.nextProbe = now.Add(c.backoff())
 		}
 	case b.Probe:
 		c.attempts++
-		c.nextProbe = now + c.backoff()
+		c.nextProbe = now.Add(c.backoff())
 	case failures > 0 && c.nextProbe <= now:
-		c.nextProbe = now + c.backoff()
+		c.nextProbe = now.Add(c.backoff())
 	}
 }
 
@@ -151,7 +152,7 @@ func calls(f *exchange.FleetCall) int {
 
 // backoff returns the time to the next probe, which doubles with each failed probe
 // in a row.
-func (c *Courier[T]) backoff() int64 {
+func (c *Courier[T]) backoff() time.Duration {
 	d := min(backoffMost, backoffLeast<<min(c.attempts, 8))
-	return int64(float64(d) * (1 + jitter*(2*c.random.Float64()-1)))
+	return time.Duration(float64(d) * (1 + jitter*(2*c.random.Float64()-1)))
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 const textSize = 2 << 10 // bytes
@@ -17,9 +18,9 @@ type Report[T any] struct {
 	exchange.Chunk
 	Cargo    []T // one a record
 	spans    []Span
-	floors   []int64 // least TATs, sent if the partition has lost state; 0: none
-	attempts []int64 // thousandths of attempts, when they were new
-	made     int64   // instant at which it was begun
+	floors   []mono.Time // least TATs, sent if the partition has lost state; 0: none
+	attempts []int64     // thousandths of attempts, when they were new
+	made     mono.Time   // instant at which it was begun
 	text     strings.Builder
 
 	refused bool // true if it was refused because it had no floors
@@ -27,11 +28,11 @@ type Report[T any] struct {
 
 // Span is the time of a charge.
 type Span struct {
-	Begin int64 // instant at which the charge begins
-	Late  int64 // instant from which the report is late, and becomes an [exchange.Late]
-	Empty int64 // instant from which the charge empties the bucket at most: its ceiling is Full
-	Full  int64 // largest TAT − now after such a charge, microseconds
-	Owed  int64 // part of a late charge that takes nothing unused, microseconds
+	Begin mono.Time // instant at which the charge begins
+	Late  mono.Time // instant from which the report is late, and becomes an [exchange.Late]
+	Empty mono.Time // instant from which the charge empties the bucket at most: its ceiling is Full
+	Full  int64     // largest TAT − now after such a charge, microseconds
+	Owed  int64     // part of a late charge that takes nothing unused, microseconds
 }
 
 // Full reports whether there is no room for another record.
@@ -60,22 +61,22 @@ func (r *Report[T]) Append(rec exchange.Record, span Span, cargo T) {
 
 // Floor sets the floor of record i: the least TAT of its key, an instant of the
 // process's clock.
-func (r *Report[T]) Floor(i int, tat int64) {
+func (r *Report[T]) Floor(i int, tat mono.Time) {
 	r.Floors = true
 	r.floors[i] = tat
 }
 
 // prepare brings a report up to the instant at which it is sent. Charges and floors
 // keep their instants, and late attempts count for less.
-func (r *Report[T]) prepare(now int64) {
-	late := time.Duration(now - r.made)
+func (r *Report[T]) prepare(now mono.Time) {
+	late := now.Sub(r.made)
 	weight := math.Exp(-late.Seconds() / r.Tau.Seconds())
 	for i := range r.Records {
 		rec := &r.Records[i]
 		if r.floors[i] != 0 {
-			rec.Floor = (r.floors[i] - now) / int64(time.Microsecond)
+			rec.Floor = r.floors[i].Sub(now).Microseconds()
 		}
-		rec.Age = max(0, (now-r.spans[i].Begin)/int64(time.Microsecond))
+		rec.Age = max(0, now.Sub(r.spans[i].Begin).Microseconds())
 		switch {
 		case !rec.Op.Charges():
 		case now >= r.spans[i].Empty:
@@ -98,7 +99,7 @@ type lane[T any] struct {
 	report    *Report[T] // nil: free
 	spare     *Report[T] // the last one; nil: none
 	calling   bool       // true while the report is under way
-	okAt      int64      // instant of the last answer
+	okAt      mono.Time  // instant of the last answer
 }
 
 // rename restarts the lane's numbers under an ID that no other lane has.
@@ -109,7 +110,7 @@ func (l *lane[T]) rename() {
 }
 
 // open begins a report in a free lane.
-func (l *lane[T]) open(tau time.Duration, now int64) *Report[T] {
+func (l *lane[T]) open(tau time.Duration, now mono.Time) *Report[T] {
 	l.seq++
 	r := l.spare
 	if r == nil {

@@ -1,13 +1,13 @@
 // Package membership counts the processes of a fleet, by the replies of the fleet's
-// own key: all, the silent ones, and those that are gone without leaving. It is pure:
-// instants are nanoseconds of the caller's clock, which never goes back and is never
-// 0 (docs/design.md §6, §7).
+// own key: all, the silent ones, and those that are gone without leaving. It is pure
+// (docs/design.md §6, §7).
 package membership
 
 import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 const (
@@ -34,16 +34,16 @@ type Fleet struct {
 	silent   int
 	lost     float64
 	scale    float64
-	silentAt int64         // instant since which members have been silent, renewed when those are gone; 0: none is
+	silentAt mono.Time     // instant since which members have been silent, renewed when those are gone; 0: none is
 	longest  time.Duration // longest interval at present, see stretchGrowth
 	calls    float64       // running mean of the calls in a round
-	started  int64         // instant at which this process started
-	contact  int64         // instant of the last reply, or of the start
-	regain   int64         // instant until which the fleet does not shrink, because it is being counted anew
+	started  mono.Time     // instant at which this process started
+	contact  mono.Time     // instant of the last reply, or of the start
+	regain   mono.Time     // instant until which the fleet does not shrink, because it is being counted anew
 }
 
 // New returns a fleet of a size to assume until the first reply.
-func New(members int, interval time.Duration, now int64) *Fleet {
+func New(members int, interval time.Duration, now mono.Time) *Fleet {
 	return &Fleet{interval: interval, fastest: interval, slowest: interval, members: float64(max(1, members)), scale: 1, calls: 1, started: now, contact: now, longest: interval}
 }
 
@@ -63,7 +63,7 @@ func (f *Fleet) Lost() float64 { return f.lost }
 
 // SilentAt returns an instant since which some process has been silent, or 0 if none
 // is. It returns a later one once the processes that were silent then are gone.
-func (f *Fleet) SilentAt() int64 { return f.silentAt }
+func (f *Fleet) SilentAt() mono.Time { return f.silentAt }
 
 // Silent returns the number of silent processes, by the last reply.
 func (f *Fleet) Silent() int { return f.silent }
@@ -86,14 +86,14 @@ func (f *Fleet) Interval() time.Duration {
 func (f *Fleet) ObserveCalls(calls int) { f.calls += meanWeight * (float64(calls) - f.calls) }
 
 // Call returns the call on the fleet's key of this round.
-func (f *Fleet) Call(process [8]byte, rtt time.Duration, now int64) *exchange.FleetCall {
+func (f *Fleet) Call(process [8]byte, rtt time.Duration, now mono.Time) *exchange.FleetCall {
 	return &exchange.FleetCall{
 		Process:  process,
 		Silent:   f.Silence(rtt),
 		Forget:   f.forget(rtt),
 		Remember: max(remember, f.forget(rtt)),
 		Interval: f.interval,
-		Age:      time.Duration(now - f.started),
+		Age:      now.Sub(f.started),
 	}
 }
 
@@ -115,8 +115,8 @@ func (f *Fleet) forget(rtt time.Duration) time.Duration {
 // ApplyReply applies a reply of the fleet's key. If the call before failed, which
 // back tells, other processes may be returning as well: for hold the fleet does
 // not shrink, and no process is silent.
-func (f *Fleet) ApplyReply(r *exchange.FleetReply, back bool, hold time.Duration, rtt time.Duration, now int64) {
-	if back || now-f.contact > int64(f.Silence(rtt)) { // a call of a client without timeouts may have hung
+func (f *Fleet) ApplyReply(r *exchange.FleetReply, back bool, hold time.Duration, rtt time.Duration, now mono.Time) {
+	if back || now.Sub(f.contact) > f.Silence(rtt) { // a call of a client without timeouts may have hung
 		f.Regain(hold, now)
 	}
 	f.contact = now
@@ -140,10 +140,10 @@ func (f *Fleet) ApplyReply(r *exchange.FleetReply, back bool, hold time.Duration
 	switch {
 	case r.Silent == 0:
 		f.silentAt = 0
-	case f.silentAt == 0 || now-f.silentAt > int64(f.forget(rtt)):
+	case f.silentAt == 0 || now.Sub(f.silentAt) > f.forget(rtt):
 		f.silentAt = now
 	}
 }
 
 // Regain keeps the fleet from shrinking for hold, because Redis has lost its members.
-func (f *Fleet) Regain(hold time.Duration, now int64) { f.regain = now + int64(hold) }
+func (f *Fleet) Regain(hold time.Duration, now mono.Time) { f.regain = now.Add(hold) }

@@ -6,10 +6,11 @@ import (
 	"time"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 const (
-	sec = int64(time.Second)
+	sec = mono.Time(time.Second)
 	ms  = time.Millisecond
 )
 
@@ -19,7 +20,7 @@ func TestSizeAndScale(t *testing.T) {
 		what           string
 		reply          exchange.FleetReply
 		back           bool
-		at             int64
+		at             mono.Time
 		members, scale float64
 	}{
 		{"the first reply", exchange.FleetReply{Members: 4}, true, 2 * sec, 4, 1},
@@ -103,8 +104,8 @@ func TestHangIsFollowedByAHold(t *testing.T) {
 // SilentAt moves on once those that were silent then are gone.
 func TestSilenceBeginsAnew(t *testing.T) {
 	f := New(1, 100*ms, sec)
-	var got []int64
-	for at := int64(2); at < 200; at++ {
+	var got []mono.Time
+	for at := mono.Time(2); at < 200; at++ {
 		silent := 1
 		if at == 150 {
 			silent = 0
@@ -114,7 +115,7 @@ func TestSilenceBeginsAnew(t *testing.T) {
 			got = append(got, at)
 		}
 	}
-	if want := []int64{2, 63, 124, 0, 151}; !slices.Equal(got, want) || f.Lost() != 2 {
+	if want := []mono.Time{2, 63, 124, 0, 151}; !slices.Equal(got, want) || f.Lost() != 2 {
 		t.Errorf("silent since %v, want %v; %v lost, want 2", got, want, f.Lost())
 	}
 }

@@ -1,8 +1,8 @@
 // Package mono is the arithmetic of instants on a process's own clock. An
 // instant is a number of nanoseconds, counted from a second before the process's
 // base, so that 0 can stand for "none". Durations are those of package time. Sums
-// stop at [Never] instead of overflowing. The package is pure, except that [Now]
-// reads the clock.
+// of [Time.Add] stop at [Never] instead of overflowing. The package is pure, except
+// that [Now] reads the clock.
 package mono
 
 import (
@@ -10,35 +10,42 @@ import (
 	"time"
 )
 
+// Time is an instant of the process's clock; 0: none. Instants compare as numbers. The
+// operators + and - don't stop at Never: hot paths use them.
+type Time int64
+
 // Never is an instant that does not come. Because it is half of the range, there
 // is room to add to it.
-const Never = int64(math.MaxInt64 / 2)
+const Never Time = math.MaxInt64 / 2
 
 // Now returns the present instant:
 //
 //	time since base + 1 s
 //
 // It is never 0 and never goes back.
-func Now(base time.Time) int64 { return int64(time.Since(base)) + int64(time.Second) }
+func Now(base time.Time) Time { return Time(time.Since(base) + time.Second) }
 
-// Since returns the time from the process's base to an instant; 0 if that is before it.
-func Since(at int64) time.Duration { return time.Duration(max(0, at-int64(time.Second))) }
-
-// Add returns the instant min(at + d, Never).
-func Add(at int64, d time.Duration) int64 {
-	if at > Never-int64(d) {
+// Add returns the instant min(t + d, Never).
+func (t Time) Add(d time.Duration) Time {
+	if t > Never-Time(d) {
 		return Never
 	}
-	return at + int64(d)
+	return t + Time(d)
 }
 
-// Elapsed returns d nanoseconds in seconds. From 0 on it rounds as
+// Sub returns the duration t - u. It does not stop at either end of the range.
+func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
+
+// SinceBase returns the time from the process's base to t; 0 if t is before it.
+func (t Time) SinceBase() time.Duration { return max(0, t.Sub(Time(time.Second))) }
+
+// Elapsed returns a duration in seconds. From 0 on it rounds as
 // [time.Duration.Seconds] does.
-func Elapsed(d int64) float64 {
-	if d < int64(time.Second) {
+func Elapsed(d time.Duration) float64 {
+	if d < time.Second {
 		return float64(d) / 1e9
 	}
-	return time.Duration(d).Seconds()
+	return d.Seconds()
 }
 
 // Seconds returns a duration of s seconds, at most that from 0 to Never.

@@ -1,7 +1,6 @@
 // Package news keeps the news of a fleet: announcements of keys whose buckets run
 // low. An [Outbox] has those that this process has to announce, a [Table] those that
-// it has received of keys not in memory. Instants are nanoseconds of its user's
-// clock; the package reads no clock (docs/design.md §8).
+// it has received of keys not in memory. It reads no clock (docs/design.md §8).
 package news
 
 import (
@@ -14,20 +13,21 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 // Item is news of one key.
 type Item struct {
 	Field  string         // of the key in Redis
 	Limit  exchange.Limit // limit by which TAT was computed
-	TAT    int64          // instant
+	TAT    mono.Time      // instant
 	Demand int64          // the fleet's decayed count of attempts, thousandths of a token
 	Reset  bool           // true if earlier news of the key no longer holds
 	Own    bool           // true for a debt of a key that this process has evicted, which was not received
 	Level  float64        // level of the fleet's bucket, in parts of the burst
 	// HeldUntil is the instant before which nothing of the key is admitted; 0: it is not
 	// held.
-	HeldUntil int64
+	HeldUntil mono.Time
 }
 
 const (
@@ -120,7 +120,7 @@ func (o *Outbox) Cut() []string {
 }
 
 // HeldUntil returns the end of a hold that waits to be announced; 0: none does.
-func (o *Outbox) HeldUntil(field string) int64 {
+func (o *Outbox) HeldUntil(field string) mono.Time {
 	if it := o.waiting[field]; it != nil {
 		return it.HeldUntil
 	}
@@ -139,7 +139,7 @@ func (o *Outbox) Empty() bool { return len(o.waiting) == 0 }
 
 // Take removes the lowest items, at most most of them, and returns them as they
 // travel. The call that carries them ends with Announced or PutBack.
-func (o *Outbox) Take(most int, now int64) []exchange.News {
+func (o *Outbox) Take(most int, now mono.Time) []exchange.News {
 	var list []exchange.News
 	if o.Empty() {
 		return nil
@@ -164,7 +164,7 @@ func (o *Outbox) Take(most int, now int64) []exchange.News {
 		}
 		list = append(list, exchange.News{
 			Field: it.Field, Reset: it.Reset && !held, Held: held, Demand: it.Demand, Limit: it.Limit,
-			ToGo: max(0, until-now) / int64(time.Microsecond),
+			ToGo: max(0, until.Sub(now)).Microseconds(),
 		})
 	}
 	o.order = slices.Delete(o.order, 0, n)
@@ -194,14 +194,14 @@ func (o *Outbox) PutBack() {
 // holdsKept is the number of holds in Holds: the latest.
 const holdsKept = 1 << 16
 
-// holdsKeptFor is the time for which a hold that has ended is kept, in nanoseconds: a key
-// that was not in memory begins with an empty bucket at its end.
-const holdsKeptFor = int64(10 * time.Minute)
+// holdsKeptFor is the time for which a hold that has ended is kept: a key that was not
+// in memory begins with an empty bucket at its end.
+const holdsKeptFor = 10 * time.Minute
 
-// HoldsEvery is the time, in nanoseconds, after which a process announces its holds
-// again: for processes that have started since, if the fleet no longer keeps that news,
-// and in case that it was lost.
-const HoldsEvery = int64(10 * time.Second)
+// HoldsEvery is the time after which a process announces its holds again: for processes
+// that have started since, if the fleet no longer keeps that news, and in case that it
+// was lost.
+const HoldsEvery = 10 * time.Second
 
 // Holds are the holds that a process knows of, its own and received ones, by field. The
 // zero Holds is ready for use, by any number of goroutines.
@@ -210,16 +210,16 @@ type Holds struct {
 	mu          sync.Mutex
 	items       *simplelru.LRU[string, hold]
 	pending     map[string]struct{} // fields of items to announce
-	announcedAt int64               // instant of the last search for own holds
+	announcedAt mono.Time           // instant of the last search for own holds
 }
 
 type hold struct {
-	until int64 // instant before which nothing is admitted
-	own   bool  // true if this process made it, and so announces it
+	until mono.Time // instant before which nothing is admitted
+	own   bool      // true if this process made it, and so announces it
 }
 
 // Put adds a hold, unless a longer one of its key is there.
-func (h *Holds) Put(field string, until int64, own bool) {
+func (h *Holds) Put(field string, until mono.Time, own bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.items == nil {
@@ -251,7 +251,7 @@ func (h *Holds) Empty() bool { return !h.used.Load() }
 
 // Until returns the instant before which nothing of a key is admitted, which may have
 // passed; 0: there is none.
-func (h *Holds) Until(field string) int64 {
+func (h *Holds) Until(field string) mono.Time {
 	if h.Empty() {
 		return 0
 	}
@@ -262,7 +262,7 @@ func (h *Holds) Until(field string) int64 {
 }
 
 // Pending returns the end of a hold that the next Announce puts; 0: none.
-func (h *Holds) Pending(field string) int64 {
+func (h *Holds) Pending(field string) mono.Time {
 	if h.Empty() {
 		return 0
 	}
@@ -277,17 +277,17 @@ func (h *Holds) Pending(field string) int64 {
 
 // Announce puts holds into an outbox, as far as that has room: new ones of this process,
 // and every [HoldsEvery] all of them.
-func (h *Holds) Announce(o *Outbox, now int64) {
+func (h *Holds) Announce(o *Outbox, now mono.Time) {
 	if h.Empty() {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if now-h.announcedAt >= HoldsEvery {
+	if now.Sub(h.announcedAt) >= HoldsEvery {
 		h.announcedAt = now
 		for _, field := range h.items.Keys() {
 			switch it, _ := h.items.Peek(field); {
-			case it.until <= now-holdsKeptFor:
+			case now.Sub(it.until) >= holdsKeptFor:
 				h.items.Remove(field)
 			case it.own:
 				h.pending[field] = struct{}{}
@@ -327,15 +327,15 @@ const (
 // is read by all N processes. Every process counts all pieces, by the running number of
 // the latest. The zero Pace is ready for use.
 type Pace struct {
-	room   float64 // pieces that may be announced now; negative after too many
-	at     int64   // instant of room
-	latest int64   // number of the latest news
+	room   float64   // pieces that may be announced now; negative after too many
+	at     mono.Time // instant of room
+	latest int64     // number of the latest news
 }
 
 // Room returns the number of pieces that a process may announce now.
-func (p *Pace) Room(members float64, now int64) int {
+func (p *Pace) Room(members float64, now mono.Time) int {
 	perSecond := receivedPerSecond / members
-	p.room += perSecond * time.Duration(now-p.at).Seconds()
+	p.room += perSecond * now.Sub(p.at).Seconds()
 	p.room, p.at = min(max(p.room, -paceDebt*perSecond), perSecond), now
 	return int(max(0, p.room))
 }
@@ -381,7 +381,7 @@ func (t *Table) Put(it Item) {
 func (t *Table) Empty() bool { return !t.used.Load() }
 
 // All returns the news that still holds, by field.
-func (t *Table) All(now int64) (list []Item) {
+func (t *Table) All(now mono.Time) (list []Item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, it := range t.items.Values() {
@@ -394,7 +394,7 @@ func (t *Table) All(now int64) (list []Item) {
 }
 
 // Get returns the news of a key, if it still holds.
-func (t *Table) Get(field string, now int64) (Item, bool) {
+func (t *Table) Get(field string, now mono.Time) (Item, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	it, ok := t.items.Get(field)

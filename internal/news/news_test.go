@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter/internal/exchange"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 func TestLowestAreTold(t *testing.T) {
@@ -17,12 +18,12 @@ func TestLowestAreTold(t *testing.T) {
 	const items = 3 * exchange.MaxAnnounced
 	for i := range items {
 		level := float64((i * 7) % items)
-		o.Put(Item{Field: fmt.Sprintf("k%.0f", level), Level: level, TAT: int64(time.Hour)})
+		o.Put(Item{Field: fmt.Sprintf("k%.0f", level), Level: level, TAT: mono.Time(time.Hour)})
 	}
-	o.Put(Item{Field: "kover", Level: -9, TAT: int64(time.Second)})
+	o.Put(Item{Field: "kover", Level: -9, TAT: mono.Time(time.Second)})
 	o.Put(Item{Field: "kreset", Reset: true, Level: 99})
-	o.Put(Item{Field: "k3", Level: -1, TAT: int64(2 * time.Second), Demand: 8})
-	list := o.Take(5, int64(time.Second))
+	o.Put(Item{Field: "k3", Level: -1, TAT: mono.Time(2 * time.Second), Demand: 8})
+	list := o.Take(5, mono.Time(time.Second))
 	require.Equal(t, exchange.News{Field: "kreset", Reset: true}, list[0], "a reset comes first")
 	require.Equal(t, exchange.News{Field: "k3", ToGo: 1e6, Demand: 8}, list[1], "the newest word on a key, in its place")
 	require.Equal(t, []string{"kreset", "k3", "k0", "k1", "k2"}, fields(list), "a full bucket is no news")
@@ -85,10 +86,10 @@ func TestNothingIsLostThatWasCut(t *testing.T) {
 func TestWhatAFailedCallToldIsToldAgain(t *testing.T) {
 	var o Outbox
 	for i := range 3 {
-		o.Put(Item{Field: fmt.Sprint("k", i), TAT: int64(time.Hour), Demand: 1})
+		o.Put(Item{Field: fmt.Sprint("k", i), TAT: mono.Time(time.Hour), Demand: 1})
 	}
 	require.Len(t, o.Take(9, 0), 3)
-	o.Put(Item{Field: "k1", TAT: int64(time.Hour), Demand: 2})
+	o.Put(Item{Field: "k1", TAT: mono.Time(time.Hour), Demand: 2})
 	o.Drop("k2")
 	o.PutBack()
 	list := o.Take(9, 0)
@@ -103,7 +104,7 @@ func TestWhatAFailedCallToldIsToldAgain(t *testing.T) {
 // the latest news.
 func TestFleetKeepsItsPace(t *testing.T) {
 	const members, perSecond = 100, receivedPerSecond / 100
-	paces, latest, now := make([]Pace, members), int64(7), int64(time.Second)
+	paces, latest, now := make([]Pace, members), int64(7), mono.Time(time.Second)
 	begin := latest
 	for i := range paces {
 		paces[i].Latest(latest)
@@ -115,7 +116,7 @@ func TestFleetKeepsItsPace(t *testing.T) {
 		for i := range paces {
 			paces[i].Latest(latest)
 		}
-		now += int64(time.Second / 40)
+		now = now.Add(time.Second / 40)
 	}
 	require.InDelta(t, 60*perSecond, latest-begin, members*exchange.MaxAnnounced)
 
@@ -124,15 +125,15 @@ func TestFleetKeepsItsPace(t *testing.T) {
 	require.Equal(t, perSecond, p.Room(members, now), "what was told before this process came is not its concern")
 	p.Latest(1 << 50)
 	require.Zero(t, p.Room(members, now))
-	require.Equal(t, perSecond, p.Room(members, now+int64((paceDebt+1)*time.Second)))
+	require.Equal(t, perSecond, p.Room(members, now.Add((paceDebt+1)*time.Second)))
 	p.Latest(0)
-	require.Equal(t, perSecond, p.Room(members, now+int64((paceDebt+1)*time.Second)), "a lost state")
+	require.Equal(t, perSecond, p.Room(members, now.Add((paceDebt+1)*time.Second)), "a lost state")
 }
 
 // TestTableForgetsTheLeastRecent: the news that was received, or read, longest ago.
 func TestTableForgetsTheLeastRecent(t *testing.T) {
 	table := NewTable()
-	put := func(field string, tat int64) { table.Put(Item{Field: field, TAT: tat}) }
+	put := func(field string, tat mono.Time) { table.Put(Item{Field: field, TAT: tat}) }
 	has := func(field string) bool {
 		_, ok := table.Get(field, 10)
 		return ok
@@ -165,7 +166,7 @@ func TestHoldIsKept(t *testing.T) {
 		h Holds
 		o Outbox
 	)
-	second := int64(time.Second)
+	second, every := mono.Time(time.Second), mono.Time(HoldsEvery)
 	held := func(field string, seconds int64) exchange.News {
 		return exchange.News{Field: field, Held: true, ToGo: seconds * 1e6}
 	}
@@ -185,13 +186,13 @@ func TestHoldIsKept(t *testing.T) {
 	o.PutBack()
 	require.Equal(t, held("kown", 90), o.Take(1, 0)[0], "after a failed call")
 	o.Announced()
-	h.Announce(&o, HoldsEvery-1)
+	h.Announce(&o, every-1)
 	require.NotContains(t, fields(o.Take(9, 0)), "kown")
-	h.Announce(&o, HoldsEvery)
-	require.Equal(t, []string{"kown"}, fields(o.Take(9, HoldsEvery)))
+	h.Announce(&o, every)
+	require.Equal(t, []string{"kown"}, fields(o.Take(9, every)))
 	h.AnnounceAll()
-	h.Announce(&o, HoldsEvery)
-	require.Equal(t, []string{"kreceived", "kown"}, fields(o.Take(9, HoldsEvery)))
+	h.Announce(&o, every)
+	require.Equal(t, []string{"kreceived", "kown"}, fields(o.Take(9, every)))
 
 	o.Put(Item{Field: "kown", HeldUntil: 90 * second})
 	o.Put(Item{Field: "kown", Reset: true})
@@ -229,7 +230,7 @@ func TestResetAndHoldFitIntoACall(t *testing.T) {
 		it := Item{Field: fmt.Sprint("k", i), Reset: true}
 		o.Put(it)
 		if i%3 == 0 {
-			o.Put(Item{Field: it.Field, HeldUntil: int64(time.Hour)})
+			o.Put(Item{Field: it.Field, HeldUntil: mono.Time(time.Hour)})
 		}
 	}
 	pieces := 0

@@ -1,11 +1,12 @@
 // Package recall keeps the TATs of evicted keys, so that a key that comes back finds
-// no fresh burst. Its memory is fixed (docs/design.md §9). Instants are nanoseconds of
-// its user's clock; the package reads no clock.
+// no fresh burst. Its memory is fixed (docs/design.md §9). It reads no clock.
 package recall
 
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 const (
@@ -45,7 +46,7 @@ func New(keys int) *Table {
 // Put stores the TAT of a key in place of an older one. Half of a set holds its latest
 // TATs. A TAT that they displace, or that is earlier itself, overwrites a cell of the
 // other half, by its tag. So late TATs never lock others out.
-func (t *Table) Put(hash uint64, tat, now int64) {
+func (t *Table) Put(hash uint64, tat, now mono.Time) {
 	t.once.Do(t.allocate)
 	s, mine := t.set(hash), cell(hash, tat)
 	if c, old := s.find(hash); c != nil {
@@ -64,7 +65,7 @@ func (t *Table) Put(hash uint64, tat, now int64) {
 }
 
 // Get returns the TAT of a key, rounded up to a tick; 0: none is stored.
-func (t *Table) Get(hash uint64) int64 {
+func (t *Table) Get(hash uint64) mono.Time {
 	if t.sets.Load() == nil {
 		return 0
 	}
@@ -82,7 +83,7 @@ func (t *Table) Forget(hash uint64) {
 }
 
 // PutOff replaces each TAT by that which later returns for it, if it is later.
-func (t *Table) PutOff(later func(tat int64) int64, now int64) {
+func (t *Table) PutOff(later func(tat mono.Time) mono.Time, now mono.Time) {
 	if t.sets.Load() == nil {
 		return
 	}
@@ -108,12 +109,12 @@ func (t *Table) set(hash uint64) *set {
 	return &sets[(hash>>32)*uint64(len(sets))>>32]
 }
 
-func cell(hash uint64, tat int64) uint64 {
+func cell(hash uint64, tat mono.Time) uint64 {
 	ticks := (uint64(max(0, tat)) + 1<<tickBits - 1) >> tickBits
 	return min(ticks, mostTicks)<<tagBits | hash&tagMask
 }
 
-func until(cell uint64) int64 { return int64(cell>>tagBits) << tickBits }
+func until(cell uint64) mono.Time { return mono.Time(cell>>tagBits) << tickBits }
 
 // find returns the cell of a key, and its content; nil: there is none.
 func (s *set) find(hash uint64) (*atomic.Uint64, uint64) {

@@ -1,7 +1,6 @@
 package recall
 
 import (
-	"math"
 	"sync"
 	"testing"
 	"time"
@@ -9,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-e56e777b/limiter/internal/longtest"
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 const tick = 1 << tickBits
@@ -26,31 +26,31 @@ func TestTheNewestWordCounts(t *testing.T) {
 	h := hashOf(1)
 	table.Forget(h)
 	require.Zero(t, table.Get(h))
-	for _, tat := range []int64{5 * tick, 9 * tick, 3 * tick, 2} {
+	for _, tat := range []mono.Time{5 * tick, 9 * tick, 3 * tick, 2} {
 		table.Put(h, tat, 0)
 		got := table.Get(h)
 		require.GreaterOrEqual(t, got, tat, "never laxer")
 		require.Less(t, got, tat+tick)
 	}
 	table.Put(h, 3*tick, 7*tick)
-	require.Equal(t, int64(3*tick), table.Get(h), "also if it is past")
+	require.Equal(t, mono.Time(3*tick), table.Get(h), "also if it is past")
 	table.Forget(h)
 	require.Zero(t, table.Get(h))
 	table.Put(h, 3*tick, 3*tick)
 	require.Zero(t, table.Get(h), "what is full need not be remembered")
-	table.Put(h, math.MaxInt64/2, 0)
-	require.Equal(t, int64(mostTicks)<<tickBits, table.Get(h))
+	table.Put(h, mono.Never, 0)
+	require.Equal(t, mono.Time(mostTicks)<<tickBits, table.Get(h))
 	table.Put(h, -1, -2)
 	require.Zero(t, table.Get(h))
 }
 
 // lost is the part of n early keys of which nothing is remembered after so
 // many later ones, whose TATs are given.
-func lost(n, later int, tat func(i int) int64) float64 {
+func lost(n, later int, tat func(i int) mono.Time) float64 {
 	const keys = 1 << 12
 	table := New(keys)
 	for i := range n {
-		table.Put(hashOf(i), int64(time.Minute)+int64(i), 0)
+		table.Put(hashOf(i), mono.Time(time.Minute)+mono.Time(i), 0)
 	}
 	for i := n; i < n+later; i++ {
 		table.Put(hashOf(i), tat(i), 0)
@@ -68,13 +68,13 @@ func lost(n, later int, tat func(i int) int64) float64 {
 // those with later TATs no more than these.
 func TestMuchIsRemembered(t *testing.T) {
 	const keys = 1 << 12
-	sooner := func(int) int64 { return int64(time.Second) }
-	after := func(i int) int64 { return int64(time.Minute) + int64(i) }
-	muchAfter := func(int) int64 { return int64(time.Hour) }
+	sooner := func(int) mono.Time { return mono.Time(time.Second) }
+	after := func(i int) mono.Time { return mono.Time(time.Minute) + mono.Time(i) }
+	muchAfter := func(int) mono.Time { return mono.Time(time.Hour) }
 	for _, tc := range []struct {
 		name     string
 		n, later int
-		tat      func(int) int64
+		tat      func(int) mono.Time
 		most     float64
 	}{
 		{"a tenth of MaxKeys, then a hundred times MaxKeys that are full sooner", keys / 10, 100 * keys, sooner, 0.001},
@@ -98,7 +98,7 @@ func TestMuchIsRemembered(t *testing.T) {
 	}
 	for round := 1; round <= rounds; round++ {
 		h := hashOf(-round)
-		table.Put(h, int64(time.Minute), 0)
+		table.Put(h, mono.Time(time.Minute), 0)
 		for i := range keys / 2 {
 			table.Put(hashOf((20+round)*keys+i), muchAfter(i), 0)
 		}
@@ -118,7 +118,7 @@ func TestFreshKeysAreHardlyEverTaken(t *testing.T) {
 	fresh := longtest.Choose(200_000, 500_000, 2_000_000)
 	table := New(keys)
 	for i := range 20 * keys {
-		table.Put(hashOf(i), int64(i)*tick, 0)
+		table.Put(hashOf(i), mono.Time(i)*tick, 0)
 	}
 	taken := 0
 	for i := range fresh {
@@ -155,8 +155,8 @@ func TestManyAtOnce(t *testing.T) {
 		wg.Go(func() {
 			for i := range 20000 {
 				key := g*5 + i%5
-				table.Put(hashOf(key), int64(key+1)*tick, 0)
-				if got := table.Get(hashOf(key)); got != 0 && got != int64(key+1)*tick {
+				table.Put(hashOf(key), mono.Time(key+1)*tick, 0)
+				if got := table.Get(hashOf(key)); got != 0 && got != mono.Time(key+1)*tick {
 					t.Errorf("key %d has the TAT of key %d", key, got/tick-1)
 					return
 				}
@@ -175,7 +175,7 @@ func BenchmarkTable(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		i++
-		table.Put(hashOf(i), int64(i)*tick, 0)
+		table.Put(hashOf(i), mono.Time(i)*tick, 0)
 		table.Get(hashOf(i + 1))
 	}
 }
@@ -183,13 +183,13 @@ func BenchmarkTable(b *testing.B) {
 // TestPutOff: stored TATs become later, never earlier; passed ones stay.
 func TestPutOff(t *testing.T) {
 	table := New(100)
-	table.PutOff(func(int64) int64 { return 1 }, 0)
+	table.PutOff(func(mono.Time) mono.Time { return 1 }, 0)
 	for i := range 8 {
-		table.Put(hashOf(i), int64(i+1)*tick, 0)
+		table.Put(hashOf(i), mono.Time(i+1)*tick, 0)
 	}
-	table.PutOff(func(tat int64) int64 { return 3*tat - 10*tick }, 2*tick)
+	table.PutOff(func(tat mono.Time) mono.Time { return 3*tat - 10*tick }, 2*tick)
 	for i := range 8 {
-		was := int64(i+1) * tick
+		was := mono.Time(i+1) * tick
 		want := was
 		if was > 2*tick {
 			want = max(was, 3*was-10*tick)

@@ -3,6 +3,7 @@ package table
 import (
 	"math"
 
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/topkeys"
 )
 
@@ -22,7 +23,7 @@ func (t *Table) Allow(s *Slot) {
 
 // Deny counts a decision that denied, on a key whose slot is locked. The slot counts the
 // denials of one window of [topkeys]. Those before it move to the table's counts.
-func (t *Table) Deny(r Ref, now int64) {
+func (t *Table) Deny(r Ref, now mono.Time) {
 	if r.CountsDenials(now) {
 		r.Denied++
 		return
@@ -37,14 +38,14 @@ func (t *Table) Deny(r Ref, now int64) {
 // the present window, and room for one more. Decisions ask before they call Deny, which
 // saves 2 ns. Numbers of windows repeat after 208 days: if a group had no denial for just
 // as long, up to 255 denials of a key count as old.
-func (r Ref) CountsDenials(now int64) bool {
+func (r Ref) CountsDenials(now mono.Time) bool {
 	slot := uint32(1) << (r.index % group)
 	c := r.array.header(r.index / group).counting.Load()
 	return r.Denied-1 < math.MaxUint8-1 && c&(math.MaxUint16<<group|slot) == uint32(now>>topkeys.WindowBits)<<group|slot
 }
 
 // countIn records that the denials in a slot are of the present window.
-func (h *header) countIn(j uint32, now int64) {
+func (h *header) countIn(j uint32, now mono.Time) {
 	window := uint32(now>>topkeys.WindowBits) << group
 	for {
 		old := h.counting.Load()
@@ -82,11 +83,11 @@ func (a *array) denials() []uint32 {
 }
 
 // since returns the instant of the first denial in Slot.Denied, which is not 0.
-func (r Ref) since() int64 { return int64(r.array.denials()[r.index]) << tickBits }
+func (r Ref) since() mono.Time { return mono.Time(r.array.denials()[r.index]) << tickBits }
 
 // EachDenied calls f for every key with denials that are not in Top yet: with the hash,
 // the key, which is valid until f returns, their number and the instant of the first one.
-func (t *Table) EachDenied(f func(hash uint64, key []byte, n uint64, since int64)) {
+func (t *Table) EachDenied(f func(hash uint64, key []byte, n uint64, since mono.Time)) {
 	var room [topkeys.MaxKey]byte
 	t.Each(func(r Ref) {
 		if r.Denied != 0 {

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 // inSlot is the length, in bytes, of the longest key that is stored in its slot. Of a
@@ -19,7 +21,7 @@ const inSlot = 19
 type Slot struct {
 	mu      sync.Mutex
 	Level   float64
-	At      int64
+	At      mono.Time
 	Limit   uint32
 	Account uint32
 	Buffer  Buffer

@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/topkeys"
 )
 
@@ -25,7 +26,7 @@ func newTable(size int) *Table {
 // put inserts a key, whose slot it unlocks, and returns the key that was evicted.
 func (t *Table) put(key string, at int64) (evicted string) {
 	r := t.Insert(t.seeds.Hash(key), key, "", func(r Ref) { evicted = t.Key(r) })
-	r.At = at
+	r.At = mono.Time(at)
 	if t.shift != 0 {
 		*Beside[int64](r) += at // of nothing, or else it is another key's
 	}
@@ -37,7 +38,7 @@ func (t *Table) put(key string, at int64) (evicted string) {
 func (t *Table) get(key string, use bool) (at int64, ok bool) {
 	r, ok := t.Find(t.seeds.Hash(key), key, use)
 	if ok {
-		if at = r.At; t.shift != 0 {
+		if at = int64(r.At); t.shift != 0 {
 			at = *Beside[int64](r)
 		}
 		r.Unlock()
@@ -102,7 +103,7 @@ func TestTwin(t *testing.T) {
 // check compares all keys, and the marked ones, with a twin's.
 func (t *Table) check(to *rapid.T, twin map[string]int64, due map[string]bool) {
 	seen, marked := map[string]int64{}, 0
-	t.Each(func(r Ref) { seen[t.Key(r)] = r.At; r.Unlock() })
+	t.Each(func(r Ref) { seen[t.Key(r)] = int64(r.At); r.Unlock() })
 	t.EachMarked(Due, func(r Ref) {
 		if marked++; !due[t.Key(r)] {
 			to.Fatalf("%q is marked", t.Key(r))
@@ -189,7 +190,7 @@ func TestGrowthMeetsDecisions(t *testing.T) {
 		}
 		all.Wait()
 		sum := int64(0)
-		table.Each(func(r Ref) { sum += r.At; r.Unlock() })
+		table.Each(func(r Ref) { sum += int64(r.At); r.Unlock() })
 		if sum != counts.Load() || table.Len() != len(names) {
 			t.Fatalf("%d of %d are noted, of %d keys of %d", sum, counts.Load(), table.Len(), len(names))
 		}
@@ -351,7 +352,7 @@ func FuzzFind(f *testing.F) {
 }
 
 // deny counts a denial of a key, which it inserts where it is not there.
-func (t *Table) deny(key string, now int64) {
+func (t *Table) deny(key string, now mono.Time) {
 	hash := t.seeds.Hash(key)
 	r, ok := t.Find(hash, key, true)
 	if !ok {
@@ -370,7 +371,7 @@ func TestDenialsByKeyAreExact(t *testing.T) {
 		table.Top = new(topkeys.Table)
 		keys := anyKeys(rapid.IntRange(1, 500).Draw(t, "keys"))
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
-		windows, total, now := map[int64]map[string]uint64{}, uint64(0), int64(0)
+		windows, total, now := map[mono.Time]map[string]uint64{}, uint64(0), mono.Time(0)
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			w := now >> topkeys.WindowBits
 			if windows[w] == nil {
@@ -384,10 +385,10 @@ func TestDenialsByKeyAreExact(t *testing.T) {
 				windows[w][key] += uint64(n)
 				total += uint64(n)
 			}
-			now += rapid.OneOf(
+			now += mono.Time(rapid.OneOf(
 				rapid.Int64Range(0, topkeys.Window/8),
 				rapid.Int64Range(0, 3*topkeys.Window),
-			).Draw(t, "later")
+			).Draw(t, "later"))
 			want := map[string]uint64{}
 			for _, of := range []map[string]uint64{windows[now>>topkeys.WindowBits], windows[now>>topkeys.WindowBits-1]} {
 				for key, n := range of {

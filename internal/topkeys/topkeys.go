@@ -1,6 +1,5 @@
 // Package topkeys counts denials by key, of recent time and in bounded memory, and lists
-// the keys with most of them. Instants are nanoseconds of its user's clock; the package
-// reads no clock.
+// the keys with most of them. It reads no clock.
 //
 // Denials are counted by window. A window has counters in sets, and the hash of a key
 // gives its set. A key without a counter takes a free one of its set, or replaces the
@@ -21,6 +20,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 // Window is the length of a window: 4 minutes and 35 seconds.
@@ -56,8 +57,8 @@ type window struct {
 	used   int
 	hashes [ways]uint64
 	counts [ways]uint64
-	errors [ways]uint64 // part of counts that other keys may have
-	since  [ways]int64  // instant of the first denial
+	errors [ways]uint64    // part of counts that other keys may have
+	since  [ways]mono.Time // instant of the first denial
 	keys   [ways]key
 }
 
@@ -69,9 +70,9 @@ type key struct {
 // Count is the denials of a key.
 type Count struct {
 	Key    string
-	Denied uint64 // denials, of which none is another key's
-	Missed uint64 // most denials that Denied may lack
-	Since  int64  // instant of the first of them
+	Denied uint64    // denials, of which none is another key's
+	Missed uint64    // most denials that Denied may lack
+	Since  mono.Time // instant of the first of them
 
 	hash uint64
 }
@@ -87,9 +88,9 @@ func (t *Table) set(hash uint64) *set {
 
 // Add counts n denials of a key, all in the window of the first one, at the instant since.
 // It ignores those of a window before the last one that it has counted in the set.
-func (t *Table) Add(hash uint64, key []byte, n uint64, since int64) {
+func (t *Table) Add(hash uint64, key []byte, n uint64, since mono.Time) {
 	key = key[:min(len(key), MaxKey)]
-	s, number := t.set(hash), since/Window
+	s, number := t.set(hash), windowAt(since)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := &s.windows[number%2]
@@ -118,7 +119,7 @@ func (w *window) find(hash uint64, key []byte) int {
 }
 
 // take gives a key a free counter, or the lowest one.
-func (w *window) take(hash uint64, key []byte, since int64) int {
+func (w *window) take(hash uint64, key []byte, since mono.Time) int {
 	i := w.used
 	if i < ways {
 		w.used++
@@ -159,14 +160,14 @@ func (w *window) missed(hash uint64, key []byte) uint64 {
 type Ranking struct {
 	table   *Table
 	most    int
-	now     int64
+	now     mono.Time
 	counted map[string]*Count // of the table
 	rest    []Count           // pending denials of other keys
 	lowest  uint64            // denials with which a key may still be among the first of rest
 }
 
 // Rank returns a ranking of the table's keys, for at most so many.
-func (t *Table) Rank(most int, now int64) *Ranking {
+func (t *Table) Rank(most int, now mono.Time) *Ranking {
 	r := &Ranking{table: t, most: max(0, most), now: now, counted: map[string]*Count{}}
 	for i := range t.sets {
 		for _, w := range t.recent(uint64(i)<<setBits, now) {
@@ -184,7 +185,7 @@ func (t *Table) Rank(most int, now int64) *Ranking {
 
 // recent returns copies of those windows of a hash's set that are the present one or the
 // last.
-func (t *Table) recent(hash uint64, now int64) (windows []*window) {
+func (t *Table) recent(hash uint64, now mono.Time) (windows []*window) {
 	s := t.sets[hash>>setBits%sets].Load()
 	if s == nil {
 		return nil
@@ -200,13 +201,16 @@ func (t *Table) recent(hash uint64, now int64) (windows []*window) {
 	return windows
 }
 
+// windowAt returns the number of the window of an instant.
+func windowAt(at mono.Time) int64 { return int64(at / Window) }
+
 // recent reports whether the window of a number is the present one or the last.
-func recent(number, now int64) bool { return number >= now/Window-1 }
+func recent(number int64, now mono.Time) bool { return number >= windowAt(now)-1 }
 
 // Add adds denials of a key that the table does not have, all in one window. It may be
 // called once for each key.
-func (r *Ranking) Add(hash uint64, key []byte, n uint64, since int64) {
-	if !recent(since/Window, r.now) {
+func (r *Ranking) Add(hash uint64, key []byte, n uint64, since mono.Time) {
+	if !recent(windowAt(since), r.now) {
 		return
 	}
 	if c, ok := r.counted[string(key)]; ok {
@@ -241,7 +245,7 @@ func (r *Ranking) List() []Count {
 	return list
 }
 
-func (c *Count) add(n uint64, since int64) {
+func (c *Count) add(n uint64, since mono.Time) {
 	c.Denied += n
 	c.Since = min(c.Since, since)
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/seed-e56e777b/limiter/internal/mono"
 )
 
 // hashOf is as good as a random hash, and the same in every run.
@@ -23,13 +25,15 @@ func hashOf(key string) uint64 {
 	return z ^ z>>31
 }
 
-func (t *Table) count(key string, n uint64, since int64) { t.Add(hashOf(key), []byte(key), n, since) }
+func (t *Table) count(key string, n uint64, since mono.Time) {
+	t.Add(hashOf(key), []byte(key), n, since)
+}
 
 // exact is the twin of a table: all counts of all windows.
 type exact map[int64]map[string]uint64
 
-func (e exact) count(key string, n uint64, since int64) {
-	w := since / Window
+func (e exact) count(key string, n uint64, since mono.Time) {
+	w := windowAt(since)
 	if e[w] == nil {
 		e[w] = map[string]uint64{}
 	}
@@ -37,9 +41,9 @@ func (e exact) count(key string, n uint64, since int64) {
 }
 
 // recent returns the counts of the present and the last window.
-func (e exact) recent(now int64) map[string]uint64 {
+func (e exact) recent(now mono.Time) map[string]uint64 {
 	sum := map[string]uint64{}
-	for w := now/Window - 1; w <= now/Window; w++ {
+	for w := windowAt(now) - 1; w <= windowAt(now); w++ {
 		for key, n := range e[w] {
 			sum[key] += n
 		}
@@ -62,7 +66,7 @@ func (e exact) ofSet(set uint64, window int64) (total uint64) {
 // and one with a sixteenth of its set is always listed.
 func TestCountsAreWithinTheirBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		table, twin, now := &Table{}, exact{}, int64(0)
+		table, twin, now := &Table{}, exact{}, mono.Time(0)
 		keys := rapid.IntRange(1, 5000).Draw(t, "keys")
 		skew := rapid.Float64Range(1.01, 3).Draw(t, "skew")
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
@@ -76,7 +80,7 @@ func TestCountsAreWithinTheirBounds(t *testing.T) {
 				table.count(key, n, since)
 				twin.count(key, n, since)
 			}
-			now += rapid.Int64Range(0, 2*Window).Draw(t, "later")
+			now += mono.Time(rapid.Int64Range(0, 2*Window).Draw(t, "later"))
 		}
 		truth := twin.recent(now)
 		listed := map[string]Count{}
@@ -88,14 +92,14 @@ func TestCountsAreWithinTheirBounds(t *testing.T) {
 			if i > 0 && c.Denied > list[i-1].Denied {
 				t.Fatalf("%q is behind %q", c.Key, list[i-1].Key)
 			}
-			if !recent(c.Since/Window, now) || c.Since > now {
+			if !recent(windowAt(c.Since), now) || c.Since > now {
 				t.Fatalf("%q: since %d at %d", c.Key, c.Since, now)
 			}
 			listed[c.Key] = c
 		}
 		for key, n := range truth {
 			set := hashOf(key) >> setBits % sets
-			most := twin.ofSet(set, now/Window)/ways + twin.ofSet(set, now/Window-1)/ways
+			most := twin.ofSet(set, windowAt(now))/ways + twin.ofSet(set, windowAt(now)-1)/ways
 			c := listed[key]
 			if n-c.Denied > most {
 				t.Fatalf("%q lacks %d of %d, more than the %d that others can displace", key, n-c.Denied, n, most)
@@ -129,7 +133,7 @@ func TestOldDenialsLeave(t *testing.T) {
 	var table Table
 	table.count("a", 3, 5)
 	table.count("a", 4, Window+5)
-	list := func(now int64) []Count { return table.Rank(10, now).List() }
+	list := func(now mono.Time) []Count { return table.Rank(10, now).List() }
 	require.Equal(t, []Count{{Key: "a", Denied: 7, Since: 5, hash: hashOf("a")}}, list(Window+6))
 	require.Equal(t, []Count{{Key: "a", Denied: 4, Since: Window + 5, hash: hashOf("a")}}, list(2*Window))
 	require.Empty(t, list(3*Window))
@@ -146,7 +150,7 @@ func TestOldDenialsLeave(t *testing.T) {
 // with those that it has, and the list has the most denied keys of all.
 func TestPendingDenialsAreRanked(t *testing.T) {
 	var table Table
-	now := int64(3 * Window)
+	now := mono.Time(3 * Window)
 	table.count("both", 50, now)
 	table.count("table", 70, now)
 	for most := range 6 {

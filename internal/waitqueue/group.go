@@ -1,5 +1,7 @@
 package waitqueue
 
+import "github.com/seed-e56e777b/limiter/internal/mono"
+
 // Group is a waiter for several buckets at once. It has a place in the queue of each
 // bucket that was short of tokens. All its places are ordered by its own arrival, so
 // that the longest wait comes first in every queue, and no waiter starves.
@@ -30,7 +32,7 @@ func (g *Group) Join(q *Queues, id, key string, n int64) Place {
 }
 
 // Admits reports whether b admits the place's cost now, after all waiters before it.
-func (p Place) Admits(b Bucket, now int64) bool {
+func (p Place) Admits(b Bucket, now mono.Time) bool {
 	p.q.mu.Lock()
 	defer p.q.mu.Unlock()
 	w := p.w

@@ -1,7 +1,6 @@
 // Package waitqueue keeps a queue of waiters for each key of a process, in order of
 // arrival. A waiter has a place, not tokens: the queue takes tokens from the key's
-// [Bucket] at the turn of its first waiter. Instants are nanoseconds of its user's
-// clock, which never goes back. Each queue has one timer.
+// [Bucket] at the turn of its first waiter. Each queue has one timer.
 package waitqueue
 
 import (
@@ -25,11 +24,11 @@ type Bucket interface {
 	// Turn returns the first instant, not before from, at which the bucket admits a
 	// cost of n with extra more tokens in it, or fewer if extra is negative. It
 	// returns [mono.Never] if its level does not get there.
-	Turn(from, n, extra int64) int64
+	Turn(from mono.Time, n, extra int64) mono.Time
 	// Take takes n tokens at an instant that Turn returned.
-	Take(at, n int64)
+	Take(at mono.Time, n int64)
 	// Until returns the instant from which the results of Turn may change.
-	Until() int64
+	Until() mono.Time
 }
 
 // Queues is the queues of one process. New makes it. The caller's lock of a Bucket is
@@ -59,9 +58,9 @@ type queue struct {
 	reserved     int64   // sum of the reservations ever made behind waiters
 	forgotten    int64   // value of reserved when the bucket dropped its debts
 	timer        *time.Timer
-	wake         int64 // instant at which the timer fires
-	calling      bool  // true while due runs
-	again        bool  // true if the timer has fired meanwhile
+	wake         mono.Time // instant at which the timer fires
+	calling      bool      // true while due runs
+	again        bool      // true if the timer has fired meanwhile
 }
 
 // Waiter is one place in one queue.
@@ -70,13 +69,13 @@ type Waiter struct {
 	prev, next *Waiter
 	ready      chan struct{} // shared by the places of one Group
 	cost       int64
-	since      int64  // instant of arrival; unused for a group's place
-	order      uint64 // order of arrival, among all queues
-	reserved   int64  // queue.reserved at arrival, plus reservations cancelled since then
-	ahead      int64  // sum of the costs before it when it was called
-	grouped    bool   // true for a group's place: Serve only calls the group, which then tries
-	called     bool   // true if Serve has called the group
-	refused    bool   // true if the wait ended because the cost exceeds the burst
+	since      mono.Time // instant of arrival; unused for a group's place
+	order      uint64    // order of arrival, among all queues
+	reserved   int64     // queue.reserved at arrival, plus reservations cancelled since then
+	ahead      int64     // sum of the costs before it when it was called
+	grouped    bool      // true for a group's place: Serve only calls the group, which then tries
+	called     bool      // true if Serve has called the group
+	refused    bool      // true if the wait ended because the cost exceeds the burst
 }
 
 // credit returns the number of tokens that were reserved behind the waiter.
@@ -89,7 +88,7 @@ var arrivals atomic.Uint64
 
 // Join adds a waiter for n tokens to the end of the queue of id. A new queue keeps
 // the key, for due.
-func (q *Queues) Join(id, key string, n, now int64) *Waiter {
+func (q *Queues) Join(id, key string, n int64, now mono.Time) *Waiter {
 	w := &Waiter{ready: make(chan struct{}, 1), cost: n, since: now, order: arrivals.Add(1)}
 	q.insert(id, key, w)
 	return w
@@ -232,14 +231,14 @@ func (q *Queues) Refuse(id string, b Bucket) {
 
 // Serve admits waiters of id in order, each as of the instant of its turn, up to now.
 // It sets the timer for the next one, and reports whether waiters are left.
-func (q *Queues) Serve(id string, b Bucket, now int64) bool {
+func (q *Queues) Serve(id string, b Bucket, now mono.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	line := q.byKey[id]
 	if line == nil {
 		return false
 	}
-	from := now - int64(CatchUp)
+	from := now.Add(-CatchUp)
 	for w := line.firstUncalled(); w != nil; w = line.firstUncalled() {
 		if b.Exceeds(w.cost) {
 			q.end(w, true)
@@ -306,12 +305,12 @@ func (q *Queues) end(w *Waiter, refused bool) {
 }
 
 // wakeAt sets the timer to an instant.
-func (q *Queues) wakeAt(line *queue, at, now int64) {
+func (q *Queues) wakeAt(line *queue, at, now mono.Time) {
 	if line.wake == at {
 		return
 	}
 	line.wake = at
-	d := time.Duration(max(0, at-now))
+	d := max(0, at.Sub(now))
 	if line.timer == nil {
 		line.timer = time.AfterFunc(d, func() { q.fire(line) })
 	} else {

@@ -18,19 +18,22 @@ import (
 // bucket is a plain token bucket that records the tokens taken.
 type bucket struct {
 	rate, burst, level float64
-	at                 int64
+	at                 mono.Time
 	taken              []taken
 }
 
-type taken struct{ at, n int64 }
+type taken struct {
+	at mono.Time
+	n  int64
+}
 
-func (b *bucket) levelAt(at int64) float64 {
-	return min(b.burst, b.level+time.Duration(max(0, at-b.at)).Seconds()*b.rate)
+func (b *bucket) levelAt(at mono.Time) float64 {
+	return min(b.burst, b.level+max(0, at.Sub(b.at)).Seconds()*b.rate)
 }
 
 func (b *bucket) Exceeds(n int64) bool { return float64(n) > b.burst }
 
-func (b *bucket) Turn(from, n, extra int64) int64 {
+func (b *bucket) Turn(from mono.Time, n, extra int64) mono.Time {
 	from = max(from, b.at)
 	missing := float64(n-extra) - b.levelAt(from)
 	switch {
@@ -39,19 +42,19 @@ func (b *bucket) Turn(from, n, extra int64) int64 {
 	case float64(n-extra) > b.burst || b.rate == 0:
 		return mono.Never
 	}
-	return from + int64(missing/b.rate*1e9)
+	return from + mono.Time(missing/b.rate*1e9)
 }
 
-func (b *bucket) Take(at, n int64) {
+func (b *bucket) Take(at mono.Time, n int64) {
 	b.level, b.at = b.levelAt(at)-float64(n), max(at, b.at)
 	b.taken = append(b.taken, taken{at, n})
 }
 
-func (b *bucket) Until() int64 { return mono.Never }
+func (b *bucket) Until() mono.Time { return mono.Never }
 
 const (
-	ms  = int64(time.Millisecond)
-	sec = int64(time.Second)
+	ms  = mono.Time(time.Millisecond)
+	sec = mono.Time(time.Second)
 )
 
 func noDue(t *testing.T) *Queues {
@@ -75,7 +78,7 @@ func TestServesInOrder(t *testing.T) {
 	costs := []int64{1, 5, 0, 2, 1}
 	var waiters []*Waiter
 	for i, n := range costs {
-		waiters = append(waiters, q.Join("k", "key", n, sec+int64(i)))
+		waiters = append(waiters, q.Join("k", "key", n, sec+mono.Time(i)))
 	}
 	require.EqualValues(t, 9, q.Tokens("k"))
 	require.Equal(t, 5, q.Waiting())
@@ -101,7 +104,7 @@ func TestLateServeLosesNothing(t *testing.T) {
 		for range 10_000 {
 			q.Join("k", "key", 1, sec)
 		}
-		q.Serve("k", b, sec+int64(late))
+		q.Serve("k", b, sec.Add(late))
 		want := int(b.rate * min(late, CatchUp).Seconds())
 		if late > CatchUp {
 			want++ // the burst that was there by then
@@ -115,7 +118,7 @@ func TestLateServeLosesNothing(t *testing.T) {
 // arrival.
 func TestTurnsBeginAtArrival(t *testing.T) {
 	q, b := New(func(string) {}), &bucket{rate: 1000, burst: 1, at: sec}
-	for i := range int64(5) {
+	for i := range mono.Time(5) {
 		q.Join("k", "key", 1, sec+100*ms+i*ms/2)
 	}
 	q.Serve("k", b, sec+103*ms)
@@ -171,7 +174,7 @@ func TestReservationsActBehindWaiters(t *testing.T) {
 func TestTimerCallsAtTheNextTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		now := func() int64 { return sec + int64(time.Since(begin)) }
+		now := func() mono.Time { return sec.Add(time.Since(begin)) }
 		b := &bucket{rate: 10, burst: 1, at: sec}
 		var calls []time.Duration
 		var mu sync.Mutex // of the bucket
@@ -238,7 +241,7 @@ func TestQueueAgainstItsModel(t *testing.T) {
 	type modeled struct {
 		w     *Waiter
 		cost  int64
-		since int64
+		since mono.Time
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		q := New(func(string) {})
@@ -248,7 +251,7 @@ func TestQueueAgainstItsModel(t *testing.T) {
 		now := sec
 		serve := func() {
 			q.Serve("k", b, now)
-			from := now - int64(CatchUp)
+			from := now.Add(-CatchUp)
 			for len(list) > 0 {
 				first := list[0]
 				at := model.Turn(max(from, first.since), first.cost, 0)
@@ -280,7 +283,7 @@ func TestQueueAgainstItsModel(t *testing.T) {
 					list = slices.Delete(list, i, i+1)
 				}
 			case 3:
-				now += rapid.Int64Range(0, 500*ms).Draw(t, "passes")
+				now += mono.Time(rapid.Int64Range(0, int64(500*ms)).Draw(t, "passes"))
 			}
 			serve()
 			var tokens int64
