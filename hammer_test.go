@@ -419,7 +419,7 @@ func (sh *shard) checkKeys(idle bool) (err error) {
 	switch {
 	case n != sh.keys.Len() || n > sh.keys.Size():
 		return fmt.Errorf("%d keys visited, %d counted, of %d", n, sh.keys.Len(), sh.keys.Size())
-	case max(soonest, mono.Now(sh.local.base)) < mono.Time(sh.nextScan.Load()):
+	case max(soonest, mono.Now(sh.local.base)) < sh.nextScan.Load():
 		return fmt.Errorf("a key is due at %d, and the shard is not looked through before %d", soonest, sh.nextScan.Load())
 	case idle && due != 0:
 		return fmt.Errorf("%d keys are due when all is exchanged", due)

@@ -72,7 +72,7 @@ type local struct {
 // partition is the state of one of the partitions of keys in Redis, as far as decisions
 // need it.
 type partition struct {
-	staleSince atomic.Int64 // instant since which it is stale: its grants can't be renewed; 0: it is not
+	staleSince mono.Atomic // instant since which it is stale: its grants can't be renewed; 0: it is not
 }
 
 // paddedShard is a shard with room behind it, so that cores that decide in two shards do
@@ -89,7 +89,7 @@ type shard struct {
 	keys     table.Table
 	accounts account.Pool
 	phase    time.Duration // shift of the instants at which lazy keys are due, so that shards have different ones
-	nextScan atomic.Int64  // instant of the next search for due keys: none is due earlier
+	nextScan mono.Atomic   // instant of the next search for due keys: none is due earlier
 	shadowed atomic.Uint64 // decisions that only shadow mode admitted; the table counts them as denials
 
 	mu                sync.Mutex
@@ -191,7 +191,7 @@ func newLocal(maxKeys, partitions int, random uint64, secret []byte) *local {
 		sh.accounts.Spare = &lo.spares
 		sh.keys.Init(maxKeys/n, skip, partitions > 0, lo.seeds)
 		sh.keys.Top = &lo.denials
-		sh.nextScan.Store(int64(mono.Never))
+		sh.nextScan.Store(mono.Never)
 	}
 	lo.shift = uint8(64 - bits.TrailingZeros(uint(n)))
 	return lo

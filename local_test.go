@@ -224,7 +224,7 @@ func TestUrgentKeysAreLookedFor(t *testing.T) {
 		}
 		k.scheduleBy(dueUrgent)
 		k.unlock()
-		if !k.slot.Marked(table.Due) || mono.Time(k.shard.nextScan.Load()) != dueUrgent {
+		if !k.slot.Marked(table.Due) || k.shard.nextScan.Load() != dueUrgent {
 			t.Error("urgent, and not found")
 		}
 		if !a.local.urgent.Load() {

@@ -126,7 +126,7 @@ func (k *lockedKey) fresh(now mono.Time) bool {
 
 // staleSince returns the instant since which the key's partition is stale; 0: it is not.
 func (k *lockedKey) staleSince() mono.Time {
-	return mono.Time(k.shard.local.parts[k.account.Partition-1].staleSince.Load())
+	return k.shard.local.parts[k.account.Partition-1].staleSince.Load()
 }
 
 // renewShort renews the grant of a key in short form, and leaves its buffer as it is.
@@ -381,8 +381,8 @@ func (sh *shard) setDue(a *account.Account, due mono.Time, slot *table.Ref) {
 // scanAt has the shard searched for due keys at an instant, or before.
 func (sh *shard) scanAt(due mono.Time) {
 	for {
-		at := mono.Time(sh.nextScan.Load())
-		if at <= due || sh.nextScan.CompareAndSwap(int64(at), int64(due)) {
+		at := sh.nextScan.Load()
+		if at <= due || sh.nextScan.CompareAndSwap(at, due) {
 			break
 		}
 	}
@@ -395,7 +395,7 @@ func (sh *shard) scanAt(due mono.Time) {
 // every such orphan that is in no report. If every is set, the others are due too. The
 // next search is at the instant at which the first of the rest is due.
 func (sh *shard) eachDue(now, by mono.Time, every bool, f func(*lockedKey)) {
-	sh.nextScan.Store(int64(mono.Never))
+	sh.nextScan.Store(mono.Never)
 	var k lockedKey // one for all keys, because it is on the heap
 	visit := func(ref table.Ref) {
 		if due := sh.dueOf(ref); due > by && !every {
@@ -483,7 +483,7 @@ func (sh *shard) hasUnreported(at mono.Time) (found bool) {
 // stay due.
 func (lo *local) drain(now, by, forcedAt mono.Time, to carrier) {
 	for sh := range lo.eachShard() {
-		if forcedAt != 0 || mono.Time(sh.nextScan.Load()) <= by {
+		if forcedAt != 0 || sh.nextScan.Load() <= by {
 			sh.eachDue(now, by, forcedAt != 0, func(k *lockedKey) { k.report(now, by, forcedAt, to) })
 		}
 	}

@@ -190,7 +190,7 @@ func newSyncer(cfg Config, s exchange.Exchanger, lo *local, base time.Time, seed
 	binary.LittleEndian.PutUint64(sy.process[:], random.Uint64())
 	sy.courier = delivery.New[cargo](len(lo.parts), sy.process, demand.TauIntervals*cfg.SyncInterval, random)
 	for i := range lo.parts {
-		lo.parts[i].staleSince.Store(int64(now))
+		lo.parts[i].staleSince.Store(now)
 	}
 	lo.stale.Store(true)
 	sy.publishParams(0)
@@ -277,7 +277,7 @@ func (s *syncer) updateStaleness(now mono.Time) {
 		part, stale := &s.local.parts[i], s.courier.Stale(i)
 		stuck = stuck || stale
 		if since := part.staleSince.Load(); stale && since == 0 {
-			part.staleSince.Store(int64(now))
+			part.staleSince.Store(now)
 		} else if !stale && since != 0 {
 			part.staleSince.Store(0)
 		}
@@ -919,7 +919,7 @@ func (s *syncer) leave(tick *time.Ticker) {
 		s.finishReset(a, closed)
 	}
 	for i := range s.local.parts {
-		s.local.parts[i].staleSince.CompareAndSwap(0, int64(now))
+		s.local.parts[i].staleSince.CompareAndSwap(0, now)
 	}
 	s.local.stale.Store(true)
 	st := *s.status.Load()

@@ -7,6 +7,7 @@ package mono
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 )
 
@@ -54,4 +55,19 @@ func Seconds(s float64) time.Duration {
 		return time.Duration(Never)
 	}
 	return time.Duration(s * 1e9)
+}
+
+// Atomic is an instant that several goroutines use; none at first.
+type Atomic struct{ at atomic.Int64 }
+
+// Load returns the instant.
+func (a *Atomic) Load() Time { return Time(a.at.Load()) }
+
+// Store replaces the instant.
+func (a *Atomic) Store(t Time) { a.at.Store(int64(t)) }
+
+// CompareAndSwap replaces the instant if it is still the old one, and reports whether it
+// was.
+func (a *Atomic) CompareAndSwap(old, next Time) bool {
+	return a.at.CompareAndSwap(int64(old), int64(next))
 }
