@@ -242,7 +242,7 @@ func (p *proc) round(fates []string) {
 func (p *proc) learn(c *exchange.Chunk) {
 	for i, rec := range simnet.Kept(c.Records) {
 		charged := p.least[rec.Field]
-		if charged != 0 {
+		if charged != 0 && (c.Seq > 1 || rec.Ceiling == 0) { // a late charge in a new lane may be lost with the state
 			charged += rec.Delta
 		}
 		p.least[rec.Field] = max(charged, c.Reply.Now+c.Reply.Keys[i].ToGo)

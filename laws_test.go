@@ -384,8 +384,8 @@ func TestLossSeenInAnotherLane(t *testing.T) {
 // since, and at most what it were without loss, but for reports that the lost
 // state had applied without an answer, which may count twice; from then on
 // every token counts once again. One way to lose a TAT is known and open
-// (docs/design.md §4, Loss: a lane that was never answered); about one run in
-// 3,000 finds it, so this one has its seed.
+// (docs/design.md §4, Loss: a lane that was never answered); about one draw in
+// 3,000 finds it, so these have their seed.
 func TestLawLossIsHealed(t *testing.T) {
 	t.Parallel()
 	onRig(t, draws{normal: 40, from: 1}, Config{Limit: Limit{Rate: 1000, Burst: vast}, MaxKeys: 1000}, func(t *rapid.T, r *rig) {

@@ -770,6 +770,7 @@ func (s *syncer) receive(c *exchange.FleetCall, now mono.Time) {
 	r := &c.Reply
 	if r.Latest < s.received { // the fleet's key has lost the news
 		s.restoreNews(now)
+		s.courier.CheckAll()
 	}
 	s.behind = r.Received < r.Latest && r.Received != s.received // without progress it would be a loop
 	s.received = r.Received

@@ -20,7 +20,7 @@ const (
 	backoffLeast = 100 * time.Millisecond
 	backoffMost  = 500 * time.Millisecond
 	jitter       = 0.2            // of the back-off, so that a fleet does not return at once
-	keepAlive    = time.Hour      // interval of reports on a lane without traffic, so that Redis keeps its number
+	keepAlive    = time.Minute    // interval of reports on a lane without traffic, so that it detects a loss
 	forget       = 23 * time.Hour // age of a report that is given up: Redis forgets numbers after 24 h
 	skew         = time.Second    // lead of a Redis clock, over this process's, that shows a loss of state
 )
@@ -66,6 +66,7 @@ type Courier[T any] struct {
 	attempts   int // probes in a row in which everything failed
 	lastProbed int
 	wary       bool // true if a call on the fleet's key has failed
+	checkAll   bool // true if all lanes report in the next round
 
 	Members float64 // processes of the fleet, which share the calls for sweeps
 }
@@ -184,7 +185,7 @@ func (c *Courier[T]) Round(now mono.Time, fleet *exchange.FleetCall) *Batch[T] {
 			continue
 		}
 		for _, l := range p.lanes {
-			if l.report == nil && now.Sub(l.okAt) > keepAlive {
+			if l.report == nil && (c.checkAll || now.Sub(l.okAt) > keepAlive) {
 				l.spare = nil // the memory of an idle lane is not kept
 				l.open(c.tau, now)
 			}
@@ -194,8 +195,13 @@ func (c *Courier[T]) Round(now mono.Time, fleet *exchange.FleetCall) *Batch[T] {
 			c.addOne(b, p, now)
 		}
 	}
+	c.checkAll = false
 	return b
 }
+
+// CheckAll makes every lane report in the next round, because the fleet's key has lost its
+// data, and others may have.
+func (c *Courier[T]) CheckAll() { c.checkAll = true }
 
 // add puts the waiting report of a lane, if there is one, into a batch.
 func (c *Courier[T]) add(b *Batch[T], l *lane[T], now mono.Time) bool {

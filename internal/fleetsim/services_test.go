@@ -329,3 +329,40 @@ func TestSlowestBucketsAreEnforced(t *testing.T) {
 		})
 	}
 }
+
+// TestIdleProcessesHealALoss: usage that is no news, because most of its bucket is left,
+// outlives a loss of Redis too, though its process is idle: within a minute, or at once
+// if the fleet's news is lost.
+func TestIdleProcessesHealALoss(t *testing.T) {
+	for name, tc := range map[string]struct {
+		before func(a *limiter.Limiter)
+		after  time.Duration
+	}{
+		"within a minute":     {func(*limiter.Limiter) {}, 62 * time.Second},
+		"at once, after news": {func(a *limiter.Limiter) { a.AllowN("low", 100) }, 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := New(t, 2, limiter.Config{Limit: limiter.Per(100, time.Hour), Processes: 2})
+				defer f.Close()
+				f.WaitFor(2)
+				a, b := f.Members[0], f.Members[1]
+				a.AllowN("k", 40)
+				tc.before(a.Limiter)
+				time.Sleep(10 * time.Minute)
+				f.State.Wipe()
+				time.Sleep(tc.after)
+				admitted := 0
+				for range 300 {
+					if b.Allow("k") {
+						admitted++
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+				if admitted < 75 || admitted > 80 {
+					t.Errorf("%d admitted after 40 and ten minutes, want 77 or so of 100 an hour", admitted)
+				}
+			})
+		})
+	}
+}
