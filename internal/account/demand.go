@@ -119,10 +119,16 @@ func (a *Account) slowMean(mean, value float64, span time.Duration, now mono.Tim
 //	mirror ← mirror·exp(−t/τ) + sent,   D_o = max(0, total − mirror)/τ
 //
 // D̄_o moves by the mean of D_o since the last reply. While the shared count is not
-// complete again, after an outage or a loss, D̄_o may rise and not fall. Over a span of
-// more than 2·τ D̄_o rises by at most the demand that was charged ([Account.chargedOf]).
-// Because the shared count knows only the end of such a span, processes that all request
-// at the same instants would see nothing but those.
+// complete again, after an outage or a loss, D̄_o may rise and not fall.
+//
+// Because the shared count knows only the end of a span of more than 2·τ, the charges
+// bound that mean ([Account.chargedOf]). Of a lazy key the others are taken to request as
+// much as this process, as far as the charges allow:
+//
+//	min(max(least, (N − 1)·own mean), most)
+//
+// Of other keys a mean above most becomes least: processes that all request at the same
+// instants would see nothing but those.
 func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sent int64, now mono.Time, p *Params) {
 	if a.mirrorAt != 0 {
 		a.mirror = float32(demand.Decay(float64(a.mirror), time.Duration(clock-a.mirrorAt)*time.Microsecond, p.Tau))
@@ -146,7 +152,11 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sen
 	if b.Mode == bucket.Stale || now < a.RelearnUntil {
 		mean = max(mean, float64(a.MeanOthers))
 	} else if span > 2*p.Tau {
-		if most, least := a.chargedOf(b, tat, now, p); mean > most {
+		most, least := a.chargedOf(b, tat, now, p)
+		switch {
+		case isLazy(b, p) && !math.IsInf(most, 1):
+			mean = min(max(least, (p.Fleet-1)*a.ownSinceReply(span, now, p)), most)
+		case mean > most:
 			mean = least
 		}
 	}

@@ -203,6 +203,9 @@ func (a *Account) Report(now mono.Time, b *bucket.Bucket, p *Params) (rec exchan
 		rec.Op, rec.Delta = exchange.Refund, -rec.Delta
 	}
 	span = delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}
+	if a.RepliedAt != 0 {
+		span.Known = a.Floor(b, now)
+	}
 	if a.FirstUse != 0 {
 		others := a.Others
 		if now < a.RelearnUntil {

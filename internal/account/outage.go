@@ -104,13 +104,13 @@ func (a *Account) outageLevel(b *bucket.Bucket, at mono.Time) float64 {
 //
 //	w = Share(d̄, max(D̄_o, Silence.Then − d̄) + Silence.Lost),   w ← w + (1/N − w)·q
 //
-// q is [Account.stoppedConfidence]. A process alone has 1, a key that was never exchanged
-// 1/N. Because silent and lost processes may still admit requests, their demand counts.
+// q is [Account.stoppedConfidence]. A process alone has 1. A key that was never exchanged,
+// or whose others are unseen, has 1/N. Because silent and lost processes may still admit requests, their demand counts.
 func (a *Account) outageShare(b *bucket.Bucket, since mono.Time, p *Params) float64 {
 	switch {
 	case p.Fleet+p.lost <= 1:
 		return 1
-	case a.RepliedAt == 0:
+	case a.RepliedAt == 0 || a.unseen(b, since, p):
 		return 1 / p.Fleet
 	}
 	own, others := a.ownMean(since, p), a.othersMean(since, p)
@@ -122,6 +122,12 @@ func (a *Account) outageShare(b *bucket.Bucket, since mono.Time, p *Params) floa
 	}
 	share := demand.Share(own, others, b.Rate, p.Fleet)
 	return share + (1/p.Fleet-share)*a.stoppedConfidence(b, since, p)
+}
+
+// unseen reports whether the key is lazy, and so new that no reply shows how much the
+// others request: they have not all reported twice.
+func (a *Account) unseen(b *bucket.Bucket, since mono.Time, p *Params) bool {
+	return isLazy(b, p) && since.Sub(a.ResidentSince) <= 3*LazyPeriod(b)
 }
 
 // newsWouldArrive reports whether news of the key would arrive if the others used it up:

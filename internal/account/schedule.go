@@ -21,6 +21,10 @@ func LazyPeriod(b *bucket.Bucket) time.Duration {
 	return min(LazyMost, mono.Seconds(b.Burst/(alarmPart*b.Rate)))
 }
 
+// isLazy reports whether reports of a key far from its limit are too far apart for the
+// shared count to show the demand between them.
+func isLazy(b *bucket.Bucket, p *Params) bool { return LazyPeriod(b) > 2*p.Tau }
+
 // LazyDue returns the instant at which a key far from its limit is to be exchanged. It
 // goes by the first unreported usage, or by the last report if that is later.
 func (a *Account) LazyDue(b *bucket.Bucket, phase time.Duration) mono.Time {

@@ -211,8 +211,11 @@ func (c *Courier[T]) add(b *Batch[T], l *lane[T], now mono.Time) bool {
 	p := &c.parts[l.partition]
 	l.calling = true
 	p.sentAt = now
-	if p.empty(now) { // our number has expired too: a refusal would cost another call
-		l.report.Floors = true
+	if p.empty(now) {
+		p.emptied = now
+	}
+	if p.emptied != 0 && (l.okAt <= p.emptied || l.report.begun(p.emptied)) { // our number has expired too: a refusal would cost another call
+		l.report.floorKnown()
 	}
 	l.report.prepare(now)
 	b.lanes = append(b.lanes, l)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -379,4 +380,38 @@ func TestSomebodyCallsForWhatIsOver(t *testing.T) {
 		}
 	}
 	require.InDelta(t, 200, calls-members, 40)
+}
+
+// TestUsageFromBeforeAnExpiryHasFloors: in any lane, whatever else has come in between.
+// Later usage has none.
+func TestUsageFromBeforeAnExpiryHasFloors(t *testing.T) {
+	c := newCourier(t)
+	span := func(begin mono.Time) Span {
+		return Span{Begin: begin, Late: mono.Never, Empty: mono.Never, Known: begin.Add(30 * time.Second)}
+	}
+	now := sec
+	reported := func(begin mono.Time) *exchange.Chunk {
+		c.Room(0, now).Append(exchange.Record{Field: "ka", Delta: 1}, span(begin), "a")
+		b := c.Round(now, nil)
+		require.Len(t, b.Chunks, 1)
+		sent := *b.Chunks[0]
+		sent.Records = slices.Clone(sent.Records)
+		now = now.Add(time.Millisecond)
+		answer(b, exchange.Applied, now)
+		for _, chunk := range b.Chunks {
+			chunk.Reply.Now, chunk.Reply.Expires = now.SinceBase().Microseconds(), (now.SinceBase() + time.Minute).Microseconds()
+		}
+		c.Finish(b, now)
+		return &sent
+	}
+	require.False(t, reported(now).Floors)
+	begin := now
+	now = now.Add(100 * time.Second)
+	for range 2 { // the first answer says that the partition lives again
+		chunk := reported(begin)
+		require.True(t, chunk.Floors)
+		require.InDelta(t, -70, time.Duration(chunk.Records[0].Floor*1000).Seconds(), 0.01)
+	}
+	now = now.Add(time.Second)
+	require.False(t, reported(now).Floors)
 }

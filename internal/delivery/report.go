@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ type Span struct {
 	Empty mono.Time // instant from which the charge empties the bucket at most: its ceiling is Full
 	Full  int64     // largest TAT − now after such a charge, microseconds
 	Owed  int64     // part of a late charge that takes nothing unused, microseconds
+	Known mono.Time // last known TAT of the key; 0: none
 }
 
 // Full reports whether there is no room for another record.
@@ -64,6 +66,22 @@ func (r *Report[T]) Append(rec exchange.Record, span Span, cargo T) {
 func (r *Report[T]) Floor(i int, tat mono.Time) {
 	r.Floors = true
 	r.floors[i] = tat
+}
+
+// begun reports whether the report has usage from before an instant.
+func (r *Report[T]) begun(before mono.Time) bool {
+	return slices.ContainsFunc(r.spans, func(s Span) bool { return s.Begin <= before })
+}
+
+// floorKnown sets the last known TATs as floors, for a partition that has expired. Usage
+// from before that would begin with a full bucket otherwise.
+func (r *Report[T]) floorKnown() {
+	r.Floors = true
+	for i := range r.floors {
+		if r.floors[i] == 0 {
+			r.floors[i] = r.spans[i].Known
+		}
+	}
 }
 
 // prepare brings a report up to the instant at which it is sent. Charges and floors

@@ -82,6 +82,26 @@ func TestRiseIsBounded(t *testing.T) {
 	})
 }
 
+// TestOutageKeepsTheLimitFarFromIt: also of keys that are far from their limits when the
+// outage begins, though processes have told each other little of their demand, and after an
+// outage that is long enough for Redis to forget the keys.
+func TestOutageKeepsTheLimitFarFromIt(t *testing.T) {
+	for _, sc := range farFromLimit() {
+		t.Run(sc.Name, func(t *testing.T) {
+			if testing.Short() && sc.N > 4 {
+				t.Skip("runs without -short")
+			}
+			sc.Run(t)
+			for _, r := range sc.Results {
+				t.Log(r.Name, r)
+				if !r.Met() {
+					t.Errorf("%s: %v, want %s", r.Name, r, r.Bounds())
+				}
+			}
+		})
+	}
+}
+
 // TestOutageKeepsTheLimit: without the state, the fleet admits as much as a central
 // bucket. When the state is back, it goes on without a burst or a pause.
 func TestOutageKeepsTheLimit(t *testing.T) {

@@ -223,6 +223,7 @@ func outages() (list []Scenario) {
 		})
 	}
 	list = append(list, idleBefore(10*sec), idleBefore(2*time.Minute), clumps())
+	list = append(list, farFromLimit()...)
 	b5 := limiter.Per(5, time.Minute)
 	list = append(list, Scenario{
 		Name: "N=200 full buckets 5/min", N: 200, Lim: b5,
@@ -243,6 +244,40 @@ func outages() (list []Scenario) {
 			list[i].Chart = "accuracy-outage.svg"
 		}
 	}
+	return list
+}
+
+// farFromLimit are outages that begin when much of the burst is left, so that processes
+// have told each other little, and long ones after which Redis has forgotten the key.
+func farFromLimit() (list []Scenario) {
+	add := func(name string, n int, lim limiter.Limit, from, lasts time.Duration, total func(time.Duration) float64, w func(int, time.Duration) float64) {
+		list = append(list, Scenario{
+			Name: fmt.Sprintf("N=%d %v of %v, %s", n, lasts, lim, name), N: n, Lim: lim,
+			Load: Load{
+				Dur: from + lasts + 15*sec, Warm: sec, Total: total, Weight: w,
+				Phases: []Phase{{"outage", from, from + lasts}, {"after", from + lasts, from + lasts + 10*sec}},
+			},
+			During: func(f *Fleet) []Event { return withoutRedis(f, from, from+lasts) },
+			Figures: []Figure{
+				admittedIn("outage").within(-25, 25), burstIn("outage"),
+				plain("after: beyond central", 2, " b", func(y *Tally) float64 {
+					fleet, central := y.Admitted(from+lasts, from+lasts+10*sec)
+					return (fleet - central) / float64(lim.Burst)
+				}).atMost(0.1),
+			},
+		})
+	}
+	for _, w := range []struct {
+		name   string
+		weight func(int, time.Duration) float64
+	}{{"", Equal}, {" 1/k", Skewed}} {
+		add("0.5 r then 30 r"+w.name, 10, perSecond(10, 100), 2*time.Minute, 2*time.Minute, Stepped(5, 300, 121*sec, time.Hour), w.weight)
+		add("0.5 r then 2 r"+w.name, 4, limiter.Per(100, time.Minute), 2*time.Minute, 2*time.Minute, Stepped(100./120, 100./30, 121*sec, time.Hour), w.weight)
+	}
+	add("20 r, a half of the burst spent", 10, limiter.Per(600, 10*time.Minute), 15*sec, 10*time.Minute, Steady(20), Equal)
+	add("5 r, two thirds of the burst spent", 4, limiter.Per(600, 10*time.Minute), 90*sec, 10*time.Minute, Steady(5), Equal)
+	add("6 r", 4, limiter.Per(100, time.Minute), time.Minute, 150*sec, Steady(10), Equal)
+	add("6 r", 4, limiter.Per(100, time.Minute), time.Minute, 1000*sec, Steady(10), Equal)
 	return list
 }
 
