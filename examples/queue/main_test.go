@@ -76,7 +76,8 @@ func TestEmptyQueueCostsNothing(t *testing.T) {
 
 // TestQueueThroughAKilledRedis: two consumers of a queue in a Redis that is
 // killed, and comes back with its data, take no more jobs than one bucket allows in
-// any second, and no job is lost. The test logs the jobs by second.
+// any second, except that jobs may come late on a busy machine, and no job is lost. The
+// test logs the jobs by second.
 func TestQueueThroughAKilledRedis(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 7 s of real time")
@@ -94,6 +95,7 @@ func TestQueueThroughAKilledRedis(t *testing.T) {
 	var mu sync.Mutex
 	var taken []time.Duration
 	begin := time.Now()
+	lateness := servertest.Lateness(ctx)
 	var consumers sync.WaitGroup
 	for range 2 {
 		shared := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
@@ -118,17 +120,18 @@ func TestQueueThroughAKilledRedis(t *testing.T) {
 	time.Sleep(3 * time.Second)
 	cancel()
 	consumers.Wait()
+	late := lateness()
 	seconds := make([]int, 8)
 	for i, at := range taken {
 		if second := int(at / time.Second); second < len(seconds) {
 			seconds[second]++
 		}
 		in := slices.IndexFunc(taken[i:], func(d time.Duration) bool { return d > at+time.Second })
-		if most := 1.25 * (float64(lim.Rate) + float64(lim.Burst)); at > time.Second && float64(in) > most {
+		if most := 1.25*(float64(lim.Rate)+float64(lim.Burst)) + late.Seconds()*float64(lim.Rate); at > time.Second && float64(in) > most {
 			t.Errorf("%d jobs in the second after %v, want %v at most", in, at, most)
 		}
 	}
-	t.Log("jobs by second, Redis killed in the third and back in the fifth: ", seconds)
+	t.Log("jobs by second, Redis killed in the third and back in the fifth: ", seconds, "late by up to", late)
 	left := queue.LLen(t.Context(), "mail").Val() + queue.LLen(t.Context(), "mail:busy").Val()
 	if all := int(left) + len(taken); all < jobs {
 		t.Errorf("%d jobs are taken or left, of %d", all, jobs)

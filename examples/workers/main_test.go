@@ -53,7 +53,8 @@ func TestWorkersKeepPace(t *testing.T) {
 
 // TestWorkersThroughAKilledRedis: two processes of 20 workers each start no more
 // jobs than one bucket allows, in any second, while Redis is killed and comes back
-// without its data. The test logs the jobs by second.
+// without its data; beyond that, as many as come late on a busy machine. The test logs
+// the jobs by second.
 func TestWorkersThroughAKilledRedis(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 6 s of real time")
@@ -66,6 +67,7 @@ func TestWorkersThroughAKilledRedis(t *testing.T) {
 	var started []time.Duration
 	begin := time.Now()
 	var processes sync.WaitGroup
+	lateness := servertest.Lateness(ctx)
 	for range 2 {
 		client := redis.NewUniversalClient(limiter.Tune(&redis.UniversalOptions{Addrs: []string{server.Addr()}}))
 		t.Cleanup(func() { _ = client.Close() })
@@ -93,15 +95,16 @@ func TestWorkersThroughAKilledRedis(t *testing.T) {
 	time.Sleep(2 * time.Second)
 	cancel()
 	processes.Wait()
+	late := lateness()
 	seconds := make([]int, 7)
 	for i, at := range started {
 		if second := int(at / time.Second); second < len(seconds) {
 			seconds[second]++
 		}
 		in := slices.IndexFunc(started[i:], func(d time.Duration) bool { return d > at+time.Second })
-		if most := 1.25 * (float64(lim.Rate) + float64(lim.Burst)); at > time.Second && float64(in) > most {
+		if most := 1.25*(float64(lim.Rate)+float64(lim.Burst)) + late.Seconds()*float64(lim.Rate); at > time.Second && float64(in) > most {
 			t.Errorf("%d jobs in the second after %v, want %v at most", in, at, most)
 		}
 	}
-	t.Log("jobs by second, Redis killed in the third and back in the fifth: ", seconds)
+	t.Log("jobs by second, Redis killed in the third and back in the fifth: ", seconds, "late by up to", late)
 }
