@@ -122,13 +122,11 @@ func (a *Account) slowMean(mean, value float64, span time.Duration, now mono.Tim
 // complete again, after an outage or a loss, D̄_o may rise and not fall.
 //
 // Because the shared count knows only the end of a span of more than 2·τ, the charges
-// bound that mean ([Account.chargedOf]). Of a lazy key the others are taken to request as
-// much as this process, as far as the charges allow:
+// bound that mean ([Account.chargedOf]). A mean above most becomes least: processes that
+// all request at the same instants would see nothing but those. Of a lazy key the others
+// are taken to request as much as this process, as far as the charges allow:
 //
-//	min(max(least, (N − 1)·own mean), most)
-//
-// Of other keys a mean above most becomes least: processes that all request at the same
-// instants would see nothing but those.
+//	max(mean, least, min((N − 1)·own mean, most))
 func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sent int64, now mono.Time, p *Params) {
 	if a.mirrorAt != 0 {
 		a.mirror = float32(demand.Decay(float64(a.mirror), time.Duration(clock-a.mirrorAt)*time.Microsecond, p.Tau))
@@ -153,11 +151,11 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sen
 		mean = max(mean, float64(a.MeanOthers))
 	} else if span > 2*p.Tau {
 		most, least := a.chargedOf(b, tat, now, p)
-		switch {
-		case isLazy(b, p) && !math.IsInf(most, 1):
-			mean = min(max(least, (p.Fleet-1)*a.ownSinceReply(span, now, p)), most)
-		case mean > most:
+		if mean > most {
 			mean = least
+		}
+		if isLazy(b, p) && !math.IsInf(most, 1) {
+			mean = max(mean, least, min((p.Fleet-1)*a.ownSinceReply(span, now, p), most))
 		}
 	}
 	a.MeanOthers = float32(a.slowMean(float64(a.MeanOthers), mean, span, now, p))
