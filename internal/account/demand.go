@@ -13,6 +13,7 @@ import (
 const (
 	demandStep     = 1. / 16 // longest time for which demandAt stays, in τ
 	evenly         = 0.25    // longest span whose attempts count as of its middle, in τ: exact to 0.3 %
+	fullPart       = 0.9     // largest part of the rate that is taken to be requested from a full bucket
 	unreportedPart = 0.6     // mean usage of the others since their last reports, as a part of a round's refill
 )
 
@@ -127,6 +128,9 @@ func (a *Account) slowMean(mean, value float64, span time.Duration, now mono.Tim
 // are taken to request as much as this process, as far as the charges allow:
 //
 //	max(mean, least, min((N − 1)·own mean, most))
+//
+// If the bucket is full, all together request at most 0.9·r by that, so that it does not
+// count as contended.
 func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sent int64, now mono.Time, p *Params) {
 	if a.mirrorAt != 0 {
 		a.mirror = float32(demand.Decay(float64(a.mirror), time.Duration(clock-a.mirrorAt)*time.Microsecond, p.Tau))
@@ -155,7 +159,11 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sen
 			mean = least
 		}
 		if isLazy(b, p) && !math.IsInf(most, 1) {
-			mean = max(mean, least, min((p.Fleet-1)*a.ownSinceReply(span, now, p), most))
+			own := a.ownSinceReply(span, now, p)
+			if tat <= now {
+				most = min(most, max(0, fullPart*b.Rate-own))
+			}
+			mean = max(mean, least, min((p.Fleet-1)*own, most))
 		}
 	}
 	a.MeanOthers = float32(a.slowMean(float64(a.MeanOthers), mean, span, now, p))

@@ -204,7 +204,7 @@ func (a *Account) Report(now mono.Time, b *bucket.Bucket, p *Params) (rec exchan
 	}
 	span = delivery.Span{Begin: now, Late: mono.Never, Empty: mono.Never}
 	if a.RepliedAt != 0 {
-		span.Known = a.Floor(b, now)
+		span.Known = a.RepliedTAT
 	}
 	if a.FirstUse != 0 {
 		others := a.Others

@@ -34,7 +34,7 @@ type Span struct {
 	Empty mono.Time // instant from which the charge empties the bucket at most: its ceiling is Full
 	Full  int64     // largest TAT − now after such a charge, microseconds
 	Owed  int64     // part of a late charge that takes nothing unused, microseconds
-	Known mono.Time // last known TAT of the key; 0: none
+	Known mono.Time // TAT of the key in its last reply; 0: none
 }
 
 // Full reports whether there is no room for another record.
@@ -73,8 +73,9 @@ func (r *Report[T]) begun(before mono.Time) bool {
 	return slices.ContainsFunc(r.spans, func(s Span) bool { return s.Begin <= before })
 }
 
-// floorKnown sets the last known TATs as floors, for a partition that has expired. Usage
-// from before that would begin with a full bucket otherwise.
+// floorKnown sets the TATs of the last replies as floors, for a partition that has expired
+// since. Usage from before that would begin with a full bucket otherwise. TATs known by
+// news are none: the partition may live on with them, and a refund would be undone.
 func (r *Report[T]) floorKnown() {
 	r.Floors = true
 	for i := range r.floors {
