@@ -105,7 +105,8 @@ func (a *Account) outageLevel(b *bucket.Bucket, at mono.Time) float64 {
 //	w = Share(d̄, max(D̄_o, Silence.Then − d̄) + Silence.Lost),   w ← w + (1/N − w)·q
 //
 // q is [Account.stoppedConfidence]. A process alone has 1. A key that was never exchanged,
-// or whose others are unseen, has 1/N. Because silent and lost processes may still admit requests, their demand counts.
+// or whose others are unseen, has 1/N. Because silent and lost processes may still admit
+// requests, their demand counts.
 func (a *Account) outageShare(b *bucket.Bucket, since mono.Time, p *Params) float64 {
 	switch {
 	case p.Fleet+p.lost <= 1:

@@ -215,7 +215,7 @@ func (c *Courier[T]) add(b *Batch[T], l *lane[T], now mono.Time) bool {
 		p.emptied = now
 	}
 	if p.emptied != 0 && (l.okAt <= p.emptied || l.report.begun(p.emptied)) { // our number has expired too: a refusal would cost another call
-		l.report.floorKnown()
+		l.report.floorKnown(p.emptied)
 	}
 	l.report.prepare(now)
 	b.lanes = append(b.lanes, l)

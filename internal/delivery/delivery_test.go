@@ -414,4 +414,8 @@ func TestUsageFromBeforeAnExpiryHasFloors(t *testing.T) {
 	}
 	now = now.Add(time.Second)
 	require.False(t, reported(now).Floors)
+
+	c.parts[0].lanes = nil // a lane that is new long after the expiry
+	now = now.Add(time.Second)
+	require.Zero(t, reported(now).Records[0].Floor, "a TAT to come, which a refund may have lowered")
 }

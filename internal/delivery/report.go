@@ -73,14 +73,14 @@ func (r *Report[T]) begun(before mono.Time) bool {
 	return slices.ContainsFunc(r.spans, func(s Span) bool { return s.Begin <= before })
 }
 
-// floorKnown sets the TATs of the last replies as floors, for a partition that has expired
-// since. Usage from before that would begin with a full bucket otherwise. TATs known by
-// news are none: the partition may live on with them, and a refund would be undone.
-func (r *Report[T]) floorKnown() {
+// floorKnown sets the TATs of the last replies as floors, for usage from before an instant
+// at which the partition had expired. It would begin with a full bucket otherwise. Because
+// the partition may live on, only TATs that had passed count: others would undo refunds.
+func (r *Report[T]) floorKnown(expired mono.Time) {
 	r.Floors = true
-	for i := range r.floors {
-		if r.floors[i] == 0 {
-			r.floors[i] = r.spans[i].Known
+	for i, s := range r.spans {
+		if r.floors[i] == 0 && max(s.Begin, s.Known) <= expired {
+			r.floors[i] = s.Known
 		}
 	}
 }
