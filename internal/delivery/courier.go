@@ -62,6 +62,8 @@ type Courier[T any] struct {
 	random     *rand.Rand
 	parts      []destination[T]
 	fleet      destination[T]
+	failsAt    mono.Time // instant of the fleet key's first call that failed; 0: none has, see Degraded
+	answersAt  mono.Time // instant of its first answer after a failed call
 	nextProbe  mono.Time
 	attempts   int // probes in a row in which everything failed
 	lastProbed int
@@ -142,6 +144,15 @@ func (c *Courier[T]) AnyUsable() bool {
 		}
 	}
 	return false
+}
+
+// Degraded reports whether calls on the fleet's key have failed for longer than some time.
+// They go on failing until they have succeeded for as long.
+func (c *Courier[T]) Degraded(now mono.Time, after time.Duration) bool {
+	if !c.fleet.failed && c.fleet.sentAt == 0 && now.Sub(c.answersAt) > after {
+		c.failsAt = 0
+	}
+	return c.failsAt != 0 && now.Sub(c.failsAt) > after
 }
 
 // Room returns the partition's report with room for one more record, or nil if all

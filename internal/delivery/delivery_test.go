@@ -419,3 +419,34 @@ func TestUsageFromBeforeAnExpiryHasFloors(t *testing.T) {
 	now = now.Add(time.Second)
 	require.Zero(t, reported(now).Records[0].Floor, "a TAT to come, which a refund may have lowered")
 }
+
+func TestDegradedUntilCallsSucceedForAsLong(t *testing.T) {
+	c := newCourier(t)
+	now := sec
+	call := func(d time.Duration, succeeds bool) bool {
+		now = now.Add(d)
+		b := c.Round(now, &exchange.FleetCall{})
+		if b.Empty() {
+			b = c.Probe(now, &exchange.FleetCall{})
+		}
+		require.NotNil(t, b.Fleet)
+		if b = answer(b, exchange.Applied, now); !succeeds {
+			b = fail(b)
+		}
+		c.Finish(b, now)
+		return c.Degraded(now, time.Second)
+	}
+	require.False(t, call(time.Hour, true))
+	require.False(t, call(time.Second, false), "one failure")
+	require.False(t, call(time.Second, false), "not for longer than a second")
+	require.True(t, call(time.Second, false))
+	for range 10 {
+		require.True(t, call(time.Second, true))
+		require.True(t, call(time.Second, true))
+		require.True(t, call(time.Second/2, false), "calls fail again")
+	}
+	require.True(t, call(time.Second, true))
+	require.True(t, call(time.Second, true))
+	require.False(t, call(time.Second/10, true), "for longer than a second all have succeeded")
+	require.False(t, call(time.Second, false))
+}

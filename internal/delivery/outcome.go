@@ -58,13 +58,20 @@ func (c *Courier[T]) Finish(b *Batch[T], now mono.Time) Results[T] {
 
 func (c *Courier[T]) finishFleet(call *exchange.FleetCall, now mono.Time, res *Results[T]) {
 	p := &c.fleet
+	sent := p.sentAt
 	p.sentAt = 0
 	if call.Err != nil {
+		if c.failsAt == 0 {
+			c.failsAt = sent
+		}
 		p.failed, c.wary = true, true
 		res.Failures, res.Err = res.Failures+1, call.Err
 		return
 	}
 	res.Fleet, res.Back = &call.Reply, p.failed
+	if p.failed {
+		c.answersAt = now
+	}
 	p.failed, p.okAt = false, now
 }
 

@@ -30,7 +30,8 @@ const (
 	flagFloors = 1
 	flagLeave  = 2
 
-	flagFleetLeave = 1
+	flagFleetLeave    = 1
+	flagFleetDegraded = 2
 
 	chunkReplyHead = 33
 	chunkReplyKey  = 16
@@ -109,7 +110,10 @@ func (r *Reply) Decode(s string, n int) error {
 func (f *FleetCall) Encode() []byte {
 	b := append(make([]byte, 0, 26), wireVersion, 0)
 	if f.Leave {
-		b[1] = flagFleetLeave
+		b[1] |= flagFleetLeave
+	}
+	if f.Degraded {
+		b[1] |= flagFleetDegraded
 	}
 	b = appendInts(b, micros(f.Silent), micros(f.Forget), micros(f.Remember), micros(f.Interval), micros(f.Age), min(max(f.Received, 0), MaxSeq))
 	b = f.Limit.appendTo(b)

@@ -107,6 +107,7 @@ type FleetCall struct {
 	Age      time.Duration // time since this process started
 	Limit    Limit         // limit of most of this process's keys; the zero Limit: none
 	Leave    bool          // true if this process leaves
+	Degraded bool          // true if most calls of this process fail: its last seen instant stays, up to Forget/2 ago
 	Announce []News        // at most MaxAnnounced
 	Received int64         // number of the last news received by this process; 0: none
 
@@ -118,7 +119,7 @@ type FleetCall struct {
 type FleetReply struct {
 	Now      int64         // clock of the fleet's hash, microseconds
 	Members  int           // processes seen within Forget and not left, this one included unless it leaves
-	Silent   int           // members not seen within Silent, found at most Silent/8 late
+	Silent   int           // other members not seen within Silent, found at most Silent/8 late
 	Newer    int           // members that are not silent, and started after the first silent one, at most Forget before it was last seen
 	Lost     int           // processes unseen for longer than Forget that never left, less their replacements by the rule of Newer
 	Fastest  time.Duration // shortest interval of a member

@@ -20,6 +20,8 @@ type memoryMember struct {
 	limit                 Limit
 }
 
+func (m *memoryMember) silent(now int64, c *FleetCall) bool { return now-m.at > micros(c.Silent) }
+
 type memoryNews struct {
 	News
 	tat int64
@@ -31,19 +33,26 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 	}
 	f.clock = f.clock.at(time)
 	now := f.clock.last
-	f.count(now, c)
+	own := memoryMember{now, micros(c.Interval), now - micros(c.Age), c.Limit.rounded()}
+	if before, ok := f.seen[c.Process]; ok && c.Degraded {
+		own.at = max(before.at, now-micros(c.Forget)/2)
+	}
+	f.count(now, c, own)
 	if c.Leave {
 		delete(f.seen, c.Process)
 	} else {
-		f.seen[c.Process] = memoryMember{now, micros(c.Interval), now - micros(c.Age), c.Limit.rounded()}
+		f.seen[c.Process] = own
 	}
 	c.Reply = FleetReply{
 		Now: now, Members: int(f.members), Silent: int(f.silent), Newer: int(f.newer), Lost: int(f.lost),
 		Fastest: fromMicros(f.fastest), Slowest: fromMicros(f.slowest),
 	}
-	if own := c.Limit.rounded(); own != (Limit{}) {
+	if !c.Leave && own.silent(now, c) {
+		c.Reply.Silent--
+	}
+	if own.limit != (Limit{}) {
 		for _, lim := range []Limit{f.least, f.largest} {
-			if lim != own && lim != (Limit{}) {
+			if lim != own.limit && lim != (Limit{}) {
 				c.Reply.Other = lim
 			}
 		}
@@ -99,30 +108,29 @@ func (f *memoryFleet) deliver(now int64, c *FleetCall) {
 	}
 }
 
-// count counts the members anew, unless the last count still holds.
-func (f *memoryFleet) count(now int64, c *FleetCall) {
-	silent, forget, own := micros(c.Silent), micros(c.Forget), micros(c.Interval)
-	lim := c.Limit.rounded()
-	mine, ok := f.seen[c.Process]
-	back := !ok || now-mine.at > min(forget, silent) || mine.interval != own || mine.limit != lim
+// count counts the members anew, unless the last count still holds. own is the caller.
+func (f *memoryFleet) count(now int64, c *FleetCall, own memoryMember) {
+	silent, forget, lim := micros(c.Silent), micros(c.Forget), own.limit
+	before, ok := f.seen[c.Process]
+	back := !ok || now-before.at > min(forget, silent) || before.interval != own.interval || before.limit != lim
 	if !back && !c.Leave && now-f.counted < silent/8 {
 		return
 	}
-	f.counted, f.members, f.silent, f.newer, f.lost, f.fastest, f.slowest = now, 0, 0, 0, 0, own, own
+	f.counted, f.members, f.silent, f.newer, f.lost, f.fastest, f.slowest = now, 0, 0, 0, 0, own.interval, own.interval
 	f.least, f.largest = lim, lim
-	silents, gone, live := departed{MaxTime, now}, departed{MaxTime, now}, []int64{now - micros(c.Age)}
+	silents, gone, live := departed{MaxTime, now}, departed{MaxTime, now}, []int64(nil)
 	for id, m := range f.seen {
 		switch {
 		case id == c.Process:
 			continue
-		case m.at < now-max(forget, micros(c.Remember)), now-m.at > silent && m.at-m.started < briefly:
+		case m.at < now-max(forget, micros(c.Remember)), m.silent(now, c) && m.at-m.started < briefly:
 			delete(f.seen, id)
 			continue
 		case m.at < now-forget:
 			f.lost++
 			gone.add(m)
 			continue
-		case now-m.at > silent:
+		case m.silent(now, c):
 			f.silent++
 			silents.add(m)
 		default:
@@ -141,6 +149,12 @@ func (f *memoryFleet) count(now int64, c *FleetCall) {
 	}
 	if !c.Leave {
 		f.members++
+	}
+	if !own.silent(now, c) {
+		live = append(live, own.started)
+	} else if !c.Leave {
+		f.silent++
+		silents.add(own)
 	}
 	f.newer, f.lost = silents.replaced(live, forget), max(0, f.lost-gone.replaced(live, forget))
 }

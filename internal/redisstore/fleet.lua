@@ -2,7 +2,8 @@
 -- KEYS[1] the hash; ARGV[1] the process; ARGV[2] the request.
 --
 -- Fields of the hash, numbers 8 bytes each:
---   \0p<process>  last seen, interval of its rounds, when it started, limit (as in a state)
+--   \0p<process>  last seen, interval of its rounds, when it started, limit (as in a state);
+--                 a process that is degraded does not count as seen, and stays a member
 --   \0m           expiry (ms of TIME), clock when last written, offset of the clock;
 --                 when members were last counted, how many, how many of them silent,
 --                 how many newer, how many lost, longest and shortest interval; number of the latest news;
@@ -24,7 +25,7 @@ if version ~= 2 then
   return redis.error_reply('ERR limiter: unknown request version ' .. tostring(version))
 end
 local _, flags, silent, forget, remember, interval, age, heard, limit, at = unpacked('<BBi8i8i8i8i8i8c8', request)
-local leave = flags % 2 == 1
+local leave, degraded = flags % 2 == 1, flags % 4 >= 2
 
 -- News on a page, pages kept, and pages read in one call at most. A page is read and
 -- sent as it is: Redis spends its time on pages, not on news. LONGEST is its length at
@@ -59,6 +60,12 @@ local function smaller(one, other)
   return full < otherFull or full == otherFull and burst < otherBurst
 end
 
+-- When this process was last seen, with this call, and whether it counts as silent.
+local mine, mineEvery, _, mineLimit = seen(stored[1])
+local present = now
+if degraded and mine then present = max(mine, now - math.floor(forget / 2)) end
+local hushed = now - present > silent
+
 -- count reads every member except this one, in time linear in the fleet. It runs
 -- when a process comes, comes back or leaves, and eight times in the time after which
 -- a process is silent. Between them a call costs the same for any fleet; thousands
@@ -66,7 +73,7 @@ end
 local function count()
   local others, quiet, gone, longest, shortest = 0, 0, 0, interval, interval
   local over, known, cursor = {}, {}, '0'
-  local live = { now - age }
+  local live = {}
   local low, high = limit, limit
   -- Of the silent and of the lost: when the first started, and when the first was last seen.
   local silents, lost = { HUGE, now }, { HUGE, now }
@@ -113,11 +120,16 @@ local function count()
       end
     end
   until cursor == '0'
+  if not hushed then
+    live[#live + 1] = now - age
+  elseif not leave then
+    quiet = quiet + 1
+    add(silents, now - age, present)
+  end
   return over, others, quiet, replaced(silents), max(0, gone - replaced(lost)), longest, shortest, low, high
 end
 
 local over = {}
-local mine, mineEvery, _, mineLimit = seen(stored[1])
 local stale = counted > now or now - counted >= math.floor(silent / 8)
 if stale or leave or not mine or now - mine > min(forget, silent) or mineEvery ~= interval or mineLimit ~= limit then
   over, members, mute, newer, lost, slowest, fastest, least, largest = count()
@@ -129,7 +141,7 @@ local writes = { meta, '' }
 if leave then
   over[#over + 1] = own
 else
-  writes[3], writes[4] = own, pack('<i8i8i8c8', now, interval, now - age, limit)
+  writes[3], writes[4] = own, pack('<i8i8i8c8', present, interval, now - age, limit)
 end
 
 local function pageOf(number)
@@ -199,6 +211,7 @@ redis.call('HSET', key, unpack(writes))
 drop(key, over)
 if renew then redis.call('PEXPIREAT', key, decimal(expire)) end
 
+if hushed and not leave then mute = mute - 1 end
 local other = UNKNOWN
 if limit ~= UNKNOWN then other = largest ~= limit and largest or least ~= limit and least or UNKNOWN end
 return pack('<Bi8i8i8i8i8i8i8i8i8i8c8', 0, now, members, mute, newer, lost, slowest, fastest, latest, heard, upto, other) .. table.concat(news)

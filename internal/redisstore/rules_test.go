@@ -470,6 +470,20 @@ func TestFleet(t *testing.T) {
 		require.Equal(t, 2, at(time.Second/8, 1, old).Members, "a process that has lived briefly is gone when it is silent")
 		w.wipe()
 
+		degraded := func(f *exchange.FleetCall) { f.Degraded = true }
+		require.Equal(t, reply(1, 0, 0), at(0, 1, degraded), "a member from its first call on")
+		require.Equal(t, reply(2, 0, 0), at(0, 2))
+		for range 10 {
+			require.Equal(t, reply(2, 1, 0), at(10*time.Second, 1, degraded), "of the others one is silent")
+			require.Equal(t, reply(2, 1, 0), at(0, 2), "calls of a degraded process keep it a member, and silent")
+			require.Equal(t, reply(2, 0, 0), at(0, 1, degraded), "it is not silent for itself")
+		}
+		require.Equal(t, reply(1, 0, 1), at(31*time.Second, 2), "gone after half of the time")
+		require.Equal(t, reply(2, 0, 0), at(0, 1))
+		require.Equal(t, reply(2, 0, 0), at(0, 2))
+		require.Equal(t, reply(1, 0, 0), at(0, 1, degraded, leave))
+		w.wipe()
+
 		require.Equal(t, reply(1, 0, 0), at(0, 1))
 		mixed := reply(2, 0, 0)
 		mixed.Slowest = 2 * time.Second

@@ -143,6 +143,7 @@ func (s *Schedule) Fleet(t *rapid.T) exchange.FleetCall {
 		Age:      duration.Draw(t, "age"),
 		Limit:    limits.Draw(t, "own limit"),
 		Leave:    rapid.IntRange(0, 5).Draw(t, "leave") == 0,
+		Degraded: rapid.IntRange(0, 2).Draw(t, "degraded") == 0,
 		Received: rapid.SampledFrom([]int64{0, 1, 3, 16, 70, 300, 600, -1, math.MaxInt64}).Draw(t, "heard"),
 	}
 	for range rapid.SampledFrom([]int{0, 0, 1, 2, newsPage - 1, exchange.MaxAnnounced}).Draw(t, "news") {
