@@ -130,8 +130,8 @@ func (a *Account) slowMean(mean, value float64, span time.Duration, now mono.Tim
 //	max(mean, least, min((N − 1)·own mean, most))
 //
 // If the bucket is full, all together request at most 0.9·r by that, so that it does not
-// count as contended.
-func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sent int64, now mono.Time, p *Params) {
+// count as contended. It returns the mean of D_o since the last reply, or D_o.
+func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sent int64, now mono.Time, p *Params) float64 {
 	if a.mirrorAt != 0 {
 		a.mirror = float32(demand.Decay(float64(a.mirror), time.Duration(clock-a.mirrorAt)*time.Microsecond, p.Tau))
 	}
@@ -146,9 +146,9 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sen
 	switch {
 	case a.RepliedAt == 0:
 		a.MeanOthers = float32(a.Others)
-		return
+		return a.Others
 	case span <= 0:
-		return
+		return a.Others
 	}
 	mean := demand.MeanBetween(before, a.Others, span, p.Tau)
 	if b.Mode == bucket.Stale || now < a.RelearnUntil {
@@ -167,6 +167,7 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sen
 		}
 	}
 	a.MeanOthers = float32(a.slowMean(float64(a.MeanOthers), mean, span, now, p))
+	return mean
 }
 
 // chargedOf returns bounds of the others' mean demand in the time t since the last reply,

@@ -26,9 +26,9 @@ func (a *Account) ApplyReply(b *bucket.Bucket, st exchange.KeyState, clock int64
 	if a.Is(FloorDue) {
 		tat = max(tat, a.TAT) // Redis has lost the TAT that the next report restores
 	}
-	a.learnDemand(b, tat, st.Demand, clock, rec.Attempts, now, p)
+	others := a.learnDemand(b, tat, st.Demand, clock, rec.Attempts, now, p)
 	a.InFlight, a.TAT, a.RepliedTAT = 0, tat, tat
-	a.observeSilence(now, p)
+	a.observeSilence(others, now, p)
 	a.RepliedAt, a.ownAtReply, a.meanOwnAtReply, a.attemptsSinceReply = now, a.demandAtReport, a.meanOwn, 0
 	if b.Mode == bucket.Stale {
 		a.relearn(now, p)

@@ -9,16 +9,22 @@ import (
 
 const silencePart = 0.125 // mean demand, as a part of the rate, up to which a Short form may forget a silence
 
-// observeSilence remembers the fleet's demand while processes are silent.
-func (a *Account) observeSilence(now mono.Time, p *Params) {
+// observeSilence remembers the fleet's demand while processes are silent. others is the
+// mean demand of the others since the last reply. Because replies follow requests, d and
+// D_o at their instants would be too high.
+func (a *Account) observeSilence(others float64, now mono.Time, p *Params) {
 	lost := p.lost / (p.Fleet + p.lost)
 	if p.SilentAt == 0 {
 		a.Silence.End(lost)
 		return
 	}
+	total := float64(a.demandAtReport) + float64(a.Queued) + a.Others
+	if span := now.Sub(a.RepliedAt); span > 0 && a.Silence.Then != 0 {
+		total = a.ownSinceReply(span, now, p) + others
+	}
 	a.Silence.Observe(outage.Observation{
 		Mean:    float64(a.meanOwn) + float64(a.MeanOthers),
-		Now:     a.smoothedOwn(float64(a.demandAtReport)+float64(a.Queued), p) + a.Others,
+		Now:     total,
 		Request: a.Request(), Age: now.Sub(a.ResidentSince), Since: now.Sub(a.RepliedAt),
 		Tau: p.Tau, SilentAfter: p.Silence, Lost: lost,
 	}, a.RepliedAt < p.SilentAt)

@@ -465,6 +465,30 @@ func deploys() (list []Scenario) {
 	add("1 of 4 crashes, its traffic moves", 4, Steady(900), lives(nil, gone), crash, start+65*sec, minute, figures(0.95)...)
 	add("1 of 4 crashes, its traffic ends", 4, Stepped(900, 675, start, time.Hour), lives(nil, gone), crash, start+65*sec, minute, figures(0.75)...)
 	first4 := func(process int, _ time.Duration) float64 { return float64(b2u(process < 4)) }
+	for _, tc := range []struct {
+		lim  limiter.Limit
+		gone int
+	}{{perSecond(1, 10), 1}, {perSecond(1, 10), 3}, {limiter.Per(60, time.Minute), 3}, {perSecond(10, 10), 3}} {
+		const crash = 2 * time.Minute // the burst is used up before
+		went := map[int]time.Duration{}
+		for i := range tc.gone {
+			went[i] = crash
+		}
+		list = append(list, Scenario{
+			Name: fmt.Sprintf("%d of 4 crash, their traffic moves, %s", tc.gone, label(tc.lim)), N: 4, Lim: tc.lim, Cfg: limiter.Config{Processes: 4},
+			Load: Load{
+				Dur: crash + 65*sec, Warm: 5 * sec, Total: Steady(3 * float64(tc.lim.Rate)), Weight: lives(nil, went),
+				Phases: []Phase{{"first 5 s", crash, crash + 5*sec}, {"then, for a minute", crash + 5*sec, crash + 65*sec}},
+			},
+			During: func(f *Fleet) (list []Event) {
+				for _, m := range f.Members[:tc.gone] {
+					list = append(list, Event{crash, m.Kill})
+				}
+				return list
+			},
+			Figures: figures(0.85),
+		})
+	}
 	add("an idle process is started and killed every second", 4, Steady(1000), first4, func(f *Fleet) (list []Event) {
 		for at := start; at < start+60*sec; at += sec {
 			list = append(list, Event{at, func() { f.Join(cfg) }}, Event{at + 900*time.Millisecond, func() { f.Members[len(f.Members)-1].Kill() }})
@@ -473,7 +497,7 @@ func deploys() (list []Scenario) {
 	}, start+125*sec, []Phase{{"meanwhile", start + 5*sec, start + 60*sec}, {"the minute after", start + 65*sec, start + 125*sec}},
 		part("meanwhile").within(0.95, 1.05), part("the minute after").within(0.95, 1.05), mostIn("meanwhile", sec), mostIn("meanwhile", 10*sec), denialIn("meanwhile"))
 	for i := range list {
-		list[i].Fast = list[i].Name == "4 replaced one by one every 5 s, closed"
+		list[i].Fast = list[i].Name == "4 replaced one by one every 5 s, closed" || list[i].Lim == perSecond(1, 10)
 	}
 	return append(list, otherIntervals(), oneDecisionEach())
 }
@@ -553,6 +577,24 @@ func brownouts() (list []Scenario) {
 			}
 			return list
 		}
+	}
+	for _, tc := range []struct {
+		n, some        int
+		request, reply float64 // probability that it is lost
+	}{{4, 1, 0, 0.8}, {4, 2, 0, 0.8}, {4, 2, 0.8, 0}, {4, 3, 0, 0.8}, {4, 4, 0, 0.8}, {10, 5, 0, 0.8}, {4, 2, 0, 0.5}} {
+		what, part := "replies", tc.reply
+		if tc.request > 0 {
+			what, part = "requests", tc.request
+		}
+		lossy := func(request, reply float64) func(*Fleet) {
+			return func(f *Fleet) {
+				for _, m := range f.Members[:tc.some] {
+					m.Path.LoseRequest, m.Path.LoseReply = request, reply
+				}
+			}
+		}
+		add(fmt.Sprintf("N=%d 3 r, %d lose %g %% of their %s for 2 min", tc.n, tc.some, 100*part, what), tc.n, 3, 2*time.Minute, lossy(tc.request, tc.reply), lossy(0, 0), 0.95)
+		list[len(list)-1].Fast = tc.n == 4 && tc.some == 2 && tc.reply == 0.8
 	}
 	return list
 }

@@ -39,14 +39,15 @@ const IdlePart = 0.25
 const Renewal = time.Second
 
 const (
-	driftTau   = 60 * time.Second // time constant with which an outage lifts a small share
-	saveMost   = 5                // tokens, the most that a share saves up beyond a request
-	saveFor    = time.Second / 2  // refill that a share saves up at most, so that all shares together save up r/2
-	silentSpan = 5 * time.Second  // longest time over which the demand since a silence is smoothed
-	silentTaus = 3                // shortest such time, in τ, as far as silentSpan allows
-	silentMany = 64               // requests that such a time should have
-	chanceMost = 0.15             // largest part of a demand that may be missing by chance
-	deviations = 2                // standard deviations of the number of requests that may be missing by chance
+	driftTau    = 60 * time.Second // time constant with which an outage lifts a small share
+	saveMost    = 5                // tokens, the most that a share saves up beyond a request
+	saveFor     = time.Second / 2  // refill that a share saves up at most, so that all shares together save up r/2
+	silentSpan  = 20 * time.Second // longest time over which the demand since a silence is smoothed
+	silentYoung = 5 * time.Second  // age of a mean up to which it is not corrected
+	silentTaus  = 3                // shortest such time, in τ, as far as silentSpan allows
+	silentMany  = 64               // requests that such a time should have
+	chanceMost  = 0.15             // largest part of a demand that may be missing by chance
+	deviations  = 2                // standard deviations of the number of requests that may be missing by chance
 )
 
 // Rules are a set of rules. A simulation can do without some, to show their worth.
@@ -115,7 +116,7 @@ type Silence struct {
 
 // Observation is the fleet's demand for a key at a reply.
 type Observation struct {
-	Mean, Now   float64       // mean and present demand, tokens per second
+	Mean, Now   float64       // mean demand, and that since the reply before, tokens per second
 	Request     float64       // tokens of a request
 	Age         time.Duration // age of the mean
 	Since       time.Duration // time since the reply before
@@ -127,14 +128,15 @@ type Observation struct {
 // Observe takes in a reply while some processes are silent. At the first such reply Then
 // is the mean and Now the present demand, both corrected for the time before the silence
 // was known. Because of that time the mean lacks some of the silent ones' demand, and the
-// shared count still has some. At a later reply Now is smoothed over [Silence.span], and
-// Then rises with it, up to the mean. renew is true if the processes that were silent
-// first are gone: their demand is lost, and the memory begins again.
+// shared count still has some. At a later reply Now is the demand since the reply before,
+// smoothed over [Silence.span], and Then rises with it, up to the mean. renew is true if
+// the processes that were silent first are gone: their demand is lost, and the memory
+// begins again.
 func (s *Silence) Observe(d Observation, renew bool) {
 	switch {
 	case s.Then == 0:
 		mean := d.Mean
-		if t := max(d.Tau, demand.SlowTau); d.Age > silentSpan { // a younger mean is too young to correct
+		if t := max(d.Tau, demand.SlowTau); d.Age > silentYoung { // a younger mean is too young to correct
 			gone := demand.Risen(d.SilentAfter, t) / demand.Risen(d.Age, t)
 			mean += max(0, mean-d.Now) * gone / (1 - gone)
 		}
@@ -193,7 +195,7 @@ func (s *Silence) Scale(least, request float64, tau time.Duration) float64 {
 
 // span returns the time over which Now is smoothed:
 //
-//	max(τ, min(5 s, max(3·τ, 64·c/Then)))
+//	max(τ, min(20 s, max(3·τ, 64·c/Then)))
 //
 // c is the cost of a request in tokens.
 func (s *Silence) span(request float64, tau time.Duration) time.Duration {
