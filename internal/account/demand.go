@@ -122,15 +122,8 @@ func (a *Account) slowMean(mean, value float64, span time.Duration, now mono.Tim
 // D̄_o moves by the mean of D_o since the last reply. While the shared count is not
 // complete again, after an outage or a loss, D̄_o may rise and not fall.
 //
-// Because the shared count knows only the end of a span of more than 2·τ, the charges
-// bound that mean ([Account.chargedOf]). A mean above most becomes least: processes that
-// all request at the same instants would see nothing but those. Of a lazy key the others
-// are taken to request as much as this process, as far as the charges allow:
-//
-//	max(mean, least, min((N − 1)·own mean, most))
-//
-// If the bucket is full, all together request at most 0.9·r by that, so that it does not
-// count as contended. It returns the mean of D_o since the last reply, or D_o.
+// Over a span of more than τ the charges bound that mean ([Account.meanWithin]). It is
+// returned; for a first reply D_o is.
 func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sent int64, now mono.Time, p *Params) float64 {
 	if a.mirrorAt != 0 {
 		a.mirror = float32(demand.Decay(float64(a.mirror), time.Duration(clock-a.mirrorAt)*time.Microsecond, p.Tau))
@@ -153,21 +146,41 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sen
 	mean := demand.MeanBetween(before, a.Others, span, p.Tau)
 	if b.Mode == bucket.Stale || now < a.RelearnUntil {
 		mean = max(mean, float64(a.MeanOthers))
-	} else if span > 2*p.Tau {
-		most, least := a.chargedOf(b, tat, now, p)
-		if mean > most {
-			mean = least
-		}
-		if isLazy(b, p) && !math.IsInf(most, 1) {
-			own := a.ownSinceReply(span, now, p)
-			if tat <= now {
-				most = min(most, max(0, fullPart*b.Rate-own))
-			}
-			mean = max(mean, least, min((p.Fleet-1)*own, most))
-		}
+	} else if span > p.Tau {
+		mean = a.meanWithin(mean, b, tat, span, now, p)
 	}
 	a.MeanOthers = float32(a.slowMean(float64(a.MeanOthers), mean, span, now, p))
 	return mean
+}
+
+// meanWithin returns a mean of D_o over the span since the last reply within the bounds by
+// charges ([Account.chargedOf]). The shared count knows the end of a span, and little of
+// the time before. Processes that all request at the same instants would see nothing but
+// those. A mean above most becomes most, or least after more than 2·τ.
+//
+// Of a lazy key, after more than 2·τ, the others are taken to request as much as this
+// process, as far as the charges allow:
+//
+//	max(mean, least, min((N − 1)·own mean, most))
+//
+// If the bucket is full, all together request at most 0.9·r by that, so that it does not
+// count as contended.
+func (a *Account) meanWithin(mean float64, b *bucket.Bucket, tat mono.Time, span time.Duration, now mono.Time, p *Params) float64 {
+	most, least := a.chargedOf(b, tat, now, p)
+	if span <= 2*p.Tau {
+		return min(mean, most)
+	}
+	if mean > most {
+		mean = least
+	}
+	if !isLazy(b, p) || math.IsInf(most, 1) {
+		return mean
+	}
+	own := a.ownSinceReply(span, now, p)
+	if tat <= now {
+		most = min(most, max(0, fullPart*b.Rate-own))
+	}
+	return max(mean, least, min((p.Fleet-1)*own, most))
 }
 
 // chargedOf returns bounds of the others' mean demand in the time t since the last reply,

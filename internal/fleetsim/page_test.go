@@ -78,12 +78,11 @@ bucket; every figure is from the tables above unless another page is named.
   half of ten cut off that is {{Part of the fleet cut off | N=10 cut off: half, 3 r | then}}. Demand that doubles in the first minute, or a
   key first used in it, looks like traffic that moved, and is admitted as well. Usage
   reported after more than 7 s makes no debt.
-- **Calls that fail for a part of the fleet, kills at slow limits, ticks in outages**
-  are further off than they should be: see
-  [open faults](design-notes.md#open-faults).
+- **Ticks and Resets in outages, and parts of the fleet cut off from slow limits**, are
+  further off than they should be: see [open faults](design-notes.md#open-faults).
 - **Sticky loads in an outage.** Of a key far from its limit processes know too little
   of each other. One that had all of it keeps its demand, but at least 1/N and not
-  the whole limit.
+  the whole limit: if its demand grows, 0.5 to 0.9 of the limit.
 - **Slow keys at high demand.** A hundred processes meet a key of 5 per minute at 1000/s
   before news can travel: {{Slow keys, clients spread over the fleet | N=100 5/min, round robin, 1000/s | first minute}} in the first minute, {{Slow keys, clients spread over the fleet | N=100 5/min, round robin, 1000/s | ten minutes}} over ten.
 - **Limits of a token in less than two rounds.** Ten processes at twice a limit of 1 per

@@ -274,6 +274,9 @@ func farFromLimit() (list []Scenario) {
 		add("0.5 r then 30 r"+w.name, 10, perSecond(10, 100), 2*time.Minute, 2*time.Minute, Stepped(5, 300, 121*sec, time.Hour), w.weight)
 		add("0.5 r then 2 r"+w.name, 4, limiter.Per(100, time.Minute), 2*time.Minute, 2*time.Minute, Stepped(100./120, 100./30, 121*sec, time.Hour), w.weight)
 	}
+	for _, lim := range []limiter.Limit{perSecond(10, 20), perSecond(5, 20), perSecond(100, 400)} {
+		add("0.5 r then 3 r", 10, lim, time.Minute, time.Minute, Stepped(0.5*float64(lim.Rate), 3*float64(lim.Rate), time.Minute, time.Hour), Equal)
+	}
 	add("20 r, a half of the burst spent", 10, limiter.Per(600, 10*time.Minute), 15*sec, 10*time.Minute, Steady(20), Equal)
 	add("5 r, two thirds of the burst spent", 4, limiter.Per(600, 10*time.Minute), 90*sec, 10*time.Minute, Steady(5), Equal)
 	add("6 r", 4, limiter.Per(100, time.Minute), time.Minute, 150*sec, Steady(10), Equal)

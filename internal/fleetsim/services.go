@@ -342,6 +342,8 @@ func clockTicks() (list []Scenario) {
 		{6, 11, limiter.Per(60, 10*sec), 2 * sec},
 		{6, 11, limiter.Per(60, 10*sec), sec},
 		{6, 100, limiter.Per(100, 10*sec), 10 * sec},
+		{5, 25, limiter.Per(100, sec), sec},
+		{5, 50, limiter.Per(100, sec), sec},
 	} {
 		from := 2 * tc.every
 		owed := float64(tc.n*tc.k - tc.lim.Burst)
