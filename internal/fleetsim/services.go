@@ -499,7 +499,7 @@ func deploys() (list []Scenario) {
 	}, start+125*sec, []Phase{{"meanwhile", start + 5*sec, start + 60*sec}, {"the minute after", start + 65*sec, start + 125*sec}},
 		part("meanwhile").within(0.95, 1.05), part("the minute after").within(0.95, 1.05), mostIn("meanwhile", sec), mostIn("meanwhile", 10*sec), denialIn("meanwhile"))
 	for i := range list {
-		list[i].Fast = list[i].Name == "4 replaced one by one every 5 s, closed" || list[i].Lim == perSecond(1, 10)
+		list[i].Fast = list[i].Name == "4 replaced one by one every 5 s, closed"
 	}
 	return append(list, otherIntervals(), oneDecisionEach())
 }
@@ -596,7 +596,6 @@ func brownouts() (list []Scenario) {
 			}
 		}
 		add(fmt.Sprintf("N=%d 3 r, %d lose %g %% of their %s for 2 min", tc.n, tc.some, 100*part, what), tc.n, 3, 2*time.Minute, lossy(tc.request, tc.reply), lossy(0, 0), 0.95)
-		list[len(list)-1].Fast = tc.n == 4 && tc.some == 2 && tc.reply == 0.8
 	}
 	return list
 }

@@ -66,7 +66,8 @@ func TestWorkersThatWaitKeepTheLimit(t *testing.T) {
 // TestTicksShareOneBucket: processes that all ask at the same instants of a clock share
 // one bucket from the third time on, and none goes without.
 func TestTicksShareOneBucket(t *testing.T) {
-	requireTargets(t, 2, 3,
+	requireTargets(t, 3, 4,
+		"5 × 25 every 1s, of 100 per 1s",
 		"6 × 11 every 10s, of 60 per 10s",
 		"2 × 40 every 10s, of 60 per 10s",
 		"6 × 100 every 10s, of 100 per 10s",
@@ -79,7 +80,8 @@ func TestTicksShareOneBucket(t *testing.T) {
 // TestDeploysCostNothing: processes that are replaced, or come and go, without Close take
 // nothing from the others beyond their own traffic.
 func TestDeploysCostNothing(t *testing.T) {
-	requireTargets(t, 1, 2,
+	requireTargets(t, 2, 3,
+		"3 of 4 crash, their traffic moves, 1/s b=10",
 		"all 4 replaced at once, killed, 3 r",
 		"1 of 4 crashes, its traffic moves",
 		"4 replaced, killed after 15s in which old and new each ask for 3 r",
@@ -89,12 +91,14 @@ func TestDeploysCostNothing(t *testing.T) {
 	)
 }
 
-// TestBrownoutKeepsTheLimit: while a part of the calls get through, late, and after it,
-// the fleet admits the limit, in every second.
+// TestBrownoutKeepsTheLimit: while a part of the calls get through, late, or those of a
+// part of the fleet, and after it, the fleet admits the limit, in every second.
 func TestBrownoutKeepsTheLimit(t *testing.T) {
-	requireTargets(t, 1, 2,
+	requireTargets(t, 1, 3,
 		"N=4 3 r, each packet late by 0 to 300ms for 20s",
+		"N=4 3 r, 2 lose 80 % of their replies for 2 min",
 		"N=4 3 r, Redis answers for 0.3 s of each second",
+		"N=4 3 r, 3 lose 80 % of their replies for 2 min",
 		"N=6 0.9 r, each packet late by 0 to 350ms for 22s",
 		"N=10 3 r, each packet late by 0 to 350ms for 45s",
 	)
