@@ -100,7 +100,8 @@
 // half minute. Of a key far from its limit it knows little of the others' demand, and
 // takes them to be like itself. A process that was idle gets a quarter of an equal share
 // within a minute. A process that has never reached Redis admits 1/Config.Processes of
-// each limit, and up to one request more. When Redis is back, usage is charged in full,
+// each limit, and up to one request more. Of a key that it has had for less than five
+// seconds it admits an equal share. When Redis is back, usage is charged in full,
 // though usage older than 7 seconds makes no debt. [Limiter.Status] and Config.OnChange
 // say how the limiter stands; docs/operating.md has the symptoms and the measures.
 //

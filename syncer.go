@@ -399,9 +399,8 @@ func (s *syncer) round(now mono.Time) {
 
 // fleetCall returns a call of the fleet's key.
 func (s *syncer) fleetCall(now mono.Time) *exchange.FleetCall {
-	rtt := s.local.params.Load().RTT
-	c := s.fleet.Call(s.process, rtt, now)
-	c.Received, c.Degraded = s.received, s.courier.Degraded(now, membership.SilentAfter(s.interval, rtt))
+	c := s.fleet.Call(s.process, s.local.params.Load().RTT, now)
+	c.Received, c.Degraded = s.received, s.courier.Degraded()
 	if lim := newBucket(*s.local.limit.Load(), now); lim.Shared() {
 		c.Limit = lim.ExchangeLimit()
 	}
@@ -548,7 +547,7 @@ func (s *syncer) heal(outcomes []outcome, now mono.Time) {
 	if len(lost) == 0 {
 		return
 	}
-	s.fleet.Regain(s.recount(s.local.params.Load().RTT), now)
+	s.fleet.Regain(s.relearn(), now)
 	s.local.heal(lost, now)
 	s.restoreNews(now)
 	s.nextRound = min(s.nextRound, max(now, s.healedAt.Add(s.interval))) // at once, except that a server which loses state all the time is healed once per T
@@ -707,7 +706,7 @@ func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now mono.Time) {
 	if back {
 		s.nextRound = now + mono.Time(s.random.Int64N(int64(p.Interval))) // not at the same time as all others
 	}
-	s.fleet.ApplyReply(&c.Reply, back, s.recount(p.RTT), p.RTT, now)
+	s.fleet.ApplyReply(&c.Reply, back, s.relearn(), p.RTT, now)
 	s.courier.Members = s.fleet.Members()
 	s.publishParams(p.RTT)
 	s.compareIntervals()
@@ -716,15 +715,10 @@ func (s *syncer) applyFleet(c *exchange.FleetCall, back bool, now mono.Time) {
 	s.nextRound = min(s.nextRound, now.Add(2*s.fleet.Interval())) // in case the interval was much longer
 }
 
-// relearn returns the time for which demand is learnt again, after a loss or an outage.
+// relearn returns the time for which demand and the size of the fleet are learnt again,
+// after a loss or an outage.
 func (s *syncer) relearn() time.Duration {
 	return account.RelearnTaus * demand.TauIntervals * s.interval
-}
-
-// recount returns the time for which the size of the fleet is learnt again likewise: until
-// those that return with this process are no longer silent.
-func (s *syncer) recount(rtt time.Duration) time.Duration {
-	return max(s.relearn(), membership.SilentAfter(s.interval, rtt)*3/2)
 }
 
 // publishParams stores the state of the fleet for decisions and grants.

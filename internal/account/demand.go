@@ -156,9 +156,10 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sen
 // meanWithin returns a mean of D_o over the span since the last reply within the bounds by
 // charges ([Account.chargedOf]). The shared count knows the end of a span, and little of
 // the time before. Processes that all request at the same instants would see nothing but
-// those. A mean above most becomes most, or least after more than 2·τ.
+// those. A mean above most becomes most, or least after more than 2·τ. After such a span
+// a mean below most is corrected by [waitedWeight] if requests may wait for over τ/2.
 //
-// Of a lazy key, after more than 2·τ, the others are taken to request as much as this
+// Of a lazy key it says nothing. The others are then taken to request as much as this
 // process, as far as the charges allow:
 //
 //	max(mean, least, min((N − 1)·own mean, most))
@@ -170,8 +171,11 @@ func (a *Account) meanWithin(mean float64, b *bucket.Bucket, tat mono.Time, span
 	if span <= 2*p.Tau {
 		return min(mean, most)
 	}
-	if mean > most {
+	switch lazy := LazyPeriod(b); {
+	case mean > most:
 		mean = least
+	case lazy > p.Tau/2 && !isLazy(b, p): // of a shorter one reports carry most attempts in full
+		mean = min(mean/waitedWeight(lazy, p), most)
 	}
 	if !isLazy(b, p) || math.IsInf(most, 1) {
 		return mean
@@ -181,6 +185,16 @@ func (a *Account) meanWithin(mean float64, b *bucket.Bucket, tat mono.Time, span
 		most = min(most, max(0, fullPart*b.Rate-own))
 	}
 	return max(mean, least, min((p.Fleet-1)*own, most))
+}
+
+// waitedWeight returns the mean weight, in the shared count, of requests that wait for
+// their report up to a lazy period of x times τ: the first one for all of it, later ones
+// evenly less. They are taken to be as many:
+//
+//	(exp(−x) + (1 − exp(−x))/x)/2
+func waitedWeight(lazy time.Duration, p *Params) float64 {
+	x := lazy.Seconds() / p.Tau.Seconds()
+	return (math.Exp(-x) + demand.Risen(lazy, p.Tau)/x) / 2
 }
 
 // chargedOf returns bounds of the others' mean demand in the time t since the last reply,

@@ -1,13 +1,18 @@
 package account
 
 import (
+	"time"
+
 	"github.com/seed-e56e777b/limiter/internal/bucket"
 	"github.com/seed-e56e777b/limiter/internal/demand"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/outage"
 )
 
-const silencePart = 0.125 // mean demand, as a part of the rate, up to which a Short form may forget a silence
+const (
+	silencePart = 0.125           // mean demand, as a part of the rate, up to which a Short form may forget a silence
+	unseenLeast = 5 * time.Second // least age of a key at which its others are seen
+)
 
 // observeSilence remembers the fleet's demand while processes are silent. others is the
 // mean demand of the others since the last reply. Because replies follow requests, d and
@@ -131,10 +136,15 @@ func (a *Account) outageShare(b *bucket.Bucket, since mono.Time, p *Params) floa
 	return share + (1/p.Fleet-share)*a.stoppedConfidence(b, since, p)
 }
 
-// unseen reports whether the key is lazy, and so new that no reply shows how much the
-// others request: they have not all reported twice.
+// unseen reports whether the key is so new that replies don't show how much the others
+// request: for max(5 s, 3·τ), and of a lazy key for three lazy periods. The time is that of
+// a Redis which is late or drops calls from the start.
 func (a *Account) unseen(b *bucket.Bucket, since mono.Time, p *Params) bool {
-	return isLazy(b, p) && since.Sub(a.ResidentSince) <= 3*LazyPeriod(b)
+	young := max(unseenLeast, RelearnTaus*p.Tau)
+	if isLazy(b, p) {
+		young = max(young, 3*LazyPeriod(b))
+	}
+	return since.Sub(a.ResidentSince) <= young
 }
 
 // newsWouldArrive reports whether news of the key would arrive if the others used it up:

@@ -21,9 +21,9 @@ func LazyPeriod(b *bucket.Bucket) time.Duration {
 	return min(LazyMost, mono.Seconds(b.Burst/(alarmPart*b.Rate)))
 }
 
-// isLazy reports whether requests for a key far from its limit wait so long for their
-// report, over τ/2, that the shared count lacks much of the demand.
-func isLazy(b *bucket.Bucket, p *Params) bool { return LazyPeriod(b) > p.Tau/2 }
+// isLazy reports whether reports of a key far from its limit are too far apart for the
+// shared count to show the demand between them.
+func isLazy(b *bucket.Bucket, p *Params) bool { return LazyPeriod(b) > 2*p.Tau }
 
 // LazyDue returns the instant at which a key far from its limit is to be exchanged. It
 // goes by the first unreported usage, or by the last report if that is later.

@@ -22,6 +22,9 @@ const (
 	jitter       = 0.2            // of the back-off, so that a fleet does not return at once
 	keepAlive    = time.Minute    // interval of reports on a lane without traffic, so that it detects a loss
 	forget       = 23 * time.Hour // age of a report that is given up: Redis forgets numbers after 24 h
+	failWeight   = 1. / 6         // weight of the newest batch in the mean of failing calls
+	failsMost    = 0.6            // mean above which a process is degraded,
+	failsLeast   = 0.4            // and below which it no longer is
 	skew         = time.Second    // lead of a Redis clock, over this process's, that shows a loss of state
 )
 
@@ -62,13 +65,13 @@ type Courier[T any] struct {
 	random     *rand.Rand
 	parts      []destination[T]
 	fleet      destination[T]
-	failsAt    mono.Time // instant of the fleet key's first call that failed; 0: none has, see Degraded
-	answersAt  mono.Time // instant of its first answer after a failed call
 	nextProbe  mono.Time
 	attempts   int // probes in a row in which everything failed
 	lastProbed int
-	wary       bool // true if a call on the fleet's key has failed
-	checkAll   bool // true if all lanes report in the next round
+	failing    float64 // running mean of the part of calls that fail
+	degraded   bool    // see Degraded
+	wary       bool    // true if a call on the fleet's key has failed
+	checkAll   bool    // true if all lanes report in the next round
 
 	Members float64 // processes of the fleet, which share the calls for sweeps
 }
@@ -146,14 +149,9 @@ func (c *Courier[T]) AnyUsable() bool {
 	return false
 }
 
-// Degraded reports whether calls on the fleet's key have failed for longer than some time.
-// They go on failing until they have succeeded for as long.
-func (c *Courier[T]) Degraded(now mono.Time, after time.Duration) bool {
-	if !c.fleet.failed && c.fleet.sentAt == 0 && now.Sub(c.answersAt) > after {
-		c.failsAt = 0
-	}
-	return c.failsAt != 0 && now.Sub(c.failsAt) > after
-}
+// Degraded reports whether most calls fail: over 60 % of the last ones, and from then on
+// over 40 %.
+func (c *Courier[T]) Degraded() bool { return c.degraded }
 
 // Room returns the partition's report with room for one more record, or nil if all
 // its lanes are in use.

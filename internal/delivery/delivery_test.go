@@ -420,33 +420,39 @@ func TestUsageFromBeforeAnExpiryHasFloors(t *testing.T) {
 	require.Zero(t, reported(now).Records[0].Floor, "a TAT to come, which a refund may have lowered")
 }
 
-func TestDegradedUntilCallsSucceedForAsLong(t *testing.T) {
+func TestDegradedWhileMostCallsFail(t *testing.T) {
 	c := newCourier(t)
 	now := sec
-	call := func(d time.Duration, succeeds bool) bool {
-		now = now.Add(d)
+	call := func(succeeds bool) bool {
+		now += sec
 		b := c.Round(now, &exchange.FleetCall{})
 		if b.Empty() {
 			b = c.Probe(now, &exchange.FleetCall{})
 		}
 		require.NotNil(t, b.Fleet)
-		if b = answer(b, exchange.Applied, now); !succeeds {
-			b = fail(b)
+		answer(b, exchange.Applied, now)
+		if !succeeds {
+			fail(b)
 		}
 		c.Finish(b, now)
-		return c.Degraded(now, time.Second)
+		return c.Degraded()
 	}
-	require.False(t, call(time.Hour, true))
-	require.False(t, call(time.Second, false), "one failure")
-	require.False(t, call(time.Second, false), "not for longer than a second")
-	require.True(t, call(time.Second, false))
-	for range 10 {
-		require.True(t, call(time.Second, true))
-		require.True(t, call(time.Second, true))
-		require.True(t, call(time.Second/2, false), "calls fail again")
+	changes := func(calls int, succeeds func(i int) bool) (n int) {
+		before := c.Degraded()
+		for i := range calls {
+			if is := call(succeeds(i)); is != before {
+				before = is
+				n++
+			}
+		}
+		return n
 	}
-	require.True(t, call(time.Second, true))
-	require.True(t, call(time.Second, true))
-	require.False(t, call(time.Second/10, true), "for longer than a second all have succeeded")
-	require.False(t, call(time.Second, false))
+	require.Zero(t, changes(100, func(i int) bool { return i%10 != 0 }), "a tenth fails")
+	require.Zero(t, changes(100, func(i int) bool { return i%3 != 0 }), "a third fails")
+	require.False(t, c.Degraded())
+	require.Equal(t, 1, changes(100, func(i int) bool { return i%5 == 0 }), "most fail")
+	require.True(t, c.Degraded())
+	require.Zero(t, changes(100, func(i int) bool { return i%2 == 0 }), "half of them fail")
+	require.Equal(t, 1, changes(10, func(int) bool { return true }), "all succeed again")
+	require.False(t, c.Degraded())
 }

@@ -53,25 +53,25 @@ func (c *Courier[T]) Finish(b *Batch[T], now mono.Time) Results[T] {
 		c.finishFleet(b.Fleet, now, &res)
 	}
 	c.schedule(b, res.Failures, now)
+	c.observeFailures(float64(res.Failures) / float64(max(1, len(b.lanes)+calls(b.Fleet))))
 	return res
+}
+
+// observeFailures takes the part of a batch's calls that failed into their mean.
+func (c *Courier[T]) observeFailures(part float64) {
+	c.failing += failWeight * (part - c.failing)
+	c.degraded = c.failing > failsMost || c.degraded && c.failing > failsLeast
 }
 
 func (c *Courier[T]) finishFleet(call *exchange.FleetCall, now mono.Time, res *Results[T]) {
 	p := &c.fleet
-	sent := p.sentAt
 	p.sentAt = 0
 	if call.Err != nil {
-		if c.failsAt == 0 {
-			c.failsAt = sent
-		}
 		p.failed, c.wary = true, true
 		res.Failures, res.Err = res.Failures+1, call.Err
 		return
 	}
 	res.Fleet, res.Back = &call.Reply, p.failed
-	if p.failed {
-		c.answersAt = now
-	}
 	p.failed, p.okAt = false, now
 }
 

@@ -107,7 +107,7 @@ type FleetCall struct {
 	Age      time.Duration // time since this process started
 	Limit    Limit         // limit of most of this process's keys; the zero Limit: none
 	Leave    bool          // true if this process leaves
-	Degraded bool          // true if most calls of this process fail: its last seen instant stays, up to Forget/2 ago
+	Degraded bool          // true if most calls of this process fail: it counts as last seen before, up to Forget/2 ago
 	Announce []News        // at most MaxAnnounced
 	Received int64         // number of the last news received by this process; 0: none
 

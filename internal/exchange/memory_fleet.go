@@ -34,7 +34,7 @@ func (f *memoryFleet) call(time int64, c *FleetCall) {
 	f.clock = f.clock.at(time)
 	now := f.clock.last
 	own := memoryMember{now, micros(c.Interval), now - micros(c.Age), c.Limit.rounded()}
-	if before, ok := f.seen[c.Process]; ok && c.Degraded {
+	if before, ok := f.seen[c.Process]; ok && c.Degraded && before.at >= now-max(micros(c.Forget), micros(c.Remember)) {
 		own.at = max(before.at, now-micros(c.Forget)/2)
 	}
 	f.count(now, c, own)

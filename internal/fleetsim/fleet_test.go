@@ -153,6 +153,22 @@ func rise(at time.Duration) float64 {
 	return 500
 }
 
+// TestFleetThatLosesRedisAtItsStart: processes that lose a late Redis before they have told
+// each other much have equal shares.
+func TestFleetThatLosesRedisAtItsStart(t *testing.T) {
+	for _, late := range []time.Duration{0, 100 * time.Millisecond, 300 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			f := NewOn(t, 5, limiter.Config{Limit: busy, Processes: 5}, tuned, 1)
+			defer f.Close()
+			f.Late.Store(int64(late))
+			y := f.Run(busy, Load{Seed: 1, Dur: 12 * sec, Total: Steady(3000), Weight: Skewed, At: withoutRedis(f, sec, 12*sec)})
+			if over := y.Over(2*sec, 12*sec); math.Abs(over) > 0.05 {
+				t.Errorf("packets late by up to %v: admitted %+.2f %% against one central bucket", late, 100*over)
+			}
+		})
+	}
+}
+
 // TestPartOfTheFleetCutOff: those cut off keep their shares, and the others
 // leave them room.
 func TestPartOfTheFleetCutOff(t *testing.T) {

@@ -35,6 +35,7 @@ type Fleet struct {
 	lost     float64
 	scale    float64
 	silentAt mono.Time     // instant since which members have been silent, renewed when those are gone; 0: none is
+	most     float64       // largest number of members since then
 	longest  time.Duration // longest interval at present, see stretchGrowth
 	calls    float64       // running mean of the calls in a round
 	started  mono.Time     // instant at which this process started
@@ -62,7 +63,8 @@ func (f *Fleet) Scale() float64 { return f.scale }
 func (f *Fleet) Lost() float64 { return f.lost }
 
 // SilentAt returns an instant since which some process has been silent, or 0 if none
-// is. It returns a later one once the processes that were silent then are gone.
+// is. It returns a later one once processes that were silent then are gone. A degraded
+// process may be silent for longer.
 func (f *Fleet) SilentAt() mono.Time { return f.silentAt }
 
 // Silent returns the number of silent processes, by the last reply.
@@ -140,9 +142,10 @@ func (f *Fleet) ApplyReply(r *exchange.FleetReply, back bool, hold time.Duration
 	switch {
 	case r.Silent == 0:
 		f.silentAt = 0
-	case f.silentAt == 0 || now.Sub(f.silentAt) > f.forget(rtt):
-		f.silentAt = now
+	case f.silentAt == 0, now.Sub(f.silentAt) > f.forget(rtt) && n < f.most:
+		f.silentAt, f.most = now, n
 	}
+	f.most = max(f.most, n)
 }
 
 // Regain keeps the fleet from shrinking for hold, because Redis has lost its members.

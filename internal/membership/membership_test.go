@@ -101,16 +101,20 @@ func TestHangIsFollowedByAHold(t *testing.T) {
 	}
 }
 
-// SilentAt moves on once those that were silent then are gone.
+// SilentAt moves on once some that were silent then are gone: not while all are members, as
+// degraded ones are.
 func TestSilenceBeginsAnew(t *testing.T) {
 	f := New(1, 100*ms, sec)
 	var got []mono.Time
-	for at := mono.Time(2); at < 200; at++ {
-		silent := 1
-		if at == 150 {
+	for at := mono.Time(2); at < 400; at++ {
+		members, silent := 3, 1
+		switch at {
+		case 20, 63, 124: // one is gone, and another one joins
+			members = 2
+		case 150:
 			silent = 0
 		}
-		f.ApplyReply(&exchange.FleetReply{Members: 3, Silent: silent, Lost: 2}, false, 0, time.Second, at*sec)
+		f.ApplyReply(&exchange.FleetReply{Members: members, Silent: silent, Lost: 2}, false, 0, time.Second, at*sec)
 		if at := f.SilentAt() / sec; len(got) == 0 || got[len(got)-1] != at {
 			got = append(got, at)
 		}

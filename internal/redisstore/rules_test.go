@@ -483,6 +483,10 @@ func TestFleet(t *testing.T) {
 		require.Equal(t, reply(2, 0, 0), at(0, 2))
 		require.Equal(t, reply(1, 0, 0), at(0, 1, degraded, leave))
 		w.wipe()
+		require.Equal(t, reply(1, 0, 0), at(0, 1))
+		require.Equal(t, reply(1, 0, 0), at(6*time.Minute, 1, degraded), "forgotten: its next call is its first")
+		require.Equal(t, reply(2, 0, 0), at(0, 2))
+		w.wipe()
 
 		require.Equal(t, reply(1, 0, 0), at(0, 1))
 		mixed := reply(2, 0, 0)
