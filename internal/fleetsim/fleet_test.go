@@ -356,7 +356,7 @@ func TestReportsAreCountedOnce(t *testing.T) {
 		rng := rand.New(rand.NewPCG(6, 6))
 		want := time.Duration(0)
 		for _, m := range f.Members {
-			m.Link.Path.LoseRequest, m.Link.Path.LoseReply = 1./3, 1./3
+			m.SetLoss(1./3, 1./3)
 		}
 		for range 20000 {
 			m := f.Members[rng.IntN(3)]

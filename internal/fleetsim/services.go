@@ -591,7 +591,7 @@ func brownouts() (list []Scenario) {
 		lossy := func(request, reply float64) func(*Fleet) {
 			return func(f *Fleet) {
 				for _, m := range f.Members[:tc.some] {
-					m.Path.LoseRequest, m.Path.LoseReply = request, reply
+					m.SetLoss(request, reply)
 				}
 			}
 		}

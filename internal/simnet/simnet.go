@@ -155,6 +155,20 @@ func (l *Link) Seed() uint64 { return l.seed }
 // Without implements [exchange.Simulated].
 func (l *Link) Without() outage.Rules { return l.net.Rules }
 
+// SetLoss sets the probabilities that a request and that a reply is lost, from now on.
+func (l *Link) SetLoss(request, reply float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.Path.LoseRequest, l.Path.LoseReply = request, reply
+}
+
+// loss returns the probabilities that a request and that a reply is lost.
+func (l *Link) loss() (request, reply float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Path.LoseRequest, l.Path.LoseReply
+}
+
 // Sleep waits for about d, until an instant at which only this process wakes.
 func (l *Link) Sleep(d time.Duration) { l.sleep(d, 0, 0) }
 
@@ -218,11 +232,12 @@ func (l *Link) fateOf(chunks []*exchange.Chunk) fate {
 	way := func() time.Duration {
 		return time.Duration(float64(l.Path.Trip) / 2 * (1 + l.Path.Jitter*(2*rng.Float64()-1)))
 	}
+	loseRequest, loseReply := l.loss()
 	f := fate{
 		name:  name,
 		there: way(), back: way(),
-		requestLost: rng.Float64() < l.Path.LoseRequest,
-		replyLost:   rng.Float64() < l.Path.LoseReply,
+		requestLost: rng.Float64() < loseRequest,
+		replyLost:   rng.Float64() < loseReply,
 		duplicate:   rng.Float64() < l.Path.Duplicate,
 	}
 	if late := l.net.Late.Load(); late > 0 {
