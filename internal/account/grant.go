@@ -19,19 +19,23 @@ const (
 // ApplyReply takes in the reply to the report that is in flight: the key's state, the
 // partition's clock in microseconds, and the record that was sent. It sets the bucket by
 // a new grant. Except that usage from before an outage has to be reported first: the
-// first reply after the outage holds the share of the outage until then.
+// first reply after the outage holds the share of the outage until then. After a lapse
+// demand is learnt anew.
 func (a *Account) ApplyReply(b *bucket.Bucket, st exchange.KeyState, clock int64, rec *exchange.Record, now mono.Time, p *Params) {
 	toGo := time.Duration(rec.Limit.ToGo(st.ToGo, b.ExchangeLimit())) * time.Microsecond
 	tat := now + mono.Time(toGo)
 	if a.Is(FloorDue) {
 		tat = max(tat, a.TAT) // Redis has lost the TAT that the next report restores
 	}
+	lapsed := now.Sub(a.RepliedAt) > p.lapse()
 	others := a.learnDemand(b, tat, st.Demand, clock, rec.Attempts, now, p)
 	a.InFlight, a.TAT, a.RepliedTAT = 0, tat, tat
 	a.observeSilence(others, now, p)
 	a.RepliedAt, a.ownAtReply, a.meanOwnAtReply, a.attemptsSinceReply = now, a.demandAtReport, a.meanOwn, 0
 	if b.Mode == bucket.Stale {
-		a.relearn(now, p)
+		if lapsed {
+			a.relearn(now, p)
+		}
 		if a.FirstUse != 0 && now.Sub(a.FirstUse) > 2*p.round() {
 			a.Until = now.Add(GrantIntervals * p.Interval)
 			return

@@ -9,7 +9,8 @@ import (
 
 // Times in units of others, and a weight.
 const (
-	RelearnTaus    = 3      // time for which shares are held after a loss or an outage, in τ
+	RelearnTaus    = 3      // time for which shares are held after a loss or a lapse, in τ
+	lapseTaus      = 1.5    // time without a reply after which demand is learnt anew, in τ: a failed call or two are less
 	GrantIntervals = 10     // time after which a grant that no reply has renewed has expired, in T
 	newsRounds     = 4      // longest time that news takes to arrive, in H
 	MeanWeight     = 1. / 8 // weight of the newest value in a running mean
@@ -26,7 +27,7 @@ type Params struct {
 	Interval  time.Duration // T, time between this process's reports
 	RTT       time.Duration // running mean of the round trip
 	Tau       time.Duration // τ, time constant of demand, by the slowest process
-	Relearn   time.Duration // time for which shares are held after a loss or an outage
+	Relearn   time.Duration // time for which shares are held after a loss or a lapse
 	perTau    float64       // 1/τ, per nanosecond
 	GrantTime time.Duration // least time for which a grant lasts
 	Without   outage.Rules  // rules that a simulation does without; otherwise none
@@ -42,6 +43,10 @@ func NewParams(fleet, lost, scale float64, interval, rtt, tau time.Duration) *Pa
 
 // round is H = T + RTT, the time to the next reply.
 func (p *Params) round() time.Duration { return p.Interval + p.RTT }
+
+// lapse is the time without a reply after which demand is learnt anew. If each failed
+// call was a lapse, a brownout would hold shares for ever.
+func (p *Params) lapse() time.Duration { return time.Duration(lapseTaus * float64(p.Tau)) }
 
 // horizon is H in seconds.
 func (p *Params) horizon() float64 { return p.round().Seconds() }

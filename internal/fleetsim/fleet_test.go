@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -88,7 +89,7 @@ func TestRiseIsBounded(t *testing.T) {
 func TestOutageKeepsTheLimitFarFromIt(t *testing.T) {
 	for _, sc := range farFromLimit() {
 		t.Run(sc.Name, func(t *testing.T) {
-			if testing.Short() && sc.N > 4 {
+			if testing.Short() && (sc.N > 4 || sc.Load.Dur > 5*time.Minute || strings.HasSuffix(sc.Name, "1/k")) {
 				t.Skip("runs without -short")
 			}
 			sc.Run(t)
@@ -156,7 +157,8 @@ func rise(at time.Duration) float64 {
 // TestFleetThatLosesRedisAtItsStart: processes that lose a late Redis before they have told
 // each other much have equal shares.
 func TestFleetThatLosesRedisAtItsStart(t *testing.T) {
-	for _, late := range []time.Duration{0, 100 * time.Millisecond, 300 * time.Millisecond} {
+	lates := []time.Duration{300 * time.Millisecond, 100 * time.Millisecond, 0}
+	for _, late := range lates[:longtest.Choose(1, 3, 3)] {
 		synctest.Test(t, func(t *testing.T) {
 			f := NewOn(t, 5, limiter.Config{Limit: busy, Processes: 5}, tuned, 1)
 			defer f.Close()
@@ -301,6 +303,32 @@ func TestWipeIsHealed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestReturnInTurnAfterALoss: processes that come back one after the other from a short
+// outage, to a state that is lost, hold their shares until demand is known again.
+func TestReturnInTurnAfterALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const down, up, all = 60 * sec, 64 * sec, 74 * sec
+		lim := perSecond(300, 30)
+		f := NewOn(t, 4, limiter.Config{Limit: lim, SyncInterval: sec, Processes: 4}, tuned, 1)
+		defer f.Close()
+		others := f.Members[1:]
+		y := f.Run(lim, Load{
+			Seed: 1, Dur: 90 * sec, Total: Steady(900), Weight: Skewed,
+			At: []Event{
+				{down, f.CutOff(true, f.Members...)},
+				{up, func() { f.State.Wipe(); f.CutOff(false, f.Members[0])() }},
+				{all, f.CutOff(false, others...)},
+			},
+		})
+		if over := y.Over(up, up+10*sec); math.Abs(over) > 0.05 {
+			t.Errorf("admitted %+.2f %% against one central bucket while one is back", 100*over)
+		}
+		if over := y.Over(all, all+10*sec); math.Abs(over) > 0.05 {
+			t.Errorf("admitted %+.2f %% against one central bucket once all are back", 100*over)
+		}
+	})
 }
 
 // TestOutageWithLossGivesNoBurst: Redis is gone for a while and comes back

@@ -77,8 +77,8 @@ func fillNews(t *testing.T, f *Fleet) {
 }
 
 // TestNothingGrows: neither goroutines nor memory grow with time, with the number of
-// keys, or with how long Redis is away: twenty minutes (at length an hour, with -short four minutes) of a fleet
-// whose keys are ten times as many as it holds, through outages that grow from 20 s.
+// keys, or with how long Redis is away: twenty minutes (at length an hour, with -short four) of a
+// fleet whose keys are ten times as many as it holds, through outages that grow from 20 s.
 func TestNothingGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t, 3, limiter.Config{Limit: limiter.Per(5, time.Minute), MaxKeys: 256, Processes: 3})

@@ -571,13 +571,24 @@ func brownouts() (list []Scenario) {
 		add(fmt.Sprintf("N=%d %g r, each packet late by 0 to %v for %v", tc.n, tc.d, late, tc.long), tc.n, tc.d, tc.long,
 			func(f *Fleet) { f.Late.Store(int64(late)) }, func(f *Fleet) { f.Late.Store(0) }, 0.95)
 	}
-	for _, n := range []int{4, 10} {
-		add(fmt.Sprintf("N=%d 3 r, Redis answers for 0.3 s of each second", n), n, 3, 30*sec, nil, nil, 0.9)
+	for _, tc := range []struct {
+		n            int
+		name         string
+		away, period time.Duration
+	}{{4, "0.3 s of each second", 700 * time.Millisecond, sec}, {10, "0.3 s of each second", 700 * time.Millisecond, sec}, {10, "1.5 s of each 2 s", sec / 2, 2 * sec}} {
+		add(fmt.Sprintf("N=%d 3 r, Redis answers for %s", tc.n, tc.name), tc.n, 3, 30*sec, nil, nil, 0.9)
 		list[len(list)-1].During = func(f *Fleet) (list []Event) {
-			for at := start; at < start+30*sec; at += sec {
-				list = append(list, Event{at, f.Stop}, Event{at + 700*time.Millisecond, f.Continue})
+			for at := start; at < start+30*sec; at += tc.period {
+				list = append(list, Event{at, f.Stop}, Event{at + tc.away, f.Continue})
 			}
 			return list
+		}
+	}
+	lossy := func(some int, request, reply float64) func(*Fleet) {
+		return func(f *Fleet) {
+			for _, m := range f.Members[:some] {
+				m.SetLoss(request, reply)
+			}
 		}
 	}
 	for _, tc := range []struct {
@@ -588,14 +599,16 @@ func brownouts() (list []Scenario) {
 		if tc.request > 0 {
 			what, part = "requests", tc.request
 		}
-		lossy := func(request, reply float64) func(*Fleet) {
-			return func(f *Fleet) {
-				for _, m := range f.Members[:tc.some] {
-					m.SetLoss(request, reply)
-				}
-			}
-		}
-		add(fmt.Sprintf("N=%d 3 r, %d lose %g %% of their %s for 2 min", tc.n, tc.some, 100*part, what), tc.n, 3, 2*time.Minute, lossy(tc.request, tc.reply), lossy(0, 0), 0.95)
+		add(fmt.Sprintf("N=%d 3 r, %d lose %g %% of their %s for 2 min", tc.n, tc.some, 100*part, what), tc.n, 3, 2*time.Minute,
+			lossy(tc.some, tc.request, tc.reply), lossy(tc.some, 0, 0), 0.95)
+	}
+	for _, tc := range []struct {
+		n    int
+		part float64
+	}{{4, 0.1}, {10, 0.1}, {10, 0.2}} {
+		add(fmt.Sprintf("N=%d 3 r, after 20 s 1.2 r, all lose %g %% of their packets for 2 min", tc.n, 100*tc.part), tc.n, 3, 2*time.Minute,
+			lossy(tc.n, tc.part, tc.part), lossy(tc.n, 0, 0), 0.95)
+		list[len(list)-1].Load.Total = Stepped(900, 360, start+20*sec, time.Hour)
 	}
 	return list
 }

@@ -19,8 +19,8 @@
 // Moved earned 0.99 to 0.54 before replaced processes were left no room, see below.
 //
 // Two more rules are part of the shared state. Late usage takes unused refill first:
-// where Redis answers 0.3 s of each second, 0.94 of the limit is admitted, without
-// it 0.70. A silent process that was replaced is left no room: where old and new
+// where Redis answers 0.3 s of each second, 0.98 of the limit is admitted, without
+// it 0.81. A silent process that was replaced is left no room: where old and new
 // processes request for 15 s, 1.00 is admitted, without it 0.54.
 package outage
 
