@@ -340,7 +340,7 @@ func TestHammer(t *testing.T) {
 			f := &fleet{Net: &simnet.Net{State: h.store.state}}
 			begin, debt := time.Now(), f.ToGo(conserved)
 			h.store.on.Store(true)
-			h.storm(longtest.Choose[time.Duration](400, 800, 800) * time.Millisecond)
+			h.storm(longtest.Choose[time.Duration](250, 800, 800) * time.Millisecond)
 			h.store.on.Store(false)
 			h.settled()
 			h.checkShards(true)

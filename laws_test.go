@@ -64,7 +64,7 @@ func checkFrom(t *testing.T, seed uint64, n int, property func(*rapid.T)) {
 	}
 	if n != 0 {
 		if testing.Short() {
-			n = max(n/2, 5) // rapid divides it by five
+			n = max(n/4, 5) // rapid divides it by five
 		}
 		values["rapid.checks"] = fmt.Sprint(n)
 	}

@@ -20,6 +20,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-e56e777b/limiter/internal/keyform"
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 	"github.com/seed-e56e777b/limiter/internal/simnet"
 )
 
@@ -38,7 +39,7 @@ func newTestLocal(t testing.TB, lim Limit) *Limiter {
 // cancels and changes its limit as it does.
 func TestAloneEqualsXTimeRate(t *testing.T) {
 	for _, seed := range []uint64{13236283880391535003, rand.Uint64()} { // the first one's changes of limit magnify a rounding
-		for i := range 400 {
+		for i := range longtest.Choose(100, 400, 400) {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
 			synctest.Test(t, func(t *testing.T) { differ(t, rng) })
 			if t.Failed() {

@@ -23,7 +23,7 @@ trap 'rm -rf "$work"' EXIT
 trap 'touch "$work/stop"; wait; exit 130' INT TERM
 
 flags='-race -vet=off'
-lasts='4 to 10 minutes'
+lasts='4 minutes'
 case " $* " in
 *' -short '*) lasts='seconds to two minutes, in a shorter form' ;;
 *) flags="$flags -shuffle=on -count=1" ;;
@@ -32,7 +32,7 @@ if [ -n "${LIMITER_LONG:-}" ]; then
 	echo "Testing $count modules at length with the race detector: about an hour on two idle cores, by estimate."
 	set -- -timeout=90m "$@"
 else
-	echo "Testing $count modules with the race detector: $lasts, on two idle cores; more on a first run, which compiles everything."
+	echo "Testing $count modules with the race detector: $lasts on two idle cores, up to twice as long on busy ones; more on a first run, which compiles everything."
 	# The race detector would wait a second at the end of every package for a late race.
 	export GORACE="atexit_sleep_ms=0 ${GORACE:-}"
 fi

@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/seed-e56e777b/limiter/internal/longtest"
 	"github.com/seed-e56e777b/limiter/internal/mono"
 	"github.com/seed-e56e777b/limiter/internal/topkeys"
 )
@@ -300,7 +301,8 @@ func TestPinnedKeysStay(t *testing.T) {
 // TestHits: of keys by Zipf's law, beside four times as many that come once, no fewer are
 // found than in an exact LRU.
 func TestHits(t *testing.T) {
-	const size, requests = 10_000, 400_000
+	const size = 10_000
+	requests := longtest.Choose(100_000, 400_000, 400_000)
 	rng := rand.New(rand.NewPCG(1, 1))
 	zipf := rand.NewZipf(rng, 1.1, 1, 100_000)
 	table, exact := newTable(size), newExact(size)

@@ -139,11 +139,11 @@ func TestALongFirstLineHidesNoFormat(t *testing.T) {
 }
 
 func TestCutGzipGivesWhatItHolds(t *testing.T) {
-	whole := packed(t, strings.Repeat(lineA+"\n", 100_000)+lineB+"\n")
+	whole := packed(t, strings.Repeat(lineA+"\n", 30_000)+lineB+"\n")
 	keys, c, err := read(t, whole[:len(whole)-20], lineB)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	require.ErrorContains(t, err, "a.log: behind line ")
-	require.Greater(t, c.Lines, 50_000)
+	require.Greater(t, c.Lines, 15_000)
 	require.Equal(t, "2.2.2.2", keys[len(keys)-1], "the next file is read all the same")
 	_, _, err = read(t, whole[:5])
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
