@@ -29,7 +29,7 @@ case " $* " in
 *) flags="$flags -shuffle=on -count=1" ;;
 esac
 if [ -n "${LIMITER_LONG:-}" ]; then
-	echo "Testing $count modules at length with the race detector: about an hour on two idle cores, by estimate."
+	echo "Testing $count modules at length with the race detector: about 15 minutes on two idle cores."
 	set -- -timeout=90m "$@"
 else
 	echo "Testing $count modules with the race detector: $lasts on two idle cores, up to twice as long on busy ones; more on a first run, which compiles everything."
