@@ -18,7 +18,7 @@ help: ## list the targets
 demo: ## run the lab: a fleet through an outage of Redis (ARGS="-h" for its flags)
 	GOWORK= go run ./cmd/limiterlab $(ARGS)
 
-test: ## test every module with the race detector, in 4 minutes, 7 on busy cores (ARGS=-short: in seconds, or one)
+test: ## test every module with the race detector, in 4 minutes, 7 on busy cores (ARGS=-short: in 2 to 85 s)
 	@sh tools/test.sh -timeout=15m $(ARGS)
 
 test-long: servers browser ## the same at length: properties, soaks, whole matrices; nightly

@@ -25,7 +25,7 @@ trap 'touch "$work/stop"; wait; exit 130' INT TERM
 flags='-race -vet=off'
 lasts='4 minutes'
 case " $* " in
-*' -short '*) lasts='seconds to two minutes, in a shorter form' ;;
+*' -short '*) lasts='2 to 85 seconds, in a shorter form,' ;;
 *) flags="$flags -shuffle=on -count=1" ;;
 esac
 if [ -n "${LIMITER_LONG:-}" ]; then

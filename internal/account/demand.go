@@ -119,8 +119,8 @@ func (a *Account) slowMean(mean, value float64, span time.Duration, now mono.Tim
 //
 //	mirror ← mirror·exp(−t/τ) + sent,   D_o = max(0, total − mirror)/τ
 //
-// D̄_o moves by the mean of D_o since the last reply. While the shared count is not
-// complete again, after a lapse or a loss, D̄_o may rise and not fall.
+// D̄_o moves by the mean of D_o since the last reply. Until RelearnUntil, while the shared
+// count is not complete again, it may rise and not fall.
 //
 // Over a span of more than τ the charges bound that mean ([Account.meanWithin]). It is
 // returned; for a first reply D_o is.
@@ -144,7 +144,7 @@ func (a *Account) learnDemand(b *bucket.Bucket, tat mono.Time, total, clock, sen
 		return a.Others
 	}
 	mean := demand.MeanBetween(before, a.Others, span, p.Tau)
-	if b.Mode == bucket.Stale && span > p.lapse() || now < a.RelearnUntil {
+	if now < a.RelearnUntil {
 		mean = max(mean, float64(a.MeanOthers))
 	} else if span > p.Tau {
 		mean = a.meanWithin(mean, b, tat, span, now, p)

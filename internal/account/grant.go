@@ -27,19 +27,16 @@ func (a *Account) ApplyReply(b *bucket.Bucket, st exchange.KeyState, clock int64
 	if a.Is(FloorDue) {
 		tat = max(tat, a.TAT) // Redis has lost the TAT that the next report restores
 	}
-	lapsed := now.Sub(a.RepliedAt) > p.lapse()
+	if b.Mode == bucket.Stale && now.Sub(a.RepliedAt) > p.lapse() {
+		a.relearn(now, p)
+	}
 	others := a.learnDemand(b, tat, st.Demand, clock, rec.Attempts, now, p)
 	a.InFlight, a.TAT, a.RepliedTAT = 0, tat, tat
 	a.observeSilence(others, now, p)
 	a.RepliedAt, a.ownAtReply, a.meanOwnAtReply, a.attemptsSinceReply = now, a.demandAtReport, a.meanOwn, 0
-	if b.Mode == bucket.Stale {
-		if lapsed {
-			a.relearn(now, p)
-		}
-		if a.FirstUse != 0 && now.Sub(a.FirstUse) > 2*p.round() {
-			a.Until = now.Add(GrantIntervals * p.Interval)
-			return
-		}
+	if b.Mode == bucket.Stale && a.FirstUse != 0 && now.Sub(a.FirstUse) > 2*p.round() {
+		a.Until = now.Add(GrantIntervals * p.Interval)
+		return
 	}
 	a.regrant(b, now, p)
 }

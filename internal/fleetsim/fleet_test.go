@@ -313,13 +313,12 @@ func TestReturnInTurnAfterALoss(t *testing.T) {
 		lim := perSecond(300, 30)
 		f := NewOn(t, 4, limiter.Config{Limit: lim, SyncInterval: sec, Processes: 4}, tuned, 1)
 		defer f.Close()
-		others := f.Members[1:]
 		y := f.Run(lim, Load{
 			Seed: 1, Dur: 90 * sec, Total: Steady(900), Weight: Skewed,
 			At: []Event{
 				{down, f.CutOff(true, f.Members...)},
 				{up, func() { f.State.Wipe(); f.CutOff(false, f.Members[0])() }},
-				{all, f.CutOff(false, others...)},
+				{all, f.CutOff(false, f.Members[1:]...)},
 			},
 		})
 		if over := y.Over(up, up+10*sec); math.Abs(over) > 0.05 {
